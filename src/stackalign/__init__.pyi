@@ -1,6 +1,6 @@
 __version__: str
 
-from . import chunks, crop, device, errors, io, objectives, ops, optimize, plot, transforms
+from . import chunks, crop, device, errors, io, objectives, ops, optimize, plot, solar, transforms
 from .errors import (
     BackendUnavailableError,
     DataError,
@@ -59,6 +59,7 @@ __all__ = [
     "radial_cumulative",
     "retention_radius",
     "score_affine",
+    "solar",
     "stack_statistics",
     "synchronize",
     "to_numpy",

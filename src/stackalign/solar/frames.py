@@ -1,0 +1,229 @@
+"""Maps as seen by `geometry`: when and from where they were taken, and how their pixels correspond."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
+from astropy.wcs import WCS
+from numpy.typing import ArrayLike, NDArray
+from sunpy.coordinates import HeliocentricInertial
+from sunpy.map import GenericMap
+from sunpy.sun import models
+
+from stackalign.errors import DataError
+
+from .geometry import on_sky, solar_points, turned, wrapped
+from .pixels import PixelTransform
+
+__all__ = [
+    "PixelMapping",
+    "image_center",
+    "local_transform",
+    "name_of",
+    "observation_time",
+    "observer_position",
+    "pixel_mapping",
+    "pixel_to_sky",
+    "pixels_to_pixels",
+    "rotation_angle",
+    "sky_to_pixel",
+    "step_arcsec",
+    "surface_radius",
+]
+
+FloatArray = NDArray[np.float64]
+PixelMapping = Callable[[ArrayLike], FloatArray]
+"""Pixels (..., 2) in the order (x, y) of one map to those of another; NaN where the other cannot see the point."""
+
+ROTATION_MODELS = ("howard", "snodgrass", "allen", "rigid")
+_DATES = ("date-avg", "date_avg", "date-obs", "date_obs", "date-beg", "date_beg", "date-end", "date_end")
+
+
+def name_of(solar_map: GenericMap) -> str:
+    """What to call a map in a message: its file's name where the header has one."""
+    return str(solar_map.meta.get("filename") or solar_map.meta.get("extname") or solar_map.latex_name or "the map")
+
+
+def observation_time(solar_map: GenericMap) -> Time:
+    """When the coordinates of a map hold: DATE-AVG, else DATE-OBS, DATE-BEG, DATE-END.
+
+    Raises
+    ------
+    DataError
+        The header has no date; the present time is no substitute.
+    """
+    if not any(solar_map.meta.get(key) for key in _DATES):
+        msg = f"{name_of(solar_map)} has no date: set DATE-AVG or DATE-OBS in its header"
+        raise DataError(msg)
+    return solar_map.reference_date
+
+
+def observer_position(observer: SkyCoord, time: Time | None = None) -> FloatArray:
+    """Position of an observer in the inertial frame of `geometry`, in metres, (3,) or (N, 3) for N observers."""
+    frame = HeliocentricInertial(obstime=observer.obstime if time is None else time)
+    position: FloatArray = np.moveaxis(observer.transform_to(frame).cartesian.xyz.to_value(u.m), 0, -1)
+    return position
+
+
+def map_position(solar_map: GenericMap) -> FloatArray:
+    """Position of a map's observer, (3,)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is missing in a header is said once, by the reader
+        return observer_position(solar_map.observer_coordinate, observation_time(solar_map))
+
+
+def surface_radius(solar_map: GenericMap, height: float = 1.0) -> float:
+    """Radius in metres of the surface that a map is taken to show: `height` (1.004 for 17.4 nm) times RSUN_REF."""
+    if not (np.isfinite(height) and 0.9 < height < 2):
+        msg = f"height must be in solar radii, between 0.9 and 2 (1.004 for 17.4 nm), got {height}"
+        raise ValueError(msg)
+    return float(solar_map.rsun_meters.to_value(u.m)) * height
+
+
+def rotation_angle(latitude: ArrayLike, seconds: ArrayLike, model: str = "howard") -> FloatArray:
+    """Angle in radians by which the surface turns in that time, against the stars; latitude in radians."""
+    if model not in ROTATION_MODELS:
+        msg = f"rotation must be None or one of {', '.join(ROTATION_MODELS)}, got {model!r}"
+        raise ValueError(msg)
+    # The models are rates; asking for a day of each latitude keeps the angles below a turn.
+    daily = models.differential_rotation(1 * u.day, np.asarray(latitude) * u.rad, model=model)
+    angle: FloatArray = daily.to_value(u.rad) * np.asarray(seconds, np.float64) / 86400.0
+    return angle
+
+
+def _celestial(wcs: WCS, points: FloatArray) -> tuple[int, int]:
+    if wcs.naxis != 2 or not wcs.has_celestial:
+        msg = f"a two-dimensional celestial WCS is needed, got the axes {list(wcs.wcs.ctype)}"
+        raise DataError(msg)
+    if points.shape[-1:] != (2,):
+        msg = f"points must have the shape (..., 2), got {points.shape}"
+        raise ValueError(msg)
+    return int(wcs.wcs.lng), int(wcs.wcs.lat)
+
+
+def pixel_to_sky(wcs: WCS, points: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Directions (longitude, latitude) in radians of pixels (..., 2), (x, y) from 0; longitudes within half a turn."""
+    p = np.asarray(points, np.float64)
+    lng, lat = _celestial(wcs, p)
+    world = wcs.all_pix2world(p.reshape(-1, 2), 0).reshape(p.shape)
+    return wrapped(np.deg2rad(world[..., lng])), np.deg2rad(world[..., lat])
+
+
+def sky_to_pixel(wcs: WCS, longitude: ArrayLike, latitude: ArrayLike) -> FloatArray:
+    """Pixels (..., 2) of directions in radians; NaN stays NaN."""
+    world = np.stack(np.broadcast_arrays(np.asarray(longitude), np.asarray(latitude)), axis=-1).astype(np.float64)
+    lng, _ = _celestial(wcs, world)
+    if lng == 1:
+        world = world[..., ::-1]
+    flat = np.rad2deg(world).reshape(-1, 2)
+    pixels = np.full(flat.shape, np.nan)
+    known = np.isfinite(flat).all(axis=1)
+    if known.any():
+        pixels[known] = wcs.all_world2pix(flat[known], 0)
+    return pixels.reshape(world.shape)
+
+
+def step_arcsec(wcs: WCS) -> FloatArray:
+    """Length on the sky of one step along each pixel axis (x, y), in arcsec: through the whole matrix, not CDELT."""
+    steps: FloatArray = np.linalg.norm(wcs.pixel_scale_matrix, axis=0) * 3600.0
+    return steps
+
+
+def image_center(solar_map: GenericMap) -> FloatArray:
+    """Middle of a map's image, (x, y) in pixels from 0."""
+    ny, nx = solar_map.data.shape
+    return np.array([(nx - 1) / 2, (ny - 1) / 2])
+
+
+def pixels_to_pixels(
+    points: ArrayLike,
+    source: WCS,
+    source_position: ArrayLike,
+    destination: WCS,
+    destination_position: ArrayLike,
+    *,
+    radius: float,
+    seconds: ArrayLike = 0.0,
+    rotation: str | None = None,
+) -> FloatArray:
+    """Pixels of one image that show what pixels of another show.
+
+    Parameters
+    ----------
+    points : array_like
+        (..., 2) pixels (x, y) of the source.
+    source, destination : WCS
+    source_position, destination_position : array_like
+        Observers' positions, (3,), or (..., 3) for each point.
+    radius : float
+        Of the surface in metres.
+    seconds : array_like
+        Time from the source's image to the destination's, one for all or (...).
+    rotation : str, optional
+        Model by which the surface turns in that time; None leaves points where they are among the stars.
+
+    Returns
+    -------
+    numpy.ndarray
+        (..., 2), NaN where the point is not seen.
+    """
+    found = solar_points(*pixel_to_sky(source, points), source_position, radius)
+    if rotation is not None:
+        height = found.position[..., 2] / np.linalg.norm(found.position, axis=-1)
+        found = turned(found, rotation_angle(np.arcsin(height), seconds, rotation))
+    return sky_to_pixel(destination, *on_sky(found, destination_position))
+
+
+def pixel_mapping(
+    source: GenericMap, destination: GenericMap, *, rotation: str | None = None, height: float = 1.0
+) -> PixelMapping:
+    """Make the function that takes pixels (..., 2) of one map to those of another.
+
+    Parameters
+    ----------
+    source, destination : GenericMap
+    rotation : str, optional
+        Model by which the surface turns between the two dates.
+    height : float
+        Radius of the surface in units of the source's RSUN_REF.
+    """
+    seconds = (observation_time(destination) - observation_time(source)).to_value(u.s)
+    settings: dict[str, Any] = {
+        "radius": surface_radius(source, height),
+        "seconds": seconds,
+        "rotation": rotation,
+    }
+    wcs, position = (source.wcs, destination.wcs), (map_position(source), map_position(destination))
+
+    def mapping(points: ArrayLike) -> FloatArray:
+        return pixels_to_pixels(points, wcs[0], position[0], wcs[1], position[1], **settings)
+
+    return mapping
+
+
+def local_transform(mapping: PixelMapping, shape: Sequence[int], *, points_per_axis: int = 9) -> PixelTransform:
+    """The affine transform nearest to a mapping over an image of a shape (ny, nx), where the mapping is known.
+
+    Raises
+    ------
+    DataError
+        Fewer than three points, or points on one line, are known: the images do not meet.
+    """
+    ny, nx = shape
+    x, y = np.meshgrid(np.linspace(0, nx - 1, points_per_axis), np.linspace(0, ny - 1, points_per_axis))
+    q = np.stack([x.ravel(), y.ravel()], axis=-1)
+    p = mapping(q)
+    known = np.isfinite(p).all(axis=1)
+    if known.sum() >= 3:
+        middle = q[known].mean(axis=0)
+        design = np.concatenate([q[known] - middle, np.ones((int(known.sum()), 1))], axis=1)
+        if np.linalg.matrix_rank(design) == 3:
+            solution = np.linalg.lstsq(design, p[known], rcond=None)[0]
+            matrix = solution[:2].T
+            return PixelTransform(matrix, solution[2] - matrix @ middle)
+    msg = "the two maps do not see the same part of the Sun; check their pointing, observers and dates"
+    raise DataError(msg)

@@ -1,0 +1,91 @@
+"""Pixel transforms in the order of FITS, (x, y): the one place where they meet the engine's (y, x)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stackalign import transforms
+
+__all__ = ["PixelTransform"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PixelTransform:
+    """An affine map of pixels, ``p = matrix @ q + offset``; apply it to target pixels to obtain reference pixels.
+
+    Points are (x, y), counted from 0 = middle of the first pixel (FITS counts from 1: ``CRPIX - 1``).
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray
+        (2, 2), the Jacobian J or A.
+    offset : numpy.ndarray
+        (2,).
+    """
+
+    matrix: FloatArray
+    offset: FloatArray
+
+    def __post_init__(self) -> None:
+        matrix, offset = np.asarray(self.matrix, np.float64), np.asarray(self.offset, np.float64)
+        if (
+            matrix.shape != (2, 2)
+            or offset.shape != (2,)
+            or not (np.isfinite(matrix).all() and np.isfinite(offset).all())
+        ):
+            msg = f"a pixel transform needs a finite (2, 2) matrix and a finite (2,) offset, got {matrix} and {offset}"
+            raise ValueError(msg)
+        if abs(np.linalg.det(matrix)) < 1e-12:
+            msg = "a pixel transform must not be singular: a scale of 0 leaves no image"
+            raise ValueError(msg)
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "offset", offset)
+
+    @classmethod
+    def identity(cls) -> "PixelTransform":
+        """Change nothing."""
+        return cls(np.eye(2), np.zeros(2))
+
+    @classmethod
+    def about(cls, center: ArrayLike, matrix: ArrayLike, shift: ArrayLike = (0.0, 0.0)) -> "PixelTransform":
+        """Build ``p = c + A (q - c) + d`` from the centre c, the matrix A and the shift d, all in the order (x, y)."""
+        c, a = np.asarray(center, np.float64), np.asarray(matrix, np.float64)
+        return cls(a, c - a @ c + np.asarray(shift, np.float64))
+
+    @classmethod
+    def from_pull(cls, pull: ArrayLike) -> "PixelTransform":
+        """Build it from a pull matrix (2, 3) of the engine, which maps reference to target pixels in (y, x)."""
+        push = transforms.invert(pull)
+        return cls(push[::-1, 1::-1], push[::-1, 2])
+
+    @classmethod
+    def from_parameters(cls, parameters: ArrayLike, model: str, center: ArrayLike) -> "PixelTransform":
+        """Build it from a model's parameters and centre as `stackalign.transforms` takes them: (y, x)."""
+        return cls.from_pull(transforms.matrices_from_parameters(parameters, model, center))
+
+    def to_pull(self) -> FloatArray:
+        """Pull matrix (2, 3) of the engine."""
+        push = np.concatenate([self.matrix[::-1, ::-1], self.offset[::-1, None]], axis=1)
+        return transforms.invert(push)
+
+    def __call__(self, points: ArrayLike) -> FloatArray:
+        """Map target pixels (..., 2) to reference pixels."""
+        mapped: FloatArray = np.asarray(points, np.float64) @ self.matrix.T + self.offset
+        return mapped
+
+    def inverse(self) -> "PixelTransform":
+        """Map reference pixels to target pixels."""
+        inverse = np.linalg.inv(self.matrix).astype(np.float64)
+        return PixelTransform(inverse, -inverse @ self.offset)
+
+    def after(self, first: "PixelTransform") -> "PixelTransform":
+        """Map through `first` and then through this one."""
+        return PixelTransform(self.matrix @ first.matrix, self(first.offset))
+
+    def shift_at(self, center: ArrayLike) -> FloatArray:
+        """Shift d (x, y) of the form ``c + A (q - c) + d`` about that centre."""
+        c = np.asarray(center, np.float64)
+        return self(c) - c
