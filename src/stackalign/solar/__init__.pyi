@@ -1,4 +1,6 @@
+from .archive import get_EUI_paths
 from .binning import bin_factors, bin_map
+from .columns import column_times
 from .correct import (
     build_corrected_wcs_meta_scale_shift,
     correct_map,
@@ -6,36 +8,55 @@ from .correct import (
     make_corrected_wcs_map,
     transfer_correction,
 )
+from .fitsfile import WrittenFile, write_corrected, write_map
 from .frames import local_transform, observation_time, pixel_mapping, step_arcsec
 from .headers import as_map, read_map, read_maps, repair_header, repair_map, valid_mask
 from .pixels import PixelTransform
+from .plan import RasterPlan, plan_synthetic_raster
+from .raster import SyntheticRaster, build_synthetic_raster, build_synthetic_raster_from_maps
 from .reprojection import reproject_map, reproject_map_to_reference
 from .search import correlation_for_params, optimize_alignment_local_grad_disc_persworkers
+from .spice import CollapsedWindow, WindowInfo, collapse_window, read_window, spectral_windows
 from .wcs import corrected_header, regridded_header
 
 __all__ = [
+    "CollapsedWindow",
     "PixelTransform",
+    "RasterPlan",
+    "SyntheticRaster",
+    "WindowInfo",
+    "WrittenFile",
     "as_map",
     "bin_factors",
     "bin_map",
     "build_corrected_wcs_meta_scale_shift",
+    "build_synthetic_raster",
+    "build_synthetic_raster_from_maps",
+    "collapse_window",
+    "column_times",
     "correct_map",
     "corrected_header",
     "correlation_for_params",
     "find_original_correction",
+    "get_EUI_paths",
     "local_transform",
     "make_corrected_wcs_map",
     "observation_time",
     "optimize_alignment_local_grad_disc_persworkers",
     "pixel_mapping",
+    "plan_synthetic_raster",
     "read_map",
     "read_maps",
+    "read_window",
     "regridded_header",
     "repair_header",
     "repair_map",
     "reproject_map",
     "reproject_map_to_reference",
+    "spectral_windows",
     "step_arcsec",
     "transfer_correction",
     "valid_mask",
+    "write_corrected",
+    "write_map",
 ]

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import sunpy.map
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from sunpy.coordinates import get_earth
 from sunpy.map import GenericMap
 from sunpy.util import MetaDict
+from sunpy.util.exceptions import SunpyUserWarning, SunpyWarning
 
 from stackalign.errors import DataError, StackalignWarning
 
@@ -28,6 +30,7 @@ __all__ = [
     "new_map",
     "read_map",
     "read_maps",
+    "read_without_image",
     "repair_header",
     "repair_map",
     "valid_mask",
@@ -39,6 +42,8 @@ Source = Any
 EIT_SIZE = 1024
 """Pixels of EIT's detector along a side, of 2.63 arcsec."""
 
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, fits.VerifyError)
+
 _SEEN_FROM_EARTH = re.compile(
     "TRACE|SOHO|SDO|AIA|HMI|HINODE|IRIS|PROBA|YOHKOH|GOES|SUVI|XRT|EIS|SOT|GONG|KANZELHOEHE|RHESSI", re.IGNORECASE
 )
@@ -46,10 +51,11 @@ _FAR_FROM_EARTH = re.compile("SOLO|SOLAR.?ORBITER|STEREO|PSP|PARKER", re.IGNOREC
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep back what sunpy and astropy say on reading; what matters of it is said here."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        for category in (AstropyWarning, SunpyUserWarning, SunpyWarning):
+            warnings.simplefilter("ignore", category)
         yield
 
 
@@ -119,10 +125,10 @@ def _map(data: NDArray[Any], header: MutableMapping[str, Any], **settings: Any) 
         msg = f"a two-dimensional image is needed, got the shape {data.shape}; collapse a spectral window first"
         raise DataError(msg)
     try:
-        with _quiet():
+        with quiet():
             made = sunpy.map.Map(data, header, **settings)
     except Exception as error:
-        msg = f"this header does not describe a solar image: {_one_line(error)}"
+        msg = f"this header does not describe a solar image: {one_line(error)}"
         raise DataError(msg) from error
     if not isinstance(made, GenericMap):
         msg = f"one map is needed, got a {type(made).__name__}"
@@ -130,7 +136,7 @@ def _map(data: NDArray[Any], header: MutableMapping[str, Any], **settings: Any) 
     return made
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -154,15 +160,11 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
         The file cannot be read, or holds no two-dimensional image with solar coordinates.
     """
     file = Path(path)
-    images: list[tuple[NDArray[Any], fits.Header]] = []
     try:
-        with _quiet(), fits.open(file, memmap=False) as hdus:
-            for hdu in hdus:
-                header = hdu.header
-                if hdu.is_image and header.get("NAXIS") == 2 and header.get("EXTNAME") != "WCSDVARR":
-                    images.append((np.asarray(hdu.data), header))
-    except (OSError, ValueError, TypeError, fits.VerifyError) as error:
-        msg = f"{file} cannot be read as FITS: {_one_line(error)}"
+        with quiet(), fits.open(file, memmap=False) as hdus:
+            images = [(np.asarray(hdu.data), hdu.header) for hdu in hdus if _is_map(hdu)]
+    except UNREADABLE as error:
+        msg = f"{file} cannot be read as FITS: {one_line(error)}"
         raise DataError(msg) from error
     if not images:
         msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
@@ -186,6 +188,32 @@ def read_map(path: str | os.PathLike[str], *, index: int = 0, repair: bool = Fal
         msg = f"{path} holds {len(maps)} images; there is no number {index}"
         raise DataError(msg)
     return maps[index]
+
+
+def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
+    """Map of the first image's header alone; in the place of the pixels stands one NaN for all."""
+    file = Path(path)
+    try:
+        with quiet(), fits.open(file, memmap=True, lazy_load_hdus=True) as hdus:
+            header = next((h.header.copy() for h in hdus if _is_map(h)), None)
+    except UNREADABLE as error:
+        msg = f"{file} cannot be read as FITS: {one_line(error)}"
+        raise DataError(msg) from error
+    if header is None:
+        msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
+        raise DataError(msg)
+    meta = MetaDict(header)
+    meta.setdefault("filename", file.name)
+    nothing = np.broadcast_to(np.float32(np.nan), (header["NAXIS2"], header["NAXIS1"]))
+    try:
+        return _checked(_map(nothing, meta), repair=False)
+    except DataError as error:
+        msg = f"{file}: {error}"
+        raise DataError(msg) from error
+
+
+def _is_map(hdu: Any) -> bool:
+    return bool(hdu.is_image and hdu.header.get("NAXIS") == 2 and hdu.header.get("EXTNAME") != "WCSDVARR")
 
 
 def _checked(solar_map: GenericMap, repair: bool) -> GenericMap:
@@ -213,7 +241,7 @@ def _with_observer(solar_map: GenericMap) -> GenericMap:
         raise DataError(msg)
     if not _SEEN_FROM_EARTH.search(who):
         warnings.warn(f"{name} has no observer; it is taken to be seen from the Earth", StackalignWarning, stacklevel=4)
-    with _quiet():
+    with quiet():
         earth = get_earth(observation_time(solar_map))
         header = MetaDict(solar_map.meta)
         header["hgln_obs"], header["hglt_obs"] = earth.lon.to_value("deg"), earth.lat.to_value("deg")

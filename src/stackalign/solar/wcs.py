@@ -14,7 +14,7 @@ from stackalign.errors import DataError, StackalignWarning
 
 from .pixels import PixelTransform
 
-__all__ = ["corrected_header", "regridded_header"]
+__all__ = ["LinearPart", "corrected_header", "read_linear", "regridded_header"]
 
 FloatArray = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def regridded_header(header: MutableMapping[str, Any], grid: PixelTransform, *, 
 
 
 @dataclass(frozen=True)
-class _Linear:
+class LinearPart:
     """CRPIX, CD = CDELT x PC and CDELT of all axes."""
 
     crpix: FloatArray
@@ -96,7 +96,8 @@ def _number(header: Any, key: str, default: float) -> float:
         raise DataError(msg) from error
 
 
-def _read_linear(header: Any) -> _Linear:
+def read_linear(header: Any) -> LinearPart:
+    """Read the linear part of a header: PC where it is there, else CD, else CROTA."""
     keys = _keys(header)
     indices = [int(m[1]) for key in keys if (m := re.fullmatch(r"(?:CTYPE|CRPIX|CRVAL|CDELT)(\d)", key))]
     n = max([2, *indices])
@@ -122,7 +123,7 @@ def _read_linear(header: Any) -> _Linear:
     if not np.isfinite(cd).all() or abs(np.linalg.det(cd[:2, :2])) == 0:
         msg = "CDELT and PC (or CD) of the first two axes are singular; the header cannot be corrected"
         raise DataError(msg)
-    return _Linear(crpix, cd, cdelt)
+    return LinearPart(crpix, cd, cdelt)
 
 
 def _check_celestial(header: Any) -> None:
@@ -158,7 +159,7 @@ def _rewritten(header: Any, change: PixelTransform, shape: tuple[int, ...] | Non
     new = header.copy() if hasattr(header, "copy") else MetaDict(header)
     if not hasattr(new, "cards") and not isinstance(new, MetaDict):
         new = MetaDict(new)  # a plain dictionary knows keys in one spelling only
-    old = _read_linear(new)
+    old = read_linear(new)
     matrix = old.cd[:2, :2] @ change.matrix
     crpix = old.crpix.copy()
     crpix[:2] = change.inverse()(old.crpix[:2] - 1.0) + 1.0
@@ -191,7 +192,7 @@ def _check_linear_axis(header: Any, axis: int) -> None:
         raise DataError(msg)
 
 
-def _write_pc(header: Any, cd: FloatArray, cdelt: FloatArray, old: _Linear) -> None:
+def _write_pc(header: Any, cd: FloatArray, cdelt: FloatArray, old: LinearPart) -> None:
     present = set(_keys(header))
     from_cd = any(re.fullmatch(r"CD\d_\d", key) for key in present)
     for i in range(len(cd)):
@@ -234,7 +235,7 @@ def _turn_crota(header: Any, old: FloatArray, new: FloatArray) -> None:
             warnings.warn(msg, StackalignWarning, stacklevel=5)
 
 
-def _move_center(header: Any, old: _Linear, shape: tuple[int, ...], follow: bool, change: PixelTransform) -> None:
+def _move_center(header: Any, old: LinearPart, shape: tuple[int, ...], follow: bool, change: PixelTransform) -> None:
     """Let XCEN and YCEN, arcsec, follow, where they were the coordinates of the middle of the image."""
     if header.get("XCEN") is None or header.get("YCEN") is None:
         return
@@ -242,7 +243,7 @@ def _move_center(header: Any, old: _Linear, shape: tuple[int, ...], follow: bool
     before = change(middle) if follow else middle
     to_arcsec = np.array([3600.0 if str(header.get(f"CUNIT{i}", "")).startswith("deg") else 1.0 for i in (1, 2)])
 
-    def place(linear: _Linear, pixel: FloatArray) -> FloatArray:
+    def place(linear: LinearPart, pixel: FloatArray) -> FloatArray:
         value = np.array([_number(header, f"CRVAL{i}", 0.0) for i in (1, 2)])
         found: FloatArray = to_arcsec * (value + linear.cd[:2, :2] @ (pixel + 1.0 - linear.crpix[:2]))
         return found
@@ -250,5 +251,5 @@ def _move_center(header: Any, old: _Linear, shape: tuple[int, ...], follow: bool
     given = np.array([_number(header, key, 0.0) for key in ("XCEN", "YCEN")])
     pixel_size = to_arcsec * np.abs(old.cdelt[:2])
     if (np.abs(given - place(old, before)) <= pixel_size).all():
-        moved = given + place(_read_linear(header), middle) - place(old, before)
+        moved = given + place(read_linear(header), middle) - place(old, before)
         header["XCEN"], header["YCEN"] = float(moved[0]), float(moved[1])

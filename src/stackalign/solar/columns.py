@@ -1,0 +1,151 @@
+"""The columns of a raster: when each was exposed, and from where."""
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
+from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
+from sunpy.coordinates import get_earth
+from sunpy.map import GenericMap
+
+from stackalign.errors import DataError, StackalignWarning
+
+from .frames import map_position, name_of, observation_time, observer_position
+from .wcs import read_linear
+
+__all__ = ["as_times", "column_positions", "column_times", "time_axis"]
+
+FloatArray = NDArray[np.float64]
+
+SAME_PLACE = 2e-3
+"""Two positions of one spacecraft agree within this share of the distance to the Sun: a tenth of a degree."""
+
+
+def time_axis(header: Any) -> int | None:
+    """Number (from 1) of the axis that is time, or None."""
+    for i in range(1, 10):
+        if re.fullmatch(r"(UTC|TAI|TT|TDB|TIME)( .*)?", str(header.get(f"CTYPE{i}", "")).strip().upper()):
+            return i
+    return None
+
+
+def as_times(values: Any) -> Time:
+    """Take times as astropy, NumPy, datetime or text give them."""
+    if isinstance(values, Time):
+        return values
+    array = np.asarray(values)
+    return Time(array if array.dtype.kind in "MU" else array.tolist(), scale="utc")
+
+
+def column_times(header: Any, shape: tuple[int, ...]) -> Time:
+    """Times of the middle of the exposure of each column, from a header's time axis.
+
+    Parameters
+    ----------
+    header : mapping
+        With an axis UTC or TIME whose values depend on x, as in SPICE's files: PC3_1 or PC4_1, of either sign. Its zero
+        is DATEREF, else MJDREF, else the beginning of the observation.
+    shape : tuple of int
+        (..., ny, nx).
+
+    Raises
+    ------
+    DataError
+        There is no time axis.
+    """
+    axis = time_axis(header)
+    if axis is None:
+        msg = f"{header.get('filename') or 'the raster'} has no time axis (CTYPE3 = 'UTC' and PC3_1); give the times"
+        raise DataError(msg)
+    linear = read_linear(header)
+    pixel = np.ones((shape[-1], len(linear.crpix)))
+    pixel[:, 0] = np.arange(1, shape[-1] + 1)
+    pixel[:, 1] = (shape[-2] + 1) / 2
+    value = float(header.get(f"CRVAL{axis}", 0.0)) + (pixel - linear.crpix) @ linear.cd[axis - 1]
+    unit = str(header.get(f"CUNIT{axis}") or "s")
+    return _zero(header, axis) + value * u.Unit(unit)
+
+
+def _zero(header: Any, axis: int) -> Time:
+    kind = str(header.get(f"CTYPE{axis}")).strip().upper()[:3]
+    scale = str(header.get("TIMESYS") or ("UTC" if kind in ("UTC", "TIM") else kind)).strip().lower()
+    if header.get("DATEREF"):
+        return Time(header["DATEREF"], scale=scale)
+    if header.get("MJDREFI") is not None or header.get("MJDREF") is not None:
+        whole, rest = header.get("MJDREFI", header.get("MJDREF")), header.get("MJDREFF", 0.0)
+        return Time(float(whole), float(rest), format="mjd", scale=scale)
+    for key in ("DATE-BEG", "DATE-OBS", "DATE_OBS"):
+        if header.get(key):
+            return Time(header[key], scale=scale)
+    msg = "the time axis has no zero: set DATEREF in the header"
+    raise DataError(msg)
+
+
+def column_positions(
+    raster: GenericMap,
+    times: Time,
+    frame_times: Time | None = None,
+    frame_positions: FloatArray | None = None,
+    observer: SkyCoord | None = None,
+) -> FloatArray:
+    """Where the spacecraft was when each column was exposed, in the inertial frame of `geometry`.
+
+    Parameters
+    ----------
+    raster : GenericMap
+        Its header knows one position, of its one date.
+    times : Time
+        (N,).
+    frame_times, frame_positions : optional
+        (F,) and (F, 3) of images taken from the same spacecraft meanwhile: the position is interpolated through them,
+        and goes through the raster's own.
+    observer : SkyCoord, optional
+        (M,) positions with their own obstime, from an ephemeris; instead of the frames.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 3).
+
+    Warns
+    -----
+    StackalignWarning
+        Nothing says how the spacecraft moved; it is taken to stand still among the stars.
+    """
+    date, here = observation_time(raster), map_position(raster)
+    if observer is not None:
+        known_times, known = observer.obstime, np.atleast_2d(observer_position(observer))
+        if np.ndim(known_times.value) != 1 or len(known) != len(known_times):
+            msg = "observer must be positions with as many times (obstime), at least two"
+            raise ValueError(msg)
+        return _interpolated(known_times, known, times, date)
+    if frame_times is not None and frame_positions is not None and len(np.unique(frame_times.utc.mjd)) > 1:
+        there = _interpolated(frame_times, frame_positions, date[None], date)[0]
+        if np.linalg.norm(there - here) <= SAME_PLACE * np.linalg.norm(here):
+            moved = _interpolated(frame_times, frame_positions, times, date)
+            return np.asarray(moved + (here - there))
+    earth = observer_position(get_earth(date))
+    if np.linalg.norm(earth - here) <= 0.02 * np.linalg.norm(here):
+        # Seen from the Earth or near it: L1 moves with it.
+        return np.asarray(observer_position(get_earth(times)) + (here - earth))
+    duration = float((times.max() - times.min()).to_value(u.hour))
+    if duration > 0.1:
+        msg = (
+            f"nothing says how the spacecraft of {name_of(raster)} moved in {duration:.1f} hours: the frames are of "
+            "another one or of one time; it is taken to stand still, give observer= with its positions"
+        )
+        warnings.warn(msg, StackalignWarning, stacklevel=3)
+    return np.broadcast_to(here, (len(times), 3)).copy()
+
+
+def _interpolated(known_times: Time, known: FloatArray, times: Time, origin: Time) -> FloatArray:
+    """Positions between known ones; a cubic where four are known, which an orbit needs between sparse frames."""
+    seconds, first = np.unique(np.asarray((known_times - origin).to_value(u.s)), return_index=True)
+    spline = make_interp_spline(seconds, known[first], k=min(3, len(seconds) - 1))
+    found: FloatArray = spline(np.asarray((times - origin).to_value(u.s)))
+    return found

@@ -1,0 +1,270 @@
+"""Corrected files: new headers around the same bytes."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+from sunpy.map import GenericMap
+
+from stackalign.errors import DataError, OutputExistsError
+from stackalign.io.atomic import atomic_path
+from stackalign.io.provenance import provenance as package_provenance
+
+from .headers import UNREADABLE, one_line, quiet
+from .pixels import PixelTransform
+from .wcs import corrected_header, read_linear
+
+__all__ = ["WrittenFile", "write_corrected", "write_map"]
+
+FloatArray = NDArray[np.float64]
+
+_CARDS = {
+    "XC_DX": ("shift_x", "[pix] correction, shift along x"),
+    "XC_DY": ("shift_y", "[pix] correction, shift along y"),
+    "XC_A11": ("a11", "correction matrix, x from x"),
+    "XC_A12": ("a12", "correction matrix, x from y"),
+    "XC_A21": ("a21", "correction matrix, y from x"),
+    "XC_A22": ("a22", "correction matrix, y from y"),
+    "XC_SX": ("sx", "correction, scale along x"),
+    "XC_SY": ("sy", "correction, scale along y"),
+    "XC_ROT": ("angle", "[deg] correction, rotation from +x to +y"),
+    "XC_SIGX": ("sigma_x", "[pix] standard error of the shift along x"),
+    "XC_SIGY": ("sigma_y", "[pix] standard error of the shift along y"),
+    "XC_CORR": ("score", "correlation with the reference"),
+    "XC_REF": ("reference", "reference image"),
+}
+"""Cards that a correction leaves, what they are called in `provenance`, and their comments."""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """What was written: the path, and names of the HDUs that were corrected and of the images that were not."""
+
+    path: Path
+    corrected: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def write_corrected(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    correction: PixelTransform,
+    *,
+    hdu: int | str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    again: bool = False,
+    overwrite: bool = False,
+) -> WrittenFile:
+    """Write a copy of a FITS file with a correction in the headers of all images that share the pixels' grid.
+
+    Parameters
+    ----------
+    source, output : path-like
+        Two files. Data are copied byte by byte, compressed images as they are; tables and all other HDUs too.
+    correction : PixelTransform
+        On the pixels of the image that was aligned.
+    hdu : int or str, optional
+        That image, by number or name; the first with solar coordinates by default. Every image whose first two axes
+        have the same size and coordinates is corrected with it: all windows of a raster.
+    provenance : mapping, optional
+        For the cards: score, sigma_x, sigma_y, reference; other keys go to the HISTORY.
+    again : bool
+        Correct a file that carries a correction already; the second is recorded as such. It is refused by default.
+    overwrite : bool
+        Replace an existing output.
+
+    Returns
+    -------
+    WrittenFile
+
+    Raises
+    ------
+    DataError
+        The source cannot be read, is the output, has no image with solar coordinates or a correction already, or the
+        output cannot be written.
+    OutputExistsError
+    """
+    old, new = Path(source), Path(output)
+    _check_output(new, overwrite)
+    if new.exists() and old.exists() and new.samefile(old):
+        msg = f"the corrected file must be another one than {old}"
+        raise DataError(msg)
+    with quiet(), _opened(old) as hdus:
+        images = [one for one in hdus if _has_coordinates(one)]
+        grid = _grid(_aligned(images, hdus, hdu, old))
+        sharing = [one for one in images if _same(_grid(one), grid)]
+        for one in sharing:
+            if one.header.get("XC_VERS") and not again:
+                msg = f"{old} carries a correction already ({one.header.get('XC_DATE')}); allow it with again=True"
+                raise DataError(msg)
+        facts = _facts(correction, grid, provenance or {})
+        for one in sharing:
+            _correct(one, correction, facts, old.name, new.name)
+        with _writing(new) as partial:
+            hdus.writeto(partial, output_verify="fix+ignore")
+    left = tuple(_name(one, hdus) for one in images if one not in sharing)
+    return WrittenFile(new, tuple(_name(one, hdus) for one in sharing), left)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[fits.HDUList]:
+    """The HDUs of a file that is complete.
+
+    Compressed images come as the tables that they are, and integers unscaled: no byte of the data is touched.
+    """
+    try:
+        hdus = fits.open(path, memmap=True, disable_image_compression=True, do_not_scale_image_data=True)
+    except UNREADABLE as error:
+        msg = f"{path} cannot be read as FITS: {one_line(error)}"
+        raise DataError(msg) from error
+    with hdus:
+        try:
+            info = [one.fileinfo() for one in hdus]
+        except UNREADABLE as error:
+            msg = f"{path} cannot be read as FITS: {one_line(error)}"
+            raise DataError(msg) from error
+        end, size = max(one["datLoc"] + one["datSpan"] for one in info), path.stat().st_size
+        if end > size:
+            msg = f"{path} is truncated: {size} bytes of {end}"
+            raise DataError(msg)
+        yield hdus
+
+
+def write_map(solar_map: GenericMap, output: str | os.PathLike[str], *, overwrite: bool = False, **cards: Any) -> Path:
+    """Write a map with all its cards, in its own data type, with checksums, complete or not at all."""
+    new = Path(output)
+    _check_output(new, overwrite)
+    with quiet():
+        header = solar_map.fits_header
+        for key, value in cards.items():
+            header[key.upper()] = value
+        made = fits.PrimaryHDU(solar_map.data, header)
+        made.add_checksum()
+        with _writing(new) as partial:
+            made.writeto(partial, output_verify="fix+ignore")
+    return new
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.exists() and not overwrite:
+        msg = f"output {output} exists; choose another name or allow it to be replaced (--overwrite)"
+        raise OutputExistsError(msg)
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        msg = f"{output} cannot be written: its folder is not there or is read-only"
+        raise DataError(msg)
+
+
+@contextmanager
+def _writing(final: Path) -> Iterator[Path]:
+    """`atomic_path`, whose failures to write are said in one sentence."""
+    try:
+        with atomic_path(final) as partial:
+            yield partial
+    except OSError as error:
+        msg = f"{final} cannot be written: {one_line(error)}"
+        raise DataError(msg) from error
+
+
+def _header_of(one: Any) -> fits.Header:
+    header: fits.Header = one.header
+    return header
+
+
+def _axes(header: fits.Header) -> int:
+    return int(header.get("ZNAXIS", header.get("NAXIS", 0)))
+
+
+def _has_coordinates(one: Any) -> bool:
+    header = _header_of(one)
+    is_image = one.is_image or header.get("ZIMAGE", False)
+    types = [str(header.get(f"CTYPE{i}", "")).upper() for i in (1, 2)]
+    return bool(is_image and _axes(header) >= 2 and all(t.startswith(("HP", "HG", "CR", "SOLAR")) for t in types))
+
+
+def _name(one: Any, hdus: fits.HDUList) -> str:
+    return str(one.name or f"HDU {hdus.index(one)}")
+
+
+def _aligned(images: list[Any], hdus: fits.HDUList, chosen: int | str | None, path: Path) -> Any:
+    if chosen is None and images:
+        return images[0]
+    try:
+        found = hdus[chosen] if chosen is not None else None
+    except (IndexError, KeyError):
+        found = None
+    if found is None or found not in images:
+        msg = f"{path} has no image with solar coordinates" + (f" in HDU {chosen!r}" if chosen is not None else "")
+        raise DataError(msg)
+    return found
+
+
+def _grid(one: Any) -> tuple[tuple[int, ...], FloatArray]:
+    """Size and coordinates of the first two axes."""
+    header = _header_of(one)
+    prefix = "ZNAXIS" if "ZNAXIS" in header else "NAXIS"
+    linear = read_linear(header)
+    size = tuple(int(header[f"{prefix}{i}"]) for i in (1, 2))
+    value = [float(header.get(f"CRVAL{i}", 0.0)) for i in (1, 2)]
+    return size, np.r_[linear.crpix[:2], linear.cd[:2, :2].ravel(), value]
+
+
+def _same(first: tuple[tuple[int, ...], FloatArray], second: tuple[tuple[int, ...], FloatArray]) -> bool:
+    # Numbers in a header have some 15 digits; pipelines write them with fewer.
+    return first[0] == second[0] and bool(np.allclose(first[1], second[1], rtol=1e-9, atol=1e-9))
+
+
+def _facts(
+    correction: PixelTransform, grid: tuple[tuple[int, ...], FloatArray], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    (nx, ny), _ = grid
+    shift = correction.shift_at([(nx - 1) / 2, (ny - 1) / 2])
+    (a11, a12), (a21, a22) = correction.matrix
+    own = {"shift_x": shift[0], "shift_y": shift[1], "a11": a11, "a12": a12, "a21": a21, "a22": a22}
+    own |= {"sx": np.hypot(a11, a21), "sy": np.hypot(a12, a22), "angle": np.rad2deg(np.arctan2(a21, a11))}
+    return {key: float(value) for key, value in own.items()} | dict(provenance)
+
+
+def _correct(one: Any, correction: PixelTransform, facts: Mapping[str, Any], old: str, new: str) -> None:
+    header = _header_of(one)
+    prefix = "ZNAXIS" if "ZNAXIS" in header else "NAXIS"
+    before = {key: header[key] for key in header if key[:5] in ("CRPIX", "CRVAL", "CDELT") or key[:2] in ("PC", "CD")}
+    before = {key: value for key, value in before.items() if key[-1].isdigit() and isinstance(value, (int, float))}
+    fixed = corrected_header(header, correction, shape=(int(header[f"{prefix}2"]), int(header[f"{prefix}1"])))
+    for key in [key for key in before if key not in fixed]:
+        del header[key]
+    for key in fixed:
+        if key in ("COMMENT", "HISTORY", "", "CONTINUE"):
+            continue
+        if key not in header or header[key] != fixed[key]:
+            header[key] = fixed[key]
+    versions = package_provenance({}, [])["versions"]
+    number = int(header.get("XC_N") or 0) + 1
+    now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+    for card, (key, comment) in _CARDS.items():
+        if facts.get(key) is not None:
+            header[card] = (facts[key] if isinstance(facts[key], str) else float(facts[key]), comment)
+    header["XC_N"] = (number, "corrections applied, the last one above")
+    header["XC_VERS"] = (f"stackalign {versions['stackalign']}", "software of the correction")
+    header["XC_DATE"] = (now, "[UTC] date of the correction")
+    parent = str(header.get("FILENAME") or old)
+    header["PARENT"] = (parent, "file that was corrected")
+    if "FILENAME" in header:
+        header["FILENAME"] = new
+    header.add_history(
+        f"stackalign {versions['stackalign']}: correction {number} of the coordinates, {now} UTC, of {parent}"
+    )
+    header.add_history(
+        "p = A (q - c) + c + d for the pixel q about the middle c of the image: XC_A11..A22, XC_DX, XC_DY"
+    )
+    header.add_history("before: " + ", ".join(f"{key} = {value!r}" for key, value in before.items()))
+    for key in sorted(set(facts) - {key for key, _ in _CARDS.values()}):
+        header.add_history(f"{key} = {facts[key]}")
+    header.remove("ZHECKSUM", ignore_missing=True)  # of the uncompressed HDU, whose header is no longer that
+    one.add_checksum()
