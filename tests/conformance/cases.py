@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stackalign.backends._protocol import KERNEL_DTYPES
+from stackalign.backends._lags import intersection, possible
+from stackalign.backends._protocol import KERNEL_DTYPES, Lags
 
 SHAPES = [(1, 1), (1, 7), (9, 1), (3, 5), (8, 8), (37, 41), (20, 300)]
 """(H, W): single pixel, row, column, odd, a whole group of rows, odd above one group, wider than the lanes."""
@@ -306,5 +307,83 @@ def _scores():
     yield Case("score_affine", "large_group", "float32", large_group)
 
 
-CASES = [*_summaries(), *_others(), *_planes(), *_scores()]
+def _scene(rng, dtype, shape, small, frames, depth, kind):
+    """Images with a common part, shifted by a few pixels, and masks: of none, all, one or both of them."""
+    references = frames if kind == "each" else 1
+    scene = rng.gamma(2.0, 20.0, (references, depth, shape[0] + 20, shape[1] + 20))
+    fixed = scene[:, :, 10 : 10 + shape[0], 10 : 10 + shape[1]]
+    moved = np.empty((frames, depth, *small))
+    for k in range(frames):
+        common = scene[k % references, :, 8 + k : 8 + k + small[0], 13 - k : 13 - k + small[1]]
+        moved[k] = 0.0
+        moved[k, :, : common.shape[1], : common.shape[2]] = common
+    moved += rng.gamma(2.0, 5.0, moved.shape)
+    masks = [None, None]
+    if kind != "none":
+        masks[0] = rng.random((references, depth, *shape)) < 0.8
+        masks[1] = rng.random((1 if kind == "shared" else frames, depth, *small)) < 0.9
+    fixed, moved = fixed.astype(dtype), moved.astype(dtype)
+    if np.dtype(dtype).kind == "f" and kind in ("shared", "each"):
+        fixed[0, 0, -1, -1], moved[0, 0, min(2, small[0] - 1)] = np.inf, np.nan
+    return fixed, masks[0], moved, masks[1]
+
+
+def _correlations():
+    sizes = {
+        "1x1": ((1, 1), (1, 1)),
+        "32x33": ((32, 33), (32, 33)),
+        "20x90": ((20, 90), (20, 90)),
+        "onto_smaller": ((30, 41), (37, 20)),
+        "onto_larger": ((41, 30), (23, 19)),
+    }
+    windows = {"all": None, "near": Lags(-5, -4, 6, 3), "beside": Lags(2, -6, 5, -1)}
+    for dtype in KERNEL_DTYPES:
+        for size, (shape, small) in sizes.items():
+            if dtype not in ("float32", "uint16") and size != "32x33":
+                continue
+            for kind in ("none", "shared", "own", "each"):
+                for name, window in windows.items():
+                    if dtype not in ("float32", "uint16") and name != "near":
+                        continue
+                    for depth, ratio in ((1, 0.3), (2, 0.7), (1, 0.0)):
+
+                        def make(rng, d=dtype, a=shape, b=small, k=kind, w=window, depth=depth, ratio=ratio):
+                            r, r_mask, v, v_mask = _scene(rng, d, a, b, 3, depth, k)
+                            lags = possible(a, b)
+                            return {
+                                "reference": r,
+                                "reference_mask": r_mask,
+                                "moving": v,
+                                "moving_mask": v_mask,
+                                "lags": lags if w is None else intersection(w, lags),
+                                "overlap_ratio": ratio,
+                            }
+
+                        if size == "1x1" and name == "beside":  # no such lags
+                            continue
+                        label = f"{size}-{name}-mask_{kind}-{depth}-{ratio}"
+                        yield Case("masked_ncc", label, dtype, make)
+                        if ratio > 0:  # overlaps of two pixels all have scores of 1
+                            yield Case("masked_peaks", label, dtype, make)
+
+    def nothing(rng):
+        r, r_mask, v, v_mask = _scene(rng, "float32", (30, 31), (30, 31), 5, 1, "shared")
+        v[1], v[2], v[3] = 7.0, np.nan, -r[0]
+        v_mask[...] = True
+        v[4, :, :, :16] = 0.1  # constant in part
+        lags = Lags(-3, -2, 4, 5)
+        return {
+            "reference": r,
+            "reference_mask": r_mask,
+            "moving": v,
+            "moving_mask": v_mask,
+            "lags": lags,
+            "overlap_ratio": 0.5,
+        }
+
+    for operation in ("masked_ncc", "masked_peaks"):
+        yield Case(operation, "constant_and_empty", "float32", nothing)
+
+
+CASES = [*_summaries(), *_others(), *_planes(), *_scores(), *_correlations()]
 OPERATIONS = sorted({case.operation for case in CASES})

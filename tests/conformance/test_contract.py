@@ -13,7 +13,7 @@ from conformance.cases import OPERATIONS
 from conformance.tolerances import FIELDS
 from cuda_host.backend import HostBackend
 from stackalign import ops
-from stackalign.backends._protocol import Backend, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from stackalign.backends._protocol import Backend, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 
 HOUSEKEEPING = {"unavailable", "owns", "asarray", "to_numpy", "synchronize", "device_of"}
 PUBLIC = {
@@ -23,6 +23,8 @@ PUBLIC = {
     "stack_statistics": ("stack_statistics",),
     "standardise": ("prepare_pair",),
     "score_affine": ("score_affine",),
+    "masked_ncc": ("masked_ncc",),
+    "masked_peaks": ("masked_shift",),
 }
 """Protocol method to the public functions that stand on it."""
 
@@ -67,8 +69,8 @@ def test_every_operation_has_cases_and_a_public_function() -> None:
 
 
 def test_every_result_field_has_a_tolerance() -> None:
-    tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays)
-    fields = {name for t in tuples for name in t._fields} | {"cumulative", "planes"}
+    tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays, PeakArrays)
+    fields = {name for t in tuples for name in t._fields} | {"cumulative", "planes", "maps"}
     assert fields == set(FIELDS)
 
 

@@ -19,6 +19,12 @@ FEW = 64
 SCORE_OF_FEW = 1e-5
 """For a score of fewer than `FEW` pixels: by chance they may all differ less than they are away from zero."""
 
+MAP = 1e-6
+"""Absolute: transforms in float32 of images that vary as much where they overlap as they do as a whole."""
+
+MAP_OF_FEW = 1e-3
+"""For the score of an overlap without a lower limit, which may vary by no more than `FLAT_OVERLAP` of the whole."""
+
 FIELDS = {
     "total": EXACT,
     "minimum": EXACT,
@@ -35,4 +41,9 @@ FIELDS = {
     "planes": PLANE,
     "scores": SCORE,
     "overlap": EXACT,
+    "maps": MAP,
+    "lags": EXACT,
+    "peaks": MAP,
+    "neighbours": MAP,
+    "rings": MAP,
 }

@@ -5,13 +5,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from cuda_host import host
 from cuda_host.host import HostModule
-from stackalign.backends import _cuda_correlate, _cuda_ops, reference
+from stackalign.backends import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, reference
 from stackalign.backends._cuda_ops import Kernel, Runtime
-from stackalign.backends._protocol import Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from stackalign.backends._protocol import (
+    Array,
+    Lags,
+    PeakArrays,
+    ScoreArrays,
+    StackSums,
+    SummaryArrays,
+    WindowArrays,
+)
 from stackalign_kernels import cuda_source
 
 __all__ = ["BACKEND", "HostBackend", "host_runtime"]
@@ -34,7 +43,7 @@ def host_runtime(
     def get_function(kernel_file: str, entry: str, dtype: np.dtype[Any] | None) -> Kernel:
         return module(kernel_file, None if dtype is None else np.dtype(dtype)).get_function(entry)
 
-    return Runtime(np, get_function, BLOCKS)
+    return Runtime(np, get_function, scipy.fft, BLOCKS)
 
 
 class HostBackend:
@@ -113,6 +122,36 @@ class HostBackend:
     ) -> ScoreArrays:
         """See `Backend.score_affine`."""
         return _cuda_correlate.score_affine(self.runtime, reference, moving, matrices, workers)
+
+    def masked_ncc(
+        self,
+        reference: Array,
+        reference_mask: Array | None,
+        moving: Array,
+        moving_mask: Array | None,
+        lags: Lags,
+        overlap_ratio: float,
+        workers: int,
+        /,
+    ) -> Array:
+        """See `Backend.masked_ncc`."""
+        arguments = (reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)
+        return _cuda_masked_ncc.masked_ncc(self.runtime, *arguments)
+
+    def masked_peaks(
+        self,
+        reference: Array,
+        reference_mask: Array | None,
+        moving: Array,
+        moving_mask: Array | None,
+        lags: Lags,
+        overlap_ratio: float,
+        workers: int,
+        /,
+    ) -> PeakArrays:
+        """See `Backend.masked_peaks`."""
+        arguments = (reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)
+        return _cuda_masked_ncc.masked_peaks(self.runtime, *arguments)
 
 
 BACKEND = HostBackend(host_runtime())

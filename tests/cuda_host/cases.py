@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends import reference
+from stackalign.backends._lags import possible
+from stackalign.backends._protocol import Lags
 
 __all__ = ["DTYPES", "MASKS", "OPERATIONS", "SHAPES", "Case", "cases", "differences"]
 
@@ -137,7 +139,49 @@ def _candidates(problems: int) -> NDArray[np.float64]:
     return every
 
 
-OPERATIONS = {"radial": (_summary, _radial), "crop": (_crop,), "statistics": (_statistics,), "affine_ncc": (_scores,)}
+def _maps(backend: Any, case: Case) -> list[str]:
+    rng = np.random.default_rng(22)
+    # Noise, as above, here because scores of parts that vary less than the whole are less precise.
+    noise = rng.normal(size=case.patterns.shape)
+    moving = np.where(np.isfinite(case.patterns), noise, np.nan).astype(np.float32)[:, None]
+    mask = None if case.mask is None else case.mask[:, None]
+    # The reference is larger, and shifted: transforms are longer than both, and lags are not symmetrical.
+    fixed = np.roll(np.pad(noise[:, None], ((0, 0), (0, 0), (3, 5), (2, 9)), mode="wrap"), (2, -1), (2, 3))
+    # Pieces of opposite corners, and one without variance; parts of one piece and of the reference are constant.
+    whole = rng.normal(size=(1, 1, 24, 25))
+    pieces = np.stack([whole[0, :, :6, :7], whole[0, :, -6:, -7:], np.full((1, 6, 7), 2.0)])
+    flat, small = (
+        whole[:, :, :9, :9].copy(),
+        np.stack([whole[0, :, :4, :4], whole[0, :, 5:9, 5:9], pieces[2, :, :4, :4]]),
+    )
+    small[0, :, :, 2:], flat[:, :, 1:6, 3:9] = 0.5, 0.75
+    problems = {
+        "one": (fixed[:1], None, moving, mask, Lags(-3, -9, 8, 6), 0.4, 1),
+        "each": (fixed, None, moving, mask, Lags(3, -4, 3, 2), 0.4, 1),
+        "constant parts": (flat, None, small, None, possible((9, 9), (4, 4)), 0.4, 1),
+        "pieces": (whole, None, pieces, None, possible((24, 25), (6, 7)), 1.0, 1),
+    }
+    found = []
+    for name, arguments in problems.items():
+        scale = MAP_OF_FEW if name in ("constant parts", "pieces") else MAP
+        given, expected = backend.masked_ncc(*arguments), reference.masked_ncc(*arguments)
+        found += _compare(f"masked_ncc, {name}", (given,), (expected,), near=("0",), scale=scale)
+        peaks, expected = backend.masked_peaks(*arguments), reference.masked_peaks(*arguments)
+        found += _compare(f"masked_peaks, {name}", peaks, expected, near=("peaks", "neighbours", "rings"), scale=scale)
+    return found
+
+
+MAP = 1e-6 / TOLERANCE
+MAP_OF_FEW = 1e-3 / TOLERANCE
+"""Scores of transforms in float32, and those of a few pixels, which may vary much less than the whole."""
+
+OPERATIONS = {
+    "radial": (_summary, _radial),
+    "crop": (_crop,),
+    "statistics": (_statistics,),
+    "affine_ncc": (_scores,),
+    "masked_ncc": (_maps,),
+}
 """By kernel file."""
 
 

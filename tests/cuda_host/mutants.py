@@ -45,8 +45,12 @@ class Rule(NamedTuple):
 
 
 NCC = ("affine_ncc",)
+MAPS = ("masked_ncc",)
+SHARING = ("crop", "radial", "affine_ncc", "masked_ncc")
 RULES = (
-    Rule(BARRIER, r"__sync(?:threads|warp)\(\)", "static_cast<void>(0)", ("crop", "radial", "affine_ncc")),
+    Rule(
+        BARRIER, r"__sync(?:threads|warp)\(\)", "static_cast<void>(0)", ("crop", "radial", "affine_ncc", "masked_ncc")
+    ),
     Rule(
         "load shifted by one",
         r"\b((?:f\.)?pixels|stack)\[([^][]+)\](?= :|;)",
@@ -58,7 +62,7 @@ RULES = (
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n", "0", ("crop", "radial")),
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n_pixels", "0", ("statistics",)),
     Rule("NaN not asked", r"Element::valid\(v(?:\[k\])?\)", "true", ("crop", "radial", "statistics")),
-    Rule("stride of a reduction", r"\b(half|d) /= 2", r"\1 /= 4", ("crop", "radial", "affine_ncc")),
+    Rule("stride of a reduction", r"\b(half|d) /= 2", r"\1 /= 4", SHARING),
     Rule("stride of a scan", r"\bd \*= 2", "d *= 4", ("radial",)),
     Rule("stride over columns", r"\bx \+= blockDim\.x", "x += 2 * blockDim.x", ("radial",)),
     Rule("stride over rows", r"\bwy \+= warps", "wy += warps + 1", ("crop",)),
@@ -78,6 +82,13 @@ RULES = (
     Rule("row left out", r"\bend <= high\b", "end < high", NCC),
     Rule("taken for consecutive", r"down\.step == 1|down\.first == low \+ at\.lane", "true", NCC),
     Rule("first member for all", r"\+\+member\b", "member", NCC),
+    Rule("overlap not asked", r"count >= least_overlap", "true", MAPS),
+    Rule("variance not asked", r"var_[rv] > flat_[rv]", "true", MAPS),
+    Rule("a sum of the other image", r"\bmean_v \* sum_v|\bmean_r \* sum_r", "mean_r * sum_v", MAPS),
+    Rule("first planes for all", r"image \* (?:fixed_)?step", "0", MAPS),
+    Rule("lags beyond the window", r"l[yx] [<>] (?:low|high)_[yx]", "false", MAPS),
+    Rule("neighbours unknown", r"l[yx] [<>]= (?:top|left|bottom|right)", "true", MAPS),
+    Rule("nothing found not asked", r"peak > 0\.0f|peaks\[image\] > 0\.0f", "true", MAPS),
     Rule("constant image not asked", r"\bvar_[rv] > FLAT \* s\[[34]\]", "true", NCC),
 )
 

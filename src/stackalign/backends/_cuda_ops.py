@@ -53,12 +53,15 @@ class Runtime:
     get_function : callable
         ``(kernel_file, entry, dtype) -> Kernel``; compiles with `defines` of the dtype and without fused multiply-add.
         The dtype is None for a kernel file without element type.
+    fft : module
+        Transforms: ``cupyx.scipy.fft`` or ``scipy.fft``.
     blocks : int
         Most blocks per launch where a block takes one pattern after the other: enough to fill the device.
     """
 
     xp: Any
     get_function: Callable[[str, str, np.dtype[Any] | None], Kernel]
+    fft: Any
     blocks: int = 1024
 
 

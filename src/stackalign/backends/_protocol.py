@@ -39,6 +39,18 @@ Score
     float64 beyond, in an order that depends on nothing but the two images and the candidate itself. The score is
     Pearson's coefficient from these sums, clipped to [-1, 1]; 0.0 where n is 0, or where the variance of r or v is not
     above `FLAT` times its mean square (what rounding to float32 leaves of a constant overlap).
+Masked correlation
+    Images are centred and scaled by the mean and deviation of their valid pixels (over all D planes together), zero
+    elsewhere. At each lag of a window n, r, v, rr, vv and rv are the sums over the pixels that are valid in both, over
+    all planes; n is exact. The score is Pearson's coefficient from these sums, float32, clipped to [-1, 1]; 0.0 where
+    n is below ``overlap_ratio`` times its largest value in the window or is 0, and where the variance (the sum of
+    squared deviations from the mean of the overlap) of either image is not above `FLAT_OVERLAP` times the sum of
+    squares of that whole image. Transforms in float32 leave errors of some 1e-7 of that sum: below the limit they would
+    show in the third decimal of a score, and noise could outdo a match.
+Highest score
+    The first of equal ones, by rows. Its neighbours are the scores at the lags around it whatever their overlap is, NaN
+    beyond the possible lags. Ring k holds the highest score at the lags of the window whose larger distance to it is k,
+    -2 where there is none. Where no score is above 0: the lag nearest to 0, peak and overlap 0, NaN, and -2.
 """
 
 from collections.abc import Sequence
@@ -50,11 +62,15 @@ from numpy.typing import NDArray
 __all__ = [
     "FAR",
     "FLAT",
+    "FLAT_OVERLAP",
     "GROUP",
     "KERNEL_DTYPES",
     "LANES",
+    "REACH",
     "Array",
     "Backend",
+    "Lags",
+    "PeakArrays",
     "ScoreArrays",
     "StackSums",
     "SummaryArrays",
@@ -69,6 +85,8 @@ LANES = 256
 GROUP = 8
 FAR = 1e6
 FLAT = 1e-5
+FLAT_OVERLAP = 1e-4
+REACH = 4
 
 
 class SummaryArrays(NamedTuple):
@@ -99,6 +117,34 @@ class ScoreArrays(NamedTuple):
 
     scores: Array
     overlap: Array
+
+
+class Lags(NamedTuple):
+    """Window of shifts of the moving image's content, both ends included."""
+
+    low_y: int
+    low_x: int
+    high_y: int
+    high_x: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a map of these lags."""
+        return self.high_y - self.low_y + 1, self.high_x - self.low_x + 1
+
+
+class PeakArrays(NamedTuple):
+    """The highest score of each map, all of the backend's home.
+
+    ``lags`` (N, 2) int64, ``peaks`` (N,) float32, ``overlap`` (N,) int64, ``neighbours`` (N, 2*REACH+1, 2*REACH+1)
+    float32 and ``rings`` (N, larger side of the window) float32.
+    """
+
+    lags: Array
+    peaks: Array
+    overlap: Array
+    neighbours: Array
+    rings: Array
 
 
 class StackSums(NamedTuple):
@@ -192,4 +238,36 @@ class Backend(Protocol):
         self, reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int, /
     ) -> ScoreArrays:
         """Score candidates: planes (B, H, W) and (B, Hm, Wm) of `standardise`, pull matrices (B, K, 2, 3), K >= 1."""
+        ...
+
+    def masked_ncc(
+        self,
+        reference: Array,
+        reference_mask: Array | None,
+        moving: Array,
+        moving_mask: Array | None,
+        lags: Lags,
+        overlap_ratio: float,
+        workers: int,
+        /,
+    ) -> Array:
+        """Score every lag of a window, (N, rows, columns) float32.
+
+        `reference` is (1 or N, D, H, W) and `moving` (N, D, h, w), of types of `KERNEL_DTYPES`; a mask has the shape
+        of its images, or 1 in place of N. The lags are possible ones, and `overlap_ratio` is in [0, 1].
+        """
+        ...
+
+    def masked_peaks(
+        self,
+        reference: Array,
+        reference_mask: Array | None,
+        moving: Array,
+        moving_mask: Array | None,
+        lags: Lags,
+        overlap_ratio: float,
+        workers: int,
+        /,
+    ) -> PeakArrays:
+        """Find the highest score of each map of `masked_ncc`; the maps are not kept."""
         ...

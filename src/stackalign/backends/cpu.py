@@ -5,9 +5,8 @@ not depend on the number of threads.
 """
 
 import logging
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 import stackalign_kernels
 
 from ._groups import Groups, flatten, group
-from ._protocol import Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._protocol import Array, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._threads import run
 from .reference import asarray, device_of, owns, standardise, synchronize, to_numpy
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "crop_windows",
     "device_of",
     "kernel_cache",
+    "masked_ncc",
+    "masked_peaks",
     "owns",
     "pattern_summary",
     "radial_cumulative",
@@ -46,9 +48,6 @@ _USED: set[str] = set()
 
 PIXEL_BAND = 2048
 """Pixels per task of the stack statistics: five float64 rows of this length stay in the first-level cache."""
-
-PARTS_PER_WORKER = 4
-"""Ranges per thread, so that a thread which loses its core does not hold up the others for long."""
 
 
 def unavailable() -> str | None:
@@ -106,42 +105,6 @@ def _mask_or_dummy(mask: Array | None, shape: tuple[int, ...]) -> tuple[NDArray[
     if mask is not None:
         return mask, True
     return np.broadcast_to(np.True_, (1, *shape)), False
-
-
-def _run(task: Callable[[int, int], None], n_items: int, workers: int, band: int | None = None) -> None:
-    """Call task(start, stop) over 0..n_items in parts, on `workers` threads."""
-    size = band or max(1, -(-n_items // (max(1, workers) * PARTS_PER_WORKER if workers > 1 else 1)))
-    parts = [(start, min(start + size, n_items)) for start in range(0, n_items, size)]
-    if workers <= 1 or len(parts) == 1:
-        for start, stop in parts:
-            task(start, stop)
-        return
-    # Every thread, the caller's included, takes the next part until none is left: none of them ever sleeps, and so
-    # none waits to be woken on a core that is taken. The threads live for this call alone, which leaves nothing to
-    # guard against a fork and costs a tenth of a millisecond.
-    remaining = iter(parts)
-    taking = threading.Lock()
-    errors: list[BaseException] = []
-
-    def drain() -> None:
-        try:
-            while True:
-                with taking:
-                    part = next(remaining, None)
-                if part is None or errors:
-                    return
-                task(*part)
-        except BaseException as error:  # handed to the caller below
-            errors.append(error)
-
-    helpers = [threading.Thread(target=drain, name="stackalign-kernel") for _ in range(min(workers, len(parts)) - 1)]
-    for helper in helpers:
-        helper.start()
-    drain()
-    for helper in helpers:
-        helper.join()
-    if errors:
-        raise errors[0]
 
 
 def _order_keys(patterns: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -202,7 +165,7 @@ def pattern_summary(
         )
 
     with _first_use(patterns.dtype):
-        _run(task, n, workers)
+        run(task, n, workers)
     return result
 
 
@@ -219,7 +182,7 @@ def radial_cumulative(
         sums = np.empty(n_radii, _accumulator(patterns.dtype))
         radial.cumulative(patterns, valid, use_mask, centers, start, stop, sums, out)
 
-    _run(task, patterns.shape[0], workers)
+    run(task, patterns.shape[0], workers)
     return out
 
 
@@ -242,7 +205,7 @@ def crop_windows(
     def task(start: int, stop: int) -> None:
         crop.windows(patterns, valid, use_mask, corners, _partial(patterns.dtype), start, stop, windows, sums)
 
-    _run(task, patterns.shape[0], workers)
+    run(task, patterns.shape[0], workers)
     return WindowArrays(windows, sums)
 
 
@@ -264,7 +227,7 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
     def task(start: int, stop: int) -> None:
         statistics.pixels(flat, valid, use_mask, start, stop, *sums)
 
-    _run(task, height * width, workers, band=PIXEL_BAND)
+    run(task, height * width, workers, band=PIXEL_BAND)
     return StackSums(*(a.reshape(height, width) for a in sums))
 
 
@@ -286,7 +249,7 @@ def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64],
         def task(start: int, stop: int) -> None:
             affine_ncc.general(reference, moving, problem, general, start, stop, some)
 
-        _run(task, len(chosen) * blocks, workers)
+        run(task, len(chosen) * blocks, workers)
         partial[chosen] = some
     scores, overlap = np.empty(total), np.empty(total)
     affine_ncc.finish(partial, scores, overlap)
@@ -305,4 +268,36 @@ def _score_separable(
     def task(start: int, stop: int) -> None:
         affine_ncc.separable(reference, moving, whole, *groups, start, stop, partial)
 
-    _run(task, len(groups.problem) * partial.shape[1], workers)
+    run(task, len(groups.problem) * partial.shape[1], workers)
+
+
+def masked_ncc(
+    reference: Array,
+    reference_mask: Array | None,
+    moving: Array,
+    moving_mask: Array | None,
+    lags: Lags,
+    overlap_ratio: float,
+    workers: int,
+    /,
+) -> Array:
+    """See `Backend.masked_ncc`."""
+    from . import _cpu_masked_ncc
+
+    return _cpu_masked_ncc.masked_ncc(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)
+
+
+def masked_peaks(
+    reference: Array,
+    reference_mask: Array | None,
+    moving: Array,
+    moving_mask: Array | None,
+    lags: Lags,
+    overlap_ratio: float,
+    workers: int,
+    /,
+) -> PeakArrays:
+    """See `Backend.masked_peaks`."""
+    from . import _cpu_masked_ncc
+
+    return _cpu_masked_ncc.masked_peaks(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)

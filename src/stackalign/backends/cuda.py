@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _cuda_correlate, _cuda_ops, _planes, _rawmodule
-from ._protocol import Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from . import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _planes, _rawmodule
+from ._protocol import Array, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 
 __all__ = [
     "NAME",
     "asarray",
     "crop_windows",
     "device_of",
+    "masked_ncc",
+    "masked_peaks",
     "owns",
     "pattern_summary",
     "radial_cumulative",
@@ -86,9 +88,10 @@ def device_of(x: Array, /) -> str:
 @functools.cache
 def _runtime(device: int) -> _cuda_ops.Runtime:
     import cupy
+    import cupyx.scipy.fft
 
     multiprocessors = cupy.cuda.Device(device).attributes["MultiProcessorCount"]
-    return _cuda_ops.Runtime(cupy, _rawmodule.function, multiprocessors * BLOCKS_PER_MULTIPROCESSOR)
+    return _cuda_ops.Runtime(cupy, _rawmodule.function, cupyx.scipy.fft, multiprocessors * BLOCKS_PER_MULTIPROCESSOR)
 
 
 def pattern_summary(
@@ -154,3 +157,37 @@ def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64],
     """See `Backend.score_affine`."""
     with reference.device:
         return _cuda_correlate.score_affine(_runtime(reference.device.id), reference, moving, matrices, workers)
+
+
+def masked_ncc(
+    reference: Array,
+    reference_mask: Array | None,
+    moving: Array,
+    moving_mask: Array | None,
+    lags: Lags,
+    overlap_ratio: float,
+    workers: int,
+    /,
+) -> Array:
+    """See `Backend.masked_ncc`."""
+    with moving.device:
+        return _cuda_masked_ncc.masked_ncc(
+            _runtime(moving.device.id), reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers
+        )
+
+
+def masked_peaks(
+    reference: Array,
+    reference_mask: Array | None,
+    moving: Array,
+    moving_mask: Array | None,
+    lags: Lags,
+    overlap_ratio: float,
+    workers: int,
+    /,
+) -> PeakArrays:
+    """See `Backend.masked_peaks`."""
+    with moving.device:
+        return _cuda_masked_ncc.masked_peaks(
+            _runtime(moving.device.id), reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers
+        )

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from ._planes import standardise as _standardise
 from ._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._reference_masked_ncc import masked_ncc, masked_peaks
 
 __all__ = [
     "NAME",
     "asarray",
     "crop_windows",
     "device_of",
+    "masked_ncc",
+    "masked_peaks",
     "owns",
     "pattern_summary",
     "radial_cumulative",

@@ -1,6 +1,7 @@
 """The array API: every function takes arrays of one home and returns arrays of the same home."""
 
 from .correlate import ImagePair, prepare_pair, score_affine
+from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift
 from .radial import (
     PatternSummary,
     centroid,
@@ -16,12 +17,16 @@ from .transfer import asarray, device_of, synchronize, to_numpy
 __all__ = [
     "ImagePair",
     "PatternSummary",
+    "ShiftMap",
+    "ShiftResult",
     "StackStatistics",
     "asarray",
     "centroid",
     "crop_windows",
     "device_of",
     "encircled_window",
+    "masked_ncc",
+    "masked_shift",
     "pattern_summary",
     "prepare_pair",
     "radial_cumulative",

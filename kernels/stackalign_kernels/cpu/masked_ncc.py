@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Masked normalised cross-correlation from correlation planes: what stands before and after the Fourier transforms.
+
+Planes are float32, their rows and columns shifts. Twin of ``cuda/masked_ncc.cu``.
+"""
+
+import math
+
+import numpy as np
+
+from stackalign_kernels.cpu._jit import exact, fast
+
+__all__ = ["highest", "maps", "moments", "ring_maxima", "standardised"]
+
+
+@fast
+def _row_sum(row, valid):
+    n = 0.0
+    s = 0.0
+    for j in range(row.size):
+        v = np.float64(row[j])
+        ok = valid[j] and abs(v) < math.inf
+        n += 1.0 if ok else 0.0
+        s += v if ok else 0.0
+    return n, s
+
+
+@fast
+def _row_deviation(row, valid, mean):
+    s = 0.0
+    for j in range(row.size):
+        v = np.float64(row[j])
+        d = v - mean if valid[j] and abs(v) < math.inf else 0.0
+        s += d * d
+    return s
+
+
+@exact
+def moments(image, mask):
+    """Return the number, mean and deviation of the valid pixels of (D, H, W); the deviation is 0 without variance."""
+    n, s = 0.0, 0.0
+    for d in range(image.shape[0]):
+        for y in range(image.shape[1]):
+            row_n, row_s = _row_sum(image[d, y], mask[d, y])
+            n += row_n
+            s += row_s
+    if n == 0.0:
+        return n, 0.0, 0.0
+    mean = s / n
+    s = 0.0
+    for d in range(image.shape[0]):
+        for y in range(image.shape[1]):
+            s += _row_deviation(image[d, y], mask[d, y], mean)
+    deviation = math.sqrt(s / n)
+    return n, mean, deviation if deviation > 1e-12 * abs(mean) else 0.0
+
+
+@fast
+def _standardise_row(row, valid, mean, scale, out):
+    for j in range(row.size):
+        v = np.float64(row[j])
+        out[j] = np.float32((v - mean) * scale if valid[j] and abs(v) < math.inf else 0.0)
+
+
+@fast
+def _square_row(row, out):
+    for j in range(row.size):
+        out[j] = row[j] * row[j]
+
+
+@fast
+def _turn_row(row, out):
+    last = row.size - 1
+    for j in range(row.size):
+        out[j] = row[last - j]
+
+
+@exact
+def standardised(image, mask, turned, mean, deviation, values, squares):
+    """Write an image (H, W) and its square as float32, 0 where invalid; turned by 180 degrees if `turned`.
+
+    Rows of `values` and `squares` may be longer; what follows the image is left alone.
+    """
+    height, width = image.shape
+    scale = 1.0 / deviation if deviation > 0.0 else 0.0
+    row = np.empty(width, np.float32)
+    for y in range(height):
+        k = height - 1 - y if turned else y
+        _standardise_row(image[y], mask[y], mean, scale, row)
+        if turned:
+            _turn_row(row, values[k, :width])
+        else:
+            values[k, :width] = row
+        _square_row(values[k, :width], squares[k, :width])
+
+
+@fast
+def _score_row(n, sr, srr, c, sv, svv, least, flat_r, flat_v, out):
+    for j in range(out.size):
+        inv = np.float32(1.0) / np.float32(max(n[j], 1))
+        mr = sr[j] * inv
+        mv = sv[j] * inv
+        cov = c[j] - mr * sv[j]
+        vr = srr[j] - mr * sr[j]
+        vv = svv[j] - mv * sv[j]
+        ok = n[j] >= least and vr > flat_r and vv > flat_v
+        s = cov / np.float32(math.sqrt(vr * vv if ok else np.float32(1.0)))
+        s = min(np.float32(1.0), max(np.float32(-1.0), s))
+        out[j] = s if ok else np.float32(0.0)
+
+
+@exact
+def maps(fixed, varying, column, least, flat, out):
+    """Combine planes into the scores of a window of shifts.
+
+    `fixed` is (n, sr, srr) and `varying` (c, sv, svv): n int32, the others float32, rows those of `out` and columns
+    beginning at `column`. A plane sv or svv of one row is the same for all rows. Scores are 0 where n is below `least`
+    or a variance not above its `flat`.
+    """
+    n, sr, srr = fixed
+    c, sv, svv = varying
+    a, b = column, column + out.shape[1]
+    for y in range(out.shape[0]):
+        k = y if sv.shape[0] > 1 else 0
+        _score_row(
+            n[y, a:b], sr[y, a:b], srr[y, a:b], c[y, a:b], sv[k, a:b], svv[k, a:b], least, flat[0], flat[1], out[y]
+        )
+
+
+@fast
+def _row_max(row):
+    m = row[0]
+    for j in range(row.size):
+        m = max(m, row[j])
+    return m
+
+
+@fast
+def _keep_larger(row, out):
+    for j in range(row.size):
+        out[j] = max(out[j], row[j])
+
+
+@exact
+def highest(scores):
+    """Return row and column of the highest score of a map, the first of several."""
+    best, row = scores[0, 0], 0
+    for y in range(scores.shape[0]):
+        m = _row_max(scores[y])
+        if m > best:
+            best, row = m, y
+    for x in range(scores.shape[1]):
+        if scores[row, x] == best:
+            return row, x
+    return row, 0
+
+
+@exact
+def ring_maxima(scores, row, column, out):
+    """Write the highest score at each larger of the two distances |y - row|, |x - column|; -2 where a ring is empty."""
+    height, width = scores.shape
+    out[:] = np.float32(-2.0)
+    beside = np.full(width, np.float32(-2.0))
+    for y in range(height):
+        d = abs(y - row)
+        a, b = max(0, column - d), min(width, column + d + 1)
+        out[d] = max(out[d], _row_max(scores[y, a:b]))
+        if a > 0:
+            _keep_larger(scores[y, :a], beside[:a])
+        if b < width:
+            _keep_larger(scores[y, b:], beside[b:])
+    for x in range(width):
+        d = abs(x - column)
+        out[d] = max(out[d], beside[x])

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Masked correlation on a GPU: batched transforms, and kernels after them; on NumPy where kernels run on the host."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _lags
+from ._cuda_ops import Runtime
+from ._protocol import FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+
+__all__ = ["masked_ncc", "masked_peaks"]
+
+KERNELS = "masked_ncc"
+THREADS = 256
+STRIPS = 64
+EXACT = 1 << 20
+"""Most pixels whose overlaps transforms in float32 give to the nearest integer, with room to spare."""
+MAX_BYTES = 1 << 30
+"""Transforms and planes of the images that are worked on together."""
+
+
+class _Stack(NamedTuple):
+    """Standardised images (N, D, H, W), their validity, and the variance (N,) that rounding may feign."""
+
+    values: Array
+    valid: Array
+    flat: Array
+
+
+class _Spectra(NamedTuple):
+    """Transforms (N, D, rows, columns) of images, their squares and their masks."""
+
+    values: Array
+    squares: Array
+    mask: tuple[Array, Array]
+    """In float32, and in the precision that overlaps take."""
+
+
+class _Known(NamedTuple):
+    """What images of one geometry share: the reference's transforms, and what it makes with a mask for all of them."""
+
+    reference: _Spectra
+    fixed: tuple[Array, Array, Array]
+
+
+class _Batch(NamedTuple):
+    """Images of one geometry: their numbers, the lags that are computed, and where those lie in the planes."""
+
+    members: NDArray[np.int64]
+    lags: Lags
+    row: int
+    column: int
+    planes: tuple[Any, ...]
+    """The first eleven arguments of the kernels."""
+
+
+def _standardised(rt: Runtime, images: Array, mask: Array | None) -> _Stack:
+    xp = rt.xp
+    values = images.astype(np.float64)
+    valid = xp.isfinite(values)
+    if mask is not None:
+        valid = valid & mask
+    axes = (1, 2, 3)
+    total = valid.sum(axis=axes, keepdims=True)
+    count = xp.maximum(total, 1)
+    mean = xp.where(valid, values, 0.0).sum(axis=axes, keepdims=True) / count
+    values = xp.where(valid, values - mean, 0.0)
+    deviation = xp.sqrt((values * values).sum(axis=axes, keepdims=True) / count)
+    constant = deviation <= 1e-12 * xp.abs(mean)
+    values = xp.where(constant, 0.0, values / xp.where(constant, 1.0, deviation)).astype(np.float32)
+    flat = xp.where(constant, 0.0, FLAT_OVERLAP * total).reshape(-1)
+    return _Stack(values, valid, flat.astype(np.float32))
+
+
+def _forward(rt: Runtime, planes: Array, lengths: tuple[int, int], turned: bool) -> Array:
+    step = -1 if turned else 1
+    return rt.fft.rfft2(planes[..., ::step, ::step], lengths)
+
+
+class _Pairs:
+    """Images against one reference, or against one each; the arguments of `Backend.masked_ncc`."""
+
+    def __init__(
+        self,
+        rt: Runtime,
+        reference: Array,
+        reference_mask: Array | None,
+        moving: Array,
+        moving_mask: Array | None,
+        lags: Lags,
+        overlap_ratio: float,
+        margin: int,
+    ) -> None:
+        self.rt = rt
+        self.reference, self.reference_mask = reference, reference_mask
+        self.moving, self.moving_mask = moving, moving_mask
+        self.lags, self.overlap_ratio, self.margin = lags, overlap_ratio, margin
+        self.depth = int(reference.shape[1])
+        self.shape = int(reference.shape[2]), int(reference.shape[3])
+        self.small = int(moving.shape[2]), int(moving.shape[3])
+        self.possible = _lags.possible(self.shape, self.small)
+        self.exact = self.depth * min(self.shape[0] * self.shape[1], self.small[0] * self.small[1]) > EXACT
+        self.one_reference = len(reference) == 1 and (reference_mask is None or len(reference_mask) == 1)
+
+    def batches(self) -> Iterator[_Batch]:
+        """Yield images in batches that fit the memory, with their planes."""
+        n = len(self.moving)
+        whole = _lags.lengths(self.lags, self.shape, self.small)
+        per_image = whole[0] * whole[1] * 4 * (6 * self.depth + 16)
+        chunk = max(1, MAX_BYTES // per_image)
+        common = _standardised(self.rt, self.reference, self.reference_mask) if self.one_reference else None
+        known: dict[Lags, _Known] = {}
+        for first in range(0, n, chunk):
+            here = slice(first, min(first + chunk, n))
+            moving = _standardised(self.rt, self.moving[here], _part(self.moving_mask, here))
+            reference = common or _standardised(self.rt, _part(self.reference, here), _part(self.reference_mask, here))
+            yield from self._grouped(first, reference, moving, known)
+
+    def _grouped(self, first: int, reference: _Stack, moving: _Stack, known: dict[Lags, _Known]) -> Iterator[_Batch]:
+        """Yield the images of a chunk by the lags that can have enough overlap, and by whether they share a mask."""
+        shared = self._shared_mask()
+        at_anchor = self._host(_lags.overlap_at(self.rt.xp, reference.valid, moving.valid, _lags.anchor(self.lags)))
+        counts = self._host(moving.valid.sum(axis=(1, 2, 3)))
+        alike = self.one_reference and shared is not None
+        common = int(shared.sum()) if shared is not None else -1
+        groups: dict[tuple[Lags, bool], list[int]] = {}
+        for k, (n, count) in enumerate(zip(at_anchor.tolist(), counts.tolist(), strict=True)):
+            lags = _lags.supported(self.lags, self.shape, self.small, self.depth, self.overlap_ratio * n)
+            groups.setdefault((lags, alike and count == common), []).append(k)
+        for (lags, same_mask), members in groups.items():
+            wide = _lags.intersection(_lags.grown(lags, self.margin), self.possible)
+            lengths = _lags.lengths(wide, self.shape, self.small)
+            chosen = self.rt.xp.asarray(np.array(members))
+            r_stack = reference if self.one_reference else _Stack(*(a[chosen] for a in reference))
+            v_stack = _Stack(*(a[chosen] for a in moving))
+            fixed = None
+            if same_mask:
+                if lags not in known:
+                    spectra = self._spectra(r_stack, lengths, turned=False)
+                    known[lags] = _Known(
+                        spectra, self._fixed(spectra, self._mask_spectra(shared, lengths, True), lengths)
+                    )
+                r, fixed = known[lags]
+            else:
+                r = known[lags].reference if lags in known else self._spectra(r_stack, lengths, turned=False)
+            yield self._batch(np.array(members) + first, wide, lengths, (r_stack, r, fixed), v_stack)
+
+    def _host(self, x: Array) -> NDArray[Any]:
+        return np.asarray(x.get() if hasattr(x, "get") else x)
+
+    def _shared_mask(self) -> Array | None:
+        """Return the mask (1, D, h, w) of all moving images that have no invalid pixels of their own."""
+        if self.moving_mask is None:
+            return self.rt.xp.ones((1, self.depth, *self.small), np.bool_)
+        return self.moving_mask if len(self.moving_mask) == 1 else None
+
+    def _mask_spectra(self, valid: Array, lengths: tuple[int, int], turned: bool) -> tuple[Array, Array]:
+        mask = _forward(self.rt, valid.astype(np.float32), lengths, turned)
+        return mask, _forward(self.rt, valid.astype(np.float64), lengths, turned) if self.exact else mask
+
+    def _spectra(self, stack: _Stack, lengths: tuple[int, int], *, turned: bool) -> _Spectra:
+        values = _forward(self.rt, stack.values, lengths, turned)
+        squares = _forward(self.rt, stack.values * stack.values, lengths, turned)
+        return _Spectra(values, squares, self._mask_spectra(stack.valid, lengths, turned))
+
+    def _back(self, a: Array, b: Array, lengths: tuple[int, int]) -> Array:
+        """Multiply spectra, add the planes up, and go back."""
+        product = a[:, 0] * b[:, 0]
+        for d in range(1, self.depth):
+            product += a[:, d] * b[:, d]
+        return self.rt.xp.ascontiguousarray(self.rt.fft.irfft2(product, lengths))
+
+    def _fixed(self, r: _Spectra, mask: tuple[Array, Array], lengths: tuple[int, int]) -> tuple[Array, Array, Array]:
+        n = self.rt.xp.rint(self._back(r.mask[1], mask[1], lengths)).astype(np.int32)
+        return n, self._back(r.values, mask[0], lengths), self._back(r.squares, mask[0], lengths)
+
+    def _batch(
+        self,
+        members: NDArray[np.int64],
+        lags: Lags,
+        lengths: tuple[int, int],
+        reference: tuple[_Stack, _Spectra, tuple[Array, Array, Array] | None],
+        moving: _Stack,
+    ) -> _Batch:
+        """Correlate images with the reference, with what is known already."""
+        xp = self.rt.xp
+        r_stack, r, fixed = reference
+        values = _forward(self.rt, moving.values, lengths, turned=True)
+        squares = _forward(self.rt, moving.values * moving.values, lengths, turned=True)
+        size = lengths[0] * lengths[1]
+        fixed_step = 0 if fixed is not None else size
+        if fixed is None:
+            fixed = self._fixed(r, self._mask_spectra(moving.valid, lengths, True), lengths)
+        varying = tuple(
+            self._back(a, b, lengths) for a, b in ((r.values, values), (r.mask[0], values), (r.mask[0], squares))
+        )
+        row, column = lags.low_y - self.possible.low_y, lags.low_x - self.possible.low_x
+        within = _lags.intersection(lags, self.lags)
+        y, x = row + within.low_y - lags.low_y, column + within.low_x - lags.low_x
+        most = fixed[0][:, y : y + within.shape[0], x : x + within.shape[1]].max(axis=(1, 2))
+        least = xp.maximum(xp.ceil(self.overlap_ratio * most), 1).astype(np.int32)
+        n = moving.flat.shape
+        flat = xp.stack([xp.broadcast_to(r_stack.flat, n), moving.flat], axis=1)
+        steps = np.int64(fixed_step), np.int64(size), np.int32(lengths[1])
+        planes = (*fixed, *varying, *steps, xp.ascontiguousarray(xp.broadcast_to(least, n)), flat)
+        return _Batch(members, lags, row, column, planes)
+
+
+def _part(x: Array | None, chosen: slice) -> Array | None:
+    return x if x is None or len(x) == 1 else x[chosen]
+
+
+def _score(rt: Runtime, batch: _Batch, lags: Lags, out: Array, first: int, step: int, pitch: int) -> None:
+    """Write the scores of some lags of a batch."""
+    row, column = batch.row + lags.low_y - batch.lags.low_y, batch.column + lags.low_x - batch.lags.low_x
+    height, width = lags.shape
+    kernel = rt.get_function(KERNELS, "masked_ncc_scores", None)
+    kernel(
+        (-(-height * width // THREADS), len(batch.members)),
+        (THREADS,),
+        (
+            *batch.planes,
+            *map(np.int32, (row, column, height, width)),
+            out,
+            np.int64(first),
+            np.int64(step),
+            np.int32(pitch),
+        ),
+    )
+
+
+def masked_ncc(
+    rt: Runtime,
+    reference: Array,
+    reference_mask: Array | None,
+    moving: Array,
+    moving_mask: Array | None,
+    lags: Lags,
+    overlap_ratio: float,
+    workers: int,
+) -> Array:
+    """See `Backend.masked_ncc`."""
+    pairs = _Pairs(rt, reference, reference_mask, moving, moving_mask, lags, overlap_ratio, 0)
+    out = rt.xp.zeros((len(moving), *lags.shape), np.float32)
+    height, width = lags.shape
+    for batch in pairs.batches():
+        maps = rt.xp.zeros((len(batch.members), height, width), np.float32)
+        first = (batch.lags.low_y - lags.low_y) * width + batch.lags.low_x - lags.low_x
+        _score(rt, batch, batch.lags, maps, first, height * width, width)
+        out[rt.xp.asarray(batch.members)] = maps
+    return out
+
+
+def masked_peaks(
+    rt: Runtime,
+    reference: Array,
+    reference_mask: Array | None,
+    moving: Array,
+    moving_mask: Array | None,
+    lags: Lags,
+    overlap_ratio: float,
+    workers: int,
+) -> PeakArrays:
+    """See `Backend.masked_peaks`."""
+    xp = rt.xp
+    pairs = _Pairs(rt, reference, reference_mask, moving, moving_mask, lags, overlap_ratio, REACH)
+
+    def arrays(n: int) -> PeakArrays:
+        return PeakArrays(
+            xp.empty((n, 2), np.int64),
+            xp.empty(n, np.float32),
+            xp.empty(n, np.int64),
+            xp.empty((n, 2 * REACH + 1, 2 * REACH + 1), np.float32),
+            xp.empty((n, max(lags.shape)), np.float32),
+        )
+
+    result = arrays(len(moving))
+    for batch in pairs.batches():
+        found = arrays(len(batch.members))
+        _find(rt, batch, lags, found)
+        for whole, part in zip(result, found, strict=True):
+            whole[xp.asarray(batch.members)] = part
+    return result
+
+
+def _find(rt: Runtime, batch: _Batch, lags: Lags, found: PeakArrays) -> None:
+    """Find the peaks of a batch."""
+    n = len(batch.members)
+    inner = _lags.intersection(batch.lags, lags)
+    height, width = inner.shape
+    scores = rt.xp.empty((n, height, width), np.float32)
+    _score(rt, batch, inner, scores, 0, height * width, width)
+    best, place = rt.xp.empty((n, STRIPS), np.float32), rt.xp.empty((n, STRIPS), np.int32)
+    strips = rt.get_function(KERNELS, "masked_ncc_strips", None)
+    strips((STRIPS, n), (THREADS,), (scores, np.int32(height * width), best, place))
+    rings = rt.get_function(KERNELS, "masked_ncc_rings", None)
+    numbers = (height, width, inner.low_y, inner.low_x, *lags, *_lags.anchor(lags))
+    rings(
+        (max(lags.shape), n),
+        (THREADS,),
+        (scores, best, place, *map(np.int32, numbers), found.lags, found.peaks, found.rings),
+    )
+    neighbours = rt.get_function(KERNELS, "masked_ncc_neighbours", None)
+    neighbours(
+        (n,),
+        (THREADS,),
+        (
+            *batch.planes,
+            *map(np.int32, (batch.row, batch.column, *batch.lags)),
+            found.lags,
+            found.peaks,
+            np.int32(REACH),
+            found.overlap,
+            found.neighbours,
+        ),
+    )
