@@ -38,6 +38,29 @@ def test_every_form_is_the_same_map(image, tmp_path) -> None:
     assert solar.as_map(cube).unit == u.ct
 
 
+def test_a_cut_through_a_cube(rng) -> None:
+    """What an NDCube of a spectral window is after cube[0, 5, 10:90, 3:]: a sliced WCS of four axes."""
+    from astropy.wcs.wcsapi import SlicedLowLevelWCS
+
+    from solar.make import l2_header, wcs_of
+
+    cube = rng.random((1, 8, 100, 12))
+    head = l2_header(cube.shape, "made")
+    cut = (0, 5, slice(10, 90), slice(3, None))
+    sliced = SimpleNamespace(low_level_wcs=SlicedLowLevelWCS(wcs_of(head), cut))
+    found = solar.as_map(SimpleNamespace(data=cube[cut], wcs=sliced, meta=dict(head), unit=None, mask=None))
+    points = np.array([[0.0, 0.0], [8.0, 79.0]])
+    world = wcs_of(head).wcs_pix2world(np.c_[np.add(points, (3, 10)), np.zeros((2, 2))], 0)
+    np.testing.assert_allclose(found.wcs.wcs_pix2world(points, 0), world[:, :2], atol=1e-12)
+    times = solar.column_times(found.meta, found.data.shape), solar.column_times(solar.collapse_window(
+        cube, head, rows=None).map.meta, (100, 12))[3:]  # fmt: skip
+    np.testing.assert_allclose((times[0] - times[1]).to_value(u.s), 0, atol=1e-6)
+    whole = SimpleNamespace(low_level_wcs=SlicedLowLevelWCS(wcs_of(head), (0, slice(None), 5)))
+    for wcs, words in ((whole, "a cut through the cube along x and y"), (7, "only FITS WCS")):
+        with pytest.raises(DataError, match=words):
+            solar.as_map(SimpleNamespace(data=cube[0, 5], wcs=wcs, meta=dict(head)))
+
+
 def test_files_with_several_images(image, tmp_path) -> None:
     hdus = [fits.PrimaryHDU(image, header(image.shape)), fits.ImageHDU(image * 2, header(image.shape))]
     hdus.append(fits.ImageHDU(np.zeros((2, 3)), name="WCSDVARR"))

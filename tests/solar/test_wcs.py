@@ -306,3 +306,16 @@ def test_fits_header_survives_a_file(tmp_path) -> None:
     fits.PrimaryHDU(np.zeros(SHAPE), new).writeto(tmp_path / "a.fits")
     read = solar.read_map(tmp_path / "a.fits")
     assert error_pixels(read, sunpy.map.Map(np.zeros(SHAPE), old), correction(), pixels()) < 1e-6
+
+
+def test_angles_that_only_the_instruments_class_reads() -> None:
+    """RHESSI's maps turn by CROTA, which is no key of the standard: the matrix that was used is written out."""
+    head = header(SHAPE, cdelt=(4.0, 4.0), CTYPE1="arcsec", CTYPE2="arcsec", CUNIT1="arcsec", CUNIT2="arcsec")
+    for key in ("PC1_1", "PC1_2", "PC2_1", "PC2_2"):
+        del head[key]
+    head.update({"INSTRUME": "RHESSI", "TELESCOP": "RHESSI", "CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CROTA": 12.0})
+    head["ENERGY_L"], head["ENERGY_H"], head["ORIGIN"] = 12.0, 25.0, "RHESSI"
+    old = sunpy.map.Map(np.zeros(SHAPE), dict(head) | {"keycomments": {"DATE_OBS": "", "TIMESYS": ""}})
+    assert old.rotation_matrix[1, 0] == pytest.approx(np.sin(np.deg2rad(12)))
+    new = solar.correct_map(old, correction(angle=0.5))
+    assert error_pixels(new, old, correction(angle=0.5), pixels()) < 1e-6

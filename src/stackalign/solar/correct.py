@@ -1,5 +1,6 @@
 """Maps with corrected headers: nothing is resampled."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,12 @@ def correct_map(solar_map: GenericMap, correction: PixelTransform) -> GenericMap
     DataError
         See `corrected_header`; or the instrument's class reads the coordinates from other keys than the standard's.
     """
-    header = corrected_header(solar_map.meta, correction, shape=solar_map.data.shape)
+    header = solar_map.meta.copy()
+    if not any(re.fullmatch(r"(pc|cd)\d_\d", str(key)) for key in header):
+        # Some instruments' classes read the angle from keys of their own.
+        for (i, j), value in np.ndenumerate(solar_map.rotation_matrix):
+            header[f"pc{i + 1}_{j + 1}"] = float(value)
+    header = corrected_header(header, correction, shape=solar_map.data.shape)
     corrected = new_map(solar_map.data, header, solar_map)
     ny, nx = solar_map.data.shape
     q = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1], [(nx - 1) / 2, (ny - 1) / 2]], np.float64)
@@ -107,7 +113,7 @@ def build_corrected_wcs_meta_scale_shift(
     """
     solar_map = as_map(map_in)
     correction = _scale_shift(solar_map, (dx_opt, dy_opt, sx_opt, sy_opt), center)
-    return MetaDict(corrected_header(solar_map.meta, correction, shape=solar_map.data.shape))
+    return MetaDict(correct_map(solar_map, correction).meta)
 
 
 def make_corrected_wcs_map(

@@ -22,6 +22,7 @@ from sunpy.util.exceptions import SunpyUserWarning, SunpyWarning
 
 from stackalign.errors import DataError, StackalignWarning
 
+from .flatten import slice_header
 from .frames import name_of, observation_time
 
 __all__ = [
@@ -88,7 +89,8 @@ def as_map(source: Source, *, repair: bool = False) -> GenericMap:
     data, header, wcs = (getattr(source, name, None) for name in ("data", "header", "wcs"))
     if data is not None and (header is not None or wcs is not None):
         given = header if header is not None else _cube_header(source)
-        made = _map(np.asarray(data), given, mask=getattr(source, "mask", None))
+        extra = {name: getattr(source, name, None) for name in ("mask", "uncertainty")}
+        made = _map(np.asarray(data), given, **extra)
         return _checked(made, repair)
     msg = f"a map, a FITS path, (array, header), (array, WCS) or an NDCube is needed, got a {type(source).__name__}"
     raise DataError(msg)
@@ -104,19 +106,13 @@ def _header(given: Any) -> MetaDict:
 
 
 def _cube_header(cube: Any) -> MetaDict:
-    """Header of an NDCube: its meta where that holds the WCS, else the WCS and what is in the meta."""
+    """Header of an NDCube: its WCS, and the cards in its meta."""
     meta = getattr(cube, "meta", None) or {}
-    original = getattr(meta, "original_meta", meta)
-    header = MetaDict(original if isinstance(original, Mapping | fits.Header) else {})
-    wcs = cube.wcs
-    if isinstance(wcs, WCS):
-        header.update(MetaDict(wcs.to_header()))
-    elif "ctype1" not in header:
-        msg = f"the cube's WCS is a {type(wcs).__name__}; only FITS WCS can be corrected"
-        raise DataError(msg)
+    original = getattr(meta, "original_meta", None) or meta
+    header = slice_header(cube.wcs, MetaDict(original) if isinstance(original, Mapping | fits.Header) else MetaDict())
     unit = getattr(cube, "unit", None)
     if unit is not None:
-        header["bunit"] = unit.to_string()
+        header["bunit"] = unit.to_string("fits")
     return header
 
 

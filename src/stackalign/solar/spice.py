@@ -1,7 +1,6 @@
 """Spectral windows of SPICE, (t, wavelength, y, x), collapsed to a map that can be aligned."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ from astropy.io import fits
 from astropy.units import Quantity
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
-from sunpy.util import MetaDict
 
 from stackalign.errors import DataError
 
-from .columns import time_axis
+from .flatten import flat_header
 from .headers import UNREADABLE, as_map, one_line, quiet, read_map
 from .wcs import read_linear
 
@@ -261,7 +259,7 @@ def collapse_window(
     image = np.full(enough.shape, np.nan)
     np.divide((spectra * valid)[use].sum(axis=0), count, out=image, where=enough)
     image *= channels if statistic == "sum" else 1
-    return CollapsedWindow(as_map((image, _flat_header(header, repeat))), count, channels)
+    return CollapsedWindow(as_map((image, flat_header(header, repeat))), count, channels)
 
 
 def _between(light: Quantity, interval: Quantity | None, name: str) -> NDArray[np.bool_]:
@@ -300,34 +298,3 @@ def _continuum(
         (weight * (x - mean_x) * (spectra - mean_y)).sum(axis=0), spread, out=np.zeros_like(spread), where=spread > 0
     )
     return mean_y + slope * (x - mean_x), known
-
-
-def _flat_header(header: Any, repeat: int) -> MetaDict:
-    """Header of the map: wavelength gone, time on the third axis, every other card as it was."""
-    flat = MetaDict(dict(header))
-    linear = read_linear(flat)
-    axis = time_axis(flat)
-    time: dict[str, Any] = {}
-    if axis is not None:
-        i = axis - 1
-        moment = float(flat.get(f"CRVAL{axis}", 0.0)) + linear.cd[i, i] * (repeat + 1 - linear.crpix[i])
-        kind = str(flat[f"CTYPE{axis}"]).strip()
-        time = {
-            "CTYPE3": "UTC" if kind.startswith("TIME") and str(flat.get("TIMESYS", "UTC")) == "UTC" else kind,
-            "CUNIT3": flat.get(f"CUNIT{axis}") or "s",
-            "CRPIX3": 1.0,
-            "CRVAL3": moment,
-            "CDELT3": 1.0,
-            "PC3_1": float(linear.cd[i, 0]),
-        }
-        if linear.cd[i, 1]:
-            time["PC3_2"] = float(linear.cd[i, 1])
-    for key in list(flat):
-        upper = str(key).upper()
-        if re.fullmatch(r"(CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CNAME|CRDER|CSYER|NAXIS|NBIN)[3-9]", upper) or re.fullmatch(
-            r"(PC|CD)(\d_[3-9]|[3-9]_\d)", upper
-        ):
-            del flat[key]
-    flat.update(time)
-    flat["WCSAXES"], flat["NAXIS"] = (3 if time else 2), 2
-    return flat

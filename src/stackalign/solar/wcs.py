@@ -97,7 +97,7 @@ def _number(header: Any, key: str, default: float) -> float:
 
 
 def read_linear(header: Any) -> LinearPart:
-    """Read the linear part of a header: PC where it is there, else CD, else CROTA."""
+    """Read the linear part of a header: PC where it is there, else CD, else CROTA2."""
     keys = _keys(header)
     indices = [int(m[1]) for key in keys if (m := re.fullmatch(r"(?:CTYPE|CRPIX|CRVAL|CDELT)(\d)", key))]
     n = max([2, *indices])
@@ -113,7 +113,7 @@ def read_linear(header: Any) -> LinearPart:
             cdelt[:2] = np.linalg.norm(cd[:2, :2], axis=0)
         cdelt = np.where(cdelt == 0, 1.0, cdelt)
     else:
-        angle = np.deg2rad(_number(header, "CROTA2", _number(header, "CROTA", 0.0)))
+        angle = np.deg2rad(_number(header, "CROTA2", 0.0))
         cd = np.diag(cdelt)
         # Greisen and Calabretta (2002), equation 187: the angle of the latitude axis; pixels keep their lengths.
         cd[:2, :2] = [
