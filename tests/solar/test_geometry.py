@@ -84,6 +84,24 @@ def test_beyond_the_limb_points_stay() -> None:
     assert gap.max() < 1e-3
 
 
+def test_what_turns_and_what_is_hidden() -> None:
+    place = np.array([1e11, 0.0, 0.0])
+    limb = np.arcsin(695.7e6 / 1e11)
+    points = geometry.solar_points([0.0, 0.9 * limb, 1.1 * limb], [0.0, 0.0, 0.0], place, 695.7e6)
+    assert points.on_disc.tolist() == [True, True, False]
+    later = geometry.turned(points, np.deg2rad(40.0))
+    lon, lat = geometry.on_sky(later, place)
+    assert lon[0] == pytest.approx(
+        np.arctan2(np.sin(np.deg2rad(40)) * 695.7e6, 1e11 - np.cos(np.deg2rad(40)) * 695.7e6)
+    )
+    assert np.isnan(lon[1]), "turned beyond the limb"
+    assert np.isnan(lat[1])
+    np.testing.assert_array_equal(later.position[2], points.position[2])
+    assert lon[2] == pytest.approx(1.1 * limb)
+    behind = geometry.SolarPoints(np.array([[-695.7e6, 0.0, 0.0]]), np.array([True]))
+    assert np.isnan(geometry.on_sky(behind, place)[0]).all()
+
+
 def test_there_and_back() -> None:
     first, second = maps()
     there = solar.pixel_mapping(first, second, rotation="howard")(grid())
@@ -115,6 +133,14 @@ def test_the_frame_of_sunpy_is_the_frame_of_the_geometry() -> None:
     expected = sky.make_3d().transform_to(HeliocentricInertial(obstime=first.reference_date)).cartesian.xyz
     np.testing.assert_allclose(point.position, expected.to_value(u.m), rtol=0, atol=1e3)
     assert isinstance(sky.frame, Helioprojective)
+
+
+def test_arcsec_per_pixel() -> None:
+    rolled = solar_map(np.zeros((40, 30)), roll=16.58, crval=(0.0, 0.0))
+    step = rolled.pixel_to_world([15, 16, 15] * u.pix, [12, 12, 13] * u.pix)
+    world = np.stack([step.Tx.to_value(u.arcsec), step.Ty.to_value(u.arcsec)])
+    difference = world[:, 1:] - world[:, :1]
+    np.testing.assert_allclose(solar.arcsec_per_pixel(rolled.wcs), difference, rtol=1e-4)
 
 
 # --- reprojecting ----------------------------------------
@@ -187,7 +213,11 @@ def test_samples_know_holes_and_edges() -> None:
         [-0.01, 3],
         [np.nan, 1],
     ]
+    aside = [[3.5, 4.0], [6.5, 4.5], [3.7, 2.6]]
     for order in (1, 3):
+        np.testing.assert_allclose(
+            sampling.sample(image, valid, aside, order=order), 1.0, err_msg="a hole does not ring"
+        )
         found = sampling.sample(image, valid, points, order=order)
         np.testing.assert_array_equal(np.isnan(found), [1, 1, 0, 0, 0, 1, 0, 1, 1, 1])
         np.testing.assert_allclose(found[np.isfinite(found)], 1.0)

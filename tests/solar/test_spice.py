@@ -90,6 +90,8 @@ def test_intervals_and_continua(l2) -> None:
         assert found.channels == 6
         np.testing.assert_allclose(found.map.data[rows], data[0, 13:19, rows].mean(axis=0), rtol=1e-6)
     ends = solar.read_window(path, continuum="ends").map.data
+    upper = solar.read_window(path, interval=[middle, middle + 20 * step] * u.nm, continuum="ends", statistic="sum")
+    np.testing.assert_allclose(upper.map.data[rows], l2[1][rows] / 2, rtol=3e-3, err_msg="half of the line")
     parts = [[middle - 15.6 * step, middle - 12.4 * step] * u.nm, [middle + 12.4 * step, middle + 15.6 * step] * u.nm]
     np.testing.assert_allclose(solar.read_window(path, continuum=parts).map.data, ends, atol=1e-2)
     with pytest.raises(DataError, match=r"has no channel between 80 and 81 nm; it has 76\.88"):
@@ -203,8 +205,11 @@ def test_compressed_images_stay_as_they_are(tmp_path, rng, kind) -> None:
     )
     compressed = fits.CompImageHDU(image, header((60, 40)), name="FSI", **settings)
     fits.HDUList([fits.PrimaryHDU(), compressed]).writeto(tmp_path / "a.fits", checksum=True)
+    with fits.open(tmp_path / "a.fits", mode="update", disable_image_compression=True) as hdus:
+        hdus[1].header["ZHECKSUM"] = "of the uncompressed HDU"
     done = solar.write_corrected(tmp_path / "a.fits", tmp_path / "b.fits", change((60, 40)))
     assert done.corrected == ("FSI",)
+    assert "ZHECKSUM" not in read(tmp_path / "b.fits", 1, disable_image_compression=True)[1]
     tables = [read(tmp_path / name, 1, disable_image_compression=True)[0] for name in ("a.fits", "b.fits")]
     for old, new in zip(*(table["COMPRESSED_DATA"] for table in tables), strict=True):
         np.testing.assert_array_equal(old, new)

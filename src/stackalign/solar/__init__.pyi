@@ -9,7 +9,7 @@ from .correct import (
     transfer_correction,
 )
 from .fitsfile import WrittenFile, write_corrected, write_map
-from .frames import local_transform, observation_time, pixel_mapping, step_arcsec
+from .frames import arcsec_per_pixel, local_transform, observation_time, pixel_mapping, step_arcsec
 from .headers import as_map, read_map, read_maps, repair_header, repair_map, valid_mask
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
@@ -26,6 +26,7 @@ __all__ = [
     "SyntheticRaster",
     "WindowInfo",
     "WrittenFile",
+    "arcsec_per_pixel",
     "as_map",
     "bin_factors",
     "bin_map",

@@ -54,7 +54,7 @@ def get_EUI_paths(  # noqa: N802 -- the name that scripts import
     days = [np.datetime64(first, "D") + k for k in range((last.date() - first.date()).days + 1)]
     folders = [folder, *(folder / str(day).replace("-", "/") for day in days)]
     found: dict[str, tuple[Any, int, Path]] = {}
-    for path in (path for place in folders if place.is_dir() for path in place.glob("*.fits*")):
+    for path in (path for place in folders if place.is_dir() for path in sorted(place.glob("*.fits*"))):
         name = path.name.lower()
         stamp = re.search(r"(\d{8}t\d{6})(\d*)", name)
         if not stamp or (channel and channel.lower() not in name) or any(word.lower() in name for word in exclude):

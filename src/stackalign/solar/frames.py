@@ -21,6 +21,7 @@ from .pixels import PixelTransform
 
 __all__ = [
     "PixelMapping",
+    "arcsec_per_pixel",
     "image_center",
     "local_transform",
     "name_of",
@@ -131,6 +132,12 @@ def step_arcsec(wcs: WCS) -> FloatArray:
     """Length on the sky of one step along each pixel axis (x, y), in arcsec: through the whole matrix, not CDELT."""
     steps: FloatArray = np.linalg.norm(wcs.pixel_scale_matrix, axis=0) * 3600.0
     return steps
+
+
+def arcsec_per_pixel(wcs: WCS) -> FloatArray:
+    """(2, 2) matrix J from steps (x, y) in pixels to steps (Tx, Ty) in arcsec: a shift is J d, a covariance J C J^T."""
+    matrix: FloatArray = wcs.pixel_scale_matrix[[wcs.wcs.lng, wcs.wcs.lat]] * 3600.0
+    return matrix
 
 
 def image_center(solar_map: GenericMap) -> FloatArray:
