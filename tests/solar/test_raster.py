@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.time import Time
 from scipy.ndimage import spline_filter
 from scipy.optimize import minimize
+from sunpy.coordinates import HeliocentricInertial
 
 from solar import sequence
 from solar.make import TIME_AXIS, header
@@ -206,14 +207,20 @@ def test_exposure_oversampling_and_blur(observed) -> None:
     assert np.corrcoef(averaged[5:-5].ravel(), true[5:-5, :10].ravel())[0, 1] > 0.97
 
 
-def test_an_exposure_is_a_mean_over_time(observed) -> None:
+@pytest.mark.parametrize("moving", [True, False])
+def test_an_exposure_is_a_mean_over_time(observed, moving) -> None:
     """Two moments of an exposure of an hour are what two rasters are, half an hour apart."""
     scene, raster, frames, _ = observed
     few = raster.meta.copy()
     few["xposure"] = 3600.0
     long = sunpy.map.Map(raster.data[:, :4], few)
     times = solar.column_times(long.meta, long.data.shape)
-    settings = {"observer": SkyCoord(sequence.observer_at(scene, sequence.START + np.arange(-6, 22) * 900 * u.s))}
+    orbit = SkyCoord(sequence.observer_at(scene, sequence.START + np.arange(-6, 22) * 900 * u.s))
+    if not moving:  # the orbit goes half as fast as the Sun turns; without it the rotation is alone
+        here = SkyCoord(raster.observer_coordinate).transform_to(HeliocentricInertial(obstime=raster.reference_date))
+        place = [np.full(28, x) for x in here.cartesian.xyz.to_value(u.m)] * u.m
+        orbit = SkyCoord(*place, representation_type="cartesian", frame=HeliocentricInertial(obstime=orbit.obstime))
+    settings = {"observer": orbit}
     found = solar.build_synthetic_raster(long, [frames[15]], exposure_samples=2, **settings).map.data
     early, late = (
         solar.build_synthetic_raster(long, [frames[15]], times=times + shift * u.s, **settings).map.data
