@@ -385,5 +385,69 @@ def _correlations():
         yield Case(operation, "constant_and_empty", "float32", nothing)
 
 
-CASES = [*_summaries(), *_others(), *_planes(), *_scores(), *_correlations()]
+def _transforms(rng, n):
+    """Diagonal, turned, upside down, exact hits, and far away, in turns."""
+    m = _matrices(rng, 1, n, "mixed")[0]
+    m[0] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    if n > 1:
+        m[1] = [[0.0, 1.0, 0.0], [1.0, 0.0, -1.0]]  # transposed: exact hits without a diagonal
+        m[2] = [[1.0, 0.0, 0.5], [0.0, 0.5, -1.0]]  # halfway between pixels, and every other one exactly
+        m[3, :, 2] = 0.0, 1e9
+        m[4] = [[0.0, 0.0, 2.0], [0.0, 0.0, 1.0 - 2.0**-30]]  # one pixel for all; the weight is rounded to 1 in float32
+    return m
+
+
+def _resampled():
+    for dtype in KERNEL_DTYPES:
+        for shape, output in [((1, 1), (1, 1)), ((1, 7), (3, 9)), ((3, 2), (3, 2)), ((37, 41), (37, 41))]:
+            for kind in ("none", "shared", "each"):
+                for order in (0, 1, 3):
+
+                    def resample(rng, shape=shape, output=output, kind=kind, order=order, dtype=dtype):
+                        several = kind == "each"
+                        images = _stack(rng, shape, dtype, n=7 if several else 1)
+                        if not several:
+                            images = _pixels(rng, (1, *shape), dtype)
+                        if dtype.startswith("float") and shape[0] > 1:
+                            images[0, 1, 1] = np.nan
+                            images[-1, -1, 0] = -np.inf
+                        return {
+                            "images": images,
+                            "mask": _mask(rng, len(images), shape, kind),
+                            "matrices": _transforms(rng, 7 if several else 9),
+                            "shape": output,
+                            "order": order,
+                        }
+
+                    yield Case("resample_affine", f"{shape[0]}x{shape[1]}-mask_{kind}-order_{order}", dtype, resample)
+
+        for order in (1, 3):
+
+            def holes(rng, order=order, dtype=dtype):
+                images = _pixels(rng, (4, 70, 33), dtype)
+                mask = np.ones(images.shape, np.bool_)
+                mask[0, 20:29] = mask[0, :, 5:9] = False  # rows without any, as well
+                mask[1, 3:] = False
+                mask[2] = False
+                mask[3, ::2, ::3] = False
+                m = _matrices(rng, 1, 4, "mixed")[0]
+                m[1] = [[0.02, 0.0, 0.1], [0.0, 0.9, 0.3]]
+                return {"images": images, "mask": mask, "matrices": m, "shape": (66, 50), "order": order}
+
+            yield Case("resample_affine", f"holes-order_{order}", dtype, holes)
+
+        for shape, factors in [((1, 1), (1, 1)), ((5, 7), (5, 7)), ((37, 41), (4, 3)), ((20, 300), (3, 2))]:
+            for kind in ("none", "shared", "each"):
+
+                def bins(rng, shape=shape, factors=factors, kind=kind, dtype=dtype):
+                    images = _stack(rng, shape, dtype, low=0.0 if dtype.startswith("u") else -5.0)
+                    if dtype.startswith("float"):
+                        images[3, 0, : shape[1] // 2 + 1] = np.nan
+                        images[4, :, 0] = np.inf
+                    return {"images": images, "mask": _mask(rng, len(images), shape, kind), "factors": factors}
+
+                yield Case("bin_mean", f"{shape[0]}x{shape[1]}-by_{factors[0]}x{factors[1]}-mask_{kind}", dtype, bins)
+
+
+CASES = [*_summaries(), *_others(), *_planes(), *_scores(), *_correlations(), *_resampled()]
 OPERATIONS = sorted({case.operation for case in CASES})

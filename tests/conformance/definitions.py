@@ -127,7 +127,25 @@ def _statistics(found: dict[str, np.ndarray], inputs: dict[str, Any]) -> None:
         assert abs(found["m2"][at] - m2) <= NEAR * m2 + 4 * rounding
 
 
+def _bins(found: dict[str, np.ndarray], inputs: dict[str, Any]) -> None:
+    images, (fy, fx) = inputs["images"], inputs["factors"]
+    used = np.broadcast_to(_used(images, inputs["mask"]), images.shape)
+    assert found["means"].dtype == (np.float64 if images.dtype == np.float64 else np.float32)
+    assert found["means"].shape == (len(images), images.shape[1] // fy, images.shape[2] // fx)
+    for (n, y, x), mean in np.ndenumerate(found["means"]):
+        block = n, slice(y * fy, y * fy + fy), slice(x * fx, x * fx + fx)
+        values = images[block][used[block]].astype(np.float64)
+        assert found["counts"][n, y, x] == values.size
+        if values.size:
+            rounding = np.finfo(found["means"].dtype).eps + values.size * np.finfo(np.float64).eps
+            wanted = math.fsum(values.tolist()) / values.size
+            assert abs(mean - wanted) <= rounding * np.abs(values).max()
+        else:
+            assert np.isnan(mean)
+
+
 DEFINITIONS = {
+    "bin_mean": _bins,
     "pattern_summary": _summary,
     "radial_cumulative": _cumulative,
     "crop_windows": _windows,

@@ -13,7 +13,15 @@ from conformance.cases import OPERATIONS
 from conformance.tolerances import FIELDS
 from cuda_host.backend import HostBackend
 from stackalign import ops
-from stackalign.backends._protocol import Backend, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from stackalign.backends._protocol import (
+    Backend,
+    BinArrays,
+    PeakArrays,
+    ScoreArrays,
+    StackSums,
+    SummaryArrays,
+    WindowArrays,
+)
 
 HOUSEKEEPING = {"unavailable", "owns", "asarray", "to_numpy", "synchronize", "device_of"}
 PUBLIC = {
@@ -25,6 +33,8 @@ PUBLIC = {
     "score_affine": ("score_affine",),
     "masked_ncc": ("masked_ncc",),
     "masked_peaks": ("masked_shift",),
+    "resample_affine": ("resample_affine",),
+    "bin_mean": ("bin_mean",),
 }
 """Protocol method to the public functions that stand on it."""
 
@@ -69,8 +79,8 @@ def test_every_operation_has_cases_and_a_public_function() -> None:
 
 
 def test_every_result_field_has_a_tolerance() -> None:
-    tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays, PeakArrays)
-    fields = {name for t in tuples for name in t._fields} | {"cumulative", "planes", "maps"}
+    tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays, PeakArrays, BinArrays)
+    fields = {name for t in tuples for name in t._fields} | {"cumulative", "planes", "maps", "samples"}
     assert fields == set(FIELDS)
 
 

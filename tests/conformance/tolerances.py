@@ -15,6 +15,13 @@ SCORE = 1e-7
 """Absolute: float32 products and short float32 sums in an order of the backend's own, of images whose pixels vary as
 much as they are large."""
 
+SAMPLE = {"float32": 1e-6, "float64": 1e-14}
+"""Relative to the largest valid pixel, by type of the result: a few operations, fused or not, and for order 3 sums of
+16 products in any order."""
+
+MEAN = {"float32": 1e-6, "float64": 1e-14}
+"""Relative to the largest valid pixel: float64 sums of a few pixels in any order, and the last bit of the result."""
+
 FEW = 64
 SCORE_OF_FEW = 1e-5
 """For a score of fewer than `FEW` pixels: by chance they may all differ less than they are away from zero."""
@@ -46,4 +53,7 @@ FIELDS = {
     "peaks": MAP,
     "neighbours": MAP,
     "rings": MAP,
+    "samples": SAMPLE,
+    "means": MEAN,
+    "counts": EXACT,
 }

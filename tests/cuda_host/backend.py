@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.ndimage import spline_filter1d
 
 from cuda_host import host
 from cuda_host.host import HostModule
-from stackalign.backends import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, reference
+from stackalign.backends import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, reference
 from stackalign.backends._cuda_ops import Kernel, Runtime
 from stackalign.backends._protocol import (
     Array,
+    BinArrays,
     Lags,
     PeakArrays,
     ScoreArrays,
@@ -152,6 +154,25 @@ class HostBackend:
         """See `Backend.masked_peaks`."""
         arguments = (reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)
         return _cuda_masked_ncc.masked_peaks(self.runtime, *arguments)
+
+    def resample_affine(
+        self,
+        images: Array,
+        mask: Array | None,
+        matrices: NDArray[np.float64],
+        shape: tuple[int, int],
+        order: int,
+        workers: int,
+        /,
+    ) -> Array:
+        """See `Backend.resample_affine`."""
+        return _cuda_resample.resample_affine(
+            self.runtime, spline_filter1d, images, mask, matrices, shape, order, workers
+        )
+
+    def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
+        """See `Backend.bin_mean`."""
+        return _cuda_resample.bin_mean(self.runtime, images, mask, factors, workers)
 
 
 BACKEND = HostBackend(host_runtime())

@@ -175,12 +175,44 @@ MAP = 1e-6 / TOLERANCE
 MAP_OF_FEW = 1e-3 / TOLERANCE
 """Scores of transforms in float32, and those of a few pixels, which may vary much less than the whole."""
 
+
+def _resampled(backend: Any, case: Case) -> list[str]:
+    n, height, width = case.patterns.shape
+    matrices = _candidates(n)[:, -12:].reshape(-1, 2, 3)
+    matrices[12] = matrices[24] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]  # meets the infinite ones
+    matrices[:3] = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]], [[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]], [[0.9, 0.1, 0], [0, 1, 1]]
+    found = []
+    for order in (0, 1, 3):
+        # Each image through a matrix of its own, and one image through all.
+        for images, mask, m in (
+            (case.patterns, case.mask, np.ascontiguousarray(matrices[::12])),
+            (case.patterns[:1], None if case.mask is None else case.mask[:1], matrices),
+        ):
+            arguments = (images, mask, m, (height + 3, width - 2), order, 1)
+            given, expected = backend.resample_affine(*arguments), reference.resample_affine(*arguments)
+            # All steps are taken in the same order but for the divisions of what fills holes.
+            near = ("0",) if order == 3 else ()
+            found += _compare(f"resample_affine, order {order}", (given,), (expected,), near, 1e6)
+    return found
+
+
+def _bins(backend: Any, case: Case) -> list[str]:
+    found = []
+    for factors in ((3, 4), (12, 37)):
+        arguments = (case.patterns, case.mask, factors, 1)
+        given, expected = backend.bin_mean(*arguments), reference.bin_mean(*arguments)
+        found += _compare(f"bin_mean by {factors}", given, expected, near=("means",), scale=1e8)
+    return found
+
+
 OPERATIONS = {
     "radial": (_summary, _radial),
     "crop": (_crop,),
     "statistics": (_statistics,),
     "affine_ncc": (_scores,),
     "masked_ncc": (_maps,),
+    "affine_resample": (_resampled,),
+    "binning": (_bins,),
 }
 """By kernel file."""
 

@@ -47,6 +47,8 @@ class Rule(NamedTuple):
 NCC = ("affine_ncc",)
 MAPS = ("masked_ncc",)
 SHARING = ("crop", "radial", "affine_ncc", "masked_ncc")
+TYPED = ("crop", "radial", "statistics", "affine_resample", "binning")
+RESAMPLE = ("affine_resample",)
 RULES = (
     Rule(
         BARRIER, r"__sync(?:threads|warp)\(\)", "static_cast<void>(0)", ("crop", "radial", "affine_ncc", "masked_ncc")
@@ -58,11 +60,11 @@ RULES = (
         ("crop", "radial", "statistics"),
     ),
     Rule("distance compared with <", r"((?:\([^()]+\) \* \([^()]+\) \+ )?\bdx2) <= rr\b", r"\1 < rr", ("radial",)),
-    Rule("mask not asked", r"(?:f\.)?\bmask\[[^][]+\](?: != 0)?", "true", ("crop", "radial", "statistics")),
+    Rule("mask not asked", r"(?:f\.)?\bmask\[[^][]+\](?: != 0)?", "true", TYPED),
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n", "0", ("crop", "radial")),
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n_pixels", "0", ("statistics",)),
-    Rule("NaN not asked", r"Element::valid\(v(?:\[k\])?\)", "true", ("crop", "radial", "statistics")),
     Rule("stride of a reduction", r"\b(half|d) /= 2", r"\1 /= 4", SHARING),
+    Rule("NaN not asked", r"Element::valid\(v(?:\[k\])?\)", "true", ("crop", "radial", "statistics", "binning")),
     Rule("stride of a scan", r"\bd \*= 2", "d *= 4", ("radial",)),
     Rule("stride over columns", r"\bx \+= blockDim\.x", "x += 2 * blockDim.x", ("radial",)),
     Rule("stride over rows", r"\bwy \+= warps", "wy += warps + 1", ("crop",)),
@@ -89,6 +91,19 @@ RULES = (
     Rule("lags beyond the window", r"l[yx] [<>] (?:low|high)_[yx]", "false", MAPS),
     Rule("neighbours unknown", r"l[yx] [<>]= (?:top|left|bottom|right)", "true", MAPS),
     Rule("nothing found not asked", r"peak > 0\.0f|peaks\[image\] > 0\.0f", "true", MAPS),
+    Rule("weight 0 is a tap", r"w[yx] == Real\(0\) \? 0 : (\w+)", r"\1", RESAMPLE),
+    Rule("weight 0 is a tap", r"wx\[j\] != Real\(0\)", "true", RESAMPLE),
+    Rule("weight 0 is a tap", r"wy\[i\] == Real\(0\)", "false", RESAMPLE),
+    Rule("border of the image", r"\b[yx] >= 0\.0|[yx] <= double\((?:height|width) - 1\)", "true", RESAMPLE),
+    Rule("halfway goes to the smaller index", r"s\.([yx]) \+ 0\.5\b", r"s.\1 + 0.499", RESAMPLE),
+    Rule("border not mirrored", r"k < size \? k : period - k|i < 0 \? -i : i", "0", RESAMPLE),
+    Rule("infinity not asked", r"Traits<Real>::valid\(v\)", "true", RESAMPLE),
+    Rule("first matrix for all", r"matrices \+ 6 \* n", "matrices", RESAMPLE),
+    Rule("first image for all", r"n_images == 1 \? 0 : first \+ blockIdx\.y", "0", RESAMPLE),
+    Rule("holes not bridged", r"slope \* double\(j - known\)", "0.0", RESAMPLE),
+    Rule("bins in the other order", r"\bi / across % down\b", "i % down", ("binning",)),
+    Rule("columns left out", r"\bsum \+= column", "sum = column", ("binning",)),
+    Rule("pixel counted twice", r"\+\+count\b", "count += 2", ("binning",)),
     Rule("constant image not asked", r"\bvar_[rv] > FLAT \* s\[[34]\]", "true", NCC),
 )
 

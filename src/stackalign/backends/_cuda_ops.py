@@ -15,6 +15,7 @@ __all__ = [
     "Runtime",
     "crop_windows",
     "defines",
+    "mask_args",
     "pattern_summary",
     "radial_cumulative",
     "stack_statistics",
@@ -81,7 +82,7 @@ def _prefix(dtype: np.dtype[Any]) -> type[np.generic]:
     return np.uint32 if dtype.itemsize <= 2 else np.int64
 
 
-def _mask_args(rt: Runtime, mask: Array | None) -> tuple[Array, np.int64]:
+def mask_args(rt: Runtime, mask: Array | None) -> tuple[Array, np.int64]:
     """Mask and its number of frames. CuPy passes no null pointers: without a mask the array is a dummy."""
     if mask is None:
         return rt.xp.empty(1, np.bool_), np.int64(0)
@@ -122,7 +123,7 @@ def pattern_summary(
         centers=xp.empty((n, 2), np.float64) if centers is None else xp.array(centers, np.float64),
         radii=xp.empty((n, f), np.int64),
     )
-    mask_array, mask_frames = _mask_args(rt, mask)
+    mask_array, mask_frames = mask_args(rt, mask)
     kernel = rt.get_function("radial", "pattern_summary", dtype)
     kernel(
         (blocks,),
@@ -187,7 +188,7 @@ def radial_cumulative(
         (THREADS,),
         (
             patterns,
-            *_mask_args(rt, mask),
+            *mask_args(rt, mask),
             np.int64(n),
             np.int32(height),
             np.int32(width),
@@ -218,7 +219,7 @@ def crop_windows(
         (THREADS,),
         (
             patterns,
-            *_mask_args(rt, mask),
+            *mask_args(rt, mask),
             np.int64(n),
             np.int32(height),
             np.int32(width),
@@ -247,6 +248,6 @@ def stack_statistics(rt: Runtime, stack: Array, mask: Array | None, workers: int
     kernel(
         (-(-pixels // THREADS),),
         (THREADS,),
-        (stack, *_mask_args(rt, mask), np.int64(n), np.int64(pixels), *sums),
+        (stack, *mask_args(rt, mask), np.int64(n), np.int64(pixels), *sums),
     )
     return sums

@@ -34,6 +34,17 @@ Affine samples
     the other axis are exactly zero. A sample is valid when ``0 <= qy <= Hm - 1`` and ``0 <= qx <= Wm - 1`` and every
     tap of non-zero weight is valid; the weights are the fractions rounded to float32, and interpolation is float32,
     ``a + w*(b - a)``, first along x, then along y.
+Resampled values
+    `real_kind` of the images is float64 for float64 and float32 for all other types: what comes out, and what integers
+    become first. Validity and coordinates are those of "Affine samples"; weights and interpolation are of that type.
+    Order 1 is as above. Order 0 takes the pixel ``floor(q + 0.5)``, which is its only tap. Order 3 is the cubic
+    B-spline: coefficients in float64 along x, then y, with mirrored borders (the mirror passes through the outermost
+    pixels), rounded to the type; the taps ``k-1 .. k+2`` of ``k = floor(q)`` are mirrored likewise, and are no taps
+    where their weight is zero. For the coefficients alone, invalid pixels are interpolated linearly along their row
+    between the nearest valid ones, constant beyond the last; then, in rows without any, likewise along the column;
+    and are 0 in an image without any. A result beyond the range of the type is NaN.
+Means of bins
+    Sums are float64, over y first and then over x, divided by the count and rounded to `real_kind`.
 Score
     n, r, v, rr, vv and rv are summed over the pixels that are valid in both, in float32 over at most one row and in
     float64 beyond, in an order that depends on nothing but the two images and the candidate itself. The score is
@@ -69,12 +80,14 @@ __all__ = [
     "REACH",
     "Array",
     "Backend",
+    "BinArrays",
     "Lags",
     "PeakArrays",
     "ScoreArrays",
     "StackSums",
     "SummaryArrays",
     "WindowArrays",
+    "real_kind",
 ]
 
 Array = Any
@@ -87,6 +100,11 @@ FAR = 1e6
 FLAT = 1e-5
 FLAT_OVERLAP = 1e-4
 REACH = 4
+
+
+def real_kind(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+    """Type of interpolated and averaged pixels: float64 for float64, float32 for all other types."""
+    return np.float64 if dtype == np.float64 else np.float32
 
 
 class SummaryArrays(NamedTuple):
@@ -145,6 +163,13 @@ class PeakArrays(NamedTuple):
     overlap: Array
     neighbours: Array
     rings: Array
+
+
+class BinArrays(NamedTuple):
+    """Means (N, h, w) in the `real_kind` of the images, NaN in a bin without valid pixels, and the counts, int64."""
+
+    means: Array
+    counts: Array
 
 
 class StackSums(NamedTuple):
@@ -270,4 +295,21 @@ class Backend(Protocol):
         /,
     ) -> PeakArrays:
         """Find the highest score of each map of `masked_ncc`; the maps are not kept."""
+        ...
+
+    def resample_affine(
+        self,
+        images: Array,
+        mask: Array | None,
+        matrices: NDArray[np.float64],
+        shape: tuple[int, int],
+        order: int,
+        workers: int,
+        /,
+    ) -> Array:
+        """Sample images (1 or M, H, W) through pull matrices (M, 2, 3) as (M, *shape), NaN where not valid."""
+        ...
+
+    def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
+        """Average the valid pixels of blocks of factors (fy, fx) pixels; what does not fill a block is left out."""
         ...

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import stackalign_kernels
 
+from ._cpu_resample import bin_mean, resample_affine
 from ._groups import Groups, flatten, group
 from ._protocol import Array, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 from ._threads import run
@@ -24,6 +25,7 @@ from .reference import asarray, device_of, owns, standardise, synchronize, to_nu
 __all__ = [
     "NAME",
     "asarray",
+    "bin_mean",
     "crop_windows",
     "device_of",
     "kernel_cache",
@@ -32,6 +34,7 @@ __all__ = [
     "owns",
     "pattern_summary",
     "radial_cumulative",
+    "resample_affine",
     "score_affine",
     "stack_statistics",
     "standardise",

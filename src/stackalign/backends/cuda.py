@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _planes, _rawmodule
-from ._protocol import Array, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from . import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, _planes, _rawmodule
+from ._protocol import Array, BinArrays, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 
 __all__ = [
     "NAME",
     "asarray",
+    "bin_mean",
     "crop_windows",
     "device_of",
     "masked_ncc",
@@ -22,6 +23,7 @@ __all__ = [
     "owns",
     "pattern_summary",
     "radial_cumulative",
+    "resample_affine",
     "score_affine",
     "stack_statistics",
     "standardise",
@@ -191,3 +193,26 @@ def masked_peaks(
         return _cuda_masked_ncc.masked_peaks(
             _runtime(moving.device.id), reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers
         )
+
+
+def resample_affine(
+    images: Array,
+    mask: Array | None,
+    matrices: NDArray[np.float64],
+    shape: tuple[int, int],
+    order: int,
+    workers: int,
+    /,
+) -> Array:
+    """See `Backend.resample_affine`."""
+    from cupyx.scipy.ndimage import spline_filter1d
+
+    with images.device:
+        runtime = _runtime(images.device.id)
+        return _cuda_resample.resample_affine(runtime, spline_filter1d, images, mask, matrices, shape, order, workers)
+
+
+def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
+    """See `Backend.bin_mean`."""
+    with images.device:
+        return _cuda_resample.bin_mean(_runtime(images.device.id), images, mask, factors, workers)

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from ._planes import standardise as _standardise
 from ._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 from ._reference_masked_ncc import masked_ncc, masked_peaks
+from ._reference_resample import bin_mean, resample_affine, sample_affine
 
 __all__ = [
     "NAME",
     "asarray",
+    "bin_mean",
     "crop_windows",
     "device_of",
     "masked_ncc",
@@ -21,6 +23,7 @@ __all__ = [
     "owns",
     "pattern_summary",
     "radial_cumulative",
+    "resample_affine",
     "score_affine",
     "stack_statistics",
     "standardise",
@@ -240,30 +243,6 @@ def standardise(images: Array, mask: Array | None, smooth: float, /) -> Array:
     from scipy.ndimage import gaussian_filter
 
     return _standardise(np, gaussian_filter, images, mask, smooth)
-
-
-def _taps(q: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Two indices and the weight of the second; a tap of weight 0 repeats the first."""
-    inside = np.clip(q, 0.0, size - 1.0)
-    first = np.floor(inside)
-    weight = (inside - first).astype(np.float32)
-    low = first.astype(np.int64)
-    return low, np.where(weight == 0, low, low + 1), weight
-
-
-def sample_affine(moving: NDArray[np.float32], matrix: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[Any]:
-    """Sample an image with NaN as its mask at the pixels of a reference of this shape; NaN where it is not valid."""
-    y = np.arange(shape[0], dtype=np.float64)[:, None]
-    x = np.arange(shape[1], dtype=np.float64)[None, :]
-    m = matrix
-    qy = (m[0, 0] * y + m[0, 2]) + m[0, 1] * x
-    qx = (m[1, 0] * y + m[1, 2]) + m[1, 1] * x
-    inside = (qy >= 0) & (qy <= moving.shape[0] - 1) & (qx >= 0) & (qx <= moving.shape[1] - 1)
-    y0, y1, wy = _taps(qy, moving.shape[0])
-    x0, x1, wx = _taps(qx, moving.shape[1])
-    top = moving[y0, x0] + wx * (moving[y0, x1] - moving[y0, x0])
-    low = moving[y1, x0] + wx * (moving[y1, x1] - moving[y1, x0])
-    return np.where(inside, top + wy * (low - top), np.float32(np.nan))
 
 
 def _pearson(r: NDArray[np.float64], v: NDArray[np.float64]) -> float:

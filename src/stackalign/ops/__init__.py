@@ -11,6 +11,7 @@ from .radial import (
     radial_cumulative,
     retention_radius,
 )
+from .resample import bin_mean, resample_affine
 from .statistics import StackStatistics, stack_statistics
 from .transfer import asarray, device_of, synchronize, to_numpy
 
@@ -21,6 +22,7 @@ __all__ = [
     "ShiftResult",
     "StackStatistics",
     "asarray",
+    "bin_mean",
     "centroid",
     "crop_windows",
     "device_of",
@@ -30,6 +32,7 @@ __all__ = [
     "pattern_summary",
     "prepare_pair",
     "radial_cumulative",
+    "resample_affine",
     "retention_radius",
     "score_affine",
     "stack_statistics",

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Images sampled through pull matrices, orders 0, 1 and 3, and means over bins.
+
+Planes are float32 or float64 with NaN (or infinity) where a pixel is invalid; for order 3 they hold the coefficients of
+the cubic B-spline. A work item is one block of rows of one output, whatever thread takes it. Coordinates are exact
+float64; a tap of weight 0 is no tap: its index then repeats a tap that counts. What is not finite in the end is NaN.
+"""
+
+import math
+
+import numpy as np
+
+from ._jit import exact, fast
+
+BLOCK = 32
+"""Rows of an output per work item."""
+
+
+@exact
+def _span(slope, offset, size, n):
+    """Range of x in 0 .. n-1 with 0 <= slope * x + offset <= size - 1, exactly as that expression rounds."""
+    if slope == 0.0:
+        return (0, n) if 0.0 <= offset <= size - 1.0 else (0, 0)
+    a = (0.0 - offset) / slope
+    b = (size - 1.0 - offset) / slope
+    low = np.int64(min(max(math.floor(min(a, b)) - 1.0, 0.0), np.float64(n)))
+    high = np.int64(min(max(math.ceil(max(a, b)) + 2.0, 0.0), np.float64(n)))
+    while low < high and not (0.0 <= offset + slope * np.float64(low) <= size - 1.0):
+        low += 1
+    while high > low and not (0.0 <= offset + slope * np.float64(high - 1) <= size - 1.0):
+        high -= 1
+    return low, high
+
+
+@exact
+def _clear(out):
+    for x in range(out.size):
+        out[x] = np.nan
+
+
+@fast
+def _finite(out, largest):
+    """Replace what is not finite by NaN."""
+    for x in range(out.size):
+        v = out[x]
+        out[x] = v if abs(v) <= largest else out.dtype.type(np.nan)
+
+
+# --- order 0 ---------------------------------------------------------------------------------------------------------
+
+
+@exact
+def _nearest_row(image, row, qy, dy, qx, dx, first, out):
+    for j in range(out.size):
+        x = np.float64(first + j)
+        y0 = np.int32(math.floor((qy + dy * x) + 0.5))
+        x0 = np.int32(math.floor((qx + dx * x) + 0.5))
+        out[j] = image[np.uint32(y0) * row + np.uint32(x0)]
+
+
+# --- order 1 ---------------------------------------------------------------------------------------------------------
+
+
+@exact
+def _row_taps(height, width, qy, dy, qx, dx, first, base, below, beside, fy, fx):
+    """Flat indices of the four taps and both weights for x = first, first + 1, ...
+
+    Apart from the loads, so that this half vectorises on every machine. Indices are unsigned: Numba would test each
+    signed one for being negative.
+    """
+    row = np.uint32(width)
+    for j in range(base.size):
+        x = np.float64(first + j)
+        y = qy + dy * x
+        u = qx + dx * x
+        y0 = np.floor(y)
+        u0 = np.floor(u)
+        wy = y - y0
+        wx = u - u0
+        fy[j] = wy
+        fx[j] = wx
+        k = np.uint32(np.int32(y0)) * row + np.uint32(np.int32(u0))
+        base[j] = k
+        # Asked of the weights as they are stored: one that is rounded to 0 has no tap either.
+        below[j] = k + (row if fy[j] > 0 else np.uint32(0))
+        beside[j] = np.uint32(1) if fx[j] > 0 else np.uint32(0)
+
+
+@fast
+def _gather_row(image, base, below, beside, fy, fx, out):
+    for j in range(out.size):
+        a = image[base[j]]
+        c = image[below[j]]
+        b = image[base[j] + beside[j]]
+        d = image[below[j] + beside[j]]
+        top = a + fx[j] * (b - a)
+        low = c + fx[j] * (d - c)
+        out[j] = top + fy[j] * (low - top)
+
+
+@exact
+def _axis_table(scale, offset, first, i0, i1, w):
+    """Taps and weights for q = scale * x + offset, x = first, first + 1, ..."""
+    for j in range(i0.size):
+        q = scale * np.float64(first + j) + offset
+        k = np.floor(q)
+        w[j] = q - k
+        i0[j] = np.int32(k)
+        i1[j] = i0[j] + (1 if w[j] > 0 else 0)
+
+
+@exact
+def _runs(i0, i1, starts):
+    """Starts of runs in which the taps stay neighbours, and their number: a run is read as a slice."""
+    n = 0
+    for x in range(i0.size):
+        if x == 0 or i0[x] != i0[x - 1] + 1 or i1[x] - i0[x] != i1[x - 1] - i0[x - 1]:
+            starts[n] = x
+            n += 1
+    starts[n] = i0.size
+    return n
+
+
+@fast
+def _blend(a, b, w, out):
+    for x in range(out.size):
+        out[x] = a[x] + w[x] * (b[x] - a[x])
+
+
+@fast
+def _blend_rows(a, b, w, largest, out):
+    for x in range(out.size):
+        v = a[x] + w * (b[x] - a[x])
+        out[x] = v if abs(v) <= largest else out.dtype.type(np.nan)
+
+
+@exact
+def _stretch_row(row, i0, i1, w, starts, n, out):
+    """Interpolate one row along x, run by run."""
+    for k in range(n):
+        first, last = starts[k], starts[k + 1]
+        p = np.int64(i0[first])
+        q = np.int64(i1[first])
+        _blend(row[p : p + last - first], row[q : q + last - first], w[first:last], out[first:last])
+
+
+@exact
+def _linear_diagonal(plane, m, largest, y_first, out):
+    """Rows of an output under a diagonal matrix: each row of the plane is stretched once, then rows are blended."""
+    width = out.shape[1]
+    xa, xb = _span(m[1, 1], m[1, 2], np.float64(plane.shape[1]), width)
+    n_x = xb - xa
+    i0 = np.empty(n_x, np.int32)
+    i1 = np.empty(n_x, np.int32)
+    wx = np.empty(n_x, plane.dtype)
+    wy = np.empty(1, plane.dtype)
+    starts = np.empty(n_x + 1, np.int64)
+    kept = np.empty((2, n_x), plane.dtype)
+    which = np.full(2, -1, np.int64)  # the rows of the plane that are kept
+    _axis_table(m[1, 1], m[1, 2], xa, i0, i1, wx)
+    n_runs = _runs(i0, i1, starts)
+    for i in range(out.shape[0]):
+        q = m[0, 0] * np.float64(y_first + i) + m[0, 2]
+        if n_x <= 0 or not (0.0 <= q <= np.float64(plane.shape[0] - 1)):
+            _clear(out[i])
+            continue
+        y0 = np.int64(math.floor(q))
+        wy[0] = q - np.float64(y0)
+        y1 = y0 + 1 if wy[0] > 0 else y0
+        upper = 0 if which[0] == y0 else (1 if which[1] == y0 else (1 if which[0] == y1 else 0))
+        if which[upper] != y0:
+            which[upper] = y0
+            _stretch_row(plane[y0], i0, i1, wx, starts, n_runs, kept[upper])
+        lower = upper if y1 == y0 else 1 - upper
+        if which[lower] != y1:
+            which[lower] = y1
+            _stretch_row(plane[y1], i0, i1, wx, starts, n_runs, kept[lower])
+        _clear(out[i, :xa])
+        _clear(out[i, xb:])
+        _blend_rows(kept[upper], kept[lower], wy[0], largest, out[i, xa:xb])
+
+
+# --- order 3 ---------------------------------------------------------------------------------------------------------
+
+
+@exact
+def _cubic_weights(f, w):
+    """Weights of the taps -1, 0, 1, 2 in the type of w."""
+    one = w.dtype.type(1)
+    two = w.dtype.type(2)
+    three = w.dtype.type(3)
+    four = w.dtype.type(4)
+    six = w.dtype.type(6)
+    g = one - f
+    w[0] = g * g * g / six
+    w[1] = (f * f * (f - two) * three + four) / six
+    w[2] = (g * g * (g - two) * three + four) / six
+    w[3] = f * f * f / six
+
+
+@exact
+def _cubic_taps(k, size, w, taps):
+    """Mirrored indices; one of weight 0 repeats the middle, which always counts."""
+    period = max(2 * size - 2, 1)
+    for t in range(4):
+        i = abs(k + t - 1) % period
+        taps[t] = period - i if i > size - 1 else i
+    middle = taps[1] if w[1] >= w[2] else taps[2]
+    for t in range(4):
+        if w[t] == 0:
+            taps[t] = middle
+
+
+@exact
+def _cubic_row(plane, qy, dy, qx, dx, first, out):
+    wy = np.empty(4, plane.dtype)
+    wx = np.empty(4, plane.dtype)
+    ty = np.empty(4, np.int64)
+    tx = np.empty(4, np.int64)
+    height, width = plane.shape
+    for j in range(out.size):
+        x = np.float64(first + j)
+        y = qy + dy * x
+        u = qx + dx * x
+        y0 = np.int64(math.floor(y))
+        u0 = np.int64(math.floor(u))
+        _cubic_weights(plane.dtype.type(y - np.float64(y0)), wy)
+        _cubic_weights(plane.dtype.type(u - np.float64(u0)), wx)
+        _cubic_taps(y0, height, wy, ty)
+        _cubic_taps(u0, width, wx, tx)
+        v = plane.dtype.type(0)
+        for a in range(4):
+            row = plane[ty[a]]
+            v += wy[a] * (wx[0] * row[tx[0]] + wx[1] * row[tx[1]] + wx[2] * row[tx[2]] + wx[3] * row[tx[3]])
+        out[j] = v
+
+
+# --- all orders ------------------------------------------------------------------------------------------------------
+
+
+@exact
+def resample(planes, matrices, order, largest, start, stop, out):
+    """Work items start..stop.
+
+    Parameters
+    ----------
+    planes : (1 or M, H, W)
+        With NaN where a pixel is invalid; coefficients for order 3.
+    matrices : (M, 2, 3) float64
+    order : int
+        0, 1 or 3.
+    largest : scalar of the planes' type
+        The largest finite number.
+    out : (M, h, w)
+        Of the planes' type.
+    """
+    height, width = planes.shape[1], planes.shape[2]
+    flat = planes.reshape(planes.shape[0], height * width)
+    blocks = (out.shape[1] + BLOCK - 1) // BLOCK
+    size = out.shape[2]
+    base = np.empty(size, np.uint32)
+    below = np.empty(size, np.uint32)
+    beside = np.empty(size, np.uint32)
+    fy = np.empty(size, planes.dtype)
+    fx = np.empty(size, planes.dtype)
+    for item in range(start, stop):
+        k = item // blocks
+        p = k if planes.shape[0] > 1 else 0
+        m = matrices[k]
+        y_first = item % blocks * BLOCK
+        y_last = min(y_first + BLOCK, out.shape[1])
+        if order == 1 and m[0, 1] == 0.0 and m[1, 0] == 0.0:
+            _linear_diagonal(planes[p], m, largest, y_first, out[k, y_first:y_last])
+            continue
+        for y in range(y_first, y_last):
+            qy = m[0, 0] * np.float64(y) + m[0, 2]
+            qx = m[1, 0] * np.float64(y) + m[1, 2]
+            xa, xb = _span(m[0, 1], qy, np.float64(height), size)
+            xc, xd = _span(m[1, 1], qx, np.float64(width), size)
+            xa = max(xa, xc)
+            xb = max(xa, min(xb, xd))
+            _clear(out[k, y, :xa])
+            _clear(out[k, y, xb:])
+            n = xb - xa
+            if n == 0:
+                continue
+            row = out[k, y, xa:xb]
+            if order == 0:
+                _nearest_row(flat[p], np.uint32(width), qy, m[0, 1], qx, m[1, 1], xa, row)
+            elif order == 1:
+                taps = (base[:n], below[:n], beside[:n], fy[:n], fx[:n])
+                _row_taps(height, width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
+                _gather_row(flat[p], *taps, row)
+            else:
+                _cubic_row(planes[p], qy, m[0, 1], qx, m[1, 1], xa, row)
+            _finite(row, largest)
