@@ -11,10 +11,12 @@ from .errors import (
     StackalignWarning,
 )
 from .ops import (
+    BestShift,
     ImagePair,
     PatternSummary,
     ShiftMap,
     ShiftResult,
+    ShiftTable,
     StackStatistics,
     asarray,
     bin_mean,
@@ -30,6 +32,7 @@ from .ops import (
     resample_affine,
     retention_radius,
     score_affine,
+    shift_table,
     stack_statistics,
     synchronize,
     to_numpy,
@@ -37,6 +40,7 @@ from .ops import (
 
 __all__ = [
     "BackendUnavailableError",
+    "BestShift",
     "DataError",
     "ImagePair",
     "Interrupted",
@@ -45,6 +49,7 @@ __all__ = [
     "PatternSummary",
     "ShiftMap",
     "ShiftResult",
+    "ShiftTable",
     "StackStatistics",
     "StackalignError",
     "StackalignWarning",
@@ -71,6 +76,7 @@ __all__ = [
     "resample_affine",
     "retention_radius",
     "score_affine",
+    "shift_table",
     "solar",
     "stack_statistics",
     "synchronize",

@@ -449,5 +449,26 @@ def _resampled():
                 yield Case("bin_mean", f"{shape[0]}x{shape[1]}-by_{factors[0]}x{factors[1]}-mask_{kind}", dtype, bins)
 
 
-CASES = [*_summaries(), *_others(), *_planes(), *_scores(), *_correlations(), *_resampled()]
+def _lag_sums():
+    sizes = {
+        "1x1": ((1, 1), (1, 1), (0, 0)),
+        "12x13": ((12, 13), (12, 13), (2, 3)),
+        "onto_smaller": ((20, 9), (7, 15), (6, 1)),
+        "all_lags": ((5, 6), (5, 6), (4, 5)),
+    }
+    for size, (shape, moving_shape, reach) in sizes.items():
+        for holes in (0.0, 0.2):
+            for problems in (1, 3):
+
+                def sums(rng, a=shape, b=moving_shape, reach=reach, holes=holes, problems=problems):
+                    return {
+                        "reference": _plane(rng, (problems, *a), holes),
+                        "moving": _plane(rng, (problems, *b), holes),
+                        "reach": reach,
+                    }
+
+                yield Case("shift_sums", f"{size}-holes_{holes}-{problems}", "float32", sums)
+
+
+CASES = [*_summaries(), *_others(), *_planes(), *_scores(), *_correlations(), *_resampled(), *_lag_sums()]
 OPERATIONS = sorted({case.operation for case in CASES})

@@ -16,6 +16,7 @@ ARRAYS = {
     "standardise": "planes",
     "masked_ncc": "maps",
     "resample_affine": "samples",
+    "shift_sums": "lag_sums",
 }
 """Operations that return one array, and its name."""
 
@@ -23,7 +24,7 @@ ARRAYS = {
 def call(backend, case: Case, inputs: dict) -> dict[str, np.ndarray]:
     """Run a case with inputs at the backend's home and bring the results to the host."""
     host = {"centers", "corners", "fractions", "n_radii", "shape", "out", "matrices", "smooth", "lags", "overlap_ratio"}
-    host |= {"order", "factors"}
+    host |= {"order", "factors", "reach"}
     arguments = [
         value if name in host or value is None else backend.asarray(value, None, 0) for name, value in inputs.items()
     ]
@@ -72,6 +73,10 @@ def test_agrees_with_the_reference(backend, case: Case, expected) -> None:
             if inputs.get("overlap_ratio") == 0.0:
                 tolerance = tolerances.MAP_OF_FEW
             np.testing.assert_allclose(array, wanted[name], rtol=0.0, atol=tolerance, err_msg=name)
+        elif name == "lag_sums":  # transforms have an error relative to the whole, squares of squares included
+            square = [float(np.nansum(np.square(inputs[side], dtype=np.float64))) for side in ("reference", "moving")]
+            magnitude = (1.0 + square[0]) * (1.0 + square[1])
+            np.testing.assert_allclose(array, wanted[name], rtol=0.0, atol=tolerance * magnitude, err_msg=name)
         elif name == "scores":
             limit = np.where(wanted["overlap"] < tolerances.FEW, tolerances.SCORE_OF_FEW, tolerance)
             assert np.all(np.abs(array - wanted[name]) <= limit), np.abs(array - wanted[name])

@@ -54,6 +54,7 @@ FIELDS = {
     "neighbours": MAP,
     "rings": MAP,
     "samples": SAMPLE,
+    "lag_sums": SUM,
     "means": MEAN,
     "counts": EXACT,
 }

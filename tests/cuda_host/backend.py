@@ -11,7 +11,7 @@ from scipy.ndimage import spline_filter1d
 
 from cuda_host import host
 from cuda_host.host import HostModule
-from stackalign.backends import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, reference
+from stackalign.backends import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, _shift_sums, reference
 from stackalign.backends._cuda_ops import Kernel, Runtime
 from stackalign.backends._protocol import (
     Array,
@@ -173,6 +173,12 @@ class HostBackend:
     def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
         """See `Backend.bin_mean`."""
         return _cuda_resample.bin_mean(self.runtime, images, mask, factors, workers)
+
+    def shift_sums(
+        self, reference: Array, moving: Array, reach: tuple[int, int], workers: int, /
+    ) -> NDArray[np.float64]:
+        """See `Backend.shift_sums`, which has no kernel."""
+        return _shift_sums.shift_sums(np, self.runtime.fft, reference, moving, reach, {})
 
 
 BACKEND = HostBackend(host_runtime())

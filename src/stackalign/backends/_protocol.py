@@ -43,6 +43,11 @@ Resampled values
     where their weight is zero. For the coefficients alone, invalid pixels are interpolated linearly along their row
     between the nearest valid ones, constant beyond the last; then, in rows without any, likewise along the column;
     and are 0 in an image without any. A result beyond the range of the type is NaN.
+Sums at whole-pixel lags
+    For each set of taps in `SHIFT_TAPS`, a pixel of the moving image is valid when all pixels at these offsets from it
+    are inside and valid; T_i are their values. At lag k, a pair of a valid reference pixel p and a valid moving pixel
+    p + k counts; its sums are, in this order: 1, r, r*r, then T_i for each tap, r*T_i for each tap, and T_i*T_j for
+    i <= j, j running fastest. Float64 throughout.
 Means of bins
     Sums are float64, over y first and then over x, divided by the count and rounded to `real_kind`.
 Score
@@ -78,6 +83,7 @@ __all__ = [
     "KERNEL_DTYPES",
     "LANES",
     "REACH",
+    "SHIFT_TAPS",
     "Array",
     "Backend",
     "BinArrays",
@@ -96,6 +102,8 @@ Array = Any
 KERNEL_DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
 LANES = 256
 GROUP = 8
+SHIFT_TAPS = (((0, 0), (0, 1), (1, 0), (1, 1)), ((0, 0), (1, 0)), ((0, 0), (0, 1)), ((0, 0),))
+"""Pixels (y, x) that a bilinear sample takes: between four of them, and at positions whole along x, y, and both."""
 FAR = 1e6
 FLAT = 1e-5
 FLAT_OVERLAP = 1e-4
@@ -312,4 +320,13 @@ class Backend(Protocol):
 
     def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
         """Average the valid pixels of blocks of factors (fy, fx) pixels; what does not fill a block is left out."""
+        ...
+
+    def shift_sums(
+        self, reference: Array, moving: Array, reach: tuple[int, int], workers: int, /
+    ) -> NDArray[np.float64]:
+        """Sum planes (B, H, W) and (B, Hm, Wm) of `standardise` at the lags -reach .. reach.
+
+        Returns (B, 2 * reach[0] + 1, 2 * reach[1] + 1, S) on the host, the sums of all sets of taps side by side.
+        """
         ...

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import stackalign_kernels
 
+from . import _shift_sums
 from ._cpu_resample import bin_mean, resample_affine
 from ._groups import Groups, flatten, group
 from ._protocol import Array, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
@@ -36,6 +37,7 @@ __all__ = [
     "radial_cumulative",
     "resample_affine",
     "score_affine",
+    "shift_sums",
     "stack_statistics",
     "standardise",
     "synchronize",
@@ -304,3 +306,10 @@ def masked_peaks(
     from . import _cpu_masked_ncc
 
     return _cpu_masked_ncc.masked_peaks(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)
+
+
+def shift_sums(reference: Array, moving: Array, reach: tuple[int, int], workers: int, /) -> NDArray[np.float64]:
+    """See `Backend.shift_sums`."""
+    from scipy import fft
+
+    return _shift_sums.shift_sums(np, fft, reference, moving, reach, {"workers": workers})

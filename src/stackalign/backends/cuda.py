@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, _planes, _rawmodule
+from . import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, _planes, _rawmodule, _shift_sums
 from ._protocol import Array, BinArrays, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "radial_cumulative",
     "resample_affine",
     "score_affine",
+    "shift_sums",
     "stack_statistics",
     "standardise",
     "synchronize",
@@ -216,3 +217,10 @@ def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], worker
     """See `Backend.bin_mean`."""
     with images.device:
         return _cuda_resample.bin_mean(_runtime(images.device.id), images, mask, factors, workers)
+
+
+def shift_sums(reference: Array, moving: Array, reach: tuple[int, int], workers: int, /) -> NDArray[np.float64]:
+    """See `Backend.shift_sums`."""
+    with reference.device:
+        runtime = _runtime(reference.device.id)
+        return _shift_sums.shift_sums(runtime.xp, runtime.fft, reference, moving, reach, {})

@@ -11,6 +11,7 @@ from ._planes import standardise as _standardise
 from ._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 from ._reference_masked_ncc import masked_ncc, masked_peaks
 from ._reference_resample import bin_mean, resample_affine, sample_affine
+from ._reference_shift_sums import shift_sums
 
 __all__ = [
     "NAME",
@@ -25,6 +26,7 @@ __all__ = [
     "radial_cumulative",
     "resample_affine",
     "score_affine",
+    "shift_sums",
     "stack_statistics",
     "standardise",
     "synchronize",

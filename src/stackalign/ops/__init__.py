@@ -12,14 +12,17 @@ from .radial import (
     retention_radius,
 )
 from .resample import bin_mean, resample_affine
+from .shift_table import BestShift, ShiftTable, shift_table
 from .statistics import StackStatistics, stack_statistics
 from .transfer import asarray, device_of, synchronize, to_numpy
 
 __all__ = [
+    "BestShift",
     "ImagePair",
     "PatternSummary",
     "ShiftMap",
     "ShiftResult",
+    "ShiftTable",
     "StackStatistics",
     "asarray",
     "bin_mean",
@@ -35,6 +38,7 @@ __all__ = [
     "resample_affine",
     "retention_radius",
     "score_affine",
+    "shift_table",
     "stack_statistics",
     "synchronize",
     "to_numpy",
