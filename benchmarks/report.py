@@ -47,6 +47,28 @@ def affine(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def masked_ncc(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| `masked_shift`, one reference and mask | ms per image | over scikit-image float64 | over float32 "
+        "| with `max_shift=64` | over float64 | same shifts |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['case']} | {r['ms_per_image']:.1f} | {r['over_float64']:.0f}x | {r['over_float32']:.1f}x "
+        f"| {r['ms_per_image_near']:.1f} | {r['near_over_float64']:.0f}x | {'yes' if r['same_shifts'] else 'NO'} |"
+        for r in rows
+    ]
+    return lines
+
+
+def match_template(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| `match_template` | ms per template | over scikit-image | error |", "|---|---|---|---|"]
+    lines += [
+        f"| {r['case']} | {r['ms_per_template']:.2f} | {r['over_scikit_image']:.0f}x | {r['error']:.0e} |" for r in rows
+    ]
+    return lines
+
+
 def _ratio(value: float | None) -> str:
     return "not installed" if value is None else f"{value:.0f}x"
 
@@ -65,13 +87,23 @@ def large(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+SECTIONS = {
+    "radial": radial,
+    "crop": crop,
+    "large": large,
+    "affine": affine,
+    "masked_ncc": masked_ncc,
+    "match_template": match_template,
+}
+
+
 def main() -> None:
     text: list[str] = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         contents = json.loads(path.read_text())
         machine = next(iter(contents.values()))["machine"]
         text += [f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}:", ""]
-        for name, section in (("radial", radial), ("crop", crop), ("large", large), ("affine", affine)):
+        for name, section in SECTIONS.items():
             if name in contents:
                 text += [*section(contents[name]["rows"]), ""]
     readme = ROOT / "README.md"

@@ -336,14 +336,16 @@ def _correlations():
         "onto_smaller": ((30, 41), (37, 20)),
         "onto_larger": ((41, 30), (23, 19)),
     }
-    windows = {"all": None, "near": Lags(-5, -4, 6, 3), "beside": Lags(2, -6, 5, -1)}
+    windows = {"all": None, "near": Lags(-5, -4, 6, 3), "beside": Lags(2, -6, 5, -1), "inside": Lags(0, 0, 18, 11)}
     for dtype in KERNEL_DTYPES:
         for size, (shape, small) in sizes.items():
             if dtype not in ("float32", "uint16") and size != "32x33":
                 continue
             for kind in ("none", "shared", "own", "each"):
                 for name, window in windows.items():
-                    if dtype not in ("float32", "uint16") and name != "near":
+                    if (dtype not in ("float32", "uint16") and name != "near") or (
+                        name == "inside" and size != "onto_larger"
+                    ):
                         continue
                     for depth, ratio in ((1, 0.3), (2, 0.7), (1, 0.0)):
 

@@ -31,7 +31,7 @@ PUBLIC = {
     "stack_statistics": ("stack_statistics",),
     "standardise": ("prepare_pair",),
     "score_affine": ("score_affine",),
-    "masked_ncc": ("masked_ncc",),
+    "masked_ncc": ("masked_ncc", "match_template"),
     "masked_peaks": ("masked_shift",),
     "resample_affine": ("resample_affine",),
     "bin_mean": ("bin_mean",),

@@ -275,3 +275,38 @@ def test_what_is_refused(rng):
         sa.masked_ncc(image, image, workers=0)
     with pytest.raises(TypeError, match="NumPy or CuPy"):
         sa.masked_ncc(image, image.tolist())
+
+
+@pytest.mark.parametrize(
+    ("sigma", "noise", "limit"), [(0.5, 0.05, 0.01), (0.7, 1.0, 0.03), (1.5, 0.2, 0.01), (4, 0.1, 0.02)]
+)
+def test_fractions_of_a_pixel_under_a_fixed_block(rng, sigma, noise, limit):
+    n, margin = 192, 20
+    shape = (n + 2 * margin,) * 2
+    frequencies = np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")
+    spectrum = np.fft.fft2(rng.normal(size=shape)) * np.exp(
+        -2 * (np.pi * sigma) ** 2 * (frequencies[0] ** 2 + frequencies[1] ** 2)
+    )
+    scale = np.fft.ifft2(spectrum).real.std()
+
+    def view(shift):
+        """One continuous scene, periodic and band-limited, sampled elsewhere."""
+        moved = np.fft.ifft2(spectrum * np.exp(-2j * np.pi * np.tensordot(shift, frequencies, 1))).real / scale
+        return moved[margin:-margin, margin:-margin] + noise * rng.normal(size=(n, n))
+
+    shifts = rng.uniform(-10, 10, (16, 2))
+    mask = block((n, n))
+    stack = np.where(mask, np.stack([view(s) for s in shifts]), 5.0)
+    reference = np.where(mask, view(np.zeros(2)), 5.0)
+    found = sa.masked_shift(reference, stack, reference_mask=mask, moving_mask=mask)
+    error = found.shift + shifts
+    assert np.sqrt((error**2).mean()) <= limit
+    assert np.abs(error).max() <= 3 * limit
+
+
+def test_a_peak_at_the_edge_is_left_where_it_is(rng):
+    image = scene(rng, (40, 41), margin=0)
+    result = sa.masked_shift(image, image, max_shift=0)
+    np.testing.assert_allclose(result.shift, [0.0, 0.0], atol=1e-3)
+    single = sa.masked_shift(np.array([[1.0, 5.0, 2.0, 7.0]]), np.array([[5.0, 2.0, 7.0]]), overlap_ratio=1.0)
+    np.testing.assert_array_equal(single.shift, [0.0, 1.0])  # no neighbours above and below

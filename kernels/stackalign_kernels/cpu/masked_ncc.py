@@ -10,7 +10,7 @@ import numpy as np
 
 from stackalign_kernels.cpu._jit import exact, fast
 
-__all__ = ["highest", "maps", "moments", "ring_maxima", "standardised"]
+__all__ = ["highest", "maps", "moments", "multiplied", "overlap_moments", "ring_maxima", "standardised"]
 
 
 @fast
@@ -64,8 +64,14 @@ def _standardise_row(row, valid, mean, scale, out):
 
 @fast
 def _square_row(row, out):
+    s = 0.0
+    t = 0.0
     for j in range(row.size):
-        out[j] = row[j] * row[j]
+        square = row[j] * row[j]
+        out[j] = square
+        s += np.float64(row[j])
+        t += np.float64(square)
+    return s, t
 
 
 @fast
@@ -79,11 +85,12 @@ def _turn_row(row, out):
 def standardised(image, mask, turned, mean, deviation, values, squares):
     """Write an image (H, W) and its square as float32, 0 where invalid; turned by 180 degrees if `turned`.
 
-    Rows of `values` and `squares` may be longer; what follows the image is left alone.
+    Rows of `values` and `squares` may be longer; what follows the image is left alone. Returns the sums of both.
     """
     height, width = image.shape
     scale = 1.0 / deviation if deviation > 0.0 else 0.0
     row = np.empty(width, np.float32)
+    s, t = 0.0, 0.0
     for y in range(height):
         k = height - 1 - y if turned else y
         _standardise_row(image[y], mask[y], mean, scale, row)
@@ -91,40 +98,78 @@ def standardised(image, mask, turned, mean, deviation, values, squares):
             _turn_row(row, values[k, :width])
         else:
             values[k, :width] = row
-        _square_row(values[k, :width], squares[k, :width])
+        row_s, row_t = _square_row(values[k, :width], squares[k, :width])
+        s += row_s
+        t += row_t
+    return s, t
 
 
 @fast
-def _score_row(n, sr, srr, c, sv, svv, least, flat_r, flat_v, out):
+def _multiply_row(a, b, out):
     for j in range(out.size):
-        inv = np.float32(1.0) / np.float32(max(n[j], 1))
-        mr = sr[j] * inv
-        mv = sv[j] * inv
-        cov = c[j] - mr * sv[j]
-        vr = srr[j] - mr * sr[j]
-        vv = svv[j] - mv * sv[j]
-        ok = n[j] >= least and vr > flat_r and vv > flat_v
-        s = cov / np.float32(math.sqrt(vr * vv if ok else np.float32(1.0)))
+        out[j] = a[j] * b[j]
+
+
+@fast
+def _multiply_add_row(a, b, out):
+    for j in range(out.size):
+        out[j] += a[j] * b[j]
+
+
+@exact
+def multiplied(a, b, out):
+    """Write the sum over D of the products of spectra (D, rows, columns)."""
+    for y in range(out.shape[0]):
+        _multiply_row(a[0, y], b[0, y], out[y])
+        for d in range(1, a.shape[0]):
+            _multiply_add_row(a[d, y], b[d, y], out[y])
+
+
+@fast
+def _moments_row(overlap, sums, squares, n, mean, variance):
+    for j in range(n.size):
+        count = np.float64(round(np.float64(overlap[j])))
+        some = max(count, 1.0)
+        m = np.float64(sums[j]) / some
+        n[j] = np.int32(count)
+        mean[j] = np.float32(m)
+        variance[j] = np.float32(np.float64(squares[j]) - m * np.float64(sums[j]))
+
+
+@exact
+def overlap_moments(overlap, sums, squares, n, mean, variance):
+    """Round overlaps to integers; from sums over them, write means and sums of squared deviations."""
+    for y in range(n.shape[0]):
+        _moments_row(overlap[y], sums[y], squares[y], n[y], mean[y], variance[y])
+
+
+@fast
+def _score_row(n, mean_r, var_r, rv, v, vv, least, flat_r, flat_v, out):
+    for j in range(out.size):
+        mean_v = v[j] / np.float32(max(n[j], 1))
+        covariance = rv[j] - mean_r[j] * v[j]
+        var_v = vv[j] - mean_v * v[j]
+        ok = n[j] >= least and var_r[j] > flat_r and var_v > flat_v
+        s = covariance / np.float32(math.sqrt(var_r[j] * var_v if ok else np.float32(1.0)))
         s = min(np.float32(1.0), max(np.float32(-1.0), s))
         out[j] = s if ok else np.float32(0.0)
 
 
 @exact
 def maps(fixed, varying, column, least, flat, out):
-    """Combine planes into the scores of a window of shifts.
+    """Combine planes into the scores of a window of lags.
 
-    `fixed` is (n, sr, srr) and `varying` (c, sv, svv): n int32, the others float32, rows those of `out` and columns
-    beginning at `column`. A plane sv or svv of one row is the same for all rows. Scores are 0 where n is below `least`
-    or a variance not above its `flat`.
+    `fixed` is (n, mean_r, var_r) of `overlap_moments` and `varying` (rv, v, vv), float32: rows those of `out`, columns
+    beginning at `column`. A plane v or vv of one row is the same for all rows. Scores are 0 where n is below `least` or
+    a variance not above its `flat`.
     """
-    n, sr, srr = fixed
-    c, sv, svv = varying
+    n, mean_r, var_r = fixed
+    rv, v, vv = varying
     a, b = column, column + out.shape[1]
     for y in range(out.shape[0]):
-        k = y if sv.shape[0] > 1 else 0
-        _score_row(
-            n[y, a:b], sr[y, a:b], srr[y, a:b], c[y, a:b], sv[k, a:b], svv[k, a:b], least, flat[0], flat[1], out[y]
-        )
+        k = y if v.shape[0] > 1 else 0
+        own = rv[y, a:b], v[k, a:b], vv[k, a:b]
+        _score_row(n[y, a:b], mean_r[y, a:b], var_r[y, a:b], *own, least, flat[0], flat[1], out[y])
 
 
 @fast

@@ -14,32 +14,30 @@ __device__ inline float not_a_number() { return __int_as_float(0x7fc00000); }
 // The planes of one image; a lag is a row and a column in them.
 struct Planes {
   const int* n;
-  const float *r, *rr, *rv, *v, *vv;
+  const float *mean_r, *var_r, *rv, *v, *vv;
   int pitch, least;
   float flat_r, flat_v;
 
   __device__ float score(int row, int column, int least_overlap) const {
     const i64 i = (i64)row * pitch + column;
     const int count = n[i];
-    const float inverse = 1.0f / float(count > 0 ? count : 1);
-    const float sum_r = r[i], sum_v = v[i];
-    const float mean_r = sum_r * inverse, mean_v = sum_v * inverse;
-    const float covariance = rv[i] - mean_r * sum_v;
-    const float var_r = rr[i] - mean_r * sum_r, var_v = vv[i] - mean_v * sum_v;
-    if (!(count >= least_overlap && var_r > flat_r && var_v > flat_v)) return 0.0f;
-    const float s = covariance / sqrtf(var_r * var_v);
+    const float sum_v = v[i], mean_v = sum_v / float(count > 0 ? count : 1);
+    const float covariance = rv[i] - mean_r[i] * sum_v;
+    const float var_v = vv[i] - mean_v * sum_v;
+    if (!(count >= least_overlap && var_r[i] > flat_r && var_v > flat_v)) return 0.0f;
+    const float s = covariance / sqrtf(var_r[i] * var_v);
     return s > 1.0f ? 1.0f : s < -1.0f ? -1.0f : s;
   }
 };
 
-// `fixed_step` is 0 where all images share the planes n, r and rr. `flat` holds two numbers per image.
-__device__ inline Planes planes_of(int image, const int* n, const float* r, const float* rr, const float* rv,
+// `fixed_step` is 0 where all images share the planes n, mean_r and var_r. `flat` holds two numbers per image.
+__device__ inline Planes planes_of(int image, const int* n, const float* mean_r, const float* var_r, const float* rv,
                                    const float* v, const float* vv, i64 fixed_step, i64 step, int pitch,
                                    const int* least, const float* flat) {
   Planes p;
   p.n = n + image * fixed_step;
-  p.r = r + image * fixed_step;
-  p.rr = rr + image * fixed_step;
+  p.mean_r = mean_r + image * fixed_step;
+  p.var_r = var_r + image * fixed_step;
   p.rv = rv + image * step;
   p.v = v + image * step;
   p.vv = vv + image * step;
@@ -53,13 +51,14 @@ __device__ inline Planes planes_of(int image, const int* n, const float* r, cons
 // Scores of the lags whose planes begin at (row, column), height x width of them, written to maps of `out_pitch`
 // columns and `out_step` elements from element `out_first` on. Block (b, image): one thread per lag.
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    masked_ncc_scores(const int* n, const float* r, const float* rr, const float* rv, const float* v, const float* vv,
-                      i64 fixed_step, i64 step, int pitch, const int* least, const float* flat, int row, int column,
-                      int height, int width, float* out, i64 out_first, i64 out_step, int out_pitch) {
+    masked_ncc_scores(const int* n, const float* mean_r, const float* var_r, const float* rv, const float* v,
+                      const float* vv, i64 fixed_step, i64 step, int pitch, const int* least, const float* flat,
+                      int row, int column, int height, int width, float* out, i64 out_first, i64 out_step,
+                      int out_pitch) {
   const i64 lag = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   if (lag >= (i64)height * width) return;
   const int image = blockIdx.y, y = int(lag / width), x = int(lag % width);
-  const Planes p = planes_of(image, n, r, rr, rv, v, vv, fixed_step, step, pitch, least, flat);
+  const Planes p = planes_of(image, n, mean_r, var_r, rv, v, vv, fixed_step, step, pitch, least, flat);
   out[out_first + image * out_step + (i64)y * out_pitch + x] = p.score(row + y, column + x, p.least);
 }
 
@@ -168,12 +167,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
 // Block (image): the overlap at its best lag, and the scores around it whatever their overlap is; NaN where no score
 // is above 0, and beyond the lags top..bottom and left..right, whose planes begin at (row, column).
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    masked_ncc_neighbours(const int* n, const float* r, const float* rr, const float* rv, const float* v,
+    masked_ncc_neighbours(const int* n, const float* mean_r, const float* var_r, const float* rv, const float* v,
                           const float* vv, i64 fixed_step, i64 step, int pitch, const int* least, const float* flat,
                           int row, int column, int top, int left, int bottom, int right, const i64* lags,
                           const float* peaks, int reach, i64* overlap, float* neighbours) {
   const int image = blockIdx.x, side = 2 * reach + 1;
-  const Planes p = planes_of(image, n, r, rr, rv, v, vv, fixed_step, step, pitch, least, flat);
+  const Planes p = planes_of(image, n, mean_r, var_r, rv, v, vv, fixed_step, step, pitch, least, flat);
   const bool found = peaks[image] > 0.0f;
   const int y = int(lags[2 * image]), x = int(lags[2 * image + 1]);
   if (threadIdx.x == 0) overlap[image] = found ? p.n[(i64)(row + y - top) * pitch + column + x - left] : 0;

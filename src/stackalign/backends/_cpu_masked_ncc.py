@@ -16,7 +16,7 @@ from scipy import fft
 from stackalign_kernels.cpu import masked_ncc as kernels
 
 from . import _lags
-from ._protocol import FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 from ._threads import run
 
 __all__ = ["masked_ncc", "masked_peaks"]
@@ -60,20 +60,24 @@ class _Job(NamedTuple):
 
 
 class _Spectra(NamedTuple):
-    """Transforms (D, rows, columns) of an image, its square and its mask."""
+    """Transforms (D, rows, columns) of the reference, its square and its mask.
+
+    The last three make what is fixed, some of them in float64.
+    """
 
     values: NDArray[np.complex64]
-    squares: NDArray[np.complex64]
     mask: NDArray[np.complex64]
-    exact_mask: NDArray[Any]
+    fixed_mask: NDArray[Any]
+    fixed_values: NDArray[Any]
+    fixed_squares: NDArray[Any]
 
 
 class _Fixed(NamedTuple):
-    """What two masks and the reference make: overlap, sums and sums of squares of the reference."""
+    """What two masks and the reference make: overlap, and the reference's mean and squared deviations in it."""
 
     n: NDArray[np.int32]
-    r: NDArray[np.float32]
-    rr: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
 
 
 class _Varying(NamedTuple):
@@ -106,15 +110,17 @@ def _forward(planes: NDArray[Any], rows: int) -> NDArray[Any]:
 
 def _back(a: NDArray[Any], b: NDArray[Any], job: _Job) -> NDArray[Any]:
     """Multiply spectra, add the planes up, and go back to the rows of the job."""
-    product = np.multiply(a[0], b[0])
-    for k in range(1, len(a)):
-        product += a[k] * b[k]
+    product = np.empty_like(a[0])
+    kernels.multiplied(a, b, product)
     half = fft.ifft(product, axis=-2, overwrite_x=True)[job.rows]
     return np.asarray(fft.irfft(half, job.lengths[1], axis=-1, overwrite_x=True))
 
 
 class _Pairs:
-    """Images against one reference, or against one each; the arguments of `Backend.masked_ncc`."""
+    """Images against one reference, or against one each.
+
+    The arguments are those of `Backend.masked_ncc`; lags up to `margin` beyond the window are computed as well.
+    """
 
     def __init__(
         self,
@@ -124,28 +130,32 @@ class _Pairs:
         moving_mask: Array | None,
         lags: Lags,
         overlap_ratio: float,
+        margin: int,
     ) -> None:
         self.reference, self.moving = _images(reference, reference_mask), _images(moving, moving_mask)
         self.lags, self.overlap_ratio = lags, overlap_ratio
         self.depth, *shape = reference.shape[1:]
         self.shape, self.small = (shape[0], shape[1]), (moving.shape[2], moving.shape[3])
         self.one_reference = len(reference) == 1 and len(self.reference.masks) == 1
-        inside = Lags(0, 0, self.shape[0] - self.small[0], self.shape[1] - self.small[1])
-        self.contained = _lags.intersection(lags, inside) == lags
+        self.margin = margin
+        self.possible = _lags.possible(self.shape, self.small)
+        self.contained = _lags.contained(self._wide(lags), self.shape, self.small)
         self.count = self.depth * min(self.shape[0] * self.shape[1], self.small[0] * self.small[1])
 
-    def run(self, margin: int, workers: int, consume: Callable[[int, _Job, _Planes], None]) -> None:
-        """Call consume(k, job, planes) for every image; lags up to `margin` beyond the window are computed as well."""
+    def _wide(self, lags: Lags) -> Lags:
+        return _lags.widened(lags, self.margin, self.shape, self.small)
+
+    def run(self, workers: int, consume: Callable[[int, _Job, _Planes], None]) -> None:
+        """Call consume(k, job, planes) for every image."""
         r_moments, v_moments = self._moments(self.reference, workers), self._moments(self.moving, workers)
         shared = np.count_nonzero(self.moving.masks[0])
         own = (v_moments[:, 0] != shared) | (len(self.moving.masks) > 1)
         for lags, members in self._groups(own).items():
-            wide = _lags.intersection(_lags.grown(lags, margin), _lags.possible(self.shape, self.small))
-            job = self._job(wide)
-            spectra = self._spectra(self.reference, 0, r_moments[0], job, turned=False) if self.one_reference else None
+            job = self._job(self._wide(lags))
+            spectra = self._spectra(0, r_moments[0], job) if self.one_reference else None
             fixed = None
             if spectra is not None and not own[members].all():
-                fixed = self._fixed(spectra, self._mask_spectra(self.moving.masks[0], job), job)
+                fixed = self._fixed(spectra, self.moving.masks[0], job)
 
             def task(
                 start: int,
@@ -192,50 +202,70 @@ class _Pairs:
         return {lags: np.array(members) for lags, members in groups.items()}
 
     def _job(self, lags: Lags) -> _Job:
-        first = _lags.possible(self.shape, self.small)
-        top = lags.low_y - first.low_y
+        top = lags.low_y - self.possible.low_y
         lengths = _lags.lengths(lags, self.shape, self.small)
-        return _Job(lags, slice(top, top + lags.shape[0]), lags.low_x - first.low_x, lengths)
+        return _Job(lags, slice(top, top + lags.shape[0]), lags.low_x - self.possible.low_x, lengths)
 
     def _mask_spectra(self, mask: NDArray[Any], job: _Job) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Transform a moving mask: in float32, and in the precision that overlaps take."""
-        turned = np.zeros((*mask.shape[:-1], job.lengths[1]), np.float32)
-        turned[..., : mask.shape[-1]] = mask[:, ::-1, ::-1]
-        single = _forward(turned, job.lengths[0])
-        if self.count <= EXACT:
+        """Transform a mask as it is: in float32, and in the precision that overlaps take."""
+        padded = np.zeros((*mask.shape[:-1], job.lengths[1]), np.float32)
+        padded[..., : mask.shape[-1]] = mask
+        single = _forward(padded, job.lengths[0])
+        if self.count <= EXACT and not self.contained:
             return single, single
-        return single, _forward(turned.astype(np.float64), job.lengths[0])
+        return single, _forward(padded.astype(np.float64), job.lengths[0])
 
-    def _standardised(self, images: _Images, k: int, moments: Moments, job: _Job, turned: bool) -> NDArray[np.float32]:
-        """Values and squares, (2, D, rows, padded columns)."""
+    def _standardised(
+        self, images: _Images, k: int, moments: Moments, job: _Job, turned: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Values and squares, (2, D, rows, padded columns), and their sums."""
         frame, mask = images.one(k)
         planes = np.zeros((2, *frame.shape[:-1], job.lengths[1]), np.float32)
+        sums = np.zeros(2)
         for d in range(self.depth):
-            kernels.standardised(frame[d], mask[d], turned, moments[1], moments[2], planes[0, d], planes[1, d])
-        return planes
+            sums += kernels.standardised(frame[d], mask[d], turned, moments[1], moments[2], planes[0, d], planes[1, d])
+        return planes, sums
 
-    def _spectra(self, images: _Images, k: int, moments: Moments, job: _Job, *, turned: bool) -> _Spectra:
-        values, squares = _forward(self._standardised(images, k, moments, job, turned), job.lengths[0])
-        valid = images.valid(k)
-        mask, exact_mask = self._mask_spectra(valid if turned else valid[:, ::-1, ::-1], job)
-        return _Spectra(values, squares, mask, exact_mask)
+    def _spectra(self, k: int, moments: Moments, job: _Job) -> _Spectra:
+        """Transform a reference."""
+        planes, _ = self._standardised(self.reference, k, moments, job, turned=False)
+        masks = self._mask_spectra(self.reference.valid(k), job)
+        values, squares = _forward(planes, job.lengths[0])
+        if not self.contained:
+            return _Spectra(values, *masks, values, squares)
+        return _Spectra(values, *masks, *_forward(planes.astype(np.float64), job.lengths[0]))
 
-    def _fixed(self, r: _Spectra, mask: tuple[NDArray[Any], NDArray[Any]], job: _Job) -> _Fixed:
-        n = np.rint(_back(r.exact_mask, mask[1], job)).astype(np.int32)
-        return _Fixed(n, _back(r.values, mask[0], job), _back(r.squares, mask[0], job))
+    def _fixed(self, r: _Spectra, valid: NDArray[np.bool_], job: _Job) -> _Fixed:
+        single, double = self._mask_spectra(valid[:, ::-1, ::-1], job)
+        mask = double if self.contained else single
+        overlap = _back(r.fixed_mask, double, job)
+        # Of one type, so that kernels are compiled for two cases and not for three.
+        sums, squares = (
+            _back(a, mask, job).astype(overlap.dtype, copy=False) for a in (r.fixed_values, r.fixed_squares)
+        )
+        shape = overlap.shape
+        fixed = _Fixed(np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape, np.float32))
+        kernels.overlap_moments(overlap, sums, squares, *fixed)
+        return fixed
 
     def _planes(
         self, k: int, r_moments: Moments, v_moments: Moments, job: _Job, spectra: _Spectra | None, fixed: _Fixed | None
     ) -> _Planes:
         """Transform an image and correlate it, with what is known already."""
-        r = self._spectra(self.reference, k, r_moments, job, turned=False) if spectra is None else spectra
-        planes = self._standardised(self.moving, k, v_moments, job, turned=True)
-        values, squares = _forward(planes, job.lengths[0])
+        r = self._spectra(k, r_moments, job) if spectra is None else spectra
+        planes, sums = self._standardised(self.moving, k, v_moments, job, turned=True)
         if fixed is None:
-            fixed = self._fixed(r, self._mask_spectra(self.moving.valid(k), job), job)
+            fixed = self._fixed(r, self.moving.valid(k), job)
+        fewer = min(r_moments[0], v_moments[0])
+        flat = np.float32((FLAT_INSIDE if self.contained else FLAT_OVERLAP) * fewer), np.float32(FLAT_OVERLAP * fewer)
+        # Sums over small images that lie within a large one without a mask are the same everywhere.
+        if self.contained and r_moments[0] == self.depth * self.shape[0] * self.shape[1]:
+            values = _forward(planes[0], job.lengths[0])
+            v, vv = (np.full((1, job.lengths[1]), x, np.float32) for x in sums)
+            return _Planes(fixed, _Varying(_back(values, r.values, job), v, vv), flat)
+        values, squares = _forward(planes, job.lengths[0])
         varying = _Varying(_back(values, r.values, job), _back(values, r.mask, job), _back(squares, r.mask, job))
-        flat = tuple(np.float32(FLAT_OVERLAP * m[0] * (m[2] > 0.0)) for m in (r_moments, v_moments))
-        return _Planes(fixed, varying, (flat[0], flat[1]))
+        return _Planes(fixed, varying, flat)
 
     def least(self, planes: _Planes, job: _Job) -> np.int32:
         """Overlap from which a lag of the window counts: always some."""
@@ -270,7 +300,7 @@ def masked_ncc(
     workers: int,
 ) -> Array:
     """See `Backend.masked_ncc`."""
-    pairs = _Pairs(reference, reference_mask, moving, moving_mask, lags, overlap_ratio)
+    pairs = _Pairs(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, 0)
     out = np.zeros((len(moving), *lags.shape), np.float32)
 
     def keep(k: int, job: _Job, planes: _Planes) -> None:
@@ -278,7 +308,7 @@ def masked_ncc(
         rows, columns = job.lags.shape
         out[k, y : y + rows, x : x + columns] = _score(planes, job.lags, job, pairs.least(planes, job))
 
-    pairs.run(0, workers, keep)
+    pairs.run(workers, keep)
     return out
 
 
@@ -292,7 +322,7 @@ def masked_peaks(
     workers: int,
 ) -> PeakArrays:
     """See `Backend.masked_peaks`."""
-    pairs = _Pairs(reference, reference_mask, moving, moving_mask, lags, overlap_ratio)
+    pairs = _Pairs(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, REACH)
     n, side = len(moving), 2 * REACH + 1
     result = PeakArrays(
         np.empty((n, 2), np.int64),
@@ -321,5 +351,5 @@ def masked_peaks(
         kernels.ring_maxima(scores, row, column, result.rings[k])
         _lags.add_unsupported_rings(result.rings[k], peak, inner, lags)
 
-    pairs.run(REACH, workers, keep)
+    pairs.run(workers, keep)
     return result

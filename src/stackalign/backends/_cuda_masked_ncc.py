@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from . import _lags
 from ._cuda_ops import Runtime
-from ._protocol import FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 
 __all__ = ["masked_ncc", "masked_peaks"]
 
@@ -23,20 +23,22 @@ MAX_BYTES = 1 << 30
 
 
 class _Stack(NamedTuple):
-    """Standardised images (N, D, H, W), their validity, and the variance (N,) that rounding may feign."""
+    """Standardised images (N, D, H, W), their validity, and their numbers of valid pixels (N,)."""
 
     values: Array
     valid: Array
-    flat: Array
+    count: Array
 
 
 class _Spectra(NamedTuple):
-    """Transforms (N, D, rows, columns) of images, their squares and their masks."""
+    """Transforms (N, D, rows, columns) of references and their masks.
+
+    `fixed` are mask, values and squares once more, some of them in float64, for what is fixed.
+    """
 
     values: Array
-    squares: Array
-    mask: tuple[Array, Array]
-    """In float32, and in the precision that overlaps take."""
+    mask: Array
+    fixed: tuple[Array, Array, Array]
 
 
 class _Known(NamedTuple):
@@ -71,8 +73,7 @@ def _standardised(rt: Runtime, images: Array, mask: Array | None) -> _Stack:
     deviation = xp.sqrt((values * values).sum(axis=axes, keepdims=True) / count)
     constant = deviation <= 1e-12 * xp.abs(mean)
     values = xp.where(constant, 0.0, values / xp.where(constant, 1.0, deviation)).astype(np.float32)
-    flat = xp.where(constant, 0.0, FLAT_OVERLAP * total).reshape(-1)
-    return _Stack(values, valid, flat.astype(np.float32))
+    return _Stack(values, valid, total.reshape(-1))
 
 
 def _forward(rt: Runtime, planes: Array, lengths: tuple[int, int], turned: bool) -> Array:
@@ -102,8 +103,14 @@ class _Pairs:
         self.shape = int(reference.shape[2]), int(reference.shape[3])
         self.small = int(moving.shape[2]), int(moving.shape[3])
         self.possible = _lags.possible(self.shape, self.small)
-        self.exact = self.depth * min(self.shape[0] * self.shape[1], self.small[0] * self.small[1]) > EXACT
+        self.contained = _lags.contained(self._wide(lags), self.shape, self.small)
+        self.exact = (
+            self.contained or self.depth * min(self.shape[0] * self.shape[1], self.small[0] * self.small[1]) > EXACT
+        )
         self.one_reference = len(reference) == 1 and (reference_mask is None or len(reference_mask) == 1)
+
+    def _wide(self, lags: Lags) -> Lags:
+        return _lags.widened(lags, self.margin, self.shape, self.small)
 
     def batches(self) -> Iterator[_Batch]:
         """Yield images in batches that fit the memory, with their planes."""
@@ -123,7 +130,7 @@ class _Pairs:
         """Yield the images of a chunk by the lags that can have enough overlap, and by whether they share a mask."""
         shared = self._shared_mask()
         at_anchor = self._host(_lags.overlap_at(self.rt.xp, reference.valid, moving.valid, _lags.anchor(self.lags)))
-        counts = self._host(moving.valid.sum(axis=(1, 2, 3)))
+        counts = self._host(moving.count)
         alike = self.one_reference and shared is not None
         common = int(shared.sum()) if shared is not None else -1
         groups: dict[tuple[Lags, bool], list[int]] = {}
@@ -131,7 +138,7 @@ class _Pairs:
             lags = _lags.supported(self.lags, self.shape, self.small, self.depth, self.overlap_ratio * n)
             groups.setdefault((lags, alike and count == common), []).append(k)
         for (lags, same_mask), members in groups.items():
-            wide = _lags.intersection(_lags.grown(lags, self.margin), self.possible)
+            wide = self._wide(lags)
             lengths = _lags.lengths(wide, self.shape, self.small)
             chosen = self.rt.xp.asarray(np.array(members))
             r_stack = reference if self.one_reference else _Stack(*(a[chosen] for a in reference))
@@ -139,13 +146,11 @@ class _Pairs:
             fixed = None
             if same_mask:
                 if lags not in known:
-                    spectra = self._spectra(r_stack, lengths, turned=False)
-                    known[lags] = _Known(
-                        spectra, self._fixed(spectra, self._mask_spectra(shared, lengths, True), lengths)
-                    )
+                    spectra = self._spectra(r_stack, lengths)
+                    known[lags] = _Known(spectra, self._fixed(spectra, shared, lengths))
                 r, fixed = known[lags]
             else:
-                r = known[lags].reference if lags in known else self._spectra(r_stack, lengths, turned=False)
+                r = known[lags].reference if lags in known else self._spectra(r_stack, lengths)
             yield self._batch(np.array(members) + first, wide, lengths, (r_stack, r, fixed), v_stack)
 
     def _host(self, x: Array) -> NDArray[Any]:
@@ -158,13 +163,17 @@ class _Pairs:
         return self.moving_mask if len(self.moving_mask) == 1 else None
 
     def _mask_spectra(self, valid: Array, lengths: tuple[int, int], turned: bool) -> tuple[Array, Array]:
+        """Transform masks: in float32, and in the precision that overlaps take."""
         mask = _forward(self.rt, valid.astype(np.float32), lengths, turned)
         return mask, _forward(self.rt, valid.astype(np.float64), lengths, turned) if self.exact else mask
 
-    def _spectra(self, stack: _Stack, lengths: tuple[int, int], *, turned: bool) -> _Spectra:
-        values = _forward(self.rt, stack.values, lengths, turned)
-        squares = _forward(self.rt, stack.values * stack.values, lengths, turned)
-        return _Spectra(values, squares, self._mask_spectra(stack.valid, lengths, turned))
+    def _spectra(self, stack: _Stack, lengths: tuple[int, int]) -> _Spectra:
+        values = _forward(self.rt, stack.values, lengths, False)
+        mask, exact_mask = self._mask_spectra(stack.valid, lengths, False)
+        kind = np.float64 if self.contained else np.float32
+        again = _forward(self.rt, stack.values.astype(kind), lengths, False) if self.contained else values
+        squares = _forward(self.rt, (stack.values * stack.values).astype(kind), lengths, False)
+        return _Spectra(values, mask, (exact_mask, again, squares))
 
     def _back(self, a: Array, b: Array, lengths: tuple[int, int]) -> Array:
         """Multiply spectra, add the planes up, and go back."""
@@ -173,9 +182,28 @@ class _Pairs:
             product += a[:, d] * b[:, d]
         return self.rt.xp.ascontiguousarray(self.rt.fft.irfft2(product, lengths))
 
-    def _fixed(self, r: _Spectra, mask: tuple[Array, Array], lengths: tuple[int, int]) -> tuple[Array, Array, Array]:
-        n = self.rt.xp.rint(self._back(r.mask[1], mask[1], lengths)).astype(np.int32)
-        return n, self._back(r.values, mask[0], lengths), self._back(r.squares, mask[0], lengths)
+    def _fixed(self, r: _Spectra, valid: Array, lengths: tuple[int, int]) -> tuple[Array, Array, Array]:
+        """Overlap, and the reference's mean and squared deviations in it."""
+        xp = self.rt.xp
+        single, double = self._mask_spectra(valid, lengths, True)
+        n = xp.rint(self._back(r.fixed[0], double, lengths))
+        mask = double if self.contained else single
+        sums, squares = (self._back(a, mask, lengths).astype(np.float64) for a in r.fixed[1:])
+        mean = sums / xp.maximum(n, 1)
+        variance = squares - mean * sums
+        return n.astype(np.int32), mean.astype(np.float32), variance.astype(np.float32)
+
+    def _varying(self, r_stack: _Stack, r: _Spectra, moving: _Stack, lengths: tuple[int, int]) -> tuple[Array, ...]:
+        """Products, sums and sums of squares of the moving images."""
+        xp = self.rt.xp
+        squares = moving.values * moving.values
+        values = _forward(self.rt, moving.values, lengths, True)
+        products = self._back(r.values, values, lengths)
+        if self.contained and bool(r_stack.valid.all()):
+            sums = (a.sum(axis=(1, 2, 3), dtype=np.float64) for a in (moving.values, squares))
+            return products, *(xp.zeros_like(products) + a[:, None, None].astype(np.float32) for a in sums)
+        squares = _forward(self.rt, squares, lengths, True)
+        return products, self._back(r.mask, values, lengths), self._back(r.mask, squares, lengths)
 
     def _batch(
         self,
@@ -188,24 +216,21 @@ class _Pairs:
         """Correlate images with the reference, with what is known already."""
         xp = self.rt.xp
         r_stack, r, fixed = reference
-        values = _forward(self.rt, moving.values, lengths, turned=True)
-        squares = _forward(self.rt, moving.values * moving.values, lengths, turned=True)
         size = lengths[0] * lengths[1]
         fixed_step = 0 if fixed is not None else size
         if fixed is None:
-            fixed = self._fixed(r, self._mask_spectra(moving.valid, lengths, True), lengths)
-        varying = tuple(
-            self._back(a, b, lengths) for a, b in ((r.values, values), (r.mask[0], values), (r.mask[0], squares))
-        )
+            fixed = self._fixed(r, moving.valid, lengths)
+        varying = self._varying(r_stack, r, moving, lengths)
         row, column = lags.low_y - self.possible.low_y, lags.low_x - self.possible.low_x
         within = _lags.intersection(lags, self.lags)
         y, x = row + within.low_y - lags.low_y, column + within.low_x - lags.low_x
         most = fixed[0][:, y : y + within.shape[0], x : x + within.shape[1]].max(axis=(1, 2))
         least = xp.maximum(xp.ceil(self.overlap_ratio * most), 1).astype(np.int32)
-        n = moving.flat.shape
-        flat = xp.stack([xp.broadcast_to(r_stack.flat, n), moving.flat], axis=1)
+        fewer = xp.minimum(r_stack.count, moving.count)
+        limits = FLAT_INSIDE if self.contained else FLAT_OVERLAP, FLAT_OVERLAP
+        flat = xp.stack([(limit * fewer).astype(np.float32) for limit in limits], axis=1)
         steps = np.int64(fixed_step), np.int64(size), np.int32(lengths[1])
-        planes = (*fixed, *varying, *steps, xp.ascontiguousarray(xp.broadcast_to(least, n)), flat)
+        planes = (*fixed, *varying, *steps, xp.ascontiguousarray(xp.broadcast_to(least, fewer.shape)), flat)
         return _Batch(members, lags, row, column, planes)
 
 

@@ -14,6 +14,7 @@ from ._protocol import Array, Lags
 __all__ = [
     "add_unsupported_rings",
     "anchor",
+    "contained",
     "fast_length",
     "grown",
     "intersection",
@@ -21,6 +22,7 @@ __all__ = [
     "overlap_at",
     "possible",
     "supported",
+    "widened",
 ]
 
 STEPS = 64
@@ -51,6 +53,16 @@ def intersection(a: Lags, b: Lags) -> Lags:
 def grown(lags: Lags, margin: int) -> Lags:
     """Lags and their neighbours up to a distance."""
     return Lags(lags[0] - margin, lags[1] - margin, lags[2] + margin, lags[3] + margin)
+
+
+def widened(lags: Lags, margin: int, shape: tuple[int, int], moving: tuple[int, int]) -> Lags:
+    """Lags and their neighbours up to a distance, as far as they are possible."""
+    return intersection(grown(lags, margin), possible(shape, moving))
+
+
+def contained(lags: Lags, shape: tuple[int, int], moving: tuple[int, int]) -> bool:
+    """Tell whether the moving frame lies within the other one at all of these lags."""
+    return intersection(lags, Lags(0, 0, shape[0] - moving[0], shape[1] - moving[1])) == lags
 
 
 def anchor(lags: Lags) -> tuple[int, int]:

@@ -59,10 +59,12 @@ Masked correlation
     Images are centred and scaled by the mean and deviation of their valid pixels (over all D planes together), zero
     elsewhere. At each lag of a window n, r, v, rr, vv and rv are the sums over the pixels that are valid in both, over
     all planes; n is exact. The score is Pearson's coefficient from these sums, float32, clipped to [-1, 1]; 0.0 where
-    n is below ``overlap_ratio`` times its largest value in the window or is 0, and where the variance (the sum of
-    squared deviations from the mean of the overlap) of either image is not above `FLAT_OVERLAP` times the sum of
-    squares of that whole image. Transforms in float32 leave errors of some 1e-7 of that sum: below the limit they would
-    show in the third decimal of a score, and noise could outdo a match.
+    n is below ``overlap_ratio`` times its largest value in the window or is 0, and where the variance of the overlap of
+    either image (its sum of squared deviations from the mean of the overlap) is not above `FLAT_OVERLAP` times the
+    number of valid pixels of the image that has fewer. Transforms in float32 leave errors of some 1e-7 of that number:
+    below the limit they would show in the third decimal of a score, and noise could outdo a match. For the reference
+    the limit is `FLAT_INSIDE` where the moving frame lies within its frame at all lags that are computed: its sums are
+    then taken in float64, because parts of a large image may vary far less than the whole.
 Highest score
     The first of equal ones, by rows. Its neighbours are the scores at the lags around it whatever their overlap is, NaN
     beyond the possible lags. Ring k holds the highest score at the lags of the window whose larger distance to it is k,
@@ -78,6 +80,7 @@ from numpy.typing import NDArray
 __all__ = [
     "FAR",
     "FLAT",
+    "FLAT_INSIDE",
     "FLAT_OVERLAP",
     "GROUP",
     "KERNEL_DTYPES",
@@ -107,6 +110,7 @@ SHIFT_TAPS = (((0, 0), (0, 1), (1, 0), (1, 1)), ((0, 0), (1, 0)), ((0, 0), (0, 1
 FAR = 1e6
 FLAT = 1e-5
 FLAT_OVERLAP = 1e-4
+FLAT_INSIDE = 1e-8
 REACH = 4
 
 

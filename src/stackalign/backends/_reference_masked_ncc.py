@@ -1,12 +1,13 @@
 """Masked correlation by transforms of full length in float64, one pair after the other."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._lags import anchor, possible
-from ._protocol import FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from ._lags import anchor, contained, possible, widened
+from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 
 __all__ = ["masked_ncc", "masked_peaks"]
 
@@ -37,7 +38,7 @@ def _correlation(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _scores(
-    reference: Array, reference_mask: Array | None, moving: Array, moving_mask: Array | None
+    reference: Array, reference_mask: Array | None, moving: Array, moving_mask: Array | None, flat_r: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Score and overlap at every possible lag."""
     r, r_valid = _standardised(reference, reference_mask)
@@ -48,17 +49,21 @@ def _scores(
     var_r = _correlation(r * r, v_valid) - sr * sr / some
     var_v = _correlation(r_valid, v * v) - sv * sv / some
     covariance = _correlation(r, v) - sr * sv / some
-    varies = (n > 0) & (var_r > FLAT_OVERLAP * (r * r).sum()) & (var_v > FLAT_OVERLAP * (v * v).sum())
+    fewer = min(r_valid.sum(), v_valid.sum())
+    varies = (n > 0) & (var_r > flat_r * fewer) & (var_v > FLAT_OVERLAP * fewer)
     score = np.where(varies, covariance / np.sqrt(np.where(varies, var_r * var_v, 1.0)), 0.0)
     return np.clip(score, -1.0, 1.0), n
 
 
-def _pairs(reference: Array, reference_mask: Any, moving: Array, moving_mask: Any) -> Any:
+def _pairs(
+    reference: Array, reference_mask: Array | None, moving: Array, moving_mask: Array | None, computed: Lags
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
     """Scores and overlap of each pair."""
+    flat_r = FLAT_INSIDE if contained(computed, reference.shape[2:], moving.shape[2:]) else FLAT_OVERLAP
     for k in range(len(moving)):
         arrays = (reference, reference_mask, moving, moving_mask)
         r, r_mask, v, v_mask = (a if a is None else a[k if len(a) > 1 else 0] for a in arrays)
-        yield _scores(r, r_mask, v, v_mask)
+        yield _scores(r, r_mask, v, v_mask, flat_r)
 
 
 def _window(lags: Lags, reference: Array, moving: Array) -> tuple[slice, slice]:
@@ -85,7 +90,7 @@ def masked_ncc(
 ) -> Array:
     """See `Backend.masked_ncc`."""
     window = _window(lags, reference, moving)
-    pairs = _pairs(reference, reference_mask, moving, moving_mask)
+    pairs = _pairs(reference, reference_mask, moving, moving_mask, lags)
     return np.stack([_map(scores[window], overlap[window], overlap_ratio) for scores, overlap in pairs])
 
 
@@ -109,7 +114,8 @@ def masked_peaks(
         np.empty((n, side, side), np.float32),
         np.full((n, max(lags.shape)), -2.0, np.float32),
     )
-    for k, (scores, overlap) in enumerate(_pairs(reference, reference_mask, moving, moving_mask)):
+    wide = widened(lags, REACH, reference.shape[2:], moving.shape[2:])
+    for k, (scores, overlap) in enumerate(_pairs(reference, reference_mask, moving, moving_mask, wide)):
         shown = _map(scores[window], overlap[window], overlap_ratio)
         if not shown.max() > 0.0:
             result.lags[k], result.peaks[k], result.overlap[k], result.neighbours[k] = anchor(lags), 0.0, 0, np.nan

@@ -1,7 +1,7 @@
 """The array API: every function takes arrays of one home and returns arrays of the same home."""
 
 from .correlate import ImagePair, prepare_pair, score_affine
-from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift
+from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift, match_template
 from .radial import (
     PatternSummary,
     centroid,
@@ -32,6 +32,7 @@ __all__ = [
     "encircled_window",
     "masked_ncc",
     "masked_shift",
+    "match_template",
     "pattern_summary",
     "prepare_pair",
     "radial_cumulative",

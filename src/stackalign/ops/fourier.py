@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign.backends import Array, Backend
@@ -14,7 +15,7 @@ from stackalign.backends._protocol import Lags
 
 from . import _check, _peaks
 
-__all__ = ["ShiftMap", "ShiftResult", "masked_ncc", "masked_shift"]
+__all__ = ["ShiftMap", "ShiftResult", "masked_ncc", "masked_shift", "match_template"]
 
 
 @dataclass(frozen=True)
@@ -230,3 +231,106 @@ def masked_shift(
     pixels = reference.shape[-2] * reference.shape[-1]
     columns = shift, peaks.astype(np.float64), _peaks.second_scores(rings), overlap / pixels
     return ShiftResult(*(c[0] if problem.single else c for c in columns))
+
+
+def _template_mask(mask: Array | None, templates: Array, shape: tuple[int, ...]) -> Array | None:
+    """Check a mask of templates (T * D, h, w) and give it the shape (1 or T, 1 or D, h, w)."""
+    if mask is None:
+        return None
+    for_all = mask.ndim == 3 and tuple(mask.shape) == shape[1:]
+    flat = mask if mask.ndim < 3 or for_all else mask.reshape(-1, *mask.shape[-2:])
+    valid: Array = _check.mask_array(flat, templates[: shape[1]] if for_all else templates)
+    return valid[None] if for_all or len(valid) == 1 else valid.reshape(shape)
+
+
+def _planes(x: Array, depth: int, part: slice) -> Array:
+    """Return some of D planes of (N, 1 or D, H, W), contiguous."""
+    chosen = x[:, part] if x.shape[1] == depth else x.repeat(depth, axis=1)[:, part]
+    return chosen if chosen.flags.c_contiguous else chosen.copy(order="C")
+
+
+def match_template(
+    images: Array,
+    templates: Array,
+    *,
+    image_mask: Array | None = None,
+    template_mask: Array | None = None,
+    combine: str = "joint",
+    workers: int | None = None,
+) -> Array:
+    """Score templates at all positions within images by the zero-normalised cross-correlation.
+
+    Parameters
+    ----------
+    images : array
+        (H, W), or (D, H, W): D images that belong together. NaN and infinite pixels are invalid.
+    templates : array
+        (h, w) or (T, h, w) for one image; (D, h, w) or (T, D, h, w) for D images, of which D may be 1 where all images
+        have the same template. At home where `images` are, and no larger.
+    image_mask, template_mask : array, optional
+        Boolean, of the shape of the images or templates, or one frame for all, True = valid.
+    combine : {"joint", "each"}
+        With "joint", one coefficient over the pixels of all D images together, as if they lay side by side: one mean
+        and one variance. With "each", one coefficient per image.
+    workers : int, optional
+        Number of CPU threads, which share the templates; one per core by default. Results do not depend on it.
+
+    Returns
+    -------
+    array
+        (T, H-h+1, W-w+1) float32 in [-1, 1], or (T, D, H-h+1, W-w+1) with "each"; without the axis T where `templates`
+        have none, and without D for an image (H, W). Element (i, j) is the score with the template's first pixel on
+        pixel (i, j) of the image; 0 where one of them does not vary.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit.
+    TypeError
+        Complex or object types, a mask that is not boolean, or arrays of different homes.
+
+    Notes
+    -----
+    Without masks the scores are those of `skimage.feature.match_template`. Images are transformed once for all
+    templates; a template takes D transforms and one back, and twice that where images have a mask. Positions at which
+    the variance of an image is less than 1e-8 of its average have a score of 0, which rounding would drown.
+    """
+    if combine not in ("joint", "each"):
+        msg = f'combine must be "joint" or "each", got {combine!r}'
+        raise ValueError(msg)
+    fixed = _check.stack(images, "images", templates, image_mask, template_mask)
+    depth, *frame = fixed.patterns.shape
+    if templates.ndim not in (images.ndim, images.ndim + 1):
+        msg = (
+            "templates must have the axes of images, and may have one more in front, "
+            f"got {templates.shape} for images of {images.shape}"
+        )
+        raise ValueError(msg)
+    several = templates.ndim == images.ndim + 1
+    small = tuple(templates.shape[-2:])
+    moved = _check.stack(templates.reshape(-1, *small), "templates").patterns
+    planes = depth if images.ndim == 2 else int(templates.shape[-3])
+    if planes not in (1, depth):
+        msg = f"templates must have one plane for each of {depth} images, or one for all, got {templates.shape}"
+        raise ValueError(msg)
+    if small[0] > frame[0] or small[1] > frame[1]:
+        msg = f"templates must be no larger than images, got {small} and {tuple(frame)}"
+        raise ValueError(msg)
+    v = moved.reshape(-1, planes, *small)
+    image_valid = _check.mask_array(image_mask, fixed.patterns)
+    masks = None if image_valid is None else image_valid[None], _template_mask(template_mask, moved, v.shape)
+    threads = _check.n_workers(workers)
+    lags = Lags(0, 0, frame[0] - small[0], frame[1] - small[1])
+
+    def score(part: slice) -> Array:
+        """Joint scores of some of the images."""
+        r_valid, v_valid = (None if m is None else _planes(m, depth, part) for m in masks)
+        arguments = (fixed.patterns[None, part], r_valid, _planes(v, depth, part), v_valid, lags, 0.0, threads)
+        return fixed.backend.masked_ncc(*arguments)
+
+    if combine == "joint" or images.ndim == 2:
+        scores = score(slice(None))
+    else:
+        parts = [score(slice(d, d + 1)) for d in range(depth)]
+        scores = array_namespace(parts[0]).stack(parts, axis=1)
+    return scores if several else scores[0]
