@@ -280,7 +280,9 @@ def test_scales_must_not_be_zero(model: str, name: str) -> None:
 
 
 def test_unknown_models_are_named() -> None:
-    message = "model must be one of shift, shift\\+scale, rigid, similarity, affine, got 'projective'"
+    message = (
+        "model must be one of shift, shift\\+scale, rigid, similarity, shift\\+scale\\+angle, affine, got 'projective'"
+    )
     with pytest.raises(ValueError, match=message):
         transforms.identity("projective")
     with pytest.raises(ValueError, match=message):
@@ -305,7 +307,7 @@ def test_singular_matrices_have_no_way_back() -> None:
 @pytest.mark.parametrize(
     ("values", "refused"),
     [
-        ({"shear": 1e-3}, ("shift", "shift+scale", "rigid", "similarity")),
+        ({"shear": 1e-3}, ("shift", "shift+scale", "rigid", "similarity", "shift+scale+angle")),
         ({"angle": 1.0}, ("shift", "shift+scale")),
         ({"sy": 1.1}, ("shift", "rigid", "similarity")),
         ({"sy": 1.1, "sx": 1.1}, ("shift", "rigid")),

@@ -1,6 +1,6 @@
 __version__: str
 
-from . import chunks, crop, device, errors, io, objectives, ops, optimize, plot, solar, transforms
+from . import chunks, crop, device, errors, io, objectives, ops, optimize, plot, registration, solar, transforms
 from .errors import (
     BackendUnavailableError,
     DataError,
@@ -11,6 +11,7 @@ from .errors import (
     StackalignWarning,
 )
 from .ops import (
+    AffineLinearization,
     BestShift,
     ImagePair,
     PatternSummary,
@@ -24,6 +25,7 @@ from .ops import (
     crop_windows,
     device_of,
     encircled_window,
+    linearize_affine,
     masked_ncc,
     masked_shift,
     match_template,
@@ -38,8 +40,10 @@ from .ops import (
     synchronize,
     to_numpy,
 )
+from .registration import RegistrationResult, RegistrationStack, register, register_stack
 
 __all__ = [
+    "AffineLinearization",
     "BackendUnavailableError",
     "BestShift",
     "DataError",
@@ -48,6 +52,8 @@ __all__ = [
     "MissingDependencyError",
     "OutputExistsError",
     "PatternSummary",
+    "RegistrationResult",
+    "RegistrationStack",
     "ShiftMap",
     "ShiftResult",
     "ShiftTable",
@@ -65,6 +71,7 @@ __all__ = [
     "encircled_window",
     "errors",
     "io",
+    "linearize_affine",
     "masked_ncc",
     "masked_shift",
     "match_template",
@@ -75,6 +82,9 @@ __all__ = [
     "plot",
     "prepare_pair",
     "radial_cumulative",
+    "register",
+    "register_stack",
+    "registration",
     "resample_affine",
     "retention_radius",
     "score_affine",

@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
-from stackalign.ops import ImagePair, score_affine, to_numpy
+from stackalign.backends import Array
+from stackalign.ops import AffineLinearization, ImagePair, score_affine, to_numpy
+from stackalign.ops.linearize import linearize_with_jacobian, reference_slopes
 
 __all__ = ["AffineNCC"]
 
@@ -36,6 +38,7 @@ class AffineNCC:
         self.pair = pair
         self.model = model
         self.workers = workers
+        self._slopes: Array | None = None
         middle = transforms.image_center(tuple(pair.reference.shape))
         self.center = middle if center is None else np.asarray(center, np.float64)
         if self.center.shape != (2,) or not np.isfinite(self.center).all():
@@ -81,3 +84,50 @@ class AffineNCC:
         return scores
 
     __call__ = score
+
+    def linearization(
+        self, params: ArrayLike, *, derivatives: str = "moving", covariance: bool = False
+    ) -> AffineLinearization:
+        """Linearize the score about one candidate for each of the B pairs.
+
+        Parameters
+        ----------
+        params : array_like
+            (B, P).
+        derivatives : {"moving", "reference"}
+            See `stackalign.ops.linearize_affine`.
+        covariance : bool
+            Also estimate the covariance of the parameters, as if they were the optimum.
+
+        Returns
+        -------
+        AffineLinearization
+            With the axis B, also for a single pair.
+
+        Raises
+        ------
+        ValueError
+            The shape does not fit, a parameter is not finite, or a scale is 0.
+        """
+        values = np.asarray(params, np.float64)
+        expected = (self.n_problems, len(self.names))
+        if values.shape != expected:
+            msg = f"params must have the shape (B, P) = {expected}, got {values.shape}"
+            raise ValueError(msg)
+        matrices = transforms.matrices_from_parameters(values, self.model, self.center)
+        jacobian = transforms.matrix_jacobian(values, self.model, self.center)
+        if derivatives == "reference" and self._slopes is None:
+            self._slopes = reference_slopes(self.pair)
+        return linearize_with_jacobian(
+            self.pair,
+            matrices,
+            jacobian,
+            slopes=self._slopes if derivatives == "reference" else None,
+            covariance=covariance,
+            workers=self.workers,
+        )
+
+    def linearize(self, params: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Score (B,), gradient (B, P) and normal matrix (B, P, P), as `stackalign.optimize.gauss_newton` takes them."""
+        found = self.linearization(params)
+        return found.score, found.gradient, found.normal

@@ -38,6 +38,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "shift+scale": ("dy", "dx", "sy", "sx"),
     "rigid": ("dy", "dx", "angle"),
     "similarity": ("dy", "dx", "scale", "angle"),
+    "shift+scale+angle": ("dy", "dx", "sy", "sx", "angle"),
     "affine": ("dy", "dx", "sy", "sx", "angle", "shear"),
 }
 """Names of the parameters of each model, in order."""
@@ -157,7 +158,11 @@ def matrix_jacobian(parameters: ArrayLike, model: str, center: ArrayLike) -> NDA
     cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
 
     def matrix(entries: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
-        return np.stack([np.stack(row, axis=-1) for row in entries], axis=-2)
+        filled = np.empty((*zero.shape, 2, 2))
+        for i, row in enumerate(entries):
+            for j, entry in enumerate(row):
+                filled[..., i, j] = entry
+        return filled
 
     rotation = matrix([[cos, -sin], [sin, cos]])
     turned = matrix([[-sin, -cos], [cos, -sin]]) * np.deg2rad(1.0)
@@ -167,20 +172,19 @@ def matrix_jacobian(parameters: ArrayLike, model: str, center: ArrayLike) -> NDA
     linear = {
         "sy": rotation @ shear @ scale_y,
         "sx": rotation @ shear @ scale_x,
-        "scale": rotation @ shear @ (scale_y + scale_x),
+        "scale": rotation @ shear,
         "angle": turned @ shear @ scale,
         "shear": rotation @ matrix([[zero, zero], [one, zero]]) @ scale,
     }
-    columns = []
-    for name in names:
+    jacobian = np.zeros((*zero.shape, len(names), 2, 3))
+    for k, name in enumerate(names):
         if name in linear:
             db = -b @ linear[name] @ b
-            dt = -np.einsum("...ij,...j->...i", db, moved)
+            jacobian[..., k, :, :2] = db
+            jacobian[..., k, :, 2] = -np.einsum("...ij,...j->...i", db, moved)
         else:
-            db = np.zeros_like(b)
-            dt = -b[..., :, 0 if name == "dy" else 1]
-        columns.append(np.concatenate([db, dt[..., None]], axis=-1))
-    return np.stack(columns, axis=-3)
+            jacobian[..., k, :, 2] = -b[..., :, 0 if name == "dy" else 1]
+    return jacobian
 
 
 def parameters_from_matrices(matrices: ArrayLike, center: ArrayLike, model: str = "affine") -> NDArray[np.float64]:

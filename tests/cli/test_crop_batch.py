@@ -123,7 +123,7 @@ def test_same_stem_does_not_collide(tmp_path: Path) -> None:
 
 
 def test_parts_of_a_series_are_no_inputs(tmp_path: Path) -> None:
-    from stackalign.cli._crop_plan import plan_jobs
+    from stackalign.cli._plan import plan_jobs
 
     folder = tmp_path / "in"
     folder.mkdir()

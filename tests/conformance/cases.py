@@ -248,16 +248,19 @@ def _matrices(rng, problems, n, kind):
     return m
 
 
+SIZES = {
+    "1x1": ((1, 1), (1, 1)),
+    "3x5": ((3, 5), (3, 5)),
+    "37x41": ((37, 41), (37, 41)),
+    "64x300": ((64, 300), (64, 300)),
+    "onto_smaller": ((37, 41), (30, 64)),
+    "onto_larger": ((40, 33), (150, 70)),
+}
+"""Shapes of reference and moving image."""
+
+
 def _scores():
-    sizes = {
-        "1x1": ((1, 1), (1, 1)),
-        "3x5": ((3, 5), (3, 5)),
-        "37x41": ((37, 41), (37, 41)),
-        "64x300": ((64, 300), (64, 300)),
-        "onto_smaller": ((37, 41), (30, 64)),
-        "onto_larger": ((40, 33), (150, 70)),
-    }
-    for size, (shape, moving_shape) in sizes.items():
+    for size, (shape, moving_shape) in SIZES.items():
         for kind, holes in (("diagonal", 0.0), ("diagonal", 0.1), ("rotated", 0.1), ("mixed", 0.4)):
             for problems, n in ((1, 1), (1, 7), (3, 7)):
 
@@ -472,5 +475,52 @@ def _lag_sums():
                 yield Case("shift_sums", f"{size}-holes_{holes}-{problems}", "float32", sums)
 
 
-CASES = [*_summaries(), *_others(), *_planes(), *_scores(), *_correlations(), *_resampled(), *_lag_sums()]
+def _linearizations():
+    for size, (shape, moving_shape) in SIZES.items():
+        for kind, holes in (("diagonal", 0.0), ("diagonal", 0.1), ("rotated", 0.1), ("mixed", 0.4)):
+            for tile in (0, 16):
+
+                def linearize(rng, a=shape, b=moving_shape, kind=kind, holes=holes, tile=tile):
+                    return {
+                        "reference": _plane(rng, (5, *a), holes),
+                        "moving": _plane(rng, (5, *b), holes),
+                        "slopes": _plane(rng, (5, 2, *a), holes) if kind == "mixed" else None,
+                        "matrices": _matrices(rng, 1, 5, kind)[0],
+                        "tile": tile,
+                    }
+
+                yield Case("linearize_affine", f"{size}-{kind}-holes_{holes}-tile_{tile}", "float32", linearize)
+
+    def special(rng, tile=0):
+        moving = _plane(rng, (8, 37, 41), 0.1)
+        m = np.tile([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (8, 1, 1))  # the first is the identity
+        m[1, :, 2] = 2.0, -3.0  # exact hits, with NaN beside
+        m[2, :, 2] = 100.0, 0.0  # no overlap
+        m[3, :, 2] = 36.0, 40.0  # the last pixel alone
+        m[4, 0] = -1.0, 0.0, 36.0  # upside down
+        m[5, :, :2] = [[0.0, 1.0], [1.0, 0.0]]  # transposed, exact hits without a diagonal
+        m[6, :, :2] = [[1.0, 0.02], [-0.03, 0.97]]  # positions that round to whole numbers, and must
+        m[6, :, 2] = -0.3, 0.7
+        m[7, :, 2] = 1.0 - 2.0**-30, 3.0  # the weight is rounded to 1
+        return {
+            "reference": _plane(rng, (8, 37, 41), 0.1),
+            "moving": moving,
+            "slopes": None,
+            "matrices": m,
+            "tile": tile,
+        }
+
+    yield Case("linearize_affine", "special_matrices", "float32", special)
+
+
+CASES = [
+    *_summaries(),
+    *_others(),
+    *_planes(),
+    *_scores(),
+    *_linearizations(),
+    *_correlations(),
+    *_resampled(),
+    *_lag_sums(),
+]
 OPERATIONS = sorted({case.operation for case in CASES})

@@ -36,6 +36,7 @@ PUBLIC = {
     "resample_affine": ("resample_affine",),
     "bin_mean": ("bin_mean",),
     "shift_sums": ("shift_table",),
+    "linearize_affine": ("linearize_affine",),
 }
 """Protocol method to the public functions that stand on it."""
 
@@ -82,6 +83,7 @@ def test_every_operation_has_cases_and_a_public_function() -> None:
 def test_every_result_field_has_a_tolerance() -> None:
     tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays, PeakArrays, BinArrays)
     fields = {name for t in tuples for name in t._fields} | {"cumulative", "planes", "maps", "samples", "lag_sums"}
+    fields |= {"linear_sums"}
     assert fields == set(FIELDS)
 
 

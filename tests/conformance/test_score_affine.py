@@ -148,6 +148,33 @@ def test_what_is_under_the_mask_is_not_seen(rng, smooth):
         np.testing.assert_array_equal(answer, answers[0])
 
 
+def test_smoothing_fits_a_plane_to_the_valid_pixels_around(rng):
+    """Weighted least squares at a few pixels, written out; beside a hole it differs from the weighted mean."""
+    smooth, ridge = 1.2, 0.02
+    values = rng.normal(size=(30, 33)) + np.linspace(0, 20, 33)
+    values[8:14, 5:20] = np.nan
+    values[rng.random(values.shape) < 0.2] = np.nan
+    plane = sa.prepare_pair(values, values, smooth=smooth).reference[0].astype(np.float64)
+    wanted, mean_only = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+    y, x = np.nonzero(np.isfinite(values))
+    for at in np.argwhere(np.isfinite(values)):
+        dy, dx = (y - at[0]) / smooth, (x - at[1]) / smooth
+        near = np.maximum(np.abs(y - at[0]), np.abs(x - at[1])) <= int(4 * smooth + 0.5)
+        w = np.exp(-0.5 * (dy**2 + dx**2)) * near
+        w /= w.sum()
+        m = np.array([(w * dy).sum(), (w * dx).sum()])
+        f = values[y, x]
+        mean = (w * f).sum()
+        centred = np.stack([dy - m[0], dx - m[1]])
+        slope = np.linalg.solve((w * centred) @ centred.T + ridge * np.eye(2), (w * centred) @ (f - mean))
+        wanted[*at], mean_only[*at] = mean - slope @ m, mean
+    for answer in (wanted, mean_only):
+        answer -= np.nanmean(answer)
+        answer /= np.nanstd(answer)
+    assert np.nanmax(np.abs(plane - wanted)) < 1e-5
+    assert np.nanmax(np.abs(plane - mean_only)) > 0.05
+
+
 def test_smoothing_keeps_the_mask_and_a_constant_background(rng):
     values = image(rng, (60, 70), 0.2)
     pair = sa.prepare_pair(values, np.where(np.isfinite(values), 7.0, np.nan), smooth=2.0)

@@ -31,6 +31,8 @@ MAP = 1e-6
 
 MAP_OF_FEW = 1e-3
 """For the score of an overlap without a lower limit, which may vary by no more than `FLAT_OVERLAP` of the whole."""
+LINEAR = 1e-6
+"""Relative to the sum of magnitudes of a kind: float32 products of samples that are themselves float32."""
 
 FIELDS = {
     "total": EXACT,
@@ -57,4 +59,5 @@ FIELDS = {
     "lag_sums": SUM,
     "means": MEAN,
     "counts": EXACT,
+    "linear_sums": LINEAR,
 }

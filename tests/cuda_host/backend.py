@@ -11,7 +11,15 @@ from scipy.ndimage import spline_filter1d
 
 from cuda_host import host
 from cuda_host.host import HostModule
-from stackalign.backends import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, _shift_sums, reference
+from stackalign.backends import (
+    _cuda_correlate,
+    _cuda_linearize,
+    _cuda_masked_ncc,
+    _cuda_ops,
+    _cuda_resample,
+    _shift_sums,
+    reference,
+)
 from stackalign.backends._cuda_ops import Kernel, Runtime
 from stackalign.backends._protocol import (
     Array,
@@ -179,6 +187,19 @@ class HostBackend:
     ) -> NDArray[np.float64]:
         """See `Backend.shift_sums`, which has no kernel."""
         return _shift_sums.shift_sums(np, self.runtime.fft, reference, moving, reach, {})
+
+    def linearize_affine(
+        self,
+        reference: Array,
+        moving: Array,
+        slopes: Array | None,
+        matrices: NDArray[np.float64],
+        tile: int,
+        workers: int,
+        /,
+    ) -> Array:
+        """See `Backend.linearize_affine`."""
+        return _cuda_linearize.linearize_affine(self.runtime, reference, moving, slopes, matrices, tile, workers)
 
 
 BACKEND = HostBackend(host_runtime())

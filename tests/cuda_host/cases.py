@@ -202,6 +202,23 @@ def _bins(backend: Any, case: Case) -> list[str]:
         arguments = (case.patterns, case.mask, factors, 1)
         given, expected = backend.bin_mean(*arguments), reference.bin_mean(*arguments)
         found += _compare(f"bin_mean by {factors}", given, expected, near=("means",), scale=1e8)
+
+
+def _linearized(backend: Any, case: Case) -> list[str]:
+    rng = np.random.default_rng(22)
+    noise = np.where(np.isfinite(case.patterns), rng.normal(size=case.patterns.shape), np.nan)
+    planes = reference.standardise(noise, case.mask, 0.0)
+    padded = np.full((2, planes.shape[0] + 2, *planes.shape[1:]), 99, np.float32)
+    padded[:, 1:-1] = planes
+    found = []
+    matrices = _candidates(len(planes))
+    for k in (0, 2, 27, 31, 33):
+        for tile in (0, 17):
+            slopes = np.stack([padded[1, 1:-1], padded[0, 1:-1]], 1) if k > 30 else None
+            arguments = (padded[0, 1:-1], padded[1, 1:-1], slopes, np.ascontiguousarray(matrices[:, k]), tile, 1)
+            given, expected = backend.linearize_affine(*arguments), reference.linearize_affine(*arguments)
+            size = (planes.shape[1] ** 2 + planes.shape[2] ** 2) * planes[0].size
+            found += _compare(f"linearize_affine {k}", (given,), (expected,), near=("0",), scale=1e6 * size)
     return found
 
 
@@ -213,6 +230,7 @@ OPERATIONS = {
     "masked_ncc": (_maps,),
     "affine_resample": (_resampled,),
     "binning": (_bins,),
+    "affine_linearize": (_linearized,),
 }
 """By kernel file."""
 

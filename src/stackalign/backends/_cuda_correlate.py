@@ -8,7 +8,7 @@ from ._cuda_ops import MAX_PIXELS, Runtime
 from ._groups import Candidates, Groups, flatten, group
 from ._protocol import Array, ScoreArrays
 
-__all__ = ["score_affine"]
+__all__ = ["check_size", "score_affine"]
 
 KERNELS = "affine_ncc"
 TILE = 32
@@ -22,15 +22,20 @@ MAX_PARTIAL_BYTES = 1 << 28
 MAX_GRID_Y = 65535
 
 
-def score_affine(
-    rt: Runtime, reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int
-) -> ScoreArrays:
-    """See `Backend.score_affine`. Planes are float32, so the kernels have no element type."""
-    for plane in (reference, moving):
+def check_size(*planes: Array) -> None:
+    """Refuse images whose pixels 32 bits cannot count."""
+    for plane in planes:
         height, width = plane.shape[1:]
         if height * width > MAX_PIXELS:
             msg = f"images may have at most {MAX_PIXELS} pixels on a GPU, got {height} x {width}"
             raise ValueError(msg)
+
+
+def score_affine(
+    rt: Runtime, reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int
+) -> ScoreArrays:
+    """See `Backend.score_affine`. Planes are float32, so the kernels have no element type."""
+    check_size(reference, moving)
     candidates = flatten(matrices)
     result = ScoreArrays(
         rt.xp.empty(len(candidates.matrices), np.float64), rt.xp.empty(len(candidates.matrices), np.int64)

@@ -69,6 +69,12 @@ Highest score
     The first of equal ones, by rows. Its neighbours are the scores at the lags around it whatever their overlap is, NaN
     beyond the possible lags. Ring k holds the highest score at the lags of the window whose larger distance to it is k,
     -2 where there is none. Where no score is above 0: the lag nearest to 0, peak and overlap 0, NaN, and -2.
+Linearization
+    The derivatives gy and gx of a sample v along the axes of the moving image are those of the bilinear surface in the
+    cell from the pixel ``c = min(floor(q), size - 2)`` to the next, along each axis: the difference of the samples in
+    the two pixels of the cell, taken with the taps and the weight of the other axis. Where the weight along an axis is
+    0, the pixel beyond may be invalid: the difference is then 0. y and x are counted from the middle of the reference,
+    ``(H - 1) / 2`` and ``(W - 1) / 2``.
 """
 
 from collections.abc import Sequence
@@ -85,6 +91,7 @@ __all__ = [
     "GROUP",
     "KERNEL_DTYPES",
     "LANES",
+    "LINEAR_SUMS",
     "REACH",
     "SHIFT_TAPS",
     "Array",
@@ -112,6 +119,7 @@ FLAT = 1e-5
 FLAT_OVERLAP = 1e-4
 FLAT_INSIDE = 1e-8
 REACH = 4
+LINEAR_SUMS = 42
 
 
 def real_kind(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
@@ -265,9 +273,9 @@ class Backend(Protocol):
     def standardise(self, images: Array, mask: Array | None, smooth: float, /) -> Array:
         """Return images (B, H, W) as float32 planes with NaN as the mask, centred and scaled by mean and deviation.
 
-        Both are taken over the valid pixels in float64; an image without variance becomes 0. `smooth` is the sigma of a
-        Gaussian in pixels, normalised by the same Gaussian of the mask; it is applied before, and an invalid pixel
-        stays invalid.
+        Both are taken over the valid pixels in float64; an image without variance becomes 0. With `smooth`, the sigma
+        of a Gaussian in pixels, each valid pixel is first replaced by the value there of the plane that fits the valid
+        pixels around it best, weighted by the Gaussian; an invalid pixel stays invalid.
         """
         ...
 
@@ -324,6 +332,26 @@ class Backend(Protocol):
 
     def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
         """Average the valid pixels of blocks of factors (fy, fx) pixels; what does not fill a block is left out."""
+
+    def linearize_affine(
+        self,
+        reference: Array,
+        moving: Array,
+        slopes: Array | None,
+        matrices: NDArray[np.float64],
+        tile: int,
+        workers: int,
+        /,
+    ) -> Array:
+        """Return sums (B, T, 42) float64 over tiles of the reference, for one pull matrix (B, 2, 3) per problem.
+
+        Tiles have `tile` x `tile` pixels and run along x, then down; 0 stands for one tile, the whole image. The sums
+        are n, r, v, rr, vv, rv; of the derivatives J = (gy y, gy x, gy, gx y, gx x, gx) of v with respect to the
+        numbers of the matrix; of r J; of v J; and of gy gy, gy gx and gx gx, each times (y y, y x, y, x x, x, 1).
+
+        With `slopes`, (B, 2, H, W) float32, gy and gx of a reference pixel are taken from there, and a pixel where one
+        is NaN is not valid.
+        """
         ...
 
     def shift_sums(

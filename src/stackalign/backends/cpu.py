@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import stackalign_kernels
 
 from . import _shift_sums
+from ._cpu_linearize import linearize_affine
 from ._cpu_resample import bin_mean, resample_affine
 from ._groups import Groups, flatten, group
 from ._protocol import Array, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
@@ -30,6 +31,7 @@ __all__ = [
     "crop_windows",
     "device_of",
     "kernel_cache",
+    "linearize_affine",
     "masked_ncc",
     "masked_peaks",
     "owns",

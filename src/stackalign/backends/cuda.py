@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _cuda_correlate, _cuda_masked_ncc, _cuda_ops, _cuda_resample, _planes, _rawmodule, _shift_sums
+from . import (
+    _cuda_correlate,
+    _cuda_linearize,
+    _cuda_masked_ncc,
+    _cuda_ops,
+    _cuda_resample,
+    _planes,
+    _rawmodule,
+    _shift_sums,
+)
 from ._protocol import Array, BinArrays, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 
 __all__ = [
@@ -18,6 +27,7 @@ __all__ = [
     "bin_mean",
     "crop_windows",
     "device_of",
+    "linearize_affine",
     "masked_ncc",
     "masked_peaks",
     "owns",
@@ -138,22 +148,13 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
         return _cuda_ops.stack_statistics(_runtime(stack.device.id), stack, mask, workers)
 
 
-def _gaussian_filter(values: Array, sigmas: Sequence[float], **settings: Any) -> Array:
-    """`scipy.ndimage.gaussian_filter`; that of CuPy divides by a sigma of zero, with which SciPy skips the axis."""
-    from cupyx.scipy.ndimage import gaussian_filter1d
-
-    for axis, sigma in enumerate(sigmas):
-        if sigma > 0.0:
-            values = gaussian_filter1d(values, sigma, axis, **settings)
-    return values
-
-
 def standardise(images: Array, mask: Array | None, smooth: float, /) -> Array:
     """See `Backend.standardise`."""
     import cupy
+    from cupyx.scipy.ndimage import correlate1d
 
     with images.device:
-        return _planes.standardise(cupy, _gaussian_filter, images, mask, smooth)
+        return _planes.standardise(cupy, correlate1d, images, mask, smooth)
 
 
 def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int, /) -> ScoreArrays:
@@ -224,3 +225,18 @@ def shift_sums(reference: Array, moving: Array, reach: tuple[int, int], workers:
     with reference.device:
         runtime = _runtime(reference.device.id)
         return _shift_sums.shift_sums(runtime.xp, runtime.fft, reference, moving, reach, {})
+
+
+def linearize_affine(
+    reference: Array,
+    moving: Array,
+    slopes: Array | None,
+    matrices: NDArray[np.float64],
+    tile: int,
+    workers: int,
+    /,
+) -> Array:
+    """See `Backend.linearize_affine`."""
+    with reference.device:
+        rt = _runtime(reference.device.id)
+        return _cuda_linearize.linearize_affine(rt, reference, moving, slopes, matrices, tile, workers)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ._planes import standardise as _standardise
 from ._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._reference_linearize import linearize_affine
 from ._reference_masked_ncc import masked_ncc, masked_peaks
 from ._reference_resample import bin_mean, resample_affine, sample_affine
 from ._reference_shift_sums import shift_sums
@@ -19,6 +20,7 @@ __all__ = [
     "bin_mean",
     "crop_windows",
     "device_of",
+    "linearize_affine",
     "masked_ncc",
     "masked_peaks",
     "owns",
@@ -242,9 +244,9 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
 
 def standardise(images: Array, mask: Array | None, smooth: float, /) -> Array:
     """See `Backend.standardise`."""
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import correlate1d
 
-    return _standardise(np, gaussian_filter, images, mask, smooth)
+    return _standardise(np, correlate1d, images, mask, smooth)
 
 
 def _pearson(r: NDArray[np.float64], v: NDArray[np.float64]) -> float:

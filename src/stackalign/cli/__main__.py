@@ -9,6 +9,7 @@ import typer
 from stackalign import __version__
 
 from ._console import user_log
+from .align import align
 from .crop import crop
 from .info import info
 from .warmup import warmup
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(align)
 app.command()(crop)
 app.command()(info)
 app.command()(warmup)

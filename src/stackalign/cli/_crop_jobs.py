@@ -24,7 +24,7 @@ from stackalign.io import create_stack
 from stackalign.io.provenance import dump_json
 
 from ._console import DONE, FAILED, SHORT, fail, out, print_facts, progress_reporter, say
-from ._crop_plan import Job
+from ._plan import Job
 
 __all__ = [
     "Outcome",

@@ -127,7 +127,7 @@ def crop(
     from stackalign.errors import StackalignError
 
     from . import _crop_jobs as jobs
-    from ._crop_plan import plan_jobs
+    from ._plan import plan_jobs
 
     if quiet:
         user_log.setLevel(logging.ERROR)

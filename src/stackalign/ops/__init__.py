@@ -2,6 +2,7 @@
 
 from .correlate import ImagePair, prepare_pair, score_affine
 from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift, match_template
+from .linearize import AffineLinearization, linearize_affine
 from .radial import (
     PatternSummary,
     centroid,
@@ -17,6 +18,7 @@ from .statistics import StackStatistics, stack_statistics
 from .transfer import asarray, device_of, synchronize, to_numpy
 
 __all__ = [
+    "AffineLinearization",
     "BestShift",
     "ImagePair",
     "PatternSummary",
@@ -30,6 +32,7 @@ __all__ = [
     "crop_windows",
     "device_of",
     "encircled_window",
+    "linearize_affine",
     "masked_ncc",
     "masked_shift",
     "match_template",

@@ -55,8 +55,9 @@ def prepare_pair(
     reference_mask, moving_mask : array, optional
         Boolean, of the image's shape or one frame for all, True = valid.
     smooth : float
-        Sigma in pixels of a Gaussian applied to both, normalised by the mask: no pixel leaks from under it. It meets
-        the bias of bilinear interpolation towards half pixels on noisy images.
+        Sigma in pixels of a Gaussian applied to both, which meets the bias of bilinear interpolation towards half
+        pixels on noisy images. Beside holes and edges a plane is fitted to the valid pixels under the Gaussian, so that
+        nothing leaks from under a mask and no content seems shifted away from it.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -24,11 +24,11 @@ class Job:
     output: Path
 
 
-def _expand(sources: Sequence[str]) -> list[Path]:
+def _expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
     """Turn files, folders and globs into files, in order, each once."""
     found: list[Path] = []
     # Archives and headers are opened when they are named; in a folder they stand beside the data.
-    known = {extension.lower() for extension in readable_extensions()} - {".zip", ".xml"}
+    known = {extension.lower() for extension in readable} - {".zip", ".xml"}
     for text in sources:
         path = Path(text)
         if not _names_several(text):
@@ -66,11 +66,21 @@ def _names_several(text: str) -> bool:
     return path.suffix.lower() != ".zarr" and not any((path / name).exists() for name in _ZARR_MARKS)
 
 
-def plan_jobs(sources: Sequence[str], output: Path) -> list[Job]:
-    """Decide where each input goes: one input to the file named, several into the folder named."""
-    files = _expand(sources)
+def plan_jobs(
+    sources: Sequence[str],
+    output: Path,
+    prefix: str = "cropped_",
+    *,
+    readable: Iterable[str] | None = None,
+    writable: Iterable[str] | None = None,
+) -> list[Job]:
+    """Decide where each input goes: one input to the file named, several into the folder named.
+
+    In a folder an output has the name of its input after `prefix`, and its extension where that can be written.
+    """
+    files = _expand(sources, readable_extensions() if readable is None else readable)
     many = len(files) > 1 or any(map(_names_several, sources))
-    writable = {extension.lower() for extension in writable_extensions()}
+    writable = {extension.lower() for extension in (writable_extensions() if writable is None else writable)}
     is_folder = output.is_dir() and output.suffix.lower() not in writable
     if not many and not is_folder:
         if not output.parent.is_dir():
@@ -93,8 +103,8 @@ def plan_jobs(sources: Sequence[str], output: Path) -> list[Job]:
     for file in files:
         extension = file.suffix.lower() if file.suffix.lower() in writable else ".h5"
         # Stems must differ: a.mib and a.npy in one folder would share their results and their picture.
-        named = f"cropped_{file.name.replace('.', '_')}"
-        candidates = chain([f"cropped_{file.stem}", named], (f"{named}_{k}" for k in count(2)))
+        named = f"{prefix}{file.name.replace('.', '_')}"
+        candidates = chain([f"{prefix}{file.stem}", named], (f"{named}_{k}" for k in count(2)))
         stem = next(name for name in candidates if name not in taken)
         taken.add(stem)
         jobs.append(Job(file, output / (stem + extension)))

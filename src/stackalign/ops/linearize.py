@@ -1,0 +1,256 @@
+"""Linearization of the masked correlation about a transform: what a Gauss-Newton step and an error bar are made of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import ArrayLike, NDArray
+
+from stackalign import transforms
+from stackalign.backends import Array, backend_for
+from stackalign.backends._protocol import FLAT
+
+from . import _check
+from .correlate import ImagePair
+
+__all__ = ["AffineLinearization", "linearize_affine", "linearize_with_jacobian"]
+
+FloatArray = NDArray[np.float64]
+
+TILES = 10
+"""Tiles along the shorter side of the reference, for the covariance: some hundred in all tell a variance to 7 %."""
+
+SMALLEST_TILE, LARGEST_TILE = 8, 48
+
+LEAST_SCORE = 0.05
+"""Where images agree less than this, the curvature is taken as if they agreed so much: a step then still has a size."""
+
+
+@dataclass(frozen=True)
+class AffineLinearization:
+    """Score of a transform and its derivatives with respect to a model's parameters; NumPy arrays on the host.
+
+    Parameters
+    ----------
+    score : numpy.ndarray
+        (B,) float64, as `score_affine` gives it.
+    overlap : numpy.ndarray
+        (B,) share of the reference's pixels that the score is made of.
+    gradient : numpy.ndarray
+        (B, P) of the score.
+    normal : numpy.ndarray
+        (B, P, P) positive semi-definite, the Gauss-Newton approximation of minus the Hessian of the score.
+    covariance : numpy.ndarray or None
+        (B, P, P) of the parameters at the optimum, if asked for; infinite where the images leave a parameter open.
+
+    Notes
+    -----
+    A pair without the axis B gives arrays without it. Where nothing overlaps or nothing varies, score, gradient and
+    normal are 0.
+    """
+
+    score: FloatArray
+    overlap: FloatArray
+    gradient: FloatArray
+    normal: FloatArray
+    covariance: FloatArray | None
+
+
+def linearize_affine(
+    pair: ImagePair,
+    matrices: ArrayLike,
+    model: str,
+    *,
+    center: ArrayLike | None = None,
+    derivatives: str = "moving",
+    covariance: bool = False,
+    workers: int | None = None,
+) -> AffineLinearization:
+    """Linearize the masked normalised cross-correlation about one transform per problem, in one pass.
+
+    Parameters
+    ----------
+    pair : ImagePair
+        Made by `prepare_pair`.
+    matrices : array_like
+        (2, 3) pull matrix for a pair or for every problem, or (B, 2, 3); of the model.
+    model : str
+        A key of `stackalign.transforms.MODELS`; shifts are in pixels, angles in degrees.
+    center : array_like, optional
+        (2,) centre (y, x) of scale and rotation in pixel indices; the middle of the reference by default.
+    derivatives : {"moving", "reference"}
+        Whose derivatives stand for those of the samples. Those of the moving image, the default, give the gradient of
+        the score. Those of the reference, by central differences, give an estimating equation in its place: where
+        "gradient" is 0 the residual has nothing in common with the reference's derivatives. Noise of the moving image
+        is then multiplied by nothing but the reference, and its smoothing by interpolation, which makes the score
+        prefer half pixels, has no effect.
+    covariance : bool
+        Also estimate the covariance of the parameters, as if the matrices were the optimum.
+    workers : int, optional
+        Number of CPU threads; one per core by default. Results do not depend on it.
+
+    Returns
+    -------
+    AffineLinearization
+
+    Raises
+    ------
+    ValueError
+        The matrices have another shape, are not finite, or are not of the model.
+
+    Notes
+    -----
+    With u the moving samples, centred and of norm 1, and t the reference likewise, the score is ``t . u``, and
+    ``du = (J - u (u . J)) / |v|`` with J the derivatives of the samples, centred: the gradient is ``t . du``. Its
+    derivative is about ``-score * du . du``, the part that the disagreement of the images contributes being left out.
+
+    The covariance is that of a least-squares fit of the reference by offset, gain and the model, with sums of the
+    residual times the derivatives over tiles as independent contributions (White, Econometrica 48, 817, 1980, with
+    clusters). Residuals that are correlated over some pixels, as smoothing and interpolation make them, are thereby
+    taken as they are.
+    """
+    m = _matrices(pair, matrices)
+    about = transforms.image_center(tuple(pair.reference.shape)) if center is None else np.asarray(center, np.float64)
+    parameters = transforms.parameters_from_matrices(m, about, model)
+    jacobian = transforms.matrix_jacobian(parameters, model, about)
+    if derivatives not in ("moving", "reference"):
+        msg = f'derivatives must be "moving" or "reference", got {derivatives!r}'
+        raise ValueError(msg)
+    slopes = reference_slopes(pair) if derivatives == "reference" else None
+    found = linearize_with_jacobian(pair, m, jacobian, slopes=slopes, covariance=covariance, workers=workers)
+    if not pair.single:
+        return found
+    return AffineLinearization(*(None if a is None else a[0] for a in vars(found).values()))  # type: ignore[arg-type]
+
+
+def linearize_with_jacobian(
+    pair: ImagePair,
+    matrices: FloatArray,
+    jacobian: FloatArray,
+    *,
+    slopes: Array | None = None,
+    covariance: bool = False,
+    workers: int | None = None,
+) -> AffineLinearization:
+    """`linearize_affine` for matrices (B, 2, 3) whose derivatives (B, P, 2, 3) are known; the axis B stays.
+
+    With `slopes`, those of `reference_slopes`, the derivatives are the reference's.
+    """
+    backend = backend_for(pair.reference, pair.moving)
+    shape = tuple(int(n) for n in pair.reference.shape[1:])
+    # The kernels count y and x from the middle of the reference.
+    # A point of the reference that moves by e is met by one of the moving image that moves by M e.
+    chain = jacobian.copy() if slopes is None else np.linalg.inv(matrices[:, None, :, :2]) @ jacobian
+    chain[..., 2] += chain[..., :2] @ transforms.image_center(shape)
+    chain = chain.reshape(*chain.shape[:2], 6)
+    tile = int(np.clip(min(shape) // TILES, SMALLEST_TILE, LARGEST_TILE)) if covariance else 0
+    raw = backend.linearize_affine(pair.reference, pair.moving, slopes, matrices, tile, _check.n_workers(workers))
+    return _linearized(backend.to_numpy(raw), chain, shape[0] * shape[1], covariance, of_reference=slopes is not None)
+
+
+def reference_slopes(pair: ImagePair) -> Array:
+    """Derivatives (B, 2, H, W) of the reference planes by central differences, NaN where a neighbour is not valid."""
+    planes = pair.reference
+    xp = array_namespace(planes)
+    slopes = xp.full((planes.shape[0], 2, *planes.shape[1:]), xp.nan, dtype=planes.dtype)
+    if planes.shape[1] > 2:
+        slopes[:, 0, 1:-1] = 0.5 * (planes[:, 2:] - planes[:, :-2])
+    if planes.shape[2] > 2:
+        slopes[:, 1, :, 1:-1] = 0.5 * (planes[:, :, 2:] - planes[:, :, :-2])
+    return slopes
+
+
+def _matrices(pair: ImagePair, matrices: ArrayLike) -> FloatArray:
+    """Check matrices and give them the shape (B, 2, 3)."""
+    if hasattr(matrices, "get") and not isinstance(matrices, np.ndarray):
+        matrices = matrices.get()
+    m = np.asarray(matrices, np.float64)
+    if m.shape not in ((2, 3), (pair.n_problems, 2, 3)) or not np.isfinite(m).all():
+        msg = f"matrices must be finite and have the shape (2, 3) or ({pair.n_problems}, 2, 3), got {m.shape}"
+        raise ValueError(msg)
+    return np.ascontiguousarray(np.broadcast_to(m, (pair.n_problems, 2, 3)))
+
+
+def _places() -> NDArray[np.int64]:
+    """(6, 6) where the sum of J_i J_j stands among the 42: products of y, x and 1 repeat among those of gy and gx."""
+    products = [[0, 1, 2], [1, 3, 4], [2, 4, 5]]
+    return np.array([[24 + 6 * (i // 3 + j // 3) + products[i % 3][j % 3] for j in range(6)] for i in range(6)])
+
+
+_PLACES = _places()
+
+
+def _linearized(
+    tiles: FloatArray, chain: FloatArray, n_pixels: int, with_covariance: bool, *, of_reference: bool
+) -> AffineLinearization:
+    """From sums (B, T, 42) and dM/dparameters (B, P, 6)."""
+    total = tiles.sum(axis=1)
+    n, r, v, rr, vv, rv = np.moveaxis(total[:, :6], -1, 0)
+    count = np.maximum(n, 1.0)
+    var_r, var_v, cov = rr - r * r / count, vv - v * v / count, rv - r * v / count
+    some = (n > 0) & (var_r > FLAT * rr) & (var_v > FLAT * vv)
+    var_r, var_v, cov = np.where(some, var_r, 1.0), np.where(some, var_v, 1.0), np.where(some, cov, 0.0)
+    score = np.clip(cov / np.sqrt(var_r * var_v), -1.0, 1.0)
+    if of_reference:
+        # The reference is gain * samples + offset, and its derivatives are gain times theirs.
+        gain = np.where(np.abs(cov) > 0, cov / var_v, 1.0)
+        chain = chain / gain[:, None, None]
+    # Derivatives of the samples: their sums, and their products with r and v without the means; (B, P) each.
+    linear, with_r, with_v = (np.einsum("bpk,bk->bp", chain, total[:, k : k + 6]) for k in (6, 12, 18))
+    a = with_r - (r / count)[:, None] * linear
+    b = with_v - (v / count)[:, None] * linear
+    gradient = (a / np.sqrt(var_r)[:, None] - (score / np.sqrt(var_v))[:, None] * b) / np.sqrt(var_v)[:, None]
+    curvature = chain @ total[:, _PLACES] @ np.swapaxes(chain, 1, 2)
+    curvature -= linear[:, :, None] * (linear / count[:, None])[:, None, :]
+    curvature -= b[:, :, None] * (b / var_v[:, None])[:, None, :]
+    normal = curvature * (np.maximum(score, LEAST_SCORE) / var_v)[:, None, None]
+    spread = None
+    if with_covariance:
+        gain = cov / var_v
+        parts = _contributions(tiles, chain, total, gain, linear, b / var_v[:, None])
+        rows = zip(parts, tiles[..., 0] > 0, curvature, gain, some, strict=True)
+        spread = np.array([_sandwich(p[used], c, g if ok else 0.0) for p, used, c, g, ok in rows])
+    return AffineLinearization(
+        score=score,
+        overlap=n / n_pixels,
+        gradient=np.where(some[:, None], gradient, 0.0),
+        normal=np.where(some[:, None, None], normal, 0.0),
+        covariance=spread,
+    )
+
+
+def _contributions(
+    tiles: FloatArray, chain: FloatArray, total: FloatArray, gain: FloatArray, linear: FloatArray, along: FloatArray
+) -> FloatArray:
+    """Sums (B, T, P) of the residual times the derivatives, both without offset and gain."""
+    count = np.maximum(total[:, :1], 1.0)
+    mean_r, mean_v, gain = total[:, 1:2] / count, total[:, 2:3] / count, gain[:, None]
+    tn, tr, tv, _, tvv, trv = np.moveaxis(tiles[..., :6], -1, 0)  # (B, T)
+    offset = mean_r - gain * mean_v
+    residual = tr - gain * tv - offset * tn
+    residual_v = trv - gain * tvv - offset * tv - mean_v * residual
+    j, rj, vj = (tiles[..., k : k + 6] @ np.swapaxes(chain, 1, 2) for k in (6, 12, 18))  # (B, T, P)
+    contributions: FloatArray = (
+        rj
+        - gain[..., None] * vj
+        - offset[..., None] * j
+        - residual[..., None] * (linear / count)[:, None, :]
+        - residual_v[..., None] * along[:, None, :]
+    )
+    return contributions
+
+
+def _sandwich(contributions: FloatArray, curvature: FloatArray, gain: float) -> FloatArray:
+    """Covariance from independent contributions (T, P); infinite where the curvature leaves a direction open."""
+    n_tiles, n_parameters = contributions.shape
+    unit = np.sqrt(np.clip(np.diagonal(curvature), 0.0, None))
+    unknown = np.full(curvature.shape, np.inf)
+    if n_tiles <= n_parameters + 2 or gain == 0.0 or not (unit > 0).all():
+        return unknown
+    scaled = curvature / np.outer(unit, unit)
+    if np.linalg.eigvalsh(scaled)[0] < 1e-9:
+        return unknown
+    inverse = np.linalg.inv(scaled) / np.outer(unit, unit)
+    meat = contributions.T @ contributions * (n_tiles / (n_tiles - n_parameters))
+    covariance: FloatArray = inverse @ meat @ inverse / gain**2
+    return covariance

@@ -1,0 +1,271 @@
+"""Pictures of a registration: what differs before and after, how sharp the optimum is, how a stack drifted."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stackalign import transforms
+from stackalign.io.atomic import atomic_path
+from stackalign.ops import prepare_pair, score_affine
+
+from ._canvas import (
+    BLUE,
+    ORANGE,
+    SKY,
+    VERMILLION,
+    axes_or_new,
+    colour_bar,
+    extremes,
+    mark_rows,
+    new_figure,
+    say_in,
+    title,
+)
+from .crop import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from stackalign.registration import RegistrationResult, RegistrationStack
+
+__all__ = [
+    "plot_difference",
+    "plot_parameters",
+    "plot_score_surface",
+    "registration_figure",
+    "save_registration_figure",
+    "standardised",
+]
+
+FloatArray = NDArray[np.float64]
+
+SURFACE_POINTS = 41
+LARGEST_SURFACE = 512
+"""Longest side in pixels of the images that the surface is computed on; larger ones are taken by their middle."""
+
+
+def standardised(image: ArrayLike) -> FloatArray:
+    """Image with median 0 and the deviation of its middle 98 % as 1, so that two of other gains can be compared."""
+    values = np.asarray(image, np.float64)
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return values
+    low, middle, high = np.percentile(finite, [1, 50, 99])
+    scale = (high - low) / 4 or 1.0
+    shifted: FloatArray = (values - middle) / scale
+    return shifted
+
+
+def plot_difference(
+    reference: ArrayLike, image: ArrayLike, *, ax: "Axes | None" = None, words: str = "difference"
+) -> "Axes":
+    """Draw the difference of two images of one shape after bringing both to one scale by least squares.
+
+    Parameters
+    ----------
+    reference, image : array_like
+        (H, W), NaN where invalid.
+    ax : matplotlib.axes.Axes, optional
+    words : str
+        Heading.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = axes_or_new(ax)
+    r, v = standardised(reference), standardised(image)
+    both = np.isfinite(r) & np.isfinite(v)
+    detail = "no common pixels"
+    if both.sum() > 2 and v[both].std() > 0:
+        slope, offset = np.polyfit(v[both], r[both], 1)
+        difference = np.where(both, r - (slope * v + offset), np.nan)
+        detail = f"rms {np.sqrt(np.nanmean(difference**2)) / r[both].std():.3f} of the reference's deviation"
+        drawn = ax.imshow(
+            np.ma.masked_invalid(difference), cmap=_grey_nan("RdBu_r"), vmin=-2, vmax=2, interpolation="nearest"
+        )
+        colour_bar(ax, drawn, "difference (deviations)", "both")
+    else:
+        ax.set_xlim(-0.5, r.shape[1] - 0.5)
+        ax.set_ylim(r.shape[0] - 0.5, -0.5)
+        say_in(ax, "no common pixels")
+    title(ax, words, detail)
+    return ax
+
+
+def plot_score_surface(
+    result: "RegistrationResult",
+    reference: ArrayLike,
+    moving: ArrayLike,
+    *,
+    extent: float | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the score over shifts around the optimum, with the error ellipse.
+
+    Parameters
+    ----------
+    result : RegistrationResult
+    reference, moving : array_like
+        The images that were registered, NaN where invalid.
+    extent : float, optional
+        Half-width in pixels; 12 standard deviations by default, at least 1.5 and at most a quarter of the image.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = axes_or_new(ax)
+    r, m = np.asarray(reference), np.asarray(moving)
+    sigma = result.sigma[:2]
+    if extent is None:
+        wanted = 12 * float(sigma.max()) if np.isfinite(sigma).all() else np.inf
+        extent = float(np.clip(wanted, 1.5, max(2.0, min(r.shape) / 4)))
+    steps = np.linspace(-extent, extent, SURFACE_POINTS)
+    candidates = np.tile(result.parameters, (SURFACE_POINTS**2, 1))
+    candidates[:, 0] += np.repeat(steps, SURFACE_POINTS)
+    candidates[:, 1] += np.tile(steps, SURFACE_POINTS)
+    center = result.center
+    if max(r.shape) > LARGEST_SURFACE:  # the middle tells how sharp the optimum is as well, in a second
+        top, left = ((n - min(n, LARGEST_SURFACE)) // 2 for n in r.shape)
+        r = r[top : top + LARGEST_SURFACE, left : left + LARGEST_SURFACE]
+        # Pull matrices of the cut reference: p' = p - (top, left).
+        matrices = transforms.matrices_from_parameters(candidates, result.model, center)
+        matrices[..., 2] += matrices[..., :2] @ np.array([top, left], np.float64)
+    else:
+        matrices = transforms.matrices_from_parameters(candidates, result.model, center)
+    pair = prepare_pair(np.asarray(r, np.float64), np.asarray(m, np.float64), smooth=result.smooth)
+    scores = np.asarray(score_affine(pair, matrices)).reshape(SURFACE_POINTS, SURFACE_POINTS)
+    half = extent / (SURFACE_POINTS - 1)
+    dy, dx = result.parameters[:2]
+    drawn = ax.imshow(
+        scores,
+        extent=(dx - extent - half, dx + extent + half, dy + extent + half, dy - extent - half),
+        cmap="viridis",
+        aspect="equal",
+        interpolation="nearest",
+    )
+    colour_bar(ax, drawn, "score")
+    ax.plot(dx, dy, "+", color=VERMILLION, markersize=9, markeredgewidth=1.5)
+    if np.isfinite(result.covariance).all():
+        _ellipse(ax, (dx, dy), result.covariance[:2, :2])
+    ax.set_xlabel("dx (px)")
+    ax.set_ylabel("dy (px)")
+    title(ax, "score over shifts", f"1 sigma: {sigma[0]:.2g} px in y, {sigma[1]:.2g} px in x")
+    return ax
+
+
+def _ellipse(ax: "Axes", at: tuple[float, float], covariance: FloatArray) -> None:
+    """One-sigma ellipse of (dy, dx), enlarged tenfold where it would be a point."""
+    from matplotlib.patches import Ellipse
+
+    values, vectors = np.linalg.eigh(covariance[::-1, ::-1])
+    angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
+    width, height = 2 * np.sqrt(np.clip(values[::-1], 0, None))
+    times = 10 if width < 0.02 * abs(np.diff(ax.get_xlim())[0]) else 1
+    label = "1 sigma" if times == 1 else "10 sigma"
+    ax.add_patch(
+        Ellipse(at, times * width, times * height, angle=angle, fill=False, color=VERMILLION, lw=1.2, label=label)
+    )
+    ax.legend(fontsize=8, loc="upper right")
+
+
+def plot_parameters(stack: "RegistrationStack", *, ax: "Axes | None" = None) -> "Axes":
+    """Draw the shifts of a stack over the frames, with error bars where there is room, and the flagged frames.
+
+    Parameters
+    ----------
+    stack : RegistrationStack
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = axes_or_new(ax)
+    shown, sigma = stack.parameters[:, :2], stack.sigma[:, :2]
+    for k, (name, colour) in enumerate((("dy", BLUE), ("dx", ORANGE))):
+        chosen = extremes(shown[:, k])
+        bars = np.where(np.isfinite(sigma[chosen, k]), sigma[chosen, k], 0.0)
+        if len(chosen) <= 200:
+            ax.errorbar(chosen, shown[chosen, k], bars, color=colour, fmt=".-", lw=0.8, ms=4, capsize=2, label=name)
+        else:
+            ax.plot(chosen, shown[chosen, k], "-", color=colour, lw=0.8, label=name)
+    mark_rows(ax, np.flatnonzero(~stack.ok), "flagged")
+    ax.axhline(0, color=SKY, lw=0.6)
+    ax.set_xlabel("frame")
+    ax.set_ylabel("shift (px)")
+    ax.legend(fontsize=8)
+    title(ax, "shifts of the content", f"{len(stack)} frames, {int((~stack.ok).sum())} flagged")
+    return ax
+
+
+def registration_figure(
+    result: "RegistrationResult", reference: ArrayLike, moving: ArrayLike, aligned: ArrayLike | None = None
+) -> "Figure":
+    """Draw both images, their difference before and after, and the score surface.
+
+    Parameters
+    ----------
+    result : RegistrationResult
+    reference, moving : array_like
+        (H, W) and (Hm, Wm), NaN where invalid.
+    aligned : array_like, optional
+        The moving image on the reference's pixels; made from the result by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(15.0, 8.4)
+    r, m = np.asarray(reference, np.float64), np.asarray(moving, np.float64)
+    after = np.asarray(result.apply(m, output_shape=r.shape) if aligned is None else aligned)
+    axes = figure.subplots(2, 3)
+    _show(axes[0, 0], r, "reference")
+    _show(axes[1, 0], m, "moving")
+    before = np.full(r.shape, np.nan)
+    rows, columns = (min(a, b) for a, b in zip(r.shape, m.shape, strict=True))
+    before[:rows, :columns] = m[:rows, :columns]
+    plot_difference(r, before, ax=axes[0, 1], words="reference - moving, before")
+    plot_difference(r, after, ax=axes[1, 1], words="reference - moving, aligned")
+    plot_score_surface(result, r, m, ax=axes[0, 2])
+    axes[1, 2].axis("off")
+    lines = [
+        f"{name:>6} = {value:.5g} +- {sigma:.2g}"
+        for name, value, sigma in zip(result.names, result.parameters, result.sigma, strict=True)
+    ]
+    lines += [
+        "",
+        f"score {result.score:.5f}, second peak {result.second_score:.3f}",
+        f"overlap {result.overlap:.1%}, smoothed by {result.smooth:g} px",
+        f"flags: {', '.join(result.flags) or 'none'}",
+    ]
+    axes[1, 2].text(
+        0.0, 0.9, "\n".join(lines), va="top", family="monospace", fontsize=10, transform=axes[1, 2].transAxes
+    )
+    return figure
+
+
+def save_registration_figure(figure: "Figure", path: str | os.PathLike[str], *, dpi: float = 110) -> None:
+    """Write a figure; the file appears complete or not at all."""
+    with atomic_path(path) as partial:
+        save_figure(figure, partial, dpi)
+
+
+def _show(ax: "Axes", image: FloatArray, words: str) -> None:
+    shown = standardised(image)
+    finite = shown[np.isfinite(shown)]
+    low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
+    ax.imshow(np.ma.masked_invalid(shown), cmap=_grey_nan("gray"), vmin=low, vmax=high, interpolation="nearest")
+    valid = np.isfinite(image).mean()
+    title(ax, words, f"{image.shape[0]} x {image.shape[1]} px, {valid:.1%} valid")
+
+
+def _grey_nan(name: str) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad="#7a8a7a")

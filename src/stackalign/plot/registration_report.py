@@ -1,0 +1,172 @@
+"""A page about the registration of one file or several, with pictures that blink between before and after."""
+
+import base64
+import io
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.io.atomic import write_text_atomic
+
+from ._canvas import new_figure
+from ._facts import short_name
+from ._page import definitions, escape, page, table
+from .crop import save_figure
+from .registration import plot_parameters, registration_figure, standardised
+
+if TYPE_CHECKING:
+    from stackalign.registration.files import AlignedFile
+
+__all__ = ["blink", "write_registration_report"]
+
+TABLE_ROWS = 200
+LARGEST_PICTURE = 640
+
+_BLINK_STYLE = """<style>
+.blink { position: relative; display: inline-block; width: 100%; max-width: 34rem; }
+.blink img { image-rendering: pixelated; }
+.blink img + img { position: absolute; left: 0; top: 0; animation: blink 1.6s step-end infinite; }
+.blink:hover img + img { animation-play-state: paused; }
+@keyframes blink { 0% { opacity: 1; } 50% { opacity: 0; } }
+@media (prefers-reduced-motion: reduce) { .blink img + img { animation-duration: 6s; } }
+</style>"""
+
+
+def write_registration_report(
+    files: "Iterable[AlignedFile]", path: str | os.PathLike[str], *, title: str = "Report of the alignment"
+) -> None:
+    """Write one self-contained HTML page about registrations.
+
+    Parameters
+    ----------
+    files : iterable of AlignedFile
+        At least one.
+    path : path-like
+        An existing file is replaced; the page appears complete or not at all.
+    title : str
+        Heading of the page.
+
+    Raises
+    ------
+    ValueError
+        There are no files.
+    MissingDependencyError
+        matplotlib is not installed.
+    """
+    rows, sections = [], []
+    for k, done in enumerate(files, start=1):
+        flagged = int((~done.results.ok).sum())
+        rows.append(
+            [
+                f'<a href="#file-{k}">{escape(short_name(str(done.source), 80))}</a>',
+                f"{len(done.results):,}",
+                escape(done.results.model),
+                f"{done.results.scores.min():.4f}",
+                f'<span class="{"short" if flagged else "done"}">{flagged:,}</span>',
+                f"{done.seconds:.2f}",
+            ]
+        )
+        sections.append(_section(done, k))
+    if not sections:
+        msg = "a report needs at least one file"
+        raise ValueError(msg)
+    body = [
+        _BLINK_STYLE,
+        f"<header><h1>{escape(title)}</h1>",
+        '<p class="soft">Shifts move the content of an image; +- is one standard deviation. '
+        "The pictures blink between the reference and the other image; they pause under the pointer.</p>",
+        "</header>",
+        table(["file", "images", "model", "lowest score", "flagged", "seconds"], rows, (1, 3, 4, 5)),
+        *sections,
+    ]
+    write_text_atomic(path, page(title, "\n".join(body)))
+
+
+def _section(done: "AlignedFile", k: int) -> str:
+    reference, before, after = done.preview
+    result = done.results[done.preview_frame]
+    parts = [f'<section id="file-{k}">', f"<h2>{escape(short_name(str(done.source), 80))}</h2>"]
+    if len(done.results) > 1:
+        figure = new_figure(11, 3.4)
+        plot_parameters(done.results, ax=figure.add_subplot())
+        parts += [_picture(figure, "Shifts over the frames")]
+    if np.isfinite(after).any():
+        parts += [
+            f"<h3>Frame {done.preview_frame}, the one with the largest shift</h3>",
+            '<div class="columns"><div><p>before</p>',
+            blink(reference, before, "reference and moving image"),
+            "</div><div><p>aligned</p>",
+            blink(reference, after, "reference and aligned image"),
+            "</div></div>",
+            _picture(registration_figure(result, reference, before, after), "Images, differences and score surface"),
+        ]
+    parts += [
+        '<div class="columns"><div>',
+        "<h3>Facts</h3>",
+        definitions(
+            (name, f"<code>{escape(value)}</code>")
+            for name, value in (
+                ("input", done.source),
+                ("reference", done.reference),
+                ("output", done.output),
+                ("device", done.provenance.get("device")),
+                ("command", done.provenance.get("command")),
+                ("time (UTC)", done.provenance.get("time_utc")),
+            )
+            if value
+        ),
+        "</div></div>",
+        "<h3>Parameters</h3>",
+        _rows(done),
+        "</section>",
+    ]
+    return "\n".join(parts)
+
+
+def _rows(done: "AlignedFile") -> str:
+    names = done.results.names
+    order = sorted(range(len(done.results)), key=lambda b: (done.results[b].ok, b))  # the flagged ones first
+    rows = []
+    for b in order[:TABLE_ROWS]:
+        r = done.results[b]
+        cells = [f"{value:.5g} +- {sigma:.2g}" for value, sigma in zip(r.parameters, r.sigma, strict=True)]
+        rows.append([str(b), *cells, f"{r.score:.4f}", f"{r.overlap:.1%}", escape(", ".join(r.flags) or "none")])
+    more = len(done.results) - TABLE_ROWS
+    note = f"<p>... and {more:,} more without flags or beyond the list; all stand in the table file.</p>"
+    head = ["image", *names, "score", "overlap", "flags"]
+    return table(head, rows, range(len(names) + 3)) + (note if more > 0 else "")
+
+
+def blink(first: NDArray[Any], second: NDArray[Any], words: str) -> str:
+    """HTML of two images on top of each other, of which one comes and goes; no script."""
+    step = -(-max(first.shape) // LARGEST_PICTURE)
+    shown = np.full(first.shape, np.nan)
+    rows, columns = (min(a, b) for a, b in zip(first.shape, second.shape, strict=True))
+    shown[:rows, :columns] = second[:rows, :columns]
+    images = "".join(f'<img alt="{escape(words)}" src="{_png(image[::step, ::step])}">' for image in (first, shown))
+    return f'<div class="blink">{images}</div>'
+
+
+def _png(image: NDArray[Any]) -> str:
+    """Grey picture of an image as a data address; what is invalid is greenish."""
+    from matplotlib.image import imsave
+
+    values = standardised(image)
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
+    grey = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
+    rgb = np.repeat(grey[..., None], 3, axis=-1)
+    rgb[~np.isfinite(values)] = (0.48, 0.54, 0.48)
+    target = io.BytesIO()
+    imsave(target, (rgb * 255).astype(np.uint8), format="png")
+    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode("ascii")
+
+
+def _picture(figure: Any, words: str) -> str:
+    target = io.BytesIO()
+    save_figure(figure, target, 100)
+    code = base64.b64encode(target.getvalue()).decode("ascii")
+    return f'<figure><img alt="{escape(words)}" src="data:image/png;base64,{code}"></figure>'

@@ -1,0 +1,257 @@
+"""From nothing to an optimum: whole-pixel shifts by FFT, then Gauss-Newton over a pyramid, B pairs in lock-step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign import transforms
+from stackalign.backends import Array
+from stackalign.objectives import AffineNCC
+from stackalign.ops import AffineLinearization, bin_mean, masked_shift, prepare_pair
+from stackalign.optimize import gauss_newton
+
+from ._noise import slope_noise
+
+__all__ = ["Coarse", "Images", "Refined", "coarse_shifts", "refine"]
+
+FloatArray = NDArray[np.float64]
+
+LARGEST_COARSE = 512
+"""Longest side, in pixels, of the images that the FFT stage sees first."""
+
+SMALLEST_LEVEL = 32
+"""Shortest side, in pixels, of an image of the pyramid."""
+
+COARSEST = 8
+"""Largest binning of the pyramid: from a whole-pixel shift of the FFT stage, and with scales and angles that leave that
+stage a peak, nothing is farther off than the basin of images binned by this."""
+
+TOLERANCE = 1e-3
+"""A search has converged when its next step moves no pixel by more than this, in pixels of the full images."""
+
+LEVEL_TOLERANCE = 0.02
+"""The same for levels of the pyramid above the last, in their own pixels."""
+
+POLISH_STEPS = 12
+
+FARTHEST_POLISH = 1.0
+"""Pixels from the optimum of the score beyond which the solution of the estimating equation is not believed."""
+
+LEAST_SCORE = 0.05
+
+MOST_NOISE = 0.8
+"""Largest share of noise in the derivatives that is corrected for."""
+
+LONGEST_STEP = 2.0
+"""Longest step in pixels of a level: the linearization means nothing beyond the size of the features."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Two stacks (B, H, W) and (B, Hm, Wm) of one home, with NaN where invalid."""
+
+    reference: Array
+    moving: Array
+
+    def binned(self, factor: int) -> "Images":
+        """Mean of factor x factor valid pixels."""
+        if factor == 1:
+            return self
+        return Images(bin_mean(self.reference, factor), bin_mean(self.moving, factor))
+
+    @property
+    def shortest(self) -> int:
+        """Shortest side."""
+        return int(min(*self.reference.shape[1:], *self.moving.shape[1:]))
+
+    @property
+    def longest(self) -> int:
+        """Longest side."""
+        return int(max(*self.reference.shape[1:], *self.moving.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Shift (B, 2) in pixels of the full images, score and second score (B,), and the work in full passes."""
+
+    shift: FloatArray
+    score: FloatArray
+    second: FloatArray
+    overlap: FloatArray
+
+
+def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float, workers: int | None) -> Coarse:
+    """Best shift of every pair within `max_shift` pixels, or anywhere; images above `LARGEST_COARSE` are binned."""
+    factor = 1
+    while images.longest > factor * LARGEST_COARSE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
+        factor *= 2
+    small = images.binned(factor)
+    window = None if max_shift is None else max(1, int(np.ceil(max_shift / factor)))
+    found = masked_shift(small.reference, small.moving, max_shift=window, overlap_ratio=overlap_ratio, workers=workers)
+    return Coarse(found.shift * factor, found.score, found.second_score, found.overlap)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Optimum at full resolution, every level's history, and the work in full passes (B,)."""
+
+    parameters: FloatArray
+    reason: tuple[str, ...]
+    on_bound: NDArray[np.bool_]
+    covariance: FloatArray
+    score: FloatArray
+    overlap: FloatArray
+    n_common: FloatArray
+    history: tuple[FloatArray, ...]
+    work: FloatArray
+
+
+def refine(
+    images: Images,
+    model: str,
+    center: FloatArray,
+    start: FloatArray,
+    bounds: FloatArray,
+    smooth: float,
+    noise: FloatArray,
+    *,
+    coarsest: int,
+    max_iter: int,
+    workers: int | None,
+) -> Refined:
+    """Climb from `start` (B, P) over images binned by coarsest, coarsest/2, ... 1.
+
+    `noise` (B,) is the standard deviation of the noise in the reference planes before they are smoothed.
+    """
+    n_problems = start.shape[0]
+    factor = coarsest
+    while factor > 1 and images.shortest < factor * SMALLEST_LEVEL:
+        factor //= 2
+    parameters, work = start, np.zeros(n_problems)
+    history: list[list[FloatArray]] = [[] for _ in range(n_problems)]
+    while True:
+        level = images.binned(factor)
+        # A bin's centre lies at factor * b + (factor - 1) / 2; its size averages noise as a Gaussian does.
+        objective = AffineNCC(
+            prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0),
+            model,
+            (center - (factor - 1) / 2) / factor,
+            workers,
+        )
+        units = _in_level(model, factor)
+        tolerance = LEVEL_TOLERANCE if factor > 1 else TOLERANCE
+        reach = _reach(model, tuple(level.reference.shape[1:]))
+        found = gauss_newton(
+            objective.linearize,
+            parameters * units,
+            tolerance=tolerance / reach,
+            bounds=bounds * units[:, None],
+            max_step=LONGEST_STEP / reach,
+            max_iter=max_iter,
+        )
+        parameters = found.parameters / units
+        work += found.n_evaluations / factor**2
+        for b, rows in enumerate(found.history):
+            full = np.insert(rows, 0, float(factor), axis=1)
+            full[:, 2:-1] /= units
+            history[b].append(full)
+        if factor == 1:
+            break
+        factor //= 2
+    parameters, passes = _polished(objective, parameters, bounds, reach, history)
+    linear = objective.linearization(parameters, derivatives="reference", covariance=True)
+    assert linear.covariance is not None
+    plain = objective.linearization(parameters)
+    gain = _noise_gain(linear, slope_noise(noise, smooth))
+    return Refined(
+        parameters=parameters,
+        reason=found.reason,
+        on_bound=np.any(((parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])) & _open(bounds), axis=-1),
+        covariance=linear.covariance * gain[:, :, None] * gain[:, None, :],
+        score=plain.score,
+        overlap=plain.overlap,
+        n_common=plain.overlap * images.reference.shape[1] * images.reference.shape[2],
+        history=tuple(np.concatenate(rows) for rows in history),
+        work=work + passes + 2,
+    )
+
+
+def _open(bounds: FloatArray) -> NDArray[np.bool_]:
+    return np.asarray(bounds[..., 0] < bounds[..., 1])
+
+
+def _polished(
+    objective: AffineNCC,
+    parameters: FloatArray,
+    bounds: FloatArray,
+    reach: FloatArray,
+    history: list[list[FloatArray]],
+) -> tuple[FloatArray, FloatArray]:
+    """Solve for the place where the residual has nothing in common with the derivatives of the reference.
+
+    The score of noisy images has its optimum beside that place: interpolation takes noise off the moving image,
+    half-way between pixels the most, and every pixel that steps over a whole number puts a kink into the score, on
+    which the climb ends. The estimating equation knows neither: the derivatives in it do not change with the step.
+    """
+    n_problems = len(parameters)
+    best, passes = parameters.copy(), np.zeros(n_problems)
+    moving = np.ones(n_problems, np.bool_)
+    for iteration in range(POLISH_STEPS):
+        linear = objective.linearization(best, derivatives="reference")
+        passes += moving
+        for b in np.flatnonzero(moving):
+            history[b].append(np.array([[1.0, -1.0 - iteration, *best[b], linear.score[b]]]))
+        step = _solved(linear.normal, linear.gradient)
+        trial = np.clip(best + step, bounds[..., 0], bounds[..., 1])
+        moved = np.abs(trial - best) * reach
+        # Where it leads away from the optimum of the score, the derivatives of the reference say little.
+        far = (np.abs(trial - parameters) * reach).max(axis=1) > FARTHEST_POLISH
+        moving &= ~far
+        best = np.where(moving[:, None], trial, best)
+        moving &= (moved > TOLERANCE).any(axis=1)
+        if not moving.any():
+            break
+    return best, passes
+
+
+def _solved(normal: FloatArray, gradient: FloatArray) -> FloatArray:
+    """Newton steps (B, P), 0 along directions that the images leave open."""
+    unit = np.sqrt(np.clip(np.diagonal(normal, axis1=1, axis2=2), 0.0, None))
+    scale = np.divide(1.0, unit, out=np.zeros_like(unit), where=unit > 0)
+    inverse = np.linalg.pinv(normal * scale[:, :, None] * scale[:, None, :], rcond=1e-9, hermitian=True)
+    steps: FloatArray = np.einsum("bpq,bq->bp", inverse, gradient * scale) * scale
+    return steps
+
+
+def _noise_gain(linear: AffineLinearization, noise: FloatArray) -> FloatArray:
+    """By how much the noise in the derivatives makes each parameter seem better determined than it is, (B, P).
+
+    The normal matrix holds the squares of the derivatives, of which ``noise`` (B,) is not of the scene. It is compared
+    with the entries of the two shifts, the first two parameters of every model.
+    """
+    per_pixel = np.diagonal(linear.normal, axis1=1, axis2=2)[:, :2] / np.maximum(linear.score, LEAST_SCORE)[:, None]
+    share = np.clip(noise[:, None] / np.maximum(per_pixel, np.finfo(np.float64).tiny), 0.0, MOST_NOISE)
+    gain = 1.0 / (1.0 - share)
+    others = np.repeat(gain.mean(axis=1, keepdims=True), linear.normal.shape[1] - 2, axis=1)
+    return np.concatenate([gain, others], axis=1)
+
+
+def _in_level(model: str, factor: int) -> FloatArray:
+    """What parameters in pixels of the full images become in those of a level: shifts are divided, ratios stay."""
+    return np.array([1.0 / factor if name in ("dy", "dx") else 1.0 for name in transforms.MODELS[model]])
+
+
+def _reach(model: str, shape: tuple[int, int]) -> FloatArray:
+    """How many pixels the farthest pixel moves per unit of each parameter."""
+    half_y, half_x = (max(n - 1, 2) / 2 for n in shape)
+    moves = {
+        "dy": 1.0,
+        "dx": 1.0,
+        "sy": half_y,
+        "sx": half_x,
+        "scale": np.hypot(half_y, half_x),
+        "angle": np.deg2rad(np.hypot(half_y, half_x)),
+        "shear": half_y,
+    }
+    return np.array([moves[name] for name in transforms.MODELS[model]])

@@ -1,0 +1,320 @@
+"""`register` and `register_stack`: the way most users take from two images to a transform with an error bar."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stackalign import transforms
+from stackalign.backends import Array
+from stackalign.io.provenance import provenance
+from stackalign.objectives import AffineNCC
+from stackalign.ops import ImagePair, asarray, device_of, prepare_pair, to_numpy
+
+from ._check import Settings, checked_images, checked_settings
+from ._noise import noise_levels, smoothing_for
+from ._search import COARSEST, Coarse, Images, Refined, coarse_shifts, refine
+from ._trust import Evidence, correlated_pixels, flags_of, significance
+from .result import RegistrationResult, RegistrationStack
+
+__all__ = ["register", "register_stack"]
+
+FloatArray = NDArray[np.float64]
+
+BATCH_BYTES = 1 << 27
+"""Bytes of images that are worked on in lock-step; more would leave the caches of a CPU, and fill no GPU better."""
+
+
+def register(
+    reference: Any,
+    moving: Any,
+    *,
+    model: str = "shift",
+    reference_mask: Any = None,
+    moving_mask: Any = None,
+    max_shift: float | None = None,
+    smooth: float | str = "auto",
+    start: ArrayLike | Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    center: ArrayLike | None = None,
+    min_overlap: float = 0.3,
+    max_iter: int = 60,
+    device: str = "auto",
+    workers: int | None = None,
+) -> RegistrationResult:
+    """Find the transform that brings one image onto another.
+
+    The best whole-pixel shift of all is found by masked normalised cross-correlation (Padfield, IEEE Trans. Image
+    Process. 21, 2706, 2012); from there Gauss-Newton steps climb the masked normalised cross-correlation of the model
+    over a short pyramid of binned images. The covariance comes from the residual between the images at the optimum,
+    tile by tile, so that it holds for correlated residuals too.
+
+    Parameters
+    ----------
+    reference : array_like
+        (H, W) real numbers; NaN and infinite pixels are invalid.
+    moving : array_like
+        (Hm, Wm). Brightness and contrast may differ from the reference's.
+    model : str
+        "shift", "shift+scale", "rigid", "similarity" or "affine", see `stackalign.transforms.MODELS`.
+    reference_mask, moving_mask : array_like, optional
+        Boolean, of the image's shape, True = valid.
+    max_shift : float, optional
+        Longest shift along each axis in pixels; any by default.
+    smooth : float or "auto"
+        Sigma in pixels of a Gaussian over both images, normalised by the masks, that takes away the preference of
+        bilinear interpolation for half-pixel shifts. "auto" chooses it by the measured noise: 0 for clean images.
+    start : array_like or mapping, optional
+        (P,) parameters, or some by name, from which the search starts; the whole-pixel stage is then left out, and
+        nothing is known about other peaks.
+    bounds : mapping, optional
+        Parameter name to (lower, upper); scales from 0.5 to 2 by default, and shifts within `max_shift`.
+    center : array_like, optional
+        (2,) the point (y, x) about which scale and angle act; the middle of the reference by default.
+    min_overlap : float
+        Share of the reference that both images must have. Below it a result is flagged, and shifts are not looked for
+        where the overlap is less than this share of the largest.
+    max_iter : int
+        Largest number of steps on each level of the pyramid.
+    device : str
+        "cpu", "cuda", "cuda:n" or "auto": where the images are, else a GPU that can be used, else the CPU.
+    workers : int, optional
+        Number of CPU threads; one per core by default. Results do not depend on it.
+
+    Returns
+    -------
+    RegistrationResult
+        ``result.ok`` is False where a flag says why the numbers should not be trusted.
+
+    Raises
+    ------
+    ValueError
+        Shapes, the model or a setting do not fit, or the images are not two-dimensional.
+    TypeError
+        Complex or object types, or a mask that is not boolean.
+
+    Warns
+    -----
+    StackalignWarning
+        A mask leaves less than 5 % of an image: is its polarity right? True = valid.
+
+    See Also
+    --------
+    register_stack : many pairs, faster than one by one.
+    """
+    if np.ndim(reference) != 2 or np.ndim(moving) != 2:
+        msg = (
+            f"reference and moving must be 2-D images, got {np.shape(reference)} and "
+            f"{np.shape(moving)}; register_stack takes stacks"
+        )
+        raise ValueError(msg)
+    found: RegistrationResult = register_stack(
+        reference,
+        moving,
+        model=model,
+        reference_mask=reference_mask,
+        moving_mask=moving_mask,
+        max_shift=max_shift,
+        smooth=smooth,
+        start=start,
+        bounds=bounds,
+        center=center,
+        min_overlap=min_overlap,
+        max_iter=max_iter,
+        device=device,
+        workers=workers,
+    )[0]
+    return found
+
+
+def register_stack(
+    reference: Any,
+    moving: Any,
+    *,
+    model: str = "shift",
+    reference_mask: Any = None,
+    moving_mask: Any = None,
+    max_shift: float | None = None,
+    smooth: float | str = "auto",
+    start: ArrayLike | Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    center: ArrayLike | None = None,
+    min_overlap: float = 0.3,
+    max_iter: int = 60,
+    device: str = "auto",
+    workers: int | None = None,
+) -> RegistrationStack:
+    """Find the transforms of B pairs of images in lock-step; each pair gets what `register` would give it.
+
+    Parameters
+    ----------
+    reference : array_like
+        (H, W), one for all, or (B, H, W).
+    moving : array_like
+        (B, Hm, Wm), or (Hm, Wm) for a single one.
+    model, reference_mask, moving_mask, max_shift, smooth, bounds, center, min_overlap, max_iter, device, workers
+        As in `register`; a mask is one frame for all or one for each.
+    start : array_like or mapping, optional
+        (P,) for all pairs or (B, P), or some parameters by name.
+
+    Returns
+    -------
+    RegistrationStack
+        A sequence of B `RegistrationResult`; ``.columns()`` is the table of all of them.
+
+    Raises
+    ------
+    ValueError
+        Shapes, the model or a setting do not fit.
+    TypeError
+        Complex or object types, or a mask that is not boolean.
+
+    Warns
+    -----
+    StackalignWarning
+        A mask leaves less than 5 % of an image: is its polarity right? True = valid.
+    """
+    fixed = checked_images(asarray(reference, device), "reference", _on(reference_mask, device))
+    moved = checked_images(asarray(moving, device), "moving", _on(moving_mask, device))
+    n_problems = max(fixed.shape[0], moved.shape[0])
+    settings = checked_settings(
+        model,
+        n_problems,
+        tuple(fixed.shape[1:]),
+        max_shift=max_shift,
+        smooth=smooth,
+        start=start,
+        bounds=bounds,
+        center=center,
+        min_overlap=min_overlap,
+        max_iter=max_iter,
+        workers=workers,
+    )
+    for images, name in ((fixed, "reference"), (moved, "moving")):
+        if images.shape[0] not in (1, n_problems):
+            msg = (
+                f"reference and moving must hold one image or the same number, got {fixed.shape[0]} and "
+                f"{moved.shape[0]} ({name} has {images.shape[0]})"
+            )
+            raise ValueError(msg)
+    per_pair = 4 * (int(np.prod(fixed.shape[1:])) + int(np.prod(moved.shape[1:])))
+    batch = max(1, BATCH_BYTES // per_pair)
+    results: list[RegistrationResult] = []
+    for first in range(0, n_problems, batch):
+        some = slice(first, min(first + batch, n_problems))
+        results += _register_batch(_take(fixed, some), _take(moved, some), settings.of(some))
+    return RegistrationStack(results)
+
+
+def _on(mask: Any, device: str) -> Array | None:
+    return None if mask is None else asarray(mask, device)
+
+
+def _take(images: Array, some: slice) -> Array:
+    """The images of some pairs; one image for all is repeated."""
+    if images.shape[0] == 1:
+        return images.repeat(some.stop - some.start, axis=0)
+    return images[some]
+
+
+def _register_batch(fixed: Array, moved: Array, settings: Settings) -> list[RegistrationResult]:
+    pair = prepare_pair(fixed, moved)
+    images = Images(pair.reference, pair.moving)
+    noise = np.maximum(noise_levels(images.reference), noise_levels(images.moving))
+    if settings.smooth is None:
+        smooth = np.array([smoothing_for(level) for level in noise])
+    else:
+        smooth = np.full(len(noise), settings.smooth)
+    found: dict[int, RegistrationResult] = {}
+    for sigma in np.unique(smooth):
+        chosen = np.flatnonzero(smooth == sigma)
+        some = images if len(chosen) == len(noise) else Images(images.reference[chosen], images.moving[chosen])
+        for index, result in zip(
+            chosen, _register_alike(some, float(sigma), noise[chosen], settings.of(chosen)), strict=True
+        ):
+            found[int(index)] = result
+    return [found[b] for b in range(len(noise))]
+
+
+def _register_alike(images: Images, smooth: float, noise: FloatArray, settings: Settings) -> list[RegistrationResult]:
+    """Register pairs that are smoothed alike."""
+    n_problems = len(noise)
+    if settings.start is None:
+        coarse = coarse_shifts(images, settings.max_shift, settings.min_overlap, settings.workers)
+        start = np.tile(transforms.identity(settings.model), (n_problems, 1))
+        # The middle of the images moves by the shift, c does so only where it is the middle: scales are still 1.
+        start[:, :2] = coarse.shift
+    else:
+        nothing = np.full(n_problems, np.nan)
+        coarse = Coarse(settings.start[:, :2], nothing, nothing, nothing)
+        start = settings.start
+    fine = refine(
+        images,
+        settings.model,
+        settings.center,
+        start,
+        settings.bounds,
+        smooth,
+        noise_levels(images.reference),
+        coarsest=COARSEST,
+        max_iter=settings.max_iter,
+        workers=settings.workers,
+    )
+    matrices = transforms.matrices_from_parameters(fine.parameters, settings.model, settings.center)
+    above = significance(fine.score, fine.n_common / correlated_pixels(images))
+    record = provenance(settings.to_dict(), [], device=device_of(images.reference))
+    # As the whole-pixel shifts were scored, without smoothing, so that the second peak can be compared with it.
+    unsmoothed = AffineNCC(ImagePair(images.reference, images.moving, single=False), settings.model, settings.center)
+    peak = np.maximum(unsmoothed.score(fine.parameters[:, None])[:, 0], np.nan_to_num(coarse.score))
+    results = []
+    for b in range(n_problems):
+        result = RegistrationResult(
+            model=settings.model,
+            parameters=fine.parameters[b],
+            covariance=fine.covariance[b],
+            matrix=matrices[b],
+            center=settings.center,
+            score=float(fine.score[b]),
+            second_score=float(coarse.second[b]),
+            peak_score=float(peak[b]),
+            overlap=float(fine.overlap[b]),
+            smooth=smooth,
+            noise=float(noise[b]),
+            n_evaluations=int(np.ceil(fine.work[b])),
+            history=fine.history[b],
+            reason=fine.reason[b],
+            flags=(),
+            provenance=record,
+        )
+        results.append(_with_flags(result, images, b, fine, float(above[b]), settings))
+    return results
+
+
+def _with_flags(
+    result: RegistrationResult, images: Images, b: int, fine: Refined, above: float, settings: Settings
+) -> RegistrationResult:
+    planes = [to_numpy(plane[b]) for plane in (images.reference, images.moving)]
+    counts = [int(np.isfinite(plane).sum()) for plane in planes]
+    # `standardise` makes a plane without variance exactly 0.
+    constant = any(not np.nan_to_num(plane).any() for plane in planes)
+    height, width = images.reference.shape[1:]
+    corners = np.array([[0, 0], [0, width - 1], [height - 1, 0], [height - 1, width - 1]], np.float64)
+    evidence = Evidence(
+        n_reference=counts[0],
+        n_moving=counts[1],
+        constant=constant,
+        n_common=float(fine.n_common[b]),
+        overlap=result.overlap,
+        min_overlap=settings.min_overlap,
+        score=result.score,
+        significance=above,
+        peak=result.peak_score,
+        second=result.second_score,
+        largest_sigma=float(result.sigma_at(corners).max()),
+        on_bound=bool(fine.on_bound[b]),
+        reason=result.reason,
+    )
+    flags: Any = flags_of(evidence)
+    return dataclasses.replace(result, flags=flags)
