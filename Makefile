@@ -34,6 +34,7 @@ benchmarks: $(V)/.test ## Measure, and write benchmarks/results/.
 	$(V)/bin/python benchmarks/bench_crop.py
 	$(V)/bin/python benchmarks/bench_affine.py
 	$(V)/bin/python benchmarks/bench_masked_ncc.py
+	$(V)/bin/python benchmarks/bench_resample.py
 	$(V)/bin/python benchmarks/report.py
 
 .PHONY: demo test lint benchmarks

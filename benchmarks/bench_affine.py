@@ -59,6 +59,8 @@ def main() -> None:
             slow["numba loop"] = lambda r=r, m=m, f=few: peers.plain_loop(r, m, f)
             if importlib.util.find_spec("cv2") is not None:
                 slow["opencv"] = lambda r=r, m=m, f=few: peers.opencv(r, m, f)
+            if importlib.util.find_spec("torch") is not None:
+                slow["torch"] = lambda r=r, m=m, f=few: peers.torch_grid_sample(r, m, f)
             times = rounds(
                 {
                     "ours": lambda p=pair, m=matrices: stackalign.score_affine(p, m, workers=1),

@@ -33,15 +33,29 @@ def crop(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def resample(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| `resample_affine`, 1024^2, 5 % NaN | ns per pixel | over SciPy | over OpenCV | over torch |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['case']} | {r['ns_per_pixel']:.1f} | {r['over_scipy']:.1f}x "
+        f"| {_ratio(r.get('over_opencv'))} | {_ratio(r.get('over_torch'))} |"
+        for r in rows
+    ]
+    return lines
+
+
 def affine(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "| `score_affine`, 81 candidates, 10 % NaN | ns per pixel and candidate | error | over SciPy "
-        "| over a Numba loop | over OpenCV | 2 workers |",
-        "|---|---|---|---|---|---|---|",
+        "| over a Numba loop | over OpenCV | over torch | 2 workers |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r['case']} | {r['ns_per_pixel_and_candidate']:.2f} | {r['error']:.0e} | {r['over_scipy']:.0f}x "
-        f"| {r['over_numba_loop']:.0f}x | {_ratio(r.get('over_opencv'))} | {r['two_workers']:.2f}x |"
+        f"| {r['over_numba_loop']:.0f}x | {_ratio(r.get('over_opencv'))} | {_ratio(r.get('over_torch'))} "
+        f"| {r['two_workers']:.2f}x |"
         for r in rows
     ]
     return lines
@@ -70,7 +84,7 @@ def match_template(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _ratio(value: float | None) -> str:
-    return "not installed" if value is None else f"{value:.0f}x"
+    return "not measured" if value is None else f"{value:.0f}x"
 
 
 def large(rows: list[dict[str, Any]]) -> list[str]:
@@ -92,6 +106,7 @@ SECTIONS = {
     "crop": crop,
     "large": large,
     "affine": affine,
+    "resample": resample,
     "masked_ncc": masked_ncc,
     "match_template": match_template,
 }

@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from scipy import ndimage
 
+from peers.resample import normalised_theta
+
 
 def pearson(r, v):
     both = np.isfinite(r) & np.isfinite(v)
@@ -51,6 +53,30 @@ def opencv(reference, moving, matrices):
         w = cv2.warpAffine(valid, pull, size, flags=flags)
         scores.append(pearson(reference, np.where(w > 0.999, v, np.nan)))
     return np.array(scores)
+
+
+def torch_grid_sample(reference, moving, matrices, batch=4):
+    """`torch.nn.functional.grid_sample` of image and mask for a few candidates at once, then Pearson; one thread."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(1)
+    valid = torch.from_numpy(np.isfinite(moving)).float()
+    planes = torch.stack([torch.from_numpy(np.nan_to_num(moving)).float(), valid])
+    r = torch.from_numpy(np.nan_to_num(reference)).float()
+    there = torch.from_numpy(np.isfinite(reference))
+    theta = torch.from_numpy(normalised_theta(matrices, reference.shape, moving.shape)).float()
+    scores = []
+    for some in theta.split(batch):
+        grid = functional.affine_grid(some, (len(some), 1, *reference.shape), align_corners=True)
+        sampled = functional.grid_sample(planes.expand(len(some), -1, -1, -1), grid, align_corners=True)
+        both = (there & (sampled[:, 1] > 0.999)).float()
+        n = both.sum((1, 2))
+        v = sampled[:, 0]
+        dr = (r - ((r * both).sum((1, 2)) / n)[:, None, None]) * both
+        dv = (v - ((v * both).sum((1, 2)) / n)[:, None, None]) * both
+        scores.append((dr * dv).sum((1, 2)) / torch.sqrt((dr * dr).sum((1, 2)) * (dv * dv).sum((1, 2))))
+    return torch.cat(scores).double().numpy()
 
 
 @numba.njit(nogil=True, error_model="numpy")

@@ -1,5 +1,8 @@
 """`shift_table` against a float64 evaluation pixel by pixel, and against `score_affine`."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -204,3 +207,13 @@ def test_pairs_that_cannot_be_prepared() -> None:
     for kind in ("complex64", "O"):
         with pytest.raises(TypeError, match="must be real numbers"):
             ops.prepare_pair(np.zeros((4, 5), kind), np.zeros((4, 5)))
+
+
+def test_mixed_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere:
+        __module__ = "cupy"
+
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    pair = ops.prepare_pair(np.ones((4, 5)), np.ones((4, 5)))
+    with pytest.raises(TypeError, match="arrays live on different devices"):
+        ops.shift_table(ops.ImagePair(pair.reference, Elsewhere(), single=True), 1)

@@ -50,36 +50,34 @@ def _finite(out, largest):
 
 
 @exact
-def _nearest_row(image, row, qy, dy, qx, dx, first, out):
+def _nearest_row(image, row, qy, dy, qx, dx, first, base, out):
+    # Positions are not negative, where the integer part is the floor; that conversion is much the faster one.
     for j in range(out.size):
         x = np.float64(first + j)
-        y0 = np.int32(math.floor((qy + dy * x) + 0.5))
-        x0 = np.int32(math.floor((qx + dx * x) + 0.5))
-        out[j] = image[np.uint32(y0) * row + np.uint32(x0)]
+        base[j] = np.uint32(np.int32((qy + dy * x) + 0.5)) * row + np.uint32(np.int32((qx + dx * x) + 0.5))
+    for j in range(out.size):
+        out[j] = image[base[j]]
 
 
 # --- order 1 ---------------------------------------------------------------------------------------------------------
 
 
 @exact
-def _row_taps(height, width, qy, dy, qx, dx, first, base, below, beside, fy, fx):
+def _row_taps(row, qy, dy, qx, dx, first, base, below, beside, fy, fx):
     """Flat indices of the four taps and both weights for x = first, first + 1, ...
 
     Apart from the loads, so that this half vectorises on every machine. Indices are unsigned: Numba would test each
-    signed one for being negative.
+    signed one for being negative. Positions are not negative, so that the integer part is the floor.
     """
-    row = np.uint32(width)
     for j in range(base.size):
         x = np.float64(first + j)
         y = qy + dy * x
         u = qx + dx * x
-        y0 = np.floor(y)
-        u0 = np.floor(u)
-        wy = y - y0
-        wx = u - u0
-        fy[j] = wy
-        fx[j] = wx
-        k = np.uint32(np.int32(y0)) * row + np.uint32(np.int32(u0))
+        y0 = np.int32(y)
+        u0 = np.int32(u)
+        fy[j] = y - np.float64(y0)
+        fx[j] = u - np.float64(u0)
+        k = np.uint32(y0) * row + np.uint32(u0)
         base[j] = k
         # Asked of the weights as they are stored: one that is rounded to 0 has no tap either.
         below[j] = k + (row if fy[j] > 0 else np.uint32(0))
@@ -87,7 +85,7 @@ def _row_taps(height, width, qy, dy, qx, dx, first, base, below, beside, fy, fx)
 
 
 @fast
-def _gather_row(image, base, below, beside, fy, fx, out):
+def _gather_row(image, base, below, beside, fy, fx, largest, out):
     for j in range(out.size):
         a = image[base[j]]
         c = image[below[j]]
@@ -95,7 +93,8 @@ def _gather_row(image, base, below, beside, fy, fx, out):
         d = image[below[j] + beside[j]]
         top = a + fx[j] * (b - a)
         low = c + fx[j] * (d - c)
-        out[j] = top + fy[j] * (low - top)
+        v = top + fy[j] * (low - top)
+        out[j] = v if abs(v) <= largest else out.dtype.type(np.nan)
 
 
 @exact
@@ -184,54 +183,50 @@ def _linear_diagonal(plane, m, largest, y_first, out):
 
 
 @exact
-def _cubic_weights(f, w):
-    """Weights of the taps -1, 0, 1, 2 in the type of w."""
-    one = w.dtype.type(1)
-    two = w.dtype.type(2)
-    three = w.dtype.type(3)
-    four = w.dtype.type(4)
-    six = w.dtype.type(6)
-    g = one - f
-    w[0] = g * g * g / six
-    w[1] = (f * f * (f - two) * three + four) / six
-    w[2] = (g * g * (g - two) * three + four) / six
-    w[3] = f * f * f / six
+def _cubic_taps(q, dq, first, size, step, taps, weights):
+    """Mirrored indices times `step` and weights of the taps -1, 0, 1, 2, each (4, n), for x = first, first + 1, ...
+
+    A tap of weight 0 repeats one that counts: the pixel itself, which has weight in any case but that of a fraction
+    rounded to 1, and then the next one.
+    """
+    one = weights.dtype.type(1)
+    two = weights.dtype.type(2)
+    three = weights.dtype.type(3)
+    four = weights.dtype.type(4)
+    six = weights.dtype.type(6)
+    last = np.int32(size - 1)
+    for j in range(taps.shape[1]):
+        x = q + dq * np.float64(first + j)
+        k = np.int32(x)
+        weights[3, j] = x - np.float64(k)
+        f = weights[3, j]
+        g = one - f
+        weights[0, j] = g * g * g / six
+        weights[1, j] = (f * f * (f - two) * three + four) / six
+        weights[2, j] = (g * g * (g - two) * three + four) / six
+        weights[3, j] = f * f * f / six
+        for t in range(4):
+            i = abs(k + np.int32(t - 1))
+            i = abs(np.int32(2) * last - i) if i > last else i
+            taps[t, j] = np.uint32(min(i, last)) * step
+    for t in range(0, 4, 3):
+        for j in range(taps.shape[1]):
+            if weights[t, j] == 0:
+                taps[t, j] = taps[1, j] if t == 3 else taps[2, j]
 
 
 @exact
-def _cubic_taps(k, size, w, taps):
-    """Mirrored indices; one of weight 0 repeats the middle, which always counts."""
-    period = max(2 * size - 2, 1)
-    for t in range(4):
-        i = abs(k + t - 1) % period
-        taps[t] = period - i if i > size - 1 else i
-    middle = taps[1] if w[1] >= w[2] else taps[2]
-    for t in range(4):
-        if w[t] == 0:
-            taps[t] = middle
-
-
-@exact
-def _cubic_row(plane, qy, dy, qx, dx, first, out):
-    wy = np.empty(4, plane.dtype)
-    wx = np.empty(4, plane.dtype)
-    ty = np.empty(4, np.int64)
-    tx = np.empty(4, np.int64)
-    height, width = plane.shape
+def _cubic_row(image, ty, wy, tx, wx, out):
     for j in range(out.size):
-        x = np.float64(first + j)
-        y = qy + dy * x
-        u = qx + dx * x
-        y0 = np.int64(math.floor(y))
-        u0 = np.int64(math.floor(u))
-        _cubic_weights(plane.dtype.type(y - np.float64(y0)), wy)
-        _cubic_weights(plane.dtype.type(u - np.float64(u0)), wx)
-        _cubic_taps(y0, height, wy, ty)
-        _cubic_taps(u0, width, wx, tx)
-        v = plane.dtype.type(0)
-        for a in range(4):
-            row = plane[ty[a]]
-            v += wy[a] * (wx[0] * row[tx[0]] + wx[1] * row[tx[1]] + wx[2] * row[tx[2]] + wx[3] * row[tx[3]])
+        v = out.dtype.type(0)
+        for t in range(4):
+            k = ty[t, j]
+            v += wy[t, j] * (
+                wx[0, j] * image[k + tx[0, j]]
+                + wx[1, j] * image[k + tx[1, j]]
+                + wx[2, j] * image[k + tx[2, j]]
+                + wx[3, j] * image[k + tx[3, j]]
+            )
         out[j] = v
 
 
@@ -263,6 +258,8 @@ def resample(planes, matrices, order, largest, start, stop, out):
     beside = np.empty(size, np.uint32)
     fy = np.empty(size, planes.dtype)
     fx = np.empty(size, planes.dtype)
+    ty, tx = np.empty((4, size), np.uint32), np.empty((4, size), np.uint32)
+    wy, wx = np.empty((4, size), planes.dtype), np.empty((4, size), planes.dtype)
     for item in range(start, stop):
         k = item // blocks
         p = k if planes.shape[0] > 1 else 0
@@ -286,11 +283,14 @@ def resample(planes, matrices, order, largest, start, stop, out):
                 continue
             row = out[k, y, xa:xb]
             if order == 0:
-                _nearest_row(flat[p], np.uint32(width), qy, m[0, 1], qx, m[1, 1], xa, row)
+                _nearest_row(flat[p], np.uint32(width), qy, m[0, 1], qx, m[1, 1], xa, base[:n], row)
             elif order == 1:
                 taps = (base[:n], below[:n], beside[:n], fy[:n], fx[:n])
-                _row_taps(height, width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
-                _gather_row(flat[p], *taps, row)
+                _row_taps(np.uint32(width), qy, m[0, 1], qx, m[1, 1], xa, *taps)
+                _gather_row(flat[p], *taps, largest, row)
             else:
-                _cubic_row(planes[p], qy, m[0, 1], qx, m[1, 1], xa, row)
-            _finite(row, largest)
+                _cubic_taps(qy, m[0, 1], xa, height, np.uint32(width), ty[:, :n], wy[:, :n])
+                _cubic_taps(qx, m[1, 1], xa, width, np.uint32(1), tx[:, :n], wx[:, :n])
+                _cubic_row(flat[p], ty[:, :n], wy[:, :n], tx[:, :n], wx[:, :n], row)
+            if order != 1:
+                _finite(row, largest)

@@ -116,11 +116,12 @@ class ShiftTable:
         """For each set of taps: where its shifts are among all, the case, its sums (n, S), and the fractions (n, 2)."""
         whole, fraction = self._shifts(shifts)
         index = whole.astype(np.int64) + np.array(self.max_shift)
-        for key, case in CASES.items():
-            at = np.nonzero(((fraction > 0) == np.array(key)).all(axis=-1))
+        broken = fraction > 0
+        for (along_y, along_x), case in CASES.items():
+            at = np.nonzero((broken[..., 0] == along_y) & (broken[..., 1] == along_x))
             if at[0].size:
                 y, x = index[at].T
-                yield at, case, self.sums[at[0], y, x][:, case.columns], fraction[at]
+                yield at, case, self.sums[..., case.columns][at[0], y, x], fraction[at]
 
     def _result(self, shifts: ArrayLike, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return values[0] if self.single and np.ndim(shifts) == 2 else values
