@@ -6,12 +6,15 @@ from numpy.typing import NDArray
 from stackalign.backends import Array
 from stackalign.ops import to_numpy
 
-__all__ = ["noise_levels", "slope_noise", "smoothing_for"]
+__all__ = ["NOISY", "noise_levels", "slope_noise", "smoothing_for"]
 
 SAMPLED = 1 << 16
 """Pixels per image that the noise is measured on."""
 
-SMOOTHING = ((0.004, 0.0), (0.15, 0.7), (0.4, 1.0), (np.inf, 1.5))
+NOISY = 1.5
+"""Smoothing from which on whole-pixel shifts are looked for in the smoothed images too: the noise would hide them."""
+
+SMOOTHING = ((0.004, 0.0), (0.15, 0.7), (0.4, 1.0), (0.75, 1.5), (0.9, 2.0), (np.inf, 3.0))
 """Noise, in units of the image's deviation, up to which a sigma in pixels is used.
 
 Bilinear interpolation averages noise most half-way between pixels, so a correlation of noisy images prefers half-pixel

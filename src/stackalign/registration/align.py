@@ -14,7 +14,7 @@ from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, asarray, device_of, prepare_pair, to_numpy
 
 from ._check import Settings, checked_images, checked_settings
-from ._noise import noise_levels, smoothing_for
+from ._noise import NOISY, noise_levels, smoothing_for
 from ._search import COARSEST, Coarse, Images, Refined, coarse_shifts, refine
 from ._trust import Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult, RegistrationStack
@@ -241,8 +241,12 @@ def _register_batch(fixed: Array, moved: Array, settings: Settings) -> list[Regi
 def _register_alike(images: Images, smooth: float, noise: FloatArray, settings: Settings) -> list[RegistrationResult]:
     """Register pairs that are smoothed alike."""
     n_problems = len(noise)
+    seen = images
+    if smooth >= NOISY:
+        clean = prepare_pair(images.reference, images.moving, smooth=smooth)
+        seen = Images(clean.reference, clean.moving)
     if settings.start is None:
-        coarse = coarse_shifts(images, settings.max_shift, settings.min_overlap, settings.workers)
+        coarse = coarse_shifts(seen, settings.max_shift, settings.min_overlap, settings.workers)
         start = np.tile(transforms.identity(settings.model), (n_problems, 1))
         # The middle of the images moves by the shift, c does so only where it is the middle: scales are still 1.
         start[:, :2] = coarse.shift
@@ -263,11 +267,11 @@ def _register_alike(images: Images, smooth: float, noise: FloatArray, settings: 
         workers=settings.workers,
     )
     matrices = transforms.matrices_from_parameters(fine.parameters, settings.model, settings.center)
-    above = significance(fine.score, fine.n_common / correlated_pixels(images))
     record = provenance(settings.to_dict(), [], device=device_of(images.reference))
-    # As the whole-pixel shifts were scored, without smoothing, so that the second peak can be compared with it.
-    unsmoothed = AffineNCC(ImagePair(images.reference, images.moving, single=False), settings.model, settings.center)
-    peak = np.maximum(unsmoothed.score(fine.parameters[:, None])[:, 0], np.nan_to_num(coarse.score))
+    # As the whole-pixel shifts were scored, so that the second peak can be compared with it.
+    as_seen = AffineNCC(ImagePair(seen.reference, seen.moving, single=False), settings.model, settings.center)
+    peak = np.maximum(as_seen.score(fine.parameters[:, None])[:, 0], np.nan_to_num(coarse.score))
+    above = significance(peak, fine.n_common / correlated_pixels(seen))
     results = []
     for b in range(n_problems):
         result = RegistrationResult(

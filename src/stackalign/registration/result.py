@@ -51,10 +51,9 @@ class RegistrationResult:
     score : float
         Pearson's coefficient of the images as they were compared (see `smooth`), over their common valid pixels.
     second_score : float
-        Of the second peak among whole-pixel shifts of the images as they are, to be compared with `peak_score`; NaN
-        where a start was given.
+        Of the second peak among whole-pixel shifts, to be compared with `peak_score`; NaN where a start was given.
     peak_score : float
-        At the optimum, of the images as they are.
+        At the optimum, of the images as they are, or smoothed where the noise would hide the peak.
     overlap : float
         Share of the reference's pixels that the score is made of.
     smooth : float
