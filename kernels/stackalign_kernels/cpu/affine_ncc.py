@@ -19,8 +19,21 @@ from ._jit import exact, fast
 BLOCK = 32
 """Rows of the reference per partial sum; 8 to 64 are equally fast."""
 
+KEPT = 64
+"""Rows of the moving image that are kept stretched: a block of rows at a scale of almost 2."""
+
+CHUNK = 64
+"""Pixels that a run is rounded up to: what a loop of vectors takes at once."""
+
+FAR = 4.0
+"""Square of a mean over the variance from which two rows are summed about their means: float32 keeps 24 bits."""
+
 FLAT = 1e-5
 """Variance over mean square that rounding to float32 can feign: a constant rounds the same way in every term."""
+
+
+U = np.uint64
+"""Type of an index in inner loops: Numba tests a signed one for being negative, and a slice counts its references."""
 
 
 @exact
@@ -50,6 +63,23 @@ def _axis_table(scale, offset, n, size, i0, i1, w):
 
 
 @exact
+def _row_table(scale, offset, start, n, size, y0, y1, w):
+    """`_axis_table` for p = start .. start + n - 1."""
+    first, last = n, 0
+    for j in range(n):
+        q = scale * np.float64(start + j) + offset
+        if 0.0 <= q <= np.float64(size - 1):
+            k = np.int64(math.floor(q))
+            f = np.float32(q - np.float64(k))
+            y0[j] = k
+            y1[j] = k if f == np.float32(0.0) else k + 1
+            w[j] = f
+            first = min(first, j)
+            last = j + 1
+    return first, max(first, last)
+
+
+@exact
 def _runs(i0, i1, xa, xb, starts):
     """Where the taps stop being neighbours: starts of runs in which i0 grows by one and i1 - i0 stays; their number.
 
@@ -66,38 +96,46 @@ def _runs(i0, i1, xa, xb, starts):
 
 
 @fast
-def _blend(a, b, w, out):
-    for x in range(out.size):
-        out[x] = a[x] + w[x] * (b[x] - a[x])
+def _blend(image, p, q, w, x, out, o, n):
+    """Pixels p... and q... of an image by the weights x..., into o..., n of them."""
+    for i in range(n):
+        a = image[p + i]
+        out[o + i] = a + w[x + i] * (image[q + i] - a)
 
 
-@fast
-def _stretch_row(row, i0, i1, w, starts, n, out):
-    """Interpolate one row along x, run by run."""
+@exact
+def _stretch_row(image, row, end, i0, i1, w, starts, n, out, o):
+    """Interpolate the row of an image between `row` and `end` along x, run by run, into out[o:]."""
     for k in range(n):
         first, last = starts[k], starts[k + 1]
-        size = last - first
-        p = np.int64(i0[first])
-        q = np.int64(i1[first])
-        _blend(row[p : p + size], row[q : q + size], w[first:last], out[first:last])
+        p, q = row + i0[first], row + i1[first]
+        # Whole chunks, where the row is long enough, spare the pixels at the end of a run a loop of their own: the
+        # next run overwrites what is too much.
+        size = min((last - first + CHUNK - 1) // CHUNK * CHUNK, end - q)
+        _blend(image, U(p), U(q), w, U(first), out, U(o + first), U(size))
 
 
 @fast
-def _masked_row(r, a, b, w):
-    """Six sums of a row; NaN in either image leaves a pixel out."""
-    n = np.float32(0.0)
-    sr = np.float32(0.0)
-    sv = np.float32(0.0)
-    srr = np.float32(0.0)
-    svv = np.float32(0.0)
-    srv = np.float32(0.0)
-    for x in range(r.size):
-        v = a[x] + w * (b[x] - a[x])
-        p = r[x] * v
-        ok = p == p
-        v = v if ok else np.float32(0.0)
-        q = r[x] if ok else np.float32(0.0)
-        n += np.float32(1.0) if ok else np.float32(0.0)
+def _masked_rows(fixed, r, second, s, rows, a, b, w, c, d, u, size):
+    """Six sums over two rows, r with the blend of a and b, s with that of c and d; NaN leaves a pixel out."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    n, sr, sv, srr, svv, srv = zero, zero, zero, zero, zero, zero
+    for x in range(size):
+        v = rows[a + x] + w * (rows[b + x] - rows[a + x])
+        ok = (fixed[r + x] == fixed[r + x]) & (v == v)
+        v = v if ok else zero
+        q = fixed[r + x] if ok else zero
+        n += one if ok else zero
+        sr += q
+        sv += v
+        srr += q * q
+        svv += v * v
+        srv += q * v
+        v = rows[c + x] + u * (rows[d + x] - rows[c + x])
+        ok = (second[s + x] == second[s + x]) & (v == v)
+        v = v if ok else zero
+        q = second[s + x] if ok else zero
+        n += one if ok else zero
         sr += q
         sv += v
         srr += q * q
@@ -107,37 +145,104 @@ def _masked_row(r, a, b, w):
 
 
 @fast
-def _whole_row(r, a, b, w):
-    """Sums of v, vv and rv of a row without NaN."""
-    sv = np.float32(0.0)
-    svv = np.float32(0.0)
-    srv = np.float32(0.0)
-    for x in range(r.size):
-        v = a[x] + w * (b[x] - a[x])
+def _masked_rows_about(fixed, r, second, s, rows, a, b, w, c, d, u, size, pr, pv):
+    """What `_masked_rows` does, of the differences from `pr` and `pv`."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    n, sr, sv, srr, svv, srv = zero, zero, zero, zero, zero, zero
+    for x in range(size):
+        v = (rows[a + x] - pv) + w * (rows[b + x] - rows[a + x])
+        q = fixed[r + x] - pr
+        ok = (q == q) & (v == v)
+        v = v if ok else zero
+        q = q if ok else zero
+        n += one if ok else zero
+        sr += q
+        sv += v
+        srr += q * q
+        svv += v * v
+        srv += q * v
+        v = (rows[c + x] - pv) + u * (rows[d + x] - rows[c + x])
+        q = second[s + x] - pr
+        ok = (q == q) & (v == v)
+        v = v if ok else zero
+        q = q if ok else zero
+        n += one if ok else zero
+        sr += q
+        sv += v
+        srr += q * q
+        svv += v * v
+        srv += q * v
+    return n, sr, sv, srr, svv, srv
+
+
+@fast
+def _whole_rows(fixed, r, second, s, rows, a, b, w, c, d, u, size):
+    """Sums of v, vv and rv over two rows without NaN."""
+    zero = np.float32(0.0)
+    sv, svv, srv = zero, zero, zero
+    for x in range(size):
+        v = rows[a + x] + w * (rows[b + x] - rows[a + x])
         sv += v
         svv += v * v
-        srv += r[x] * v
+        srv += fixed[r + x] * v
+        v = rows[c + x] + u * (rows[d + x] - rows[c + x])
+        sv += v
+        svv += v * v
+        srv += second[s + x] * v
     return sv, svv, srv
 
 
 @fast
-def _row_squares(r):
+def _row_squares(fixed, r, size):
     s = np.float32(0.0)
     q = np.float32(0.0)
-    for x in range(r.size):
-        s += r[x]
-        q += r[x] * r[x]
+    for x in range(size):
+        s += fixed[r + x]
+        q += fixed[r + x] * fixed[r + x]
     return s, q
 
 
 @exact
-def _store(out, n, sr, sv, srr, svv, srv):
-    out[0] = n
-    out[1] = sr
-    out[2] = sv
-    out[3] = srr
-    out[4] = svv
-    out[5] = srv
+def _far(n, s, q):
+    """Tell whether the mean of s and q, the sum and the sum of squares, is so far from 0 that digits are lost."""
+    return s * s * (1.0 + 1.0 / FAR) > n * q
+
+
+@exact
+def _add(sums, pivots, t):
+    """Add the six sums of two rows about the pivots; False, and better pivots, if those are too far from the means."""
+    n = np.float64(t[0])
+    sr, sv, srr, svv, srv = np.float64(t[1]), np.float64(t[2]), np.float64(t[3]), np.float64(t[4]), np.float64(t[5])
+    if _far(n, sr, srr) or _far(n, sv, svv):
+        pr, pv = np.float32(pivots[0] + sr / n), np.float32(pivots[1] + sv / n)
+        # A second look at a constant moves the pivot by no more than its last digits.
+        if pivots[2] < 2.0:
+            pivots[0], pivots[1] = pr, pv
+            pivots[2] += 1.0
+            return False
+    pr, pv = pivots[0], pivots[1]
+    sums[0] += n
+    sums[1] += sr + n * pr
+    sums[2] += sv + n * pv
+    sums[3] += srr + pr * (2.0 * sr + n * pr)
+    sums[4] += svv + pv * (2.0 * sv + n * pv)
+    sums[5] += srv + pr * sv + pv * sr + n * pr * pv
+    pivots[2] = 0.0
+    return True
+
+
+@exact
+def _add_rows(sums, pivots, fixed, r, second, s, rows, a, b, w, c, d, u, size):
+    """Add two rows to the sums, about pivots where their means are far from 0."""
+    if pivots[0] == 0.0 and pivots[1] == 0.0:
+        t = _masked_rows(fixed, r, second, s, rows, a, b, w, c, d, u, size)
+        if _add(sums, pivots, t):
+            return
+    while True:
+        pr, pv = np.float32(pivots[0]), np.float32(pivots[1])
+        t = _masked_rows_about(fixed, r, second, s, rows, a, b, w, c, d, u, size, pr, pv)
+        if _add(sums, pivots, t):
+            return
 
 
 @exact
@@ -165,15 +270,25 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
     height, width = reference.shape[1], reference.shape[2]
     moving_height, moving_width = moving.shape[1], moving.shape[2]
     blocks = partial.shape[1]
+    fixed, image = reference.ravel(), moving.ravel()
+    # Rows begin at different places of a page of memory, or reading one would wait for writing another.
+    pitch = (width + CHUNK - 1) // CHUNK * CHUNK + CHUNK + 16
     i0 = np.empty(width, np.int32)
     i1 = np.empty(width, np.int32)
-    wx = np.empty(width, np.float32)
+    wx = np.zeros(width + CHUNK, np.float32)
     starts = np.empty(width + 1, np.int64)
     n_runs = 0
-    stretched = np.empty((moving_height, width), np.float32)
-    stamp = np.zeros(moving_height, np.int64)
+    stretched = np.full((KEPT + 5) * pitch, np.nan, np.float32)
+    nothing = (KEPT + 4) * pitch
+    held = np.full(KEPT + 4, -1, np.int64)
+    y0 = np.empty(BLOCK, np.int64)
+    y1 = np.empty(BLOCK, np.int64)
+    wy = np.empty(BLOCK, np.float32)
     row_sum = np.empty(BLOCK)
     row_square = np.empty(BLOCK)
+    at = np.empty(4, np.int64)
+    sums = np.empty(6)
+    pivots = np.empty(3)
     group = np.int64(-1)
     xa, xb = 0, 0
     for item in range(start, stop):
@@ -184,49 +299,50 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
             group = g
             xa, xb = _axis_table(columns[g, 0], columns[g, 1], width, moving_width, i0, i1, wx)
             n_runs = _runs(i0, i1, xa, xb, starts)
+            held[:] = -1
+        size = U(xb - xa)
         y_first = block * BLOCK
-        y_last = min(y_first + BLOCK, height)
+        n_rows = min(BLOCK, height - y_first)
         if whole[k] and xb > xa:
-            for y in range(y_first, y_last):
-                s, q = _row_squares(reference[k, y, xa:xb])
-                row_sum[y - y_first] = s
-                row_square[y - y_first] = q
+            for j in range(n_rows):
+                row_sum[j], row_square[j] = _row_squares(fixed, U((k * height + y_first + j) * width + xa), size)
         for member in range(bounds[g], bounds[g + 1]):
             candidate = members[member]
-            n, sr, sv, srr, svv, srv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            sums[:] = 0.0
+            pivots[:] = 0.0
+            first, last = 0, 0
             if xb > xa:
-                for y in range(y_first, y_last):
-                    q = rows[candidate, 0] * np.float64(y) + rows[candidate, 1]
-                    if not (0.0 <= q <= np.float64(moving_height - 1)):
+                scale, offset = rows[candidate, 0], rows[candidate, 1]
+                first, last = _row_table(scale, offset, y_first, n_rows, moving_height, y0, y1, wy)
+            kept = False
+            if last > first:
+                kept = max(y1[first], y1[last - 1]) - min(y0[first], y0[last - 1]) < KEPT
+            for j in range(first, last, 2):
+                i = min(j + 1, last - 1)
+                for t in range(4):
+                    row = y0[j] if t == 0 else y1[j] if t == 1 else y0[i] if t == 2 else y1[i]
+                    # The rows of a candidate have a place each, which those of others may take.
+                    z = row % KEPT if kept else KEPT + t
+                    at[t] = z * pitch + xa
+                    if held[z] != row:
+                        held[z] = row
+                        p = (k * moving_height + row) * moving_width
+                        _stretch_row(image, p, p + moving_width, i0, i1, wx, starts, n_runs, stretched, z * pitch)
+                r = U((k * height + y_first + j) * width + xa)
+                a, b, c, d = U(at[0]), U(at[1]), U(at[2]), U(at[3])
+                w, u = wy[j], wy[i]
+                if i == j:
+                    _add_rows(sums, pivots, fixed, r, stretched, U(nothing), stretched, a, b, w, c, d, u, size)
+                    continue
+                s = r + U(width)
+                if whole[k] and pivots[0] == 0.0 and pivots[1] == 0.0:
+                    sv, svv, srv = _whole_rows(fixed, r, fixed, s, stretched, a, b, w, c, d, u, size)
+                    n, sr, srr = 2.0 * np.float64(xb - xa), row_sum[j] + row_sum[i], row_square[j] + row_square[i]
+                    if _add(sums, pivots, (n, sr, np.float64(sv), srr, np.float64(svv), np.float64(srv))):
                         continue
-                    y0 = np.int64(math.floor(q))
-                    w = np.float32(q - np.float64(y0))
-                    y1 = y0 if w == np.float32(0.0) else y0 + 1
-                    # A row is stretched when the first candidate of this item needs it: the stamp says for which.
-                    if stamp[y0] != item + 1:
-                        stamp[y0] = item + 1
-                        _stretch_row(moving[k, y0], i0, i1, wx, starts, n_runs, stretched[y0])
-                    if stamp[y1] != item + 1:
-                        stamp[y1] = item + 1
-                        _stretch_row(moving[k, y1], i0, i1, wx, starts, n_runs, stretched[y1])
-                    r, a, b = reference[k, y, xa:xb], stretched[y0, xa:xb], stretched[y1, xa:xb]
-                    if whole[k]:
-                        tv, tvv, trv = _whole_row(r, a, b, w)
-                        n += xb - xa
-                        sr += row_sum[y - y_first]
-                        srr += row_square[y - y_first]
-                        sv += tv
-                        svv += tvv
-                        srv += trv
-                    else:
-                        tn, tr, tv, trr, tvv, trv = _masked_row(r, a, b, w)
-                        n += tn
-                        sr += tr
-                        sv += tv
-                        srr += trr
-                        svv += tvv
-                        srv += trv
-            _store(partial[candidate, block], n, sr, sv, srr, svv, srv)
+                _add_rows(sums, pivots, fixed, r, fixed, s, stretched, a, b, w, c, d, u, size)
+            for t in range(6):
+                partial[candidate, block, t] = sums[t]
 
 
 @exact
@@ -301,12 +417,17 @@ def general(reference, moving, problem, matrices, start, stop, partial):
     fx = np.empty(width, np.float32)
     sampled = np.empty(width, np.float32)
     zero = np.float32(0.0)
+    fixed = reference.ravel()
+    nothing = np.full(width, np.nan, np.float32)
+    sums = np.empty(6)
+    pivots = np.empty(3)
     for item in range(start, stop):
         candidate = item // blocks
         block = item % blocks
         k = problem[candidate]
         m = matrices[candidate]
-        n, sr, sv, srr, svv, srv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        sums[:] = 0.0
+        pivots[:] = 0.0
         for y in range(block * BLOCK, min(block * BLOCK + BLOCK, height)):
             qy = m[0, 0] * np.float64(y) + m[0, 2]
             qx = m[1, 0] * np.float64(y) + m[1, 2]
@@ -320,14 +441,11 @@ def general(reference, moving, problem, matrices, start, stop, partial):
             taps = (base[:n_x], below[:n_x], beside[:n_x], fy[:n_x], fx[:n_x])
             _row_taps(moving_height, moving_width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
             _gather_row(flat[k], *taps, row)
-            tn, tr, tv, trr, tvv, trv = _masked_row(reference[k, y, xa:xb], row, row, zero)
-            n += tn
-            sr += tr
-            sv += tv
-            srr += trr
-            svv += tvv
-            srv += trv
-        _store(partial[candidate, block], n, sr, sv, srr, svv, srv)
+            o = U(0)
+            r = U((k * height + y) * width + xa)
+            _add_rows(sums, pivots, fixed, r, nothing, o, sampled, o, o, zero, o, o, zero, U(n_x))
+        for t in range(6):
+            partial[candidate, block, t] = sums[t]
 
 
 @exact
