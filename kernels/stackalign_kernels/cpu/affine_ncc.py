@@ -202,47 +202,67 @@ def _row_squares(fixed, r, size):
     return s, q
 
 
-@exact
+@fast
 def _far(n, s, q):
     """Tell whether the mean of s and q, the sum and the sum of squares, is so far from 0 that digits are lost."""
-    return s * s * (1.0 + 1.0 / FAR) > n * q
+    return s * s * np.float64(1.0 + 1.0 / FAR) > n * q
 
 
-@exact
-def _add(sums, pivots, t):
-    """Add the six sums of two rows about the pivots; False, and better pivots, if those are too far from the means."""
-    n = np.float64(t[0])
-    sr, sv, srr, svv, srv = np.float64(t[1]), np.float64(t[2]), np.float64(t[3]), np.float64(t[4]), np.float64(t[5])
-    if _far(n, sr, srr) or _far(n, sv, svv):
-        pr, pv = np.float32(pivots[0] + sr / n), np.float32(pivots[1] + sv / n)
-        # A second look at a constant moves the pivot by no more than its last digits.
-        if pivots[2] < 2.0:
-            pivots[0], pivots[1] = pr, pv
-            pivots[2] += 1.0
-            return False
-    pr, pv = pivots[0], pivots[1]
+@fast
+def _add_rows(fixed, r, second, s, rows, a, b, w, first, last, width, size, whole, row_sum, row_square, sums):
+    """Add rows first .. last - 1 of a block to the sums, two at a time: r of one array with s of another.
+
+    The rows are interpolated between a[j] and b[j]. Where the means of two rows are far from 0, they are summed again
+    about their means, and so are the rows that follow: those are rarely any nearer.
+    """
+    n, sr, sv, srr, svv, srv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    pr, pv = np.float32(0.0), np.float32(0.0)
+    for j in range(first, last, 2):
+        f, g = r + U(j) * width, s + U(j) * width
+        a0, b0, w0, a1, b1, w1 = a[j], b[j], w[j], a[j + 1], b[j + 1], w[j + 1]
+        for attempt in range(3):
+            if pr != np.float32(0.0) or pv != np.float32(0.0):
+                t = _masked_rows_about(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size, pr, pv)
+                tn, tr, trr = np.float64(t[0]), np.float64(t[1]), np.float64(t[3])
+                tv, tvv, trv = np.float64(t[2]), np.float64(t[4]), np.float64(t[5])
+            elif whole:
+                v = _whole_rows(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size)
+                tn, tr, trr = 2.0 * np.float64(size), row_sum[j] + row_sum[j + 1], row_square[j] + row_square[j + 1]
+                tv, tvv, trv = np.float64(v[0]), np.float64(v[1]), np.float64(v[2])
+            else:
+                t = _masked_rows(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size)
+                tn, tr, trr = np.float64(t[0]), np.float64(t[1]), np.float64(t[3])
+                tv, tvv, trv = np.float64(t[2]), np.float64(t[4]), np.float64(t[5])
+            # Looked at again, a constant moves its pivot by the last digits, and would do so for ever.
+            if attempt == 2 or not (_far(tn, tr, trr) or _far(tn, tv, tvv)):
+                break
+            pr = np.float32(pr + tr / tn)
+            pv = np.float32(pv + tv / tn)
+        p, q = np.float64(pr), np.float64(pv)
+        n += tn
+        sr += tr + tn * p
+        sv += tv + tn * q
+        srr += trr + p * (2.0 * tr + tn * p)
+        svv += tvv + q * (2.0 * tv + tn * q)
+        srv += trv + p * tv + q * tr + tn * p * q
     sums[0] += n
-    sums[1] += sr + n * pr
-    sums[2] += sv + n * pv
-    sums[3] += srr + pr * (2.0 * sr + n * pr)
-    sums[4] += svv + pv * (2.0 * sv + n * pv)
-    sums[5] += srv + pr * sv + pv * sr + n * pr * pv
-    pivots[2] = 0.0
-    return True
+    sums[1] += sr
+    sums[2] += sv
+    sums[3] += srr
+    sums[4] += svv
+    sums[5] += srv
 
 
 @exact
-def _add_rows(sums, pivots, fixed, r, second, s, rows, a, b, w, c, d, u, size):
-    """Add two rows to the sums, about pivots where their means are far from 0."""
-    if pivots[0] == 0.0 and pivots[1] == 0.0:
-        t = _masked_rows(fixed, r, second, s, rows, a, b, w, c, d, u, size)
-        if _add(sums, pivots, t):
-            return
-    while True:
-        pr, pv = np.float32(pivots[0]), np.float32(pivots[1])
-        t = _masked_rows_about(fixed, r, second, s, rows, a, b, w, c, d, u, size, pr, pv)
-        if _add(sums, pivots, t):
-            return
+def _add_block(fixed, r, rows, nothing, a, b, w, first, last, width, size, whole, row_sum, row_square, sums):
+    """Add rows first .. last - 1 of a block, row j being fixed[r + j * width:]; row `nothing` is NaN."""
+    even = first + (last - first) // 2 * 2
+    second = r + U(width)
+    _add_rows(fixed, r, fixed, second, rows, a, b, w, first, even, width, size, whole, row_sum, row_square, sums)
+    if even < last:
+        a[last], b[last], w[last] = a[even], b[even], w[even]
+        s = nothing - U(even) * width
+        _add_rows(fixed, r, rows, s, rows, a, b, w, even, last, width, size, False, row_sum, row_square, sums)
 
 
 @exact
@@ -278,17 +298,17 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
     wx = np.zeros(width + CHUNK, np.float32)
     starts = np.empty(width + 1, np.int64)
     n_runs = 0
-    stretched = np.full((KEPT + 5) * pitch, np.nan, np.float32)
-    nothing = (KEPT + 4) * pitch
-    held = np.full(KEPT + 4, -1, np.int64)
+    stretched = np.full((KEPT + 1) * pitch, np.nan, np.float32)
+    held = np.full(KEPT, -1, np.int64)
+    # A block of rows, and one to make their number even.
     y0 = np.empty(BLOCK, np.int64)
     y1 = np.empty(BLOCK, np.int64)
-    wy = np.empty(BLOCK, np.float32)
+    wy = np.empty(BLOCK + 1, np.float32)
+    a = np.empty(BLOCK + 1, np.uint64)
+    b = np.empty(BLOCK + 1, np.uint64)
     row_sum = np.empty(BLOCK)
     row_square = np.empty(BLOCK)
-    at = np.empty(4, np.int64)
     sums = np.empty(6)
-    pivots = np.empty(3)
     group = np.int64(-1)
     xa, xb = 0, 0
     for item in range(start, stop):
@@ -300,47 +320,38 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
             xa, xb = _axis_table(columns[g, 0], columns[g, 1], width, moving_width, i0, i1, wx)
             n_runs = _runs(i0, i1, xa, xb, starts)
             held[:] = -1
-        size = U(xb - xa)
         y_first = block * BLOCK
         n_rows = min(BLOCK, height - y_first)
-        if whole[k] and xb > xa:
+        r = U((k * height + y_first) * width + xa)
+        size = U(xb - xa)
+        if whole[k]:
             for j in range(n_rows):
-                row_sum[j], row_square[j] = _row_squares(fixed, U((k * height + y_first + j) * width + xa), size)
+                row_sum[j], row_square[j] = _row_squares(fixed, r + U(j * width), size)
         for member in range(bounds[g], bounds[g + 1]):
             candidate = members[member]
-            sums[:] = 0.0
-            pivots[:] = 0.0
             first, last = 0, 0
             if xb > xa:
                 scale, offset = rows[candidate, 0], rows[candidate, 1]
                 first, last = _row_table(scale, offset, y_first, n_rows, moving_height, y0, y1, wy)
-            kept = False
-            if last > first:
-                kept = max(y1[first], y1[last - 1]) - min(y0[first], y0[last - 1]) < KEPT
-            for j in range(first, last, 2):
-                i = min(j + 1, last - 1)
-                for t in range(4):
-                    row = y0[j] if t == 0 else y1[j] if t == 1 else y0[i] if t == 2 else y1[i]
-                    # The rows of a candidate have a place each, which those of others may take.
-                    z = row % KEPT if kept else KEPT + t
-                    at[t] = z * pitch + xa
-                    if held[z] != row:
-                        held[z] = row
-                        p = (k * moving_height + row) * moving_width
-                        _stretch_row(image, p, p + moving_width, i0, i1, wx, starts, n_runs, stretched, z * pitch)
-                r = U((k * height + y_first + j) * width + xa)
-                a, b, c, d = U(at[0]), U(at[1]), U(at[2]), U(at[3])
-                w, u = wy[j], wy[i]
-                if i == j:
-                    _add_rows(sums, pivots, fixed, r, stretched, U(nothing), stretched, a, b, w, c, d, u, size)
-                    continue
-                s = r + U(width)
-                if whole[k] and pivots[0] == 0.0 and pivots[1] == 0.0:
-                    sv, svv, srv = _whole_rows(fixed, r, fixed, s, stretched, a, b, w, c, d, u, size)
-                    n, sr, srr = 2.0 * np.float64(xb - xa), row_sum[j] + row_sum[i], row_square[j] + row_square[i]
-                    if _add(sums, pivots, (n, sr, np.float64(sv), srr, np.float64(svv), np.float64(srv))):
-                        continue
-                _add_rows(sums, pivots, fixed, r, fixed, s, stretched, a, b, w, c, d, u, size)
+            # Rows of the moving image have a place each, those of other candidates may take it. Where the moving image
+            # is much finer no place is met twice.
+            near = last > first and max(y1[first], y1[last - 1]) - min(y0[first], y0[last - 1]) < KEPT
+            for j in range(2 * first, 2 * last):
+                row = y1[j // 2] if j % 2 else y0[j // 2]
+                place = row % KEPT if near else j
+                if held[place] != row:
+                    held[place] = row
+                    p = (k * moving_height + row) * moving_width
+                    _stretch_row(image, p, p + moving_width, i0, i1, wx, starts, n_runs, stretched, place * pitch)
+                if j % 2:
+                    b[j // 2] = place * pitch + xa
+                else:
+                    a[j // 2] = place * pitch + xa
+            sums[:] = 0.0
+            nothing = U(KEPT * pitch)
+            _add_block(
+                fixed, r, stretched, nothing, a, b, wy, first, last, U(width), size, whole[k], row_sum, row_square, sums
+            )
             for t in range(6):
                 partial[candidate, block, t] = sums[t]
 
@@ -415,19 +426,18 @@ def general(reference, moving, problem, matrices, start, stop, partial):
     beside = np.empty(width, np.uint32)
     fy = np.empty(width, np.float32)
     fx = np.empty(width, np.float32)
-    sampled = np.empty(width, np.float32)
-    zero = np.float32(0.0)
+    sampled = np.full(2 * width, np.nan, np.float32)
     fixed = reference.ravel()
-    nothing = np.full(width, np.nan, np.float32)
+    a = np.zeros(2, np.uint64)
+    weight = np.zeros(2, np.float32)
+    squares = np.empty(2)
     sums = np.empty(6)
-    pivots = np.empty(3)
     for item in range(start, stop):
         candidate = item // blocks
         block = item % blocks
         k = problem[candidate]
         m = matrices[candidate]
         sums[:] = 0.0
-        pivots[:] = 0.0
         for y in range(block * BLOCK, min(block * BLOCK + BLOCK, height)):
             qy = m[0, 0] * np.float64(y) + m[0, 2]
             qx = m[1, 0] * np.float64(y) + m[1, 2]
@@ -441,9 +451,11 @@ def general(reference, moving, problem, matrices, start, stop, partial):
             taps = (base[:n_x], below[:n_x], beside[:n_x], fy[:n_x], fx[:n_x])
             _row_taps(moving_height, moving_width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
             _gather_row(flat[k], *taps, row)
-            o = U(0)
             r = U((k * height + y) * width + xa)
-            _add_rows(sums, pivots, fixed, r, nothing, o, sampled, o, o, zero, o, o, zero, U(n_x))
+            nothing = U(width)
+            _add_block(
+                fixed, r, sampled, nothing, a, a, weight, 0, 1, U(width), U(n_x), False, squares, squares, sums
+            )
         for t in range(6):
             partial[candidate, block, t] = sums[t]
 
