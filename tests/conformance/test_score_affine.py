@@ -56,6 +56,22 @@ def test_equals_the_oracle(rng, size, holes, rotated, mean):
     np.testing.assert_allclose(overlap, wanted[:, 1], rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("rotated", [False, True], ids=["diagonal", "rotated"])
+@pytest.mark.parametrize("holes", [0.0, 0.1])
+@pytest.mark.parametrize("level", [1.0, 10.0, 100.0])
+def test_an_overlap_far_from_the_mean_equals_the_oracle(rng, level, holes, rotated):
+    """Planes as if what the images do not share had brought their means to 0."""
+    size = 300
+    fixed, moved = (image(rng, (size, size), holes, level).astype(np.float32) for _ in range(2))
+    moved[np.isfinite(fixed)] += fixed[np.isfinite(fixed)] - np.float32(level)
+    fixed[:, size // 2 :] = np.nan
+    pair = sa.ImagePair(fixed[None], moved[None], single=True)
+    m = matrices(rng, 6, rotated=rotated, size=size)
+    scores = sa.score_affine(pair, m)
+    wanted = np.array([oracle(fixed, moved, k)[0] for k in m])
+    assert np.abs(scores - wanted).max() <= TOLERANCE
+
+
 @pytest.fixture
 def problems(rng):
     """Three problems with candidates of every kind, some of which share their half along x."""

@@ -25,6 +25,9 @@ KEPT = 64
 CHUNK = 64
 """Pixels that a run is rounded up to: what a loop of vectors takes at once."""
 
+SHORT = 8
+"""Pixels of a run that are gathered one by one."""
+
 FAR = 4.0
 """Square of a mean over the variance from which two rows are summed about their means: float32 keeps 24 bits."""
 
@@ -356,6 +359,46 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
                 partial[candidate, block, t] = sums[t]
 
 
+@fast
+def _row_about(fixed, r, row, size, pr, pv):
+    """Six sums of a row and its differences from `pr` and `pv`; NaN leaves a pixel out."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    n, sr, sv, srr, svv, srv = zero, zero, zero, zero, zero, zero
+    for x in range(size):
+        v = row[x] - pv
+        q = fixed[r + x] - pr
+        ok = (q == q) & (v == v)
+        v = v if ok else zero
+        q = q if ok else zero
+        n += one if ok else zero
+        sr += q
+        sv += v
+        srr += q * q
+        svv += v * v
+        srv += q * v
+    return n, sr, sv, srr, svv, srv
+
+
+@fast
+def _add_row(fixed, r, row, size, sums):
+    """What `_add_rows` does, of one row that is interpolated already."""
+    p, q = 0.0, 0.0
+    for attempt in range(3):
+        t = _row_about(fixed, r, row, size, np.float32(p), np.float32(q))
+        n, sr, sv = np.float64(t[0]), np.float64(t[1]), np.float64(t[2])
+        srr, svv, srv = np.float64(t[3]), np.float64(t[4]), np.float64(t[5])
+        if attempt == 2 or not (_far(n, sr, srr) or _far(n, sv, svv)):
+            break
+        p = np.float64(np.float32(p + sr / n))
+        q = np.float64(np.float32(q + sv / n))
+    sums[0] += n
+    sums[1] += sr + n * p
+    sums[2] += sv + n * q
+    sums[3] += srr + p * (2.0 * sr + n * p)
+    sums[4] += svv + q * (2.0 * sv + n * q)
+    sums[5] += srv + p * sv + q * sr + n * p * q
+
+
 @exact
 def _span(slope, offset, size, n):
     """Range of x in 0 .. n-1 with 0 <= slope * x + offset <= size - 1, exactly as that expression rounds."""
@@ -372,46 +415,97 @@ def _span(slope, offset, size, n):
     return low, high
 
 
-@fast
-def _row_taps(height, width, qy, dy, qx, dx, first, base, below, beside, fy, fx):
-    """Flat indices of the four taps and both weights for x = first, first + 1, ...; clamped to the image.
+@exact
+def _row_taps(width, qy, dy, qx, dx, first, n, base, fy, fx):
+    """Flat index of the first of four taps, and both weights, for x = first .. first + n - 1.
 
-    Apart from the loads, so that this half vectorises on every machine. Indices are unsigned: Numba would test each
-    signed one for being negative.
+    Apart from the loads, so that this half vectorises on every machine; `exact`, because coordinates are not rounded
+    in another way than the protocol of the backends says.
     """
-    bottom = np.float64(height - 1)
-    right = np.float64(width - 1)
-    row = np.uint32(width)
-    for j in range(base.size):
-        x = np.float64(first + j)
+    origin = np.float64(first)
+    for j in range(n):
+        x = origin + np.float64(np.int32(j))
         y = qy + dy * x
         u = qx + dx * x
-        y = y if y > 0.0 else 0.0
-        y = y if y < bottom else bottom
-        u = u if u > 0.0 else 0.0
-        u = u if u < right else right
         y0 = np.floor(y)
         u0 = np.floor(u)
-        wy = np.float32(y - y0)
-        wx = np.float32(u - u0)
-        k = np.uint32(np.int32(y0)) * row + np.uint32(np.int32(u0))
-        base[j] = k
-        below[j] = k + (row if wy > np.float32(0.0) else np.uint32(0))
-        beside[j] = np.uint32(1) if wx > np.float32(0.0) else np.uint32(0)
-        fy[j] = wy
-        fx[j] = wx
+        base[j] = np.int32(y0) * np.int32(width) + np.int32(u0)
+        fy[j] = np.float32(y - y0)
+        fx[j] = np.float32(u - u0)
 
 
 @fast
-def _gather_row(image, base, below, beside, fy, fx, out):
-    for j in range(out.size):
-        a = image[base[j]]
-        c = image[below[j]]
-        b = image[base[j] + beside[j]]
-        d = image[below[j] + beside[j]]
-        top = a + fx[j] * (b - a)
-        low = c + fx[j] * (d - c)
-        out[j] = top + fy[j] * (low - top)
+def _strays(base, j, n):
+    """How many of base[j:j + n] are not in one row, side by side."""
+    wrong = np.int32(0)
+    for i in range(n):
+        wrong += np.int32(1) if base[j + i] != base[j] + np.int32(i) else np.int32(0)
+    return wrong
+
+
+@fast
+def _gather(image, origin, width, base, fy, fx, start, n, out):
+    """Interpolate pixels start .. start + n - 1 whose taps are anywhere."""
+    zero = np.float32(0.0)
+    for i in range(n):
+        x = start + i
+        k = origin + U(base[x])
+        right = U(1) if fx[x] > zero else U(0)
+        under = width if fy[x] > zero else U(0)
+        a, b = image[k], image[k + right]
+        c, d = image[k + under], image[k + under + right]
+        top = a + fx[x] * (b - a)
+        low = c + fx[x] * (d - c)
+        out[x] = top + fy[x] * (low - top)
+
+
+@fast
+def _ahead(q, slope):
+    """About how many steps of `slope` there are from q to beyond its whole pixel."""
+    f = q - np.floor(q)
+    if slope > 0.0:
+        return np.ceil((1.0 - f) / slope)
+    return np.floor(f / -slope) + 1.0 if slope < 0.0 else np.inf
+
+
+@fast
+def _sample_row(image, origin, width, qy, dy, qx, dx, first, n, base, fy, fx, out):
+    """Sample n pixels of a row of the reference, x = first ..., into `out`, `CHUNK` of which may follow.
+
+    Where the image is turned and stretched little, many neighbours are neighbours in the moving image too. How many,
+    is guessed, and true if it is of the last of them: a coordinate strays from whole steps in one direction only. At
+    a scale that differs from 1 by rounding alone this may be otherwise, so that each of them is looked at.
+    """
+    _row_taps(width, qy, dy, qx, dx, first, U(n), base, fy, fx)
+    excess = dx - 1.0
+    sure = excess == 0.0 or abs(excess) > 1e-9
+    start = 0
+    zero = np.float32(0.0)
+    while start < n:
+        x = np.float64(first + start)
+        size = np.int64(min(np.float64(n - start), _ahead(qy + dy * x, dy), _ahead(qx + dx * x, excess)))
+        upper = origin + base[start]
+        lower = upper + width
+        rounded = min((size + CHUNK - 1) // CHUNK * CHUNK, image.size - 1 - lower)
+        together = base[start + size - 1] - base[start] == size - 1
+        if together and not sure:
+            together = _strays(base, U(start), U(size)) == 0
+        if size >= SHORT and rounded >= size and together:
+            p, q, t = U(upper), U(lower), U(start)
+            for i in range(U(rounded)):
+                a, b = image[p + i], image[p + U(1) + i]
+                c, d = image[q + i], image[q + U(1) + i]
+                v, w = fx[t + i], fy[t + i]
+                # A tap of weight 0 is none.
+                b = b if v > zero else a
+                d = d if v > zero else c
+                top = a + v * (b - a)
+                low = c + v * (d - c)
+                low = low if w > zero else top
+                out[t + i] = top + w * (low - top)
+        else:
+            _gather(image, U(origin), U(width), base, fy, fx, U(start), U(size), out)
+        start += size
 
 
 @exact
@@ -420,23 +514,19 @@ def general(reference, moving, problem, matrices, start, stop, partial):
     height, width = reference.shape[1], reference.shape[2]
     moving_height, moving_width = moving.shape[1], moving.shape[2]
     blocks = partial.shape[1]
-    flat = moving.reshape(moving.shape[0], moving_height * moving_width)
-    base = np.empty(width, np.uint32)
-    below = np.empty(width, np.uint32)
-    beside = np.empty(width, np.uint32)
-    fy = np.empty(width, np.float32)
-    fx = np.empty(width, np.float32)
-    sampled = np.full(2 * width, np.nan, np.float32)
-    fixed = reference.ravel()
-    a = np.zeros(2, np.uint64)
-    weight = np.zeros(2, np.float32)
-    squares = np.empty(2)
+    fixed, image = reference.ravel(), moving.ravel()
+    base = np.empty(width, np.int32)
+    fy = np.zeros(width + CHUNK, np.float32)
+    fx = np.zeros(width + CHUNK, np.float32)
+    sampled = np.empty(width + CHUNK, np.float32)
     sums = np.empty(6)
     for item in range(start, stop):
         candidate = item // blocks
         block = item % blocks
         k = problem[candidate]
         m = matrices[candidate]
+        near = abs(m[0, 1]) * SHORT < 1.0 and abs(m[1, 1] - 1.0) * SHORT < 1.0
+        origin = k * moving_height * moving_width
         sums[:] = 0.0
         for y in range(block * BLOCK, min(block * BLOCK + BLOCK, height)):
             qy = m[0, 0] * np.float64(y) + m[0, 2]
@@ -446,16 +536,13 @@ def general(reference, moving, problem, matrices, start, stop, partial):
             xa, xb = max(xa, xc), min(xb, xd)
             if xb <= xa:
                 continue
-            n_x = xb - xa
-            row = sampled[:n_x]
-            taps = (base[:n_x], below[:n_x], beside[:n_x], fy[:n_x], fx[:n_x])
-            _row_taps(moving_height, moving_width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
-            _gather_row(flat[k], *taps, row)
-            r = U((k * height + y) * width + xa)
-            nothing = U(width)
-            _add_block(
-                fixed, r, sampled, nothing, a, a, weight, 0, 1, U(width), U(n_x), False, squares, squares, sums
-            )
+            n = xb - xa
+            if near:
+                _sample_row(image, origin, moving_width, qy, m[0, 1], qx, m[1, 1], xa, n, base, fy, fx, sampled)
+            else:
+                _row_taps(moving_width, qy, m[0, 1], qx, m[1, 1], xa, U(n), base, fy, fx)
+                _gather(image, U(origin), U(moving_width), base, fy, fx, U(0), U(n), sampled)
+            _add_row(fixed, U((k * height + y) * width + xa), sampled, U(n), sums)
         for t in range(6):
             partial[candidate, block, t] = sums[t]
 
