@@ -28,8 +28,8 @@ CHUNK = 64
 SHORT = 8
 """Pixels of a run that are gathered one by one."""
 
-FAR = 4.0
-"""Square of a mean over the variance from which two rows are summed about their means: float32 keeps 24 bits."""
+FAR = 1.0
+"""Square of a mean over the variance from which an overlap is summed once more, about its means."""
 
 FLAT = 1e-5
 """Variance over mean square that rounding to float32 can feign: a constant rounds the same way in every term."""
@@ -206,48 +206,35 @@ def _row_squares(fixed, r, size):
 
 
 @fast
-def _far(n, s, q):
-    """Tell whether the mean of s and q, the sum and the sum of squares, is so far from 0 that digits are lost."""
-    return s * s * np.float64(1.0 + 1.0 / FAR) > n * q
-
-
-@fast
-def _add_rows(fixed, r, second, s, rows, a, b, w, first, last, width, size, whole, row_sum, row_square, sums):
+def _add_rows(fixed, r, second, s, rows, a, b, w, first, last, width, size, whole, squares, pr, pv, sums):
     """Add rows first .. last - 1 of a block to the sums, two at a time: r of one array with s of another.
 
-    The rows are interpolated between a[j] and b[j]. Where the means of two rows are far from 0, they are summed again
-    about their means, and so are the rows that follow: those are rarely any nearer.
+    Row j is interpolated between a[j] and b[j]; `squares` has what a row without NaN adds of the reference alone.
     """
+    about = pr != np.float32(0.0) or pv != np.float32(0.0)
     n, sr, sv, srr, svv, srv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    pr, pv = np.float32(0.0), np.float32(0.0)
     for j in range(first, last, 2):
         f, g = r + U(j) * width, s + U(j) * width
         a0, b0, w0, a1, b1, w1 = a[j], b[j], w[j], a[j + 1], b[j + 1], w[j + 1]
-        for attempt in range(3):
-            if pr != np.float32(0.0) or pv != np.float32(0.0):
-                t = _masked_rows_about(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size, pr, pv)
-                tn, tr, trr = np.float64(t[0]), np.float64(t[1]), np.float64(t[3])
-                tv, tvv, trv = np.float64(t[2]), np.float64(t[4]), np.float64(t[5])
-            elif whole:
-                v = _whole_rows(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size)
-                tn, tr, trr = 2.0 * np.float64(size), row_sum[j] + row_sum[j + 1], row_square[j] + row_square[j + 1]
-                tv, tvv, trv = np.float64(v[0]), np.float64(v[1]), np.float64(v[2])
-            else:
-                t = _masked_rows(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size)
-                tn, tr, trr = np.float64(t[0]), np.float64(t[1]), np.float64(t[3])
-                tv, tvv, trv = np.float64(t[2]), np.float64(t[4]), np.float64(t[5])
-            # Looked at again, a constant moves its pivot by the last digits, and would do so for ever.
-            if attempt == 2 or not (_far(tn, tr, trr) or _far(tn, tv, tvv)):
-                break
-            pr = np.float32(pr + tr / tn)
-            pv = np.float32(pv + tv / tn)
-        p, q = np.float64(pr), np.float64(pv)
-        n += tn
-        sr += tr + tn * p
-        sv += tv + tn * q
-        srr += trr + p * (2.0 * tr + tn * p)
-        svv += tvv + q * (2.0 * tv + tn * q)
-        srv += trv + p * tv + q * tr + tn * p * q
+        if whole and not about:
+            v = _whole_rows(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size)
+            n += 2.0 * np.float64(size)
+            sr += squares[j, 0] + squares[j + 1, 0]
+            srr += squares[j, 1] + squares[j + 1, 1]
+            sv += v[0]
+            svv += v[1]
+            srv += v[2]
+            continue
+        if about:
+            t = _masked_rows_about(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size, pr, pv)
+        else:
+            t = _masked_rows(fixed, f, second, g, rows, a0, b0, w0, a1, b1, w1, size)
+        n += t[0]
+        sr += t[1]
+        sv += t[2]
+        srr += t[3]
+        svv += t[4]
+        srv += t[5]
     sums[0] += n
     sums[1] += sr
     sums[2] += sv
@@ -257,19 +244,19 @@ def _add_rows(fixed, r, second, s, rows, a, b, w, first, last, width, size, whol
 
 
 @exact
-def _add_block(fixed, r, rows, nothing, a, b, w, first, last, width, size, whole, row_sum, row_square, sums):
+def _add_block(fixed, r, rows, nothing, a, b, w, first, last, width, size, whole, squares, pr, pv, sums):
     """Add rows first .. last - 1 of a block, row j being fixed[r + j * width:]; row `nothing` is NaN."""
     even = first + (last - first) // 2 * 2
-    second = r + U(width)
-    _add_rows(fixed, r, fixed, second, rows, a, b, w, first, even, width, size, whole, row_sum, row_square, sums)
+    s = r + width
+    _add_rows(fixed, r, fixed, s, rows, a, b, w, first, even, width, size, whole, squares, pr, pv, sums)
     if even < last:
         a[last], b[last], w[last] = a[even], b[even], w[even]
         s = nothing - U(even) * width
-        _add_rows(fixed, r, rows, s, rows, a, b, w, even, last, width, size, False, row_sum, row_square, sums)
+        _add_rows(fixed, r, rows, s, rows, a, b, w, even, last, width, size, False, squares, pr, pv, sums)
 
 
 @exact
-def separable(reference, moving, whole, problem, columns, rows, members, bounds, start, stop, partial):
+def separable(reference, moving, whole, problem, columns, rows, members, bounds, pivots, start, stop, partial):
     """Sums of the work items start..stop, an item being one block of rows of one group of candidates.
 
     Parameters
@@ -287,6 +274,8 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
         Candidates, ordered by group.
     bounds : (G + 1,) int64
         Where the members of each group begin.
+    pivots : (C, 2) float32
+        What to subtract from the pixels of the reference and from the samples of each candidate.
     partial : (C, blocks, 6) float64
         Output: n, r, v, rr, vv, rv.
     """
@@ -309,8 +298,7 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
     wy = np.empty(BLOCK + 1, np.float32)
     a = np.empty(BLOCK + 1, np.uint64)
     b = np.empty(BLOCK + 1, np.uint64)
-    row_sum = np.empty(BLOCK)
-    row_square = np.empty(BLOCK)
+    squares = np.empty((BLOCK, 2))
     sums = np.empty(6)
     group = np.int64(-1)
     xa, xb = 0, 0
@@ -329,7 +317,7 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
         size = U(xb - xa)
         if whole[k]:
             for j in range(n_rows):
-                row_sum[j], row_square[j] = _row_squares(fixed, r + U(j * width), size)
+                squares[j, 0], squares[j, 1] = _row_squares(fixed, r + U(j * width), size)
         for member in range(bounds[g], bounds[g + 1]):
             candidate = members[member]
             first, last = 0, 0
@@ -351,10 +339,9 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
                 else:
                     a[j // 2] = place * pitch + xa
             sums[:] = 0.0
-            nothing = U(KEPT * pitch)
-            _add_block(
-                fixed, r, stretched, nothing, a, b, wy, first, last, U(width), size, whole[k], row_sum, row_square, sums
-            )
+            pr, pv = pivots[candidate, 0], pivots[candidate, 1]
+            taps = (a, b, wy, first, last, U(width), size)
+            _add_block(fixed, r, stretched, U(KEPT * pitch), *taps, whole[k], squares, pr, pv, sums)
             for t in range(6):
                 partial[candidate, block, t] = sums[t]
 
@@ -377,26 +364,6 @@ def _row_about(fixed, r, row, size, pr, pv):
         svv += v * v
         srv += q * v
     return n, sr, sv, srr, svv, srv
-
-
-@fast
-def _add_row(fixed, r, row, size, sums):
-    """What `_add_rows` does, of one row that is interpolated already."""
-    p, q = 0.0, 0.0
-    for attempt in range(3):
-        t = _row_about(fixed, r, row, size, np.float32(p), np.float32(q))
-        n, sr, sv = np.float64(t[0]), np.float64(t[1]), np.float64(t[2])
-        srr, svv, srv = np.float64(t[3]), np.float64(t[4]), np.float64(t[5])
-        if attempt == 2 or not (_far(n, sr, srr) or _far(n, sv, svv)):
-            break
-        p = np.float64(np.float32(p + sr / n))
-        q = np.float64(np.float32(q + sv / n))
-    sums[0] += n
-    sums[1] += sr + n * p
-    sums[2] += sv + n * q
-    sums[3] += srr + p * (2.0 * sr + n * p)
-    sums[4] += svv + q * (2.0 * sv + n * q)
-    sums[5] += srv + p * sv + q * sr + n * p * q
 
 
 @exact
@@ -509,7 +476,7 @@ def _sample_row(image, origin, width, qy, dy, qx, dx, first, n, base, fy, fx, ou
 
 
 @exact
-def general(reference, moving, problem, matrices, start, stop, partial):
+def general(reference, moving, problem, matrices, pivots, start, stop, partial):
     """Sums of the work items start..stop, an item being one block of rows of one candidate; any matrix."""
     height, width = reference.shape[1], reference.shape[2]
     moving_height, moving_width = moving.shape[1], moving.shape[2]
@@ -542,14 +509,24 @@ def general(reference, moving, problem, matrices, start, stop, partial):
             else:
                 _row_taps(moving_width, qy, m[0, 1], qx, m[1, 1], xa, U(n), base, fy, fx)
                 _gather(image, U(origin), U(moving_width), base, fy, fx, U(0), U(n), sampled)
-            _add_row(fixed, U((k * height + y) * width + xa), sampled, U(n), sums)
+            r = U((k * height + y) * width + xa)
+            t = _row_about(fixed, r, sampled, U(n), pivots[candidate, 0], pivots[candidate, 1])
+            sums[0] += t[0]
+            sums[1] += t[1]
+            sums[2] += t[2]
+            sums[3] += t[3]
+            sums[4] += t[4]
+            sums[5] += t[5]
         for t in range(6):
             partial[candidate, block, t] = sums[t]
 
 
 @exact
-def finish(partial, scores, overlap):
-    """Add the blocks in order; Pearson's coefficient, 0 without overlap or variance, clipped to [-1, 1]."""
+def finish(partial, pivots, scores, overlap, far):
+    """Add the blocks in order; Pearson's coefficient, 0 without overlap or variance, clipped to [-1, 1].
+
+    Where `far`, float32 has lost digits, because the pivots are far from the means; `pivots` then become the means.
+    """
     for c in range(partial.shape[0]):
         n, sr, sv, srr, svv, srv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for b in range(partial.shape[1]):
@@ -561,10 +538,17 @@ def finish(partial, scores, overlap):
             srv += partial[c, b, 5]
         overlap[c] = n
         scores[c] = 0.0
+        far[c] = False
         if n > 0.0:
+            p, q = np.float64(pivots[c, 0]), np.float64(pivots[c, 1])
             cov = srv - sr * sv / n
             var_r = srr - sr * sr / n
             var_v = svv - sv * sv / n
+            far[c] = sr * sr > FAR * var_r * n or sv * sv > FAR * var_v * n
+            square_r = srr + p * (2.0 * sr + p * n)
+            square_v = svv + q * (2.0 * sv + q * n)
             # What rounding to float32 leaves of a constant overlap is not variance.
-            if var_r > FLAT * srr and var_v > FLAT * svv and var_r > 0.0 and var_v > 0.0:
+            if var_r > FLAT * square_r and var_v > FLAT * square_v and var_r > 0.0 and var_v > 0.0:
                 scores[c] = min(1.0, max(-1.0, cov / math.sqrt(var_r * var_v)))
+            pivots[c, 0] = np.float32(p + sr / n)
+            pivots[c, 1] = np.float32(q + sv / n)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candidates", "Groups", "flatten", "group"]
+__all__ = ["Candidates", "Groups", "flatten", "group", "take"]
 
 
 class Candidates(NamedTuple):
@@ -40,9 +40,17 @@ def flatten(matrices: NDArray[np.float64]) -> Candidates:
     """Put the candidates (B, K, 2, 3) of all problems in one row."""
     problems, per_problem = matrices.shape[:2]
     flat = np.ascontiguousarray(matrices.reshape(-1, 2, 3))
-    diagonal = (flat[:, 0, 1] == 0.0) & (flat[:, 1, 0] == 0.0)
-    problem = np.repeat(np.arange(problems, dtype=np.int64), per_problem)
-    return Candidates(flat, problem, np.flatnonzero(diagonal), np.flatnonzero(~diagonal))
+    return _sort_out(flat, np.repeat(np.arange(problems, dtype=np.int64), per_problem))
+
+
+def take(candidates: Candidates, chosen: NDArray[np.int64]) -> Candidates:
+    """Some of the candidates."""
+    return _sort_out(candidates.matrices[chosen], candidates.problem[chosen])
+
+
+def _sort_out(matrices: NDArray[np.float64], problem: NDArray[np.int64]) -> Candidates:
+    diagonal = (matrices[:, 0, 1] == 0.0) & (matrices[:, 1, 0] == 0.0)
+    return Candidates(matrices, problem, np.flatnonzero(diagonal), np.flatnonzero(~diagonal))
 
 
 def group(candidates: Candidates) -> Groups:

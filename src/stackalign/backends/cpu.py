@@ -19,8 +19,8 @@ import stackalign_kernels
 from . import _shift_sums
 from ._cpu_linearize import linearize_affine
 from ._cpu_resample import bin_mean, resample_affine
-from ._groups import Groups, flatten, group
-from ._protocol import Array, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._cpu_score import score_affine
+from ._protocol import Array, Lags, PeakArrays, StackSums, SummaryArrays, WindowArrays
 from ._threads import run
 from .reference import asarray, device_of, owns, standardise, synchronize, to_numpy
 
@@ -236,46 +236,6 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
 
     run(task, height * width, workers, band=PIXEL_BAND)
     return StackSums(*(a.reshape(height, width) for a in sums))
-
-
-def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int, /) -> ScoreArrays:
-    """See `Backend.score_affine`."""
-    from stackalign_kernels.cpu import affine_ncc
-
-    candidates = flatten(matrices)
-    total = len(candidates.matrices)
-    blocks = -(-reference.shape[1] // affine_ncc.BLOCK)
-    partial = np.empty((total, blocks, 6))
-    if candidates.diagonal.size:
-        _score_separable(reference, moving, group(candidates), partial, workers)
-    if candidates.others.size:
-        chosen = candidates.others
-        problem, general = candidates.problem[chosen], candidates.matrices[chosen]
-        some = np.empty((len(chosen), blocks, 6))
-
-        def task(start: int, stop: int) -> None:
-            affine_ncc.general(reference, moving, problem, general, start, stop, some)
-
-        run(task, len(chosen) * blocks, workers)
-        partial[chosen] = some
-    scores, overlap = np.empty(total), np.empty(total)
-    affine_ncc.finish(partial, scores, overlap)
-    shape = matrices.shape[:2]
-    return ScoreArrays(scores.reshape(shape), np.rint(overlap).astype(np.int64).reshape(shape))
-
-
-def _score_separable(
-    reference: Array, moving: Array, groups: Groups, partial: NDArray[np.float64], workers: int
-) -> None:
-    """Sum the blocks of the candidates with a diagonal matrix, groupwise."""
-    from stackalign_kernels.cpu import affine_ncc
-
-    whole = ~(np.isnan(reference).any(axis=(1, 2)) | np.isnan(moving).any(axis=(1, 2)))
-
-    def task(start: int, stop: int) -> None:
-        affine_ncc.separable(reference, moving, whole, *groups, start, stop, partial)
-
-    run(task, len(groups.problem) * partial.shape[1], workers)
 
 
 def masked_ncc(
