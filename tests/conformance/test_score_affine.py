@@ -5,6 +5,7 @@ import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
 import stackalign as sa
+from stackalign.backends import cpu
 
 TOLERANCE = 1e-7
 
@@ -229,3 +230,9 @@ def test_matrices_must_be_finite(rng, wrong):
     m[0, 1, 2] = wrong
     with pytest.raises(ValueError, match="finite"):
         sa.score_affine(sa.prepare_pair(fixed, fixed), m)
+
+
+def test_an_image_of_too_many_pixels_is_refused():
+    huge = np.broadcast_to(np.float32(0.0), (1, 2**16, 2**16))
+    with pytest.raises(ValueError, match="in parts"):
+        cpu.score_affine(huge, huge, np.eye(2, 3)[None, None], 1)
