@@ -202,6 +202,7 @@ def _bins(backend: Any, case: Case) -> list[str]:
         arguments = (case.patterns, case.mask, factors, 1)
         given, expected = backend.bin_mean(*arguments), reference.bin_mean(*arguments)
         found += _compare(f"bin_mean by {factors}", given, expected, near=("means",), scale=1e8)
+    return found
 
 
 def _linearized(backend: Any, case: Case) -> list[str]:
