@@ -42,7 +42,7 @@ def prepare_pair(
     *,
     reference_mask: Array | None = None,
     moving_mask: Array | None = None,
-    smooth: float = 0.0,
+    smooth: float | tuple[float, float] = 0.0,
 ) -> ImagePair:
     """Standardise two images, or two stacks of B images, for correlation.
 
@@ -54,10 +54,11 @@ def prepare_pair(
         (Hm, Wm) or (B, Hm, Wm), at home where `reference` is.
     reference_mask, moving_mask : array, optional
         Boolean, of the image's shape or one frame for all, True = valid.
-    smooth : float
+    smooth : float or (float, float)
         Sigma in pixels of a Gaussian applied to both, which meets the bias of bilinear interpolation towards half
-        pixels on noisy images. Beside holes and edges a plane is fitted to the valid pixels under the Gaussian, so that
-        nothing leaks from under a mask and no content seems shifted away from it.
+        pixels on noisy images; or one for the reference and one for the moving image, where one of them is sharper.
+        Beside holes and edges a plane is fitted to the valid pixels under the Gaussian, so that nothing leaks from
+        under a mask and no content seems shifted away from it.
 
     Returns
     -------
@@ -71,14 +72,19 @@ def prepare_pair(
     TypeError
         Complex or object types, a mask that is not boolean, or arrays of different homes.
     """
-    if not (np.isfinite(smooth) and smooth >= 0):
-        msg = f"smooth must be a sigma in pixels, 0 or more, got {smooth}"
+    sigmas = np.asarray(smooth, np.float64)
+    if sigmas.shape not in ((), (2,)) or not (np.isfinite(sigmas).all() and (sigmas >= 0).all()):
+        msg = f"smooth must be a sigma in pixels, 0 or more, or two of them, got {smooth}"
         raise ValueError(msg)
+    blur = np.broadcast_to(sigmas, 2)
     backend = backend_for(*(x for x in (reference, moving, reference_mask, moving_mask) if x is not None))
     planes = []
-    for image, mask, name in ((reference, reference_mask, "reference"), (moving, moving_mask, "moving")):
+    for image, mask, name, sigma in (
+        (reference, reference_mask, "reference", blur[0]),
+        (moving, moving_mask, "moving", blur[1]),
+    ):
         _, stack, _ = _check.stack(image, name, mask)
-        planes.append(backend.standardise(stack, _check.mask_array(mask, stack), float(smooth)))
+        planes.append(backend.standardise(stack, _check.mask_array(mask, stack), float(sigma)))
     if planes[0].shape[0] != planes[1].shape[0] or reference.ndim != moving.ndim:
         msg = (
             "reference and moving must be two images or two stacks of the same number, "

@@ -241,7 +241,7 @@ def registration_figure(
     lines += [
         "",
         f"score {result.score:.5f}, second peak {result.second_score:.3f}",
-        f"overlap {result.overlap:.1%}, smoothed by {result.smooth:g} px",
+        f"overlap {result.overlap:.1%}, smoothed by {result.smooth[0]:g} and {result.smooth[1]:g} px",
         f"flags: {', '.join(result.flags) or 'none'}",
     ]
     axes[1, 2].text(

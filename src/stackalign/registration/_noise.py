@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from stackalign.backends import Array
 from stackalign.ops import to_numpy
 
-__all__ = ["NOISY", "noise_levels", "slope_noise", "smoothing_for"]
+__all__ = ["NOISY", "noise_levels", "slope_noise", "smoothed_noise", "smoothing_for"]
 
 SAMPLED = 1 << 16
 """Pixels per image that the noise is measured on."""
@@ -47,22 +47,30 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
     return np.array(found)
 
 
+def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
+    """Variance of the noise in a plane that was smoothed and standardised, see `slope_noise`."""
+    variance, power = noise**2, _autocorrelation(smooth, 0)
+    return np.asarray(variance * power**2 / (1.0 - variance + variance * power**2))
+
+
+def _autocorrelation(smooth: float, lag: int) -> float:
+    """Sum of the products of a Gaussian's weights with those at a lag."""
+    if smooth == 0.0:
+        return float(lag == 0)
+    at = np.arange(-int(4 * smooth + 2), int(4 * smooth + 2) + 1)
+    kernel = np.exp(-0.5 * (at / smooth) ** 2)
+    kernel /= kernel.sum()
+    return float((kernel[lag:] * kernel[: len(kernel) - lag]).sum())
+
+
 def slope_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
     """Variance of the noise in central differences of a plane that was smoothed and standardised.
 
     `noise` is the standard deviation of white noise in the standardised plane before. What the images show is taken
     to be smooth beyond the Gaussian.
     """
-    variance = noise**2
-    if smooth == 0.0:
-        return np.asarray(variance / 2.0)
-    at = np.arange(-int(4 * smooth + 2), int(4 * smooth + 2) + 1)
-    kernel = np.exp(-0.5 * (at / smooth) ** 2)
-    kernel /= kernel.sum()
-    power = float((kernel**2).sum())
-    left = variance * power**2
-    beyond = float((kernel[2:] * kernel[:-2]).sum()) / power
-    return np.asarray(left / (1.0 - variance + left) * (1.0 - beyond) / 2.0)
+    beyond = _autocorrelation(smooth, 2) / _autocorrelation(smooth, 0)
+    return np.asarray(smoothed_noise(noise, smooth) * (1.0 - beyond) / 2.0)
 
 
 def smoothing_for(noise: float) -> float:

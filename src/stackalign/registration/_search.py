@@ -13,7 +13,7 @@ from stackalign.optimize import gauss_newton
 
 from ._noise import slope_noise
 
-__all__ = ["Coarse", "Images", "Refined", "coarse_shifts", "refine"]
+__all__ = ["Coarse", "Images", "Refined", "climb", "coarse_shifts", "finish", "matched_smoothing"]
 
 FloatArray = NDArray[np.float64]
 
@@ -32,6 +32,9 @@ TOLERANCE = 1e-3
 
 LEVEL_TOLERANCE = 0.02
 """The same for levels of the pyramid above the last, in their own pixels."""
+
+EXTRA_SMOOTHING = (1.0, 1.5, 2.0, 2.5, 3.0)
+"""Widths in pixels by which one image may be less sharp than the other."""
 
 POLISH_STEPS = 12
 
@@ -59,6 +62,10 @@ class Images:
         if factor == 1:
             return self
         return Images(bin_mean(self.reference, factor), bin_mean(self.moving, factor))
+
+    def of(self, pairs: NDArray[np.int64]) -> "Images":
+        """Those of some pairs."""
+        return Images(self.reference[pairs], self.moving[pairs])
 
     @property
     def shortest(self) -> int:
@@ -93,39 +100,53 @@ def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float,
 
 
 @dataclass(frozen=True)
-class Refined:
-    """Optimum at full resolution, every level's history, and the work in full passes (B,)."""
+class Climbed:
+    """Optimum of the score (B, P), why each climb ended, what was seen on the way, and the work in full passes (B,)."""
 
     parameters: FloatArray
     reason: tuple[str, ...]
-    on_bound: NDArray[np.bool_]
-    covariance: FloatArray
-    score: FloatArray
-    overlap: FloatArray
-    n_common: FloatArray
-    history: tuple[FloatArray, ...]
+    history: list[list[FloatArray]]
     work: FloatArray
 
+    def of(self, pairs: NDArray[np.int64]) -> "Climbed":
+        """Those of some pairs."""
+        return Climbed(
+            self.parameters[pairs],
+            tuple(self.reason[b] for b in pairs),
+            [list(self.history[b]) for b in pairs],
+            self.work[pairs],
+        )
 
-def refine(
+
+@dataclass(frozen=True)
+class Refined:
+    """Results of one pair."""
+
+    parameters: FloatArray
+    reason: str
+    on_bound: bool
+    covariance: FloatArray
+    score: float
+    overlap: float
+    history: FloatArray
+    work: float
+    smooth: tuple[float, float]
+
+
+def climb(
     images: Images,
     model: str,
     center: FloatArray,
     start: FloatArray,
     bounds: FloatArray,
     smooth: float,
-    noise: FloatArray,
     *,
-    coarsest: int,
     max_iter: int,
     workers: int | None,
-) -> Refined:
-    """Climb from `start` (B, P) over images binned by coarsest, coarsest/2, ... 1.
-
-    `noise` (B,) is the standard deviation of the noise in the reference planes before they are smoothed.
-    """
+) -> Climbed:
+    """Climb from `start` (B, P) over images binned by `COARSEST`, half of that, and so on to 1."""
     n_problems = start.shape[0]
-    factor = coarsest
+    factor = COARSEST
     while factor > 1 and images.shortest < factor * SMALLEST_LEVEL:
         factor //= 2
     parameters, work = start, np.zeros(n_problems)
@@ -157,28 +178,66 @@ def refine(
             full[:, 2:-1] /= units
             history[b].append(full)
         if factor == 1:
-            break
+            return Climbed(parameters, found.reason, history, work)
         factor //= 2
-    parameters, passes = _polished(objective, parameters, bounds, reach, history)
+
+
+def finish(
+    images: Images,
+    model: str,
+    center: FloatArray,
+    climbed: Climbed,
+    bounds: FloatArray,
+    smooth: tuple[float, float],
+    noise: FloatArray,
+    workers: int | None,
+) -> list[Refined]:
+    """Take the last steps and estimate the covariance.
+
+    `noise` (B,) is the standard deviation of the noise in the reference planes before they are smoothed.
+    """
+    objective = AffineNCC(prepare_pair(images.reference, images.moving, smooth=smooth), model, center, workers)
+    reach = _reach(model, tuple(images.reference.shape[1:]))
+    parameters, passes = _polished(objective, climbed.parameters, bounds, reach, climbed.history)
     linear = objective.linearization(parameters, derivatives="reference", covariance=True)
     assert linear.covariance is not None
     plain = objective.linearization(parameters)
-    gain = _noise_gain(linear, slope_noise(noise, smooth))
-    return Refined(
-        parameters=parameters,
-        reason=found.reason,
-        on_bound=np.any(((parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])) & _open(bounds), axis=-1),
-        covariance=linear.covariance * gain[:, :, None] * gain[:, None, :],
-        score=plain.score,
-        overlap=plain.overlap,
-        n_common=plain.overlap * images.reference.shape[1] * images.reference.shape[2],
-        history=tuple(np.concatenate(rows) for rows in history),
-        work=work + passes + 2,
-    )
+    gain = _noise_gain(linear, slope_noise(noise, smooth[0]))
+    covariance = linear.covariance * gain[:, :, None] * gain[:, None, :]
+    held = (parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])
+    on_bound: NDArray[np.bool_] = np.any(held & (bounds[..., 0] < bounds[..., 1]), axis=1)
+    return [
+        Refined(
+            parameters=parameters[b],
+            reason=climbed.reason[b],
+            on_bound=bool(on_bound[b]),
+            covariance=covariance[b],
+            score=float(plain.score[b]),
+            overlap=float(plain.overlap[b]),
+            history=np.concatenate(climbed.history[b]),
+            work=float(climbed.work[b] + passes[b] + 2),
+            smooth=smooth,
+        )
+        for b in range(len(parameters))
+    ]
 
 
-def _open(bounds: FloatArray) -> NDArray[np.bool_]:
-    return np.asarray(bounds[..., 0] < bounds[..., 1])
+def matched_smoothing(
+    images: Images, model: str, center: FloatArray, parameters: FloatArray, smooth: float, workers: int | None
+) -> list[tuple[float, float]]:
+    """Sigmas for reference and moving image of each pair, of which one is larger where the other image is less sharp.
+
+    Of the widths tried, the one under which the images agree best at `parameters` (B, P).
+    """
+    widths = [(smooth, smooth)]
+    for extra in EXTRA_SMOOTHING:
+        wide = float(np.hypot(smooth, extra))
+        widths += [(wide, smooth), (smooth, wide)]
+    scores = []
+    for width in widths:
+        objective = AffineNCC(prepare_pair(images.reference, images.moving, smooth=width), model, center, workers)
+        scores.append(objective.score(parameters[:, None])[:, 0])
+    return [widths[k] for k in np.argmax(scores, axis=0)]
 
 
 def _polished(

@@ -56,8 +56,9 @@ class RegistrationResult:
         At the optimum, of the images as they are, or smoothed where the noise would hide the peak.
     overlap : float
         Share of the reference's pixels that the score is made of.
-    smooth : float
-        Sigma in pixels of the Gaussian that both images went through before they were compared.
+    smooth : tuple of float
+        Sigmas in pixels of the Gaussians that reference and moving image went through before they were compared. They
+        differ where one image was found to be sharper than the other.
     noise : float
         Measured noise of the noisier image, in units of its standard deviation.
     n_evaluations : int
@@ -81,7 +82,7 @@ class RegistrationResult:
     second_score: float
     peak_score: float
     overlap: float
-    smooth: float
+    smooth: tuple[float, float]
     noise: float
     n_evaluations: int
     history: FloatArray
@@ -233,7 +234,8 @@ class RegistrationStack(Sequence[RegistrationResult]):
         table: dict[str, NDArray[Any]] = {"pair": np.arange(len(self))}
         for k, name in enumerate(self.names):
             table |= {name: parameters[:, k], f"sigma_{name}": sigma[:, k]}
-        table |= {name: self._stacked(name) for name in ("score", "second_score", "overlap", "smooth", "noise")}
+        table |= {name: self._stacked(name) for name in ("score", "second_score", "overlap", "noise")}
+        table |= {"smooth_reference": self._stacked("smooth")[:, 0], "smooth_moving": self._stacked("smooth")[:, 1]}
         table["reason"] = self._stacked("reason")
         table["flags"] = np.array([" ".join(r.flags) for r in self])
         return table

@@ -18,7 +18,7 @@ from .result import RegistrationResult, RegistrationStack
 
 __all__ = ["stack_from_arrays", "stack_to_arrays", "write_table"]
 
-UNITS = {"dy": "pix", "dx": "pix", "angle": "deg", "smooth": "pix"}
+UNITS = {"dy": "pix", "dx": "pix", "angle": "deg", "smooth_reference": "pix", "smooth_moving": "pix"}
 DESCRIPTIONS = {
     "dy": "shift of the moving image's content along y",
     "dx": "shift of the moving image's content along x",
@@ -30,7 +30,8 @@ DESCRIPTIONS = {
     "score": "normalised cross-correlation over the common valid pixels",
     "second_score": "of the second peak among whole-pixel shifts",
     "overlap": "share of the reference's pixels that both images have",
-    "smooth": "sigma of the Gaussian over both images",
+    "smooth_reference": "sigma of the Gaussian over the reference",
+    "smooth_moving": "sigma of the Gaussian over the moving image",
     "noise": "noise over standard deviation, of the noisier image",
     "reason": "why the search stopped",
     "flags": "why the row should not be trusted; empty if it can be",
@@ -86,13 +87,13 @@ def _ecsv_header(columns: Mapping[str, NDArray[Any]]) -> list[str]:
     return [line + "\n" for line in lines]
 
 
-_NUMBERS = ("score", "second_score", "peak_score", "overlap", "smooth", "noise", "n_evaluations")
+_NUMBERS = ("score", "second_score", "peak_score", "overlap", "noise", "n_evaluations")
 _ARRAYS = ("parameters", "covariance", "matrix", "center")
 
 
 def stack_to_arrays(stack: RegistrationStack) -> dict[str, NDArray[Any]]:
     """Everything but the histories and the provenance, as plain arrays."""
-    arrays = {name: np.array([getattr(r, name) for r in stack]) for name in (*_NUMBERS, *_ARRAYS, "reason")}
+    arrays = {name: np.array([getattr(r, name) for r in stack]) for name in (*_NUMBERS, *_ARRAYS, "reason", "smooth")}
     arrays["flags"] = np.array([" ".join(r.flags) for r in stack])
     arrays["model"] = np.array(stack.model)
     return arrays
@@ -110,6 +111,7 @@ def stack_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> RegistrationStack:
                 flags=tuple(str(arrays["flags"][b]).split()),
                 history=np.empty((0, n_parameters + 3)),
                 provenance={},
+                smooth=tuple(arrays["smooth"][b].tolist()),
                 **numbers,
                 **{name: arrays[name][b] for name in _ARRAYS},
             )
