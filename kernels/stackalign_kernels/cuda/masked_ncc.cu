@@ -2,7 +2,6 @@
 // Masked normalised cross-correlation from correlation planes, and the highest score of each map. Planes are float32
 // but for the overlap, which is int32; their rows and columns are shifts. Twin of ``cpu/masked_ncc.py``.
 
-#define STRIPS 64  // parts of a map in each of which a block looks for the highest score
 #define THREADS 256
 #define EMPTY -2.0f
 #define FULL_WARP 0xffffffffu
@@ -99,18 +98,18 @@ __device__ inline Best block_best(Best b) {
   return b;
 }
 
-// Block (strip, image): the best of a strip of a map of `size` scores.
+// Block (strip, image): the best of one of the strips of a map of `size` scores.
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     masked_ncc_strips(const float* scores, int size, float* best, int* place) {
-  const int length = (size + STRIPS - 1) / STRIPS, first = blockIdx.x * length;
+  const int strips = gridDim.x, length = (size + strips - 1) / strips, first = blockIdx.x * length;
   const int last = first + length < size ? first + length : size;
   const float* map = scores + (i64)blockIdx.y * size;
   Best b = {EMPTY, size};
   for (int i = first + int(threadIdx.x); i < last; i += blockDim.x) b.meet(map[i], i);
   b = block_best(b);
   if (threadIdx.x == 0) {
-    best[blockIdx.y * STRIPS + blockIdx.x] = b.score;
-    place[blockIdx.y * STRIPS + blockIdx.x] = b.at;
+    best[blockIdx.y * strips + blockIdx.x] = b.score;
+    place[blockIdx.y * strips + blockIdx.x] = b.at;
   }
 }
 
@@ -118,15 +117,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
 // low_x..high_x. Those that the map of height x width scores lacks, which begins at the lag (top, left), have a score
 // of 0. The block of ring 0 also writes what the best one is, and `anchor` where it is not above 0.
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    masked_ncc_rings(const float* scores, const float* best, const int* place, int height, int width, int top, int left,
-                     int low_y, int low_x, int high_y, int high_x, int anchor_y, int anchor_x, i64* lags, float* peaks,
-                     float* rings) {
+    masked_ncc_rings(const float* scores, const float* best, const int* place, int strips, int height, int width,
+                     int top, int left, int low_y, int low_x, int high_y, int high_x, int anchor_y, int anchor_x,
+                     i64* lags, float* peaks, float* rings) {
   __shared__ float peak;
   __shared__ int at;
   const int image = blockIdx.y, k = blockIdx.x;
   if (threadIdx.x < 32) {
     Best b = {EMPTY, height * width};
-    for (int i = threadIdx.x; i < STRIPS; i += 32) b.meet(best[image * STRIPS + i], place[image * STRIPS + i]);
+    for (int i = threadIdx.x; i < strips; i += 32) b.meet(best[image * strips + i], place[image * strips + i]);
     b.meet_lanes();
     if (threadIdx.x == 0) {
       peak = b.score;

@@ -15,8 +15,11 @@ __all__ = ["masked_ncc", "masked_peaks"]
 
 KERNELS = "masked_ncc"
 THREADS = 256
-STRIPS = 64
-EXACT = 1 << 20
+RING_THREADS = 64
+STRIP = 4096
+"""Scores that a block looks through for the highest, at least."""
+MAX_STRIPS = 64
+EXACT = 1 << 19
 """Most pixels whose overlaps transforms in float32 give to the nearest integer, with room to spare."""
 MAX_BYTES = 1 << 30
 """Transforms and planes of the images that are worked on together."""
@@ -318,20 +321,21 @@ def _find(rt: Runtime, batch: _Batch, lags: Lags, found: PeakArrays) -> None:
     height, width = inner.shape
     scores = rt.xp.empty((n, height, width), np.float32)
     _score(rt, batch, inner, scores, 0, height * width, width)
-    best, place = rt.xp.empty((n, STRIPS), np.float32), rt.xp.empty((n, STRIPS), np.int32)
+    n_strips = min(MAX_STRIPS, -(-height * width // STRIP))
+    best, place = rt.xp.empty((n, n_strips), np.float32), rt.xp.empty((n, n_strips), np.int32)
     strips = rt.get_function(KERNELS, "masked_ncc_strips", None)
-    strips((STRIPS, n), (THREADS,), (scores, np.int32(height * width), best, place))
+    strips((n_strips, n), (THREADS,), (scores, np.int32(height * width), best, place))
     rings = rt.get_function(KERNELS, "masked_ncc_rings", None)
-    numbers = (height, width, inner.low_y, inner.low_x, *lags, *_lags.anchor(lags))
+    numbers = (n_strips, height, width, inner.low_y, inner.low_x, *lags, *_lags.anchor(lags))
     rings(
         (max(lags.shape), n),
-        (THREADS,),
+        (RING_THREADS,),
         (scores, best, place, *map(np.int32, numbers), found.lags, found.peaks, found.rings),
     )
     neighbours = rt.get_function(KERNELS, "masked_ncc_neighbours", None)
     neighbours(
         (n,),
-        (THREADS,),
+        (RING_THREADS,),
         (
             *batch.planes,
             *map(np.int32, (batch.row, batch.column, *batch.lags)),
