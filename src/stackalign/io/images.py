@@ -77,7 +77,18 @@ def _one_image(image: NDArray[Any], file: Path) -> StackReader:
     stack = np.ascontiguousarray(image)[None]
     layout = interpret_shape(stack.shape, str(file))
     info = make_info(layout, stack.dtype, str(file), metadata={"single": True})
-    return ArrayReader(stack, layout, info, path=file)
+    return _ImageReader(stack, layout, info, path=file)
+
+
+class _ImageReader(ArrayReader):
+    """One image that was read whole."""
+
+    def _files(self) -> list[Path]:
+        """Those of a Zarr store are in folders."""
+        path = self.path
+        if path is None or not path.is_dir():
+            return super()._files()
+        return sorted(p for p in path.rglob("*") if p.is_file())
 
 
 def _single_image(file: Path, dataset: str | None) -> NDArray[Any] | None:
