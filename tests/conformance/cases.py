@@ -309,6 +309,15 @@ def _scores():
 
     yield Case("score_affine", "large_group", "float32", large_group)
 
+    def far_from_zero(rng):
+        m = _matrices(rng, 3, 12, "mixed")
+        planes = {name: _plane(rng, (3, 70, 100), 0.1) for name in ("reference", "moving")}
+        for plane in planes.values():
+            plane += np.float32([1.0, -5.0, 30.0])[:, None, None]
+        return {**planes, "matrices": m}
+
+    yield Case("score_affine", "far_from_zero", "float32", far_from_zero)
+
 
 def _scene(rng, dtype, shape, small, frames, depth, kind):
     """Images with a common part, shifted by a few pixels, and masks: of none, all, one or both of them."""

@@ -23,7 +23,7 @@ MEAN = {"float32": 1e-6, "float64": 1e-14}
 """Relative to the largest valid pixel: float64 sums of a few pixels in any order, and the last bit of the result."""
 
 FEW = 64
-SCORE_OF_FEW = 1e-5
+SCORE_OF_FEW = 5e-7
 """For a score of fewer than `FEW` pixels: by chance they may all differ less than they are away from zero."""
 
 MAP = 1e-6

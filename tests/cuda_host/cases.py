@@ -97,23 +97,28 @@ def _scores(backend: Any, case: Case) -> list[str]:
     found = []
     # The moving images once like the reference, once with holes, larger and shifted, so that taps lie beyond its size.
     larger = np.pad(planes, ((0, 0), (7, 60), (4, 2)), mode="wrap")
+    clean = np.nan_to_num(larger)
     larger[:, ::7, ::5] = np.nan
-    for name, moving in (("same", planes), ("larger", larger)):
+    for name, moving in (("same", planes), ("larger", larger), ("clean", clean)):
         # As above: planes of 99 on either side, which a wrong problem or index would meet.
         padded = np.full((2, planes.shape[0] + 2, *moving.shape[1:]), 99, np.float32)
         padded[0, 1:-1, : planes.shape[1], : planes.shape[2]] = planes
         padded[1, 1:-1] = moving
         fixed, moved = np.ascontiguousarray(padded[0, 1:-1, : planes.shape[1], : planes.shape[2]]), padded[1, 1:-1]
         found += _score(f"score_affine, {name}", backend, fixed, moved)
-    constant = np.full_like(fixed, 0.7)
-    found += _score("score_affine, from a constant", backend, constant, fixed)
-    return found + _score("score_affine, of a constant", backend, fixed, constant)
+    found += _score("score_affine, far from 0", backend, fixed + np.float32(30), moved - np.float32(30), 1e6)
+    for contrast in (1.0, 1.001):  # what varies by so little is taken for constant
+        constant = np.full_like(fixed, 0.7)
+        constant[:, ::3] *= np.float32(contrast)
+        found += _score("score_affine, from a constant", backend, constant, fixed)
+        found += _score("score_affine, of a constant", backend, fixed, constant)
+    return found
 
 
-def _score(label: str, backend: Any, fixed: Any, moved: Any) -> list[str]:
+def _score(label: str, backend: Any, fixed: Any, moved: Any, scale: float = 1e5) -> list[str]:
     arguments = (fixed, moved, _candidates(len(fixed)), 1)
     given, expected = backend.score_affine(*arguments), reference.score_affine(*arguments)
-    return _compare(label, given, expected, near=("scores",), scale=1e5)
+    return _compare(label, given, expected, near=("scores",), scale=scale)
 
 
 def _candidates(problems: int) -> NDArray[np.float64]:

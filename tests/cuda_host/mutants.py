@@ -104,7 +104,10 @@ RULES = (
     Rule("bins in the other order", r"\bi / across % down\b", "i % down", ("binning",)),
     Rule("columns left out", r"\bsum \+= column", "sum = column", ("binning",)),
     Rule("pixel counted twice", r"\+\+count\b", "count += 2", ("binning",)),
-    Rule("constant image not asked", r"\bvar_[rv] > FLAT \* s\[[34]\]", "true", NCC),
+    Rule("constant image not asked", r"\bvar_[rv] > FLAT \* square_[rv]", "true", NCC),
+    Rule("mean far from 0 not asked", r"far \? float\(s\[[12]\] / n\) : 0\.0f", "0.0f", NCC),
+    Rule("pivot forgotten", r"\bv - q(?= : v)", "v", NCC),
+    Rule("NaN taken for whole", r"\bwhole && v == v|\bfull(?=;)", "true", NCC),
 )
 
 

@@ -15,6 +15,7 @@
 #define SUMS 6      // n, r, v, rr, vv, rv
 #define PER_LANE 8  // addends per lane: four lanes to each sum
 #define FLAT 1e-5   // variance over mean square that rounding to float32 can feign
+#define FAR 1.0     // square of a mean over the variance from which an overlap is summed again, about its means
 #define FULL_WARP 0xffffffffu
 
 typedef long long i64;
@@ -25,14 +26,19 @@ __device__ inline float not_a_number() { return __int_as_float(0x7fc00000); }
 struct Sums {
   float n, r, v, rr, vv, rv;
 
+  // The sums that a sample has a part in.
+  __device__ void add_sample(float p, float q) {
+    v += q;
+    vv = __fmaf_rn(q, q, vv);
+    rv = __fmaf_rn(p, q, rv);
+  }
+
   __device__ void add(float p, float q) {
     if ((p < q) || (p >= q)) {  // neither is NaN: one comparison on the device
       n += 1.0f;
       r += p;
-      v += q;
       rr = __fmaf_rn(p, p, rr);
-      vv = __fmaf_rn(q, q, vv);
-      rv = __fmaf_rn(p, q, rv);
+      add_sample(p, q);
     }
   }
 };
@@ -93,8 +99,9 @@ struct Scratch {
   float sums[SUMS * STRIDE];
 };
 
-// Adds the pixels of a lane's column. CONSECUTIVE: each row of the tile begins where the one above it ends.
-template <bool CONSECUTIVE>
+// Adds the pixels of a lane's column. CONSECUTIVE: each row of the tile begins where the one above it ends. WHOLE:
+// nothing is NaN, and the sums of the reference alone have been taken, in the same order.
+template <bool CONSECUTIVE, bool WHOLE>
 __device__ inline void add_column(const float (&r)[TILE], const Scratch& s, int lane, Sums& sums) {
   const float* column = s.stretched + lane;
   float a = column[s.taps[0].x];
@@ -111,18 +118,23 @@ __device__ inline void add_column(const float (&r)[TILE], const Scratch& s, int 
         a = column[s.taps[i + k].x];
         b = column[s.taps[i + k].y];
       }
-      sums.add(r[i + k], mix(a, b, w[k]));
+      const float v = mix(a, b, w[k]);
+      if (WHOLE) {
+        sums.add_sample(r[i + k], v);
+      } else {
+        sums.add(r[i + k], v);
+      }
       if (CONSECUTIVE) a = b;
     }
   }
 }
 
 // Block (b, g) takes WARPS tiles of a group of candidates that agree along x. `problem` and the scale and offset in
-// `columns` belong to a group, those in `rows` to a candidate; the candidates of a group are members[bounds[group]] to
+// `columns` belong to a group, the matrices to a candidate; the candidates of a group are members[bounds[group]] to
 // members[bounds[group + 1]], and their sums are written in that order.
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
     affine_ncc_separable(const float* reference, const float* moving, int height, int width, int moving_height,
-                         int moving_width, const i64* problem, const double* columns, const double* rows,
+                         int moving_width, const i64* problem, const double* columns, const double* matrices,
                          const i64* members, const i64* bounds, int n_tiles, i64 first_group, double* partial) {
   __shared__ Scratch scratch[WARPS];
   const int tile = blockIdx.x * WARPS + threadIdx.x / 32;
@@ -139,6 +151,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
     const bool inside = i < at.rows && at.x < width;
     r[i] = inside ? pixels[(at.y + i) * width + at.x] : not_a_number();
   }
+  // Of the reference alone.
+  Sums alone = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+  for (int i = 0; i < TILE; ++i) alone.add(r[i], 0.0f);
+  const bool full = alone.n == float(TILE);
   const Tap across(columns[2 * group] * double(at.x) + columns[2 * group + 1], moving_width);
   const auto stretch = [&](int row) {
     const float* taps = image + row * moving_width + across.first;
@@ -146,11 +163,12 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
   };
 
   int top = 0, end = 0;  // the rows that are kept now
+  bool whole = false;    // the lane has met no NaN in them
   const i64* member = members + bounds[group];
   double* out = partial + ((bounds[group] - bounds[first_group]) * n_tiles + tile) * SUMS;
   for (int left = int(bounds[group + 1] - bounds[group]); left > 0; --left, ++member, out += n_tiles * i64(SUMS)) {
     // One lane for each row of the tile.
-    const double scale = rows[2 * *member], offset = rows[2 * *member + 1];
+    const double scale = matrices[6 * *member], offset = matrices[6 * *member + 2];
     const Tap down(scale * double(at.y + at.lane) + offset, moving_height);
     const bool valid = down.weight == down.weight;
     // Valid rows are without gaps, because the position is monotone: the first and the last have the extreme taps.
@@ -170,8 +188,15 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
         if (at.x < width) sums.add(pixels[(at.y + i) * width + at.x], mix(stretch(a), stretch(b), w));
       }
     } else if (lanes) {
-      if (low < top || high >= top + ROWS || low > end) top = end = low;
-      for (; end <= high; ++end) s.stretched[(end - top) * 32 + at.lane] = stretch(end);
+      if (low < top || high >= top + ROWS || low > end) {
+        top = end = low;
+        whole = full;
+      }
+      for (; end <= high; ++end) {
+        const float v = stretch(end);
+        s.stretched[(end - top) * 32 + at.lane] = v;
+        whole = whole && v == v;
+      }
       // Rows that are not valid take any row that is kept: their weight is NaN.
       const int first = valid ? down.first : low;
       const bool plain = valid && down.step == 1 && down.first == low + at.lane;
@@ -179,10 +204,15 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
       reinterpret_cast<float*>(s.weights)[at.lane] = down.weight;
       s.taps[at.lane] = make_int2((first - top) * 32, (first + down.step * int(valid) - top) * 32);
       __syncwarp();
-      if (__all_sync(FULL_WARP, plain)) {
-        add_column<true>(r, s, at.lane, sums);
+      if (__all_sync(FULL_WARP, plain && whole)) {
+        sums.n = float(TILE);
+        sums.r = alone.r;
+        sums.rr = alone.rr;
+        add_column<true, true>(r, s, at.lane, sums);
+      } else if (__all_sync(FULL_WARP, plain)) {
+        add_column<true, false>(r, s, at.lane, sums);
       } else {
-        add_column<false>(r, s, at.lane, sums);
+        add_column<false, false>(r, s, at.lane, sums);
       }
     }
     write_sums(sums, s.sums, at.lane, out);
@@ -190,6 +220,28 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
 }
 
 // --- any matrix -----------------------------------------------------------------------------------------------------
+
+// Sums of one tile of one candidate, of the differences from p and q.
+template <bool ABOUT>
+__device__ inline Sums add_tile(const float* pixels, const float* image, const double* m, int tile, int height,
+                                int width, int moving_height, int moving_width, float p, float q) {
+  const Place at(tile, height, width);
+  pixels += at.x;
+  const double beside_y = m[1] * double(at.x), beside_x = m[4] * double(at.x);
+  Sums sums = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 4
+  for (int i = 0; i < at.rows; ++i) {
+    const int y = at.y + i;
+    const Tap down((m[0] * double(y) + m[2]) + beside_y, moving_height);
+    const Tap across((m[3] * double(y) + m[5]) + beside_x, moving_width);
+    const int upper = down.first * moving_width + across.first, lower = upper + down.step * moving_width;
+    const float a = mix(image[upper], image[upper + across.step], across.weight);
+    const float b = mix(image[lower], image[lower + across.step], across.weight);
+    const float v = mix(a, b, down.weight);
+    if (at.x < width) sums.add(ABOUT ? pixels[y * width] - p : pixels[y * width], ABOUT ? v - q : v);
+  }
+  return sums;
+}
 
 // Block (b, c) takes WARPS tiles of a candidate.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
@@ -200,36 +252,46 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   const int tile = blockIdx.x * WARPS + threadIdx.x / 32;
   if (tile >= n_tiles) return;
   const i64 candidate = members[first_member + blockIdx.y];
-  const double* m = matrices + 6 * candidate;
-  const Place at(tile, height, width);
   const float* image = moving + problem[candidate] * moving_height * moving_width;
-  const float* pixels = reference + problem[candidate] * height * width + at.x;
-  const double beside_y = m[1] * double(at.x), beside_x = m[4] * double(at.x);
+  const float* pixels = reference + problem[candidate] * height * width;
+  const Sums sums = add_tile<false>(pixels, image, matrices + 6 * candidate, tile, height, width, moving_height,
+                                    moving_width, 0.0f, 0.0f);
+  write_sums(sums, scratch[threadIdx.x / 32], threadIdx.x % 32, partial + (i64(blockIdx.y) * n_tiles + tile) * SUMS);
+}
 
-  Sums sums = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll 4
-  for (int i = 0; i < at.rows; ++i) {
-    const int y = at.y + i;
-    const Tap down((m[0] * double(y) + m[2]) + beside_y, moving_height);
-    const Tap across((m[3] * double(y) + m[5]) + beside_x, moving_width);
-    const float* upper = image + down.first * moving_width + across.first;
-    const float* lower = upper + down.step * moving_width;
-    const float a = mix(upper[0], upper[across.step], across.weight);
-    const float b = mix(lower[0], lower[across.step], across.weight);
-    if (at.x < width) sums.add(pixels[y * width], mix(a, b, down.weight));
+// The few candidates that `affine_ncc_finish` has given pivots, of whatever matrix: the blocks (., c) share the tiles
+// of one of them.
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
+    affine_ncc_about(const float* reference, const float* moving, int height, int width, int moving_height,
+                     int moving_width, const i64* problem, const double* matrices, const i64* members, int n_tiles,
+                     i64 first_member, const float* pivots, double* partial) {
+  __shared__ float scratch[WARPS][SUMS * STRIDE];
+  const i64 candidate = members[first_member + blockIdx.y];
+  const float p = pivots[2 * candidate], q = pivots[2 * candidate + 1];
+  if (p == 0.0f && q == 0.0f) return;
+  const float* image = moving + problem[candidate] * moving_height * moving_width;
+  const float* pixels = reference + problem[candidate] * height * width;
+  for (int tile = blockIdx.x * WARPS + threadIdx.x / 32; tile < n_tiles; tile += gridDim.x * WARPS) {
+    const Sums sums =
+        add_tile<true>(pixels, image, matrices + 6 * candidate, tile, height, width, moving_height, moving_width, p, q);
+    write_sums(sums, scratch[threadIdx.x / 32], threadIdx.x % 32, partial + (i64(blockIdx.y) * n_tiles + tile) * SUMS);
   }
-  write_sums(sums, scratch[threadIdx.x / 32], at.lane, partial + (i64(blockIdx.y) * n_tiles + tile) * SUMS);
 }
 
 // --- coefficient ----------------------------------------------------------------------------------------------------
 
-// One warp per candidate: lane l adds the tiles l, l + 32, ..., and then the lanes are added.
+// One warp per candidate: lane l adds the tiles l, l + 32, ..., and then the lanes are added. A candidate whose means
+// are far from 0, where float32 loses digits, is given them as pivots, the others 0; `again`: those alone are done,
+// from sums about their pivots.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     affine_ncc_finish(const double* partial, int n_tiles, const i64* members, i64 first_member, int n_members,
-                      double* scores, i64* overlap) {
+                      int again, float* pivots, double* scores, i64* overlap) {
   const int m = blockIdx.x * WARPS + threadIdx.x / 32;
   if (m >= n_members) return;
   const int lane = threadIdx.x % 32;
+  const i64 candidate = members[first_member + m];
+  const double p = again ? double(pivots[2 * candidate]) : 0.0, q = again ? double(pivots[2 * candidate + 1]) : 0.0;
+  if (again && p == 0.0 && q == 0.0) return;
   double s[SUMS] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
   for (int tile = lane; tile < n_tiles; tile += 32) {
 #pragma unroll
@@ -242,16 +304,22 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   if (lane > 0) return;
   const double n = s[0];
   double score = 0.0;
+  bool far = false;
   if (n > 0.0) {
     const double cov = s[5] - s[1] * s[2] / n;
     const double var_r = s[3] - s[1] * s[1] / n;
     const double var_v = s[4] - s[2] * s[2] / n;
+    far = s[1] * s[1] > FAR * n * var_r || s[2] * s[2] > FAR * n * var_v;
+    const double square_r = s[3] + p * (2.0 * s[1] + p * n), square_v = s[4] + q * (2.0 * s[2] + q * n);
     // What rounding to float32 leaves of a constant overlap is not variance.
-    if (var_r > FLAT * s[3] && var_v > FLAT * s[4] && var_r > 0.0 && var_v > 0.0) {
+    if (var_r > FLAT * square_r && var_v > FLAT * square_v && var_r > 0.0 && var_v > 0.0) {
       score = fmin(1.0, fmax(-1.0, cov / sqrt(var_r * var_v)));
     }
   }
-  const i64 candidate = members[first_member + m];
   scores[candidate] = score;
   overlap[candidate] = i64(n);
+  if (!again) {
+    pivots[2 * candidate] = far ? float(s[1] / n) : 0.0f;
+    pivots[2 * candidate + 1] = far ? float(s[2] / n) : 0.0f;
+  }
 }

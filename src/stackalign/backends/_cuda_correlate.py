@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Launches of the correlation kernels, for CuPy on a GPU and for NumPy where kernels run on the host."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ._cuda_ops import MAX_PIXELS, Runtime
-from ._groups import Candidates, Groups, flatten, group
+from ._groups import Groups, flatten, group
 from ._protocol import Array, ScoreArrays
 
 __all__ = ["check_size", "score_affine"]
@@ -18,6 +20,8 @@ SUMS = 6
 MEMBERS = 16
 """Most candidates that one warp takes, one after the other: the rows that they share are then stretched once more per
 16 candidates, but a few large groups still fill a GPU."""
+ABOUT_BLOCKS = 32
+"""Blocks that share the tiles of a candidate that is summed about its means."""
 MAX_PARTIAL_BYTES = 1 << 28
 MAX_GRID_Y = 65535
 
@@ -31,30 +35,51 @@ def check_size(*planes: Array) -> None:
             raise ValueError(msg)
 
 
+class _Call(NamedTuple):
+    """What every launch of a call needs; the arrays are on the device."""
+
+    rt: Runtime
+    reference: Array
+    moving: Array
+    problem: Array
+    matrices: Array
+    pivots: Array
+    result: ScoreArrays
+
+    @property
+    def n_tiles(self) -> int:
+        height, width = map(int, self.reference.shape[1:])
+        return -(-height // TILE) * -(-width // TILE)
+
+    @property
+    def images(self) -> tuple[Any, ...]:
+        """What every kernel that reads pixels begins with."""
+        shapes = map(np.int32, (*self.reference.shape[1:], *self.moving.shape[1:]))
+        return (self.reference, self.moving, *shapes)
+
+
 def score_affine(
     rt: Runtime, reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int
 ) -> ScoreArrays:
     """See `Backend.score_affine`. Planes are float32, so the kernels have no element type."""
     check_size(reference, moving)
     candidates = flatten(matrices)
-    result = ScoreArrays(
-        rt.xp.empty(len(candidates.matrices), np.float64), rt.xp.empty(len(candidates.matrices), np.int64)
+    total = len(candidates.matrices)
+    call = _Call(
+        rt,
+        reference,
+        moving,
+        rt.xp.asarray(candidates.problem),
+        rt.xp.asarray(candidates.matrices),
+        rt.xp.empty((total, 2), np.float32),
+        ScoreArrays(rt.xp.empty(total, np.float64), rt.xp.empty(total, np.int64)),
     )
     if candidates.diagonal.size:
-        _separable(rt, reference, moving, group(candidates), result)
+        _separable(call, group(candidates))
     if candidates.others.size:
-        _general(rt, reference, moving, candidates, result)
+        _general(call, candidates.others)
     shape = matrices.shape[:2]
-    return ScoreArrays(result.scores.reshape(shape), result.overlap.reshape(shape))
-
-
-def _tiles(reference: Array) -> int:
-    height, width = map(int, reference.shape[1:])
-    return -(-height // TILE) * -(-width // TILE)
-
-
-def _shapes(reference: Array, moving: Array) -> tuple[np.int32, np.int32, np.int32, np.int32]:
-    return (*map(np.int32, reference.shape[1:]), *map(np.int32, moving.shape[1:]))  # type: ignore[return-value]
+    return ScoreArrays(call.result.scores.reshape(shape), call.result.overlap.reshape(shape))
 
 
 def _at_most(n_tiles: int) -> int:
@@ -70,11 +95,11 @@ def _split(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return owner, np.append(bounds[owner] + rank * MEMBERS, bounds[-1:])
 
 
-def _separable(rt: Runtime, reference: Array, moving: Array, groups: Groups, result: ScoreArrays) -> None:
-    n_tiles = _tiles(reference)
+def _separable(call: _Call, groups: Groups) -> None:
+    rt, n_tiles = call.rt, call.n_tiles
     owner, bounds = _split(groups.bounds)
-    problem, columns, rows, members, starts = (
-        rt.xp.asarray(a) for a in (groups.problem[owner], groups.columns[owner], groups.rows, groups.members, bounds)
+    problem, columns, members, starts = (
+        rt.xp.asarray(a) for a in (groups.problem[owner], groups.columns[owner], groups.members, bounds)
     )
     kernel = rt.get_function(KERNELS, "affine_ncc_separable", None)
     part = 0
@@ -82,60 +107,40 @@ def _separable(rt: Runtime, reference: Array, moving: Array, groups: Groups, res
         stop = int(np.searchsorted(bounds, bounds[part] + _at_most(n_tiles), side="right")) - 1
         first, count = int(bounds[part]), int(bounds[stop] - bounds[part])
         partial = rt.xp.empty((count, n_tiles, SUMS), np.float64)
+        where = (members, starts, np.int32(n_tiles), np.int64(part), partial)
         kernel(
             (-(-n_tiles // WARPS), stop - part),
             (32 * WARPS,),
-            (
-                reference,
-                moving,
-                *_shapes(reference, moving),
-                problem,
-                columns,
-                rows,
-                members,
-                starts,
-                np.int32(n_tiles),
-                np.int64(part),
-                partial,
-            ),
+            (*call.images, problem, columns, call.matrices, *where),
         )
-        _finish(rt, partial, members, first, result)
+        _finish(call, partial, members, first)
         part = stop
 
 
-def _general(rt: Runtime, reference: Array, moving: Array, candidates: Candidates, result: ScoreArrays) -> None:
-    n_tiles, total = _tiles(reference), candidates.others.size
-    problem, matrices, members = (
-        rt.xp.asarray(a) for a in (candidates.problem, candidates.matrices, candidates.others)
-    )
+def _general(call: _Call, others: NDArray[np.int64]) -> None:
+    rt, n_tiles, total = call.rt, call.n_tiles, others.size
+    members = rt.xp.asarray(others)
     kernel = rt.get_function(KERNELS, "affine_ncc_general", None)
     for first in range(0, total, _at_most(n_tiles)):
         count = min(_at_most(n_tiles), total - first)
         partial = rt.xp.empty((count, n_tiles, SUMS), np.float64)
-        kernel(
-            (-(-n_tiles // WARPS), count),
-            (32 * WARPS,),
-            (
-                reference,
-                moving,
-                *_shapes(reference, moving),
-                problem,
-                matrices,
-                members,
-                np.int32(n_tiles),
-                np.int64(first),
-                partial,
-            ),
-        )
-        _finish(rt, partial, members, first, result)
+        where = (members, np.int32(n_tiles), np.int64(first), partial)
+        kernel((-(-n_tiles // WARPS), count), (32 * WARPS,), (*call.images, call.problem, call.matrices, *where))
+        _finish(call, partial, members, first)
 
 
-def _finish(rt: Runtime, partial: Array, members: Array, first: int, result: ScoreArrays) -> None:
-    """Make the scores of members[first:] of their partial sums."""
-    count, n_tiles = partial.shape[:2]
-    kernel = rt.get_function(KERNELS, "affine_ncc_finish", None)
-    kernel(
-        (-(-count // WARPS),),
-        (32 * WARPS,),
-        (partial, np.int32(n_tiles), members, np.int64(first), np.int32(count), *result),
-    )
+def _finish(call: _Call, partial: Array, members: Array, first: int) -> None:
+    """Make the scores of members[first:] of their partial sums, after a second look where the kernel asks for one.
+
+    Which candidates need it stays on the device: the blocks of the others end at once, and are few.
+    """
+    count, n_tiles = map(int, partial.shape[:2])
+    finish = call.rt.get_function(KERNELS, "affine_ncc_finish", None)
+    about = call.rt.get_function(KERNELS, "affine_ncc_about", None)
+    threads, warps = (32 * WARPS,), (-(-count // WARPS),)
+    some = (partial, np.int32(n_tiles), members, np.int64(first), np.int32(count))
+    finish(warps, threads, (*some, np.int32(0), call.pivots, *call.result))
+    where = (members, np.int32(n_tiles), np.int64(first), call.pivots, partial)
+    blocks = min(-(-n_tiles // WARPS), ABOUT_BLOCKS)
+    about((blocks, count), threads, (*call.images, call.problem, call.matrices, *where))
+    finish(warps, threads, (*some, np.int32(1), call.pivots, *call.result))
