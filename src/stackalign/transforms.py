@@ -153,38 +153,38 @@ def matrix_jacobian(parameters: ArrayLike, model: str, center: ArrayLike) -> NDA
     p = _full(parameters, model)
     b = _inverse_linear(p)
     c = np.asarray(center, np.float64)
-    moved = c + np.stack([p["dy"], p["dx"]], axis=-1)
-    angle = np.deg2rad(p["angle"])
-    cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
-
-    def matrix(entries: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
-        filled = np.empty((*zero.shape, 2, 2))
-        for i, row in enumerate(entries):
-            for j, entry in enumerate(row):
-                filled[..., i, j] = entry
-        return filled
-
-    rotation = matrix([[cos, -sin], [sin, cos]])
-    turned = matrix([[-sin, -cos], [cos, -sin]]) * np.deg2rad(1.0)
-    shear = matrix([[one, zero], [p["shear"], one]])
-    scale = matrix([[p["sy"], zero], [zero, p["sx"]]])
-    scale_y, scale_x = matrix([[one, zero], [zero, zero]]), matrix([[zero, zero], [zero, one]])
-    linear = {
-        "sy": rotation @ shear @ scale_y,
-        "sx": rotation @ shear @ scale_x,
-        "scale": rotation @ shear,
-        "angle": turned @ shear @ scale,
-        "shear": rotation @ matrix([[zero, zero], [one, zero]]) @ scale,
-    }
-    jacobian = np.zeros((*zero.shape, len(names), 2, 3))
+    moved = np.stack([c[0] + p["dy"], c[1] + p["dx"]], axis=-1)[..., None]
+    jacobian = np.zeros((*p["dy"].shape, len(names), 2, 3))
     for k, name in enumerate(names):
-        if name in linear:
-            db = -b @ linear[name] @ b
-            jacobian[..., k, :, :2] = db
-            jacobian[..., k, :, 2] = -np.einsum("...ij,...j->...i", db, moved)
+        if name == "dy":
+            jacobian[..., k, :, 2] = -b[..., :, 0]
+        elif name == "dx":
+            jacobian[..., k, :, 2] = -b[..., :, 1]
         else:
-            jacobian[..., k, :, 2] = -b[..., :, 0 if name == "dy" else 1]
+            db = -b @ _linear_derivative(p, name) @ b
+            jacobian[..., k, :, :2] = db
+            jacobian[..., k, :, 2] = -(db @ moved)[..., 0]
     return jacobian
+
+
+def _linear_derivative(p: dict[str, NDArray[np.float64]], name: str) -> NDArray[np.float64]:
+    """Derivative (..., 2, 2) of A = R K S by one of its parameters; by the angle, per degree."""
+    angle = np.deg2rad(p["angle"])
+    cos, sin = np.cos(angle), np.sin(angle)
+    sy, sx, shear = p["sy"], p["sx"], p["shear"]
+    # R K = [[cos - shear sin, -sin], [sin + shear cos, cos]], and S scales its columns.
+    turn = np.deg2rad(1.0)
+    d = np.zeros((*angle.shape, 2, 2))
+    if name in ("sy", "scale"):
+        d[..., 0, 0], d[..., 1, 0] = cos - shear * sin, sin + shear * cos
+    if name in ("sx", "scale"):
+        d[..., 0, 1], d[..., 1, 1] = -sin, cos
+    if name == "angle":
+        d[..., 0, 0], d[..., 1, 0] = -(sin + shear * cos) * sy * turn, (cos - shear * sin) * sy * turn
+        d[..., 0, 1], d[..., 1, 1] = -cos * sx * turn, -sin * sx * turn
+    if name == "shear":
+        d[..., 0, 0], d[..., 1, 0] = -sin * sy, cos * sy
+    return d
 
 
 def parameters_from_matrices(matrices: ArrayLike, center: ArrayLike, model: str = "affine") -> NDArray[np.float64]:

@@ -155,6 +155,36 @@ def _valid(r, v, gy, gx, rm):
 
 
 @fast
+def _valid_between(r, a, b, slope_a, slope_b, w, rm, v, gy, gx):
+    """`_valid` of samples between two stretched rows, of which both have weight: all in one pass."""
+    n = np.float32(0.0)
+    sr = np.float32(0.0)
+    sv = np.float32(0.0)
+    srr = np.float32(0.0)
+    svv = np.float32(0.0)
+    srv = np.float32(0.0)
+    zero = np.float32(0.0)
+    for x in range(r.size):
+        d = b[x] - a[x]
+        s = a[x] + w * d
+        p = r[x] * s
+        ok = p == p
+        q = r[x] if ok else zero
+        s = s if ok else zero
+        rm[x] = q
+        v[x] = s
+        gy[x] = d if ok else zero
+        gx[x] = slope_a[x] + w * (slope_b[x] - slope_a[x]) if ok else zero
+        n += np.float32(1.0) if ok else zero
+        sr += q
+        sv += s
+        srr += q * q
+        svv += s * s
+        srv += q * s
+    return n, sr, sv, srr, svv, srv
+
+
+@fast
 def _firsts(rm, v, gy, gx, x):
     """Sums of gy, gy * x, gx and gx * x, each times 1, r and v."""
     a0 = np.float32(0.0)
@@ -227,7 +257,13 @@ def _squares(gy, gx, x):
 @exact
 def _add_row(y, r, v, gy, gx, x, rm, out):
     """Add a row (or a tile's part of one) at the height y, from the middle of the reference, to the 42 sums."""
-    n, sr, sv, srr, svv, srv = _valid(r, v, gy, gx, rm)
+    _add_sums(y, _valid(r, v, gy, gx, rm), v, gy, gx, x, rm, out)
+
+
+@exact
+def _add_sums(y, six, v, gy, gx, x, rm, out):
+    """Add the six sums of a row, and those of its derivatives, which are 0 where a pixel is not valid."""
+    n, sr, sv, srr, svv, srv = six
     if n == np.float32(0.0):
         return
     out[0] += n
@@ -327,6 +363,22 @@ def separable(reference, moving, slopes_given, given, problems, matrices, block,
                     held[slot] = row
                     _stretch_row(moving[k, row], i0, i1, cell, wx, starts, n_runs, step, values[slot], slopes[slot])
             a, b = y0 % KEPT, y1 % KEPT
+            if tile >= width and not given and w > np.float32(0.0):
+                six = _valid_between(
+                    reference[k, y, xa:xb],
+                    values[a, xa:xb],
+                    values[b, xa:xb],
+                    slopes[a, xa:xb],
+                    slopes[b, xa:xb],
+                    w,
+                    rm[xa:xb],
+                    v[xa:xb],
+                    gy[xa:xb],
+                    gx[xa:xb],
+                )
+                level = np.float64(y) - 0.5 * np.float64(height - 1)
+                _add_sums(level, six, v[xa:xb], gy[xa:xb], gx[xa:xb], x[xa:xb], rm[xa:xb], partial[c, item % blocks, 0])
+                continue
             _blend_rows(values[a, xa:xb], values[b, xa:xb], w, v[xa:xb])
             if given:
                 _take(slopes_given[k, 0, y, xa:xb], slopes_given[k, 1, y, xa:xb], v[xa:xb], gy[xa:xb], gx[xa:xb])

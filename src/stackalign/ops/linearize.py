@@ -143,7 +143,7 @@ def linearize_with_jacobian(
     chain = jacobian.copy() if slopes is None else np.linalg.inv(matrices[:, None, :, :2]) @ jacobian
     chain[..., 2] += chain[..., :2] @ transforms.image_center(shape)
     chain = chain.reshape(*chain.shape[:2], 6)
-    tile = int(np.clip(min(shape) // TILES, SMALLEST_TILE, LARGEST_TILE)) if covariance else 0
+    tile = min(max(min(shape) // TILES, SMALLEST_TILE), LARGEST_TILE) if covariance else 0
     raw = backend.linearize_affine(pair.reference, pair.moving, slopes, matrices, tile, _check.n_workers(workers))
     return _linearized(backend.to_numpy(raw), chain, shape[0] * shape[1], covariance, of_reference=slopes is not None)
 
@@ -196,7 +196,7 @@ def _linearized(
         gain = np.where(np.abs(cov) > 0, cov / var_v, 1.0)
         chain = chain / gain[:, None, None]
     # Derivatives of the samples: their sums, and their products with r and v without the means; (B, P) each.
-    linear, with_r, with_v = (np.einsum("bpk,bk->bp", chain, total[:, k : k + 6]) for k in (6, 12, 18))
+    linear, with_r, with_v = ((chain @ total[:, k : k + 6, None])[..., 0] for k in (6, 12, 18))
     a = with_r - (r / count)[:, None] * linear
     b = with_v - (v / count)[:, None] * linear
     gradient = (a / np.sqrt(var_r)[:, None] - (score / np.sqrt(var_v))[:, None] * b) / np.sqrt(var_v)[:, None]
