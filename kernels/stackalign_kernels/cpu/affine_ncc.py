@@ -22,8 +22,8 @@ BLOCK = 32
 KEPT = 64
 """Rows of the moving image that are kept stretched: a block of rows at a scale of almost 2."""
 
-CHUNK = 64
-"""Pixels that a run is rounded up to: what a loop of vectors takes at once."""
+CHUNK = 16
+"""Pixels that a run is rounded up to: the longest vector."""
 
 SHORT = 8
 """Pixels of a run that are gathered one by one."""
@@ -99,14 +99,6 @@ def _runs(i0, i1, xa, xb, starts):
 
 
 @fast
-def _blend(image, p, q, w, x, out, o, n):
-    """Pixels p... and q... of an image by the weights x..., into o..., n of them."""
-    for i in range(n):
-        a = image[p + i]
-        out[o + i] = a + w[x + i] * (image[q + i] - a)
-
-
-@exact
 def _stretch_row(image, row, end, i0, i1, w, starts, n, out, o):
     """Interpolate the row of an image between `row` and `end` along x, run by run, into out[o:]."""
     for k in range(n):
@@ -115,7 +107,10 @@ def _stretch_row(image, row, end, i0, i1, w, starts, n, out, o):
         # Whole chunks, where the row is long enough, spare the pixels at the end of a run a loop of their own: the
         # next run overwrites what is too much.
         size = min((last - first + CHUNK - 1) // CHUNK * CHUNK, end - q)
-        _blend(image, U(p), U(q), w, U(first), out, U(o + first), U(size))
+        left, right, x, to = U(p), U(q), U(first), U(o + first)
+        for i in range(U(size)):
+            a = image[left + i]
+            out[to + i] = a + w[x + i] * (image[right + i] - a)
 
 
 @fast

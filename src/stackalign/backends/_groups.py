@@ -56,14 +56,15 @@ def _sort_out(matrices: NDArray[np.float64], problem: NDArray[np.int64]) -> Cand
 def group(candidates: Candidates) -> Groups:
     """Group the candidates with a diagonal matrix."""
     chosen = candidates.diagonal
-    key = np.column_stack([candidates.problem[chosen], candidates.matrices[chosen, 1, 1:]])
-    found, group_of = np.unique(key, axis=0, return_inverse=True)
-    group_of = group_of.ravel()
-    order = np.lexsort((candidates.matrices[chosen, 0, 2], group_of))
+    problem, m = candidates.problem[chosen], candidates.matrices[chosen]
+    order = np.lexsort((m[:, 0, 2], m[:, 1, 2], m[:, 1, 1], problem))
+    key = np.column_stack([problem, m[:, 1, 1:]])[order]
+    starts = np.flatnonzero(np.append(True, (key[1:] != key[:-1]).any(axis=1)))
+    found = key[starts]
     return Groups(
         problem=found[:, 0].astype(np.int64),
         columns=np.ascontiguousarray(found[:, 1:]),
         rows=np.ascontiguousarray(candidates.matrices[:, 0, ::2]),
         members=chosen[order],
-        bounds=np.searchsorted(group_of[order], np.arange(len(found) + 1)).astype(np.int64),
+        bounds=np.append(starts, len(order)).astype(np.int64),
     )
