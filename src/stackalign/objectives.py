@@ -131,3 +131,9 @@ class AffineNCC:
         """Score (B,), gradient (B, P) and normal matrix (B, P, P), as `stackalign.optimize.gauss_newton` takes them."""
         found = self.linearization(params)
         return found.score, found.gradient, found.normal
+
+    def covariance(self, params: ArrayLike) -> NDArray[np.float64]:
+        """Covariance (B, P, P) of the parameters of an optimum; infinite where the images leave one open."""
+        covariance = self.linearization(params, covariance=True).covariance
+        assert covariance is not None
+        return covariance

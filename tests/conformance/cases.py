@@ -487,39 +487,51 @@ def _lag_sums():
 def _linearizations():
     for size, (shape, moving_shape) in SIZES.items():
         for kind, holes in (("diagonal", 0.0), ("diagonal", 0.1), ("rotated", 0.1), ("mixed", 0.4)):
-            for tile in (0, 16):
+            for tile in (0, 16, 40):
 
                 def linearize(rng, a=shape, b=moving_shape, kind=kind, holes=holes, tile=tile):
                     return {
                         "reference": _plane(rng, (5, *a), holes),
                         "moving": _plane(rng, (5, *b), holes),
-                        "slopes": _plane(rng, (5, 2, *a), holes) if kind == "mixed" else None,
+                        "slopes": _plane(rng, (5, 2, *a), holes) if kind == "mixed" or tile == 40 else None,
                         "matrices": _matrices(rng, 1, 5, kind)[0],
                         "tile": tile,
+                        "diagonal": kind == "diagonal",
                     }
 
                 yield Case("linearize_affine", f"{size}-{kind}-holes_{holes}-tile_{tile}", "float32", linearize)
 
-    def special(rng, tile=0):
-        moving = _plane(rng, (8, 37, 41), 0.1)
-        m = np.tile([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (8, 1, 1))  # the first is the identity
-        m[1, :, 2] = 2.0, -3.0  # exact hits, with NaN beside
-        m[2, :, 2] = 100.0, 0.0  # no overlap
-        m[3, :, 2] = 36.0, 40.0  # the last pixel alone
-        m[4, 0] = -1.0, 0.0, 36.0  # upside down
-        m[5, :, :2] = [[0.0, 1.0], [1.0, 0.0]]  # transposed, exact hits without a diagonal
-        m[6, :, :2] = [[1.0, 0.02], [-0.03, 0.97]]  # positions that round to whole numbers, and must
-        m[6, :, 2] = -0.3, 0.7
-        m[7, :, 2] = 1.0 - 2.0**-30, 3.0  # the weight is rounded to 1
-        return {
-            "reference": _plane(rng, (8, 37, 41), 0.1),
-            "moving": moving,
-            "slopes": None,
-            "matrices": m,
-            "tile": tile,
-        }
+    for diagonal in (True, False):
 
-    yield Case("linearize_affine", "special_matrices", "float32", special)
+        def edges(rng, diagonal=diagonal):
+            m = np.tile([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (10, 1, 1))  # the first is the identity
+            m[1, :, 2] = 2.0, -3.0  # exact hits, with NaN beside
+            m[2, :, 2] = 0.5, 7.0  # on an edge along x alone
+            m[3, :, 2] = -4.0, 0.25
+            m[4] = [[0.5, 0.0, 0.0], [0.0, 0.5, 0.5]]  # on every other pixel
+            m[5] = [[-1.0, 0.0, 36.0], [0.0, -1.0, 40.0]]  # upside down
+            m[6, :, 2] = 36.0, 40.0  # the last pixel alone
+            m[7, :, 2] = 1.0 - 2.0**-30, 3.0  # the weight is rounded to 1
+            m[8, :, 2] = 100.0, 0.0  # no overlap
+            m[9, :, 2] = 36.0, 40.0
+            if not diagonal:
+                m[4] = [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]  # transposed, exact hits without a diagonal
+                m[6] = [[1.0, 0.02, -0.3], [-0.03, 0.97, 0.7]]  # positions that round to whole numbers, and must
+                m[7] = [[1.0, 0.5, 0.0], [0.0, 1.0, 0.0]]
+            planes = {"reference": _plane(rng, (10, 37, 41), 0.1), "moving": _plane(rng, (10, 37, 41), 0.3)}
+            return {**planes, "slopes": None, "matrices": m, "tile": 0, "diagonal": diagonal}
+
+        kind = "diagonal" if diagonal else "general"
+        yield Case("linearize_affine", f"edges-{kind}", "float32", edges)
+
+        def constant(rng, diagonal=diagonal):
+            reference, moving = _plane(rng, (3, 20, 70), 0.1), _plane(rng, (3, 20, 70), 0.1)
+            reference[0], moving[1], reference[2] = 0.0, 0.7, np.nan
+            m = _matrices(rng, 1, 3, "diagonal")[0]
+            planes = {"reference": reference, "moving": moving}
+            return {**planes, "slopes": None, "matrices": m, "tile": 16, "diagonal": diagonal}
+
+        yield Case("linearize_affine", f"constant_and_empty-{kind}", "float32", constant)
 
 
 CASES = [

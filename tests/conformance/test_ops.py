@@ -25,7 +25,7 @@ ARRAYS = {
 def call(backend, case: Case, inputs: dict) -> dict[str, np.ndarray]:
     """Run a case with inputs at the backend's home and bring the results to the host."""
     host = {"centers", "corners", "fractions", "n_radii", "shape", "out", "matrices", "smooth", "lags", "overlap_ratio"}
-    host |= {"order", "factors", "reach", "tile"}
+    host |= {"order", "factors", "reach", "tile", "diagonal"}
     arguments = [
         value if name in host or value is None else backend.asarray(value, None, 0) for name, value in inputs.items()
     ]
@@ -80,13 +80,9 @@ def test_agrees_with_the_reference(backend, case: Case, expected) -> None:
             np.testing.assert_allclose(array, wanted[name], rtol=0.0, atol=tolerance * magnitude, err_msg=name)
         elif name == "linear_sums":
             np.testing.assert_array_equal(array[..., 0], wanted[name][..., 0], err_msg="n")
-            # Noise of deviation 1: each factor of a sum is of this size at most, and there are n of them.
-            reach = np.array([max(side, 2) / 2 for side in inputs["reference"].shape[1:]])
-            powers = np.array([reach[0], reach[1], 1.0])
-            squares = np.array([powers[i] * powers[j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))])
-            size = np.concatenate([np.ones(6), np.tile(powers, 6), np.tile(squares, 3)])
-            limit = tolerance * 10 * size * np.maximum(wanted[name][..., :1], 1)
-            assert np.all(np.abs(array - wanted[name]) <= limit), (np.abs(array - wanted[name]) / limit).max()
+            limit = tolerance * tolerances.linear_scale(wanted[name], inputs["reference"].shape[1:])
+            wrong = np.abs(array - wanted[name]) > limit
+            assert not wrong.any(), np.argwhere(wrong)
         elif name == "scores":
             limit = np.where(wanted["overlap"] < tolerances.FEW, tolerances.SCORE_OF_FEW, tolerance)
             assert np.all(np.abs(array - wanted[name]) <= limit), np.abs(array - wanted[name])

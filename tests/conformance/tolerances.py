@@ -1,5 +1,7 @@
 """How far a result may be from the reference, and why."""
 
+import numpy as np
+
 EXACT = 0.0
 """Integers, decisions, copies, and float64 sums whose order the protocol fixes: the same bits."""
 
@@ -32,7 +34,7 @@ MAP = 1e-6
 MAP_OF_FEW = 1e-3
 """For the score of an overlap without a lower limit, which may vary by no more than `FLAT_OVERLAP` of the whole."""
 LINEAR = 1e-6
-"""Relative to the sum of magnitudes of a kind: float32 products of samples that are themselves float32."""
+"""Relative to `linear_scale`: float32 products of samples that are themselves float32."""
 
 FIELDS = {
     "total": EXACT,
@@ -61,3 +63,21 @@ FIELDS = {
     "counts": EXACT,
     "linear_sums": LINEAR,
 }
+
+
+def linear_scale(sums: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Magnitude (B, 1, 42) of the sums of a linearization: what the sums of squares of a problem allow its products.
+
+    Samples and slopes are rounded like the pixels that they are made of, so they are taken for at least 1.
+    """
+    n, _, _, rr, vv, _ = (total := np.sqrt(sums.sum(axis=1, keepdims=True).clip(0)))[..., :6].T
+    rr, vv = np.maximum(rr, n), np.maximum(vv, n)
+    j = total[..., [24, 27, 29, 36, 39, 41]].T
+    y, x = (side / 2 for side in shape)
+    j += (j > 0) * n * np.array([y, x, 1, y, x, 1])[:, None, None]
+    entries = [*(n * j), *(rr * j), *(vv * j)]
+    powers = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    squares = [j[a] * j[b] for a, b in powers]
+    squares += [j[a] * j[b] for a, b in ((0, 3), (0, 4), (0, 5), (1, 4), (2, 4), (2, 5))]
+    squares += [j[a + 3] * j[b + 3] for a, b in powers]
+    return np.stack([n * n, n * rr, n * vv, rr * rr, vv * vv, rr * vv, *entries, *squares]).T

@@ -195,11 +195,14 @@ class HostBackend:
         slopes: Array | None,
         matrices: NDArray[np.float64],
         tile: int,
+        diagonal: bool,
         workers: int,
         /,
     ) -> Array:
         """See `Backend.linearize_affine`."""
-        return _cuda_linearize.linearize_affine(self.runtime, reference, moving, slopes, matrices, tile, workers)
+        return _cuda_linearize.linearize_affine(
+            self.runtime, reference, moving, slopes, matrices, tile, diagonal, workers
+        )
 
 
 BACKEND = HostBackend(host_runtime())

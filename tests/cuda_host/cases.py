@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from conformance import tolerances
 from stackalign.backends import reference
 from stackalign.backends._lags import possible
 from stackalign.backends._protocol import Lags
@@ -211,20 +212,30 @@ def _bins(backend: Any, case: Case) -> list[str]:
 
 
 def _linearized(backend: Any, case: Case) -> list[str]:
-    rng = np.random.default_rng(22)
-    noise = np.where(np.isfinite(case.patterns), rng.normal(size=case.patterns.shape), np.nan)
-    planes = reference.standardise(noise, case.mask, 0.0)
-    padded = np.full((2, planes.shape[0] + 2, *planes.shape[1:]), 99, np.float32)
-    padded[:, 1:-1] = planes
+    """Compare the sums of a linearization, for tiles of which the last are smaller, and for the whole image."""
+    rng = np.random.default_rng(23)
+    noise = rng.normal(size=(2, *case.patterns.shape)).astype(np.float32)
+    noise[0][~np.isfinite(case.patterns)] = np.nan
+    # As above: planes of 99 on either side.
+    padded = np.full((2, len(noise[0]) + 2, *case.patterns.shape[1:]), 99, np.float32)
+    padded[:, 1:-1] = noise
+    padded[1, 1:-1, ::7, ::5] = np.nan
+    fixed, moved = padded[:, 1:-1]
     found = []
-    matrices = _candidates(len(planes))
-    for k in (0, 2, 27, 31, 33):
-        for tile in (0, 17):
-            slopes = np.stack([padded[1, 1:-1], padded[0, 1:-1]], 1) if k > 30 else None
-            arguments = (padded[0, 1:-1], padded[1, 1:-1], slopes, np.ascontiguousarray(matrices[:, k]), tile, 1)
+    candidates = _candidates(len(fixed)).swapaxes(0, 1)
+    slopes = np.full((len(padded[0]), 2, *case.patterns.shape[1:]), 99, np.float32)
+    slopes[1:-1] = rng.normal(size=slopes[1:-1].shape)
+    slopes[1:-1, 0, ::9, ::4] = slopes[1:-1, 1, 4::9, ::4] = np.nan
+    for k in (0, 1, 8, -9, -7, -6, -5, -3, -2):
+        diagonal = bool((candidates[k, :, [0, 1], [1, 0]] == 0).all())
+        for tile in (0, 20, 40):
+            theirs = slopes[1:-1] if tile == 40 else None
+            arguments = (fixed, moved, theirs, np.ascontiguousarray(candidates[k]), tile, diagonal, 1)
             given, expected = backend.linearize_affine(*arguments), reference.linearize_affine(*arguments)
-            size = (planes.shape[1] ** 2 + planes.shape[2] ** 2) * planes[0].size
-            found += _compare(f"linearize_affine {k}", (given,), (expected,), near=("0",), scale=1e6 * size)
+            unit = tolerances.linear_scale(expected, fixed.shape[1:])
+            given, expected = (a / np.where(unit > 0, unit, 1.0) for a in (given, expected))
+            limit = tolerances.LINEAR / TOLERANCE
+            found += _compare(f"linearize_affine, {k}, tile {tile}", (given,), (expected,), ("0",), limit)
     return found
 
 

@@ -20,7 +20,7 @@ from cuda_host.backend import HostBackend, host_runtime
 from cuda_host.cases import Case, cases, differences
 from stackalign_kernels import cuda_source
 
-__all__ = ["ALL_SPARE", "BARRIER", "NO_MUTATION", "RULES", "Mutant", "Rule", "mutants", "switched"]
+__all__ = ["ALL_SPARE", "BARRIER", "NO_MUTATION", "RULES", "SHARING", "Mutant", "Rule", "mutants", "switched"]
 
 BARRIER = "barrier deleted"
 NO_MUTATION = "no mutation"
@@ -45,14 +45,13 @@ class Rule(NamedTuple):
 
 
 NCC = ("affine_ncc",)
+LINEAR = ("affine_linearize",)
 MAPS = ("masked_ncc",)
-SHARING = ("crop", "radial", "affine_ncc", "masked_ncc")
+SHARING = ("crop", "radial", "affine_ncc", "affine_linearize", "masked_ncc")
 TYPED = ("crop", "radial", "statistics", "affine_resample", "binning")
 RESAMPLE = ("affine_resample",)
 RULES = (
-    Rule(
-        BARRIER, r"__sync(?:threads|warp)\(\)", "static_cast<void>(0)", ("crop", "radial", "affine_ncc", "masked_ncc")
-    ),
+    Rule(BARRIER, r"__sync(?:threads|warp)\(\)", "static_cast<void>(0)", SHARING),
     Rule(
         "load shifted by one",
         r"\b((?:f\.)?pixels|stack)\[([^][]+)\](?= :|;)",
@@ -84,6 +83,19 @@ RULES = (
     Rule("row left out", r"\bend <= high\b", "end < high", NCC),
     Rule("taken for consecutive", r"down\.step == 1|down\.first == low \+ at\.lane", "true", NCC),
     Rule("first member for all", r"\+\+member\b", "member", NCC),
+    Rule("weight 0 is a tap", r"weight == 0\.0f \? 0 : 1", "1", LINEAR),
+    Rule("weight 0 is a tap", r"(?:across|down)\.step == 1", "true", LINEAR),
+    Rule("border of the image", r"across\.first > 0|down\.first > 0", "true", LINEAR),
+    Rule("border of the image", r"(?:across|down)\.first \+ 1 < (?:width|height)", "true", LINEAR),
+    Rule("border of the image", r"q >= 0\.0|q <= double\(size - 1\)", "true", LINEAR),
+    Rule("NaN not asked", r"\(p < q\) \|\| \(p >= q\)", "true", LINEAR),
+    Rule("NaN not asked", r"(?:back == back|ahead == ahead)", "true", LINEAR),
+    Rule("one side of an edge", r"some && more\b", "false", LINEAR),
+    Rule("a sum of the other image", r"\bq(?=, (?:g|h), s\[)", "p", LINEAR),
+    Rule("tile not asked", r"\bleft \+ tile_width|\btop \+ tile_height", "1000", LINEAR),
+    Rule("sum of no diagonal", r"DIAGONAL && (?:axis == 0|pair == 0|pair < 2)", "false", LINEAR),
+    Rule("problem not asked", r"6 \* problem\b|\bproblem(?= \* (?:moving_)?height)", "0", LINEAR),
+    Rule("given slopes not asked", r"at\.gy != at\.gy|at\.gx != at\.gx", "false", LINEAR),
     Rule("overlap not asked", r"count >= least_overlap", "true", MAPS),
     Rule("variance not asked", r"var_r\[i\] > flat_r|var_v > flat_v", "true", MAPS),
     Rule("a sum of the other image", r"\bmean_v \* sum_v", "mean_r[i] * sum_v", MAPS),

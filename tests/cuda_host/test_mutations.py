@@ -9,7 +9,7 @@ import pytest
 
 from cuda_host import sanitized
 from cuda_host._require import require_gpp
-from cuda_host.mutants import ALL_SPARE, BARRIER, NO_MUTATION, RULES, mutants
+from cuda_host.mutants import ALL_SPARE, BARRIER, NO_MUTATION, RULES, SHARING, mutants
 from stackalign_kernels import cuda_names, cuda_source
 
 # Barriers that another one makes superfluous in every present use, by what follows them. They stay because the function
@@ -63,7 +63,7 @@ def test_results_show_every_mutation():
 def test_the_thread_sanitizer_shows_every_missing_barrier():
     require_gpp("thread")
     # float32 alone takes every path with a barrier: growing and not growing sums, and the radius of the support.
-    verdicts = _verdicts(*(("thread", name, "float32") for name in ("radial", "crop", "affine_ncc", "masked_ncc")))
+    verdicts = _verdicts(*(("thread", name, "float32") for name in SHARING))
     assert "data race" in verdicts.pop((ALL_SPARE, "", ""))
     unseen = {text for (_, _, text), seen in verdicts.items() if "data race" not in seen}
     assert unseen <= SPARE

@@ -8,7 +8,7 @@ from optimize.functions import Counted
 from stackalign import transforms
 from stackalign.objectives import AffineNCC
 from stackalign.ops import prepare_pair
-from stackalign.optimize import grid_search, neighbor_search, pyramid_search
+from stackalign.optimize import gauss_newton, grid_search, neighbor_search, pyramid_search
 
 SHAPE = (96, 112)
 TRUTHS = np.array([[2.3, -1.9, 1.012, 0.991], [-1.45, 0.75, 0.994, 1.008]])
@@ -73,6 +73,17 @@ def test_shift_and_scale_by_grid_and_parabola(objective):
     assert error_px(found.parameters, TRUTHS).max() < 0.05
 
 
+def test_shift_and_scale_by_gauss_newton(objective):
+    start = np.tile(objective.identity, (2, 1))
+    found = gauss_newton(objective.linearize, start, tolerance=[1e-3, 1e-3, 1e-5, 1e-5])
+    assert found.reason == ("converged", "converged")
+    assert found.n_evaluations.max() <= 8
+    sigma = np.sqrt(np.diagonal(objective.covariance(found.parameters), axis1=1, axis2=2))
+    assert error_px(found.parameters, TRUTHS).max() < 0.01
+    assert (np.abs(found.parameters - TRUTHS) < 4 * sigma).all()
+    np.testing.assert_allclose(found.score, objective.score(found.parameters[:, None])[:, 0], rtol=0, atol=1e-7)
+
+
 def test_one_pair_is_a_batch_of_one(objective):
     pair = prepare_pair(*sample_twice(TRUTHS[0], 0))
     single = AffineNCC(pair, "shift+scale")
@@ -99,6 +110,13 @@ def test_names_identity_and_center(objective):
 def test_parameters_of_another_shape_are_refused(objective, shape):
     with pytest.raises(ValueError, match="params must have the shape"):
         objective.score(np.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4), (1, 4), (2, 3), (4,)])
+def test_derivatives_are_taken_at_one_place_for_each_problem(objective, shape):
+    for method in (objective.linearize, objective.covariance):
+        with pytest.raises(ValueError, match="params must have the shape"):
+            method(np.ones(shape))
 
 
 def test_what_describes_no_objective_is_refused(objective):

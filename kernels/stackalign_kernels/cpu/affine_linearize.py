@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sums for a Gauss-Newton step on the masked normalised cross-correlation, in one pass over the images.
+"""One pass over a masked normalised cross-correlation and its derivatives: the sums that Gauss-Newton asks for.
 
-A sample of the moving image is v, its derivatives along the axes of the moving image are gy and gx: the differences of
-the bilinear cell that it lies in. From their products with 1, x and x^2 along a row, and with y and y^2 beyond, follow
-the sums that a linearization with respect to the six numbers of a pull matrix needs. They are listed at
-`stackalign.backends._protocol.Backend.linearize_affine`.
+Planes are as in `affine_ncc`. The bilinear surface has its exact derivatives in hand: the difference of two rows, and
+the slopes of two rows. Within a row of the reference y is a constant, so that a row needs sums with the powers of x
+alone, in float32 lanes; y comes in where they are added up in float64. A work item is a band of rows of one problem.
 
-Along a row sums are float32, in lanes; beyond, float64 in a fixed order.
+Where the matrix is diagonal, rows of the moving image are stretched along x first, values and slopes, and each serves
+the rows above and below it.
 """
 
 import math
@@ -15,53 +15,36 @@ import numpy as np
 
 from ._jit import exact, fast
 
-BLOCK = 32
-"""Rows of the reference per partial sum where the image is not divided into tiles."""
+BAND = 32
+"""Rows of the reference per partial sum."""
 
-SUMS = 42
-
-KEPT = 4
-"""Stretched rows of the moving image that are kept. A row of the reference needs two neighbours among them."""
+NOT_A_NUMBER = np.float32(np.nan)
 
 
 @exact
-def _axis_table(scale, offset, n, size, i0, i1, cell, w):
-    """Taps, cell and weight for q = scale * p + offset, p = 0 .. n-1, on an axis of `size` pixels; the valid range.
-
-    A tap of weight 0 is not a tap: the second index then repeats the first. The cell, for the derivative, is that
-    between the first tap and the next pixel, and for the last pixel the one before it.
-    """
+def _axis_table(scale, offset, n, size, i0, w):
+    """First tap and weight for q = scale * p + offset, p = 0 .. n-1, on an axis of `size` pixels; the valid range."""
     first, last = n, 0
     for p in range(n):
         q = scale * np.float64(p) + offset
+        i0[p] = 0
+        w[p] = np.float32(0.0)
         if 0.0 <= q <= np.float64(size - 1):
             k = np.int32(math.floor(q))
-            f = np.float32(q - np.float64(k))
             i0[p] = k
-            i1[p] = k if f == np.float32(0.0) else k + 1
-            cell[p] = min(k, max(size - 2, 0))
-            w[p] = f
+            w[p] = np.float32(q - np.float64(k))
             first = min(first, p)
             last = p + 1
-        else:
-            i0[p] = 0
-            i1[p] = 0
-            cell[p] = 0
-            w[p] = np.float32(0.0)
     return first, max(first, last)
 
 
 @exact
-def _runs(i0, i1, cell, xa, xb, starts):
-    """Starts of runs in which the taps and the cell move on by one from pixel to pixel, so that they are slices."""
+def _runs(i0, w, xa, xb, starts):
+    """Starts of runs in which taps are neighbours and weights are all zero or all not; their number."""
+    zero = np.float32(0.0)
     n = 0
     for x in range(xa, xb):
-        if (
-            x == xa
-            or i0[x] != i0[x - 1] + 1
-            or i1[x] - i0[x] != i1[x - 1] - i0[x - 1]
-            or cell[x] - i0[x] != cell[x - 1] - i0[x - 1]
-        ):
+        if x == xa or i0[x] != i0[x - 1] + 1 or (w[x] == zero) != (w[x - 1] == zero):
             starts[n] = x
             n += 1
     starts[n] = xb
@@ -69,347 +52,307 @@ def _runs(i0, i1, cell, xa, xb, starts):
 
 
 @fast
-def _blend(a, b, w, out):
-    for x in range(out.size):
-        out[x] = a[x] + w[x] * (b[x] - a[x])
-
-
-@fast
-def _difference(a, b, out):
-    """Differences b - a, 0 where that is not a number: beside exact hits, and where no sample is valid."""
-    for x in range(out.size):
+def _blend(a, b, w, value, slope):
+    for x in range(value.size):
         d = b[x] - a[x]
-        out[x] = d if d == d else np.float32(0.0)
+        slope[x] = d
+        value[x] = a[x] + w[x] * d
 
 
 @fast
-def _blend_and_difference(a, b, w, values, slopes):
-    for x in range(values.size):
-        d = b[x] - a[x]
-        values[x] = a[x] + w[x] * d
-        slopes[x] = d if d == d else np.float32(0.0)
+def _edge(previous, here, following):
+    """Slope where the surface has an edge: the mean of those differences that are not NaN, 0 without any."""
+    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+    back = here - previous
+    ahead = following - here
+    some = back == back
+    more = ahead == ahead
+    total = (back if some else zero) + (ahead if more else zero)
+    return total * (half if some and more else one)
 
 
 @fast
-def _stretch_row(row, i0, i1, cell, w, starts, n, step, values, slopes):
-    """Interpolate one row along x, and its derivative along x, run by run."""
+def _edges(previous, here, following, slope):
+    for x in range(slope.size):
+        slope[x] = _edge(previous[x], here[x], following[x])
+
+
+@fast
+def _copy(a, out):
+    for x in range(out.size):
+        out[x] = a[x]
+
+
+@fast
+def _stretch_row(row, i0, w, starts, n, value, slope):
+    """Values and slopes of one row along x, run by run."""
+    width = row.size
     for k in range(n):
         first, last = starts[k], starts[k + 1]
-        size = last - first
         p = np.int64(i0[first])
-        q = np.int64(i1[first])
-        if q > p:
-            _blend_and_difference(
-                row[p : p + size], row[q : q + size], w[first:last], values[first:last], slopes[first:last]
-            )
-        else:
-            c = np.int64(cell[first])
-            _blend(row[p : p + size], row[q : q + size], w[first:last], values[first:last])
-            _difference(row[c : c + size], row[c + step : c + step + size], slopes[first:last])
+        q = p + last - first
+        if w[first] != np.float32(0.0):
+            _blend(row[p:q], row[p + 1 : q + 1], w[first:last], value[first:last], slope[first:last])
+            continue
+        _copy(row[p:q], value[first:last])
+        # The outermost pixels lack a neighbour.
+        if p == 0:
+            slope[first] = _edge(NOT_A_NUMBER, row[0], row[1] if width > 1 else NOT_A_NUMBER)
+            p += 1
+            first += 1
+        if q == width and p < q:
+            slope[last - 1] = _edge(row[q - 2], row[q - 1], NOT_A_NUMBER)
+            q -= 1
+            last -= 1
+        if p < q:
+            _edges(row[p - 1 : q - 1], row[p:q], row[p + 1 : q + 1], slope[first:last])
 
 
 @fast
-def _blend_rows(a, b, w, out):
+def _above(a, slope, out):
+    """The row that lies one pixel further along a slope."""
     for x in range(out.size):
-        out[x] = a[x] + w * (b[x] - a[x])
+        out[x] = a[x] + slope[x]
 
 
 @fast
-def _take(y_slopes, x_slopes, v, gy, gx):
-    """Copy given derivatives; where one is not a number, neither is the sample."""
-    for j in range(v.size):
-        p = y_slopes[j]
-        q = x_slopes[j]
-        s = p + q
-        v[j] = v[j] if s == s else s
-        gy[j] = p
-        gx[j] = q
+def _given(a, b, w, gy, gx, value, out):
+    """Samples, and the rows that lie one pixel further along given slopes: not a number where one of these is not."""
+    for x in range(out.size):
+        v = a[x] + w * (b[x] - a[x])
+        value[x] = v
+        out[x] = v + gy[x] if gx[x] == gx[x] else gx[x]
 
 
 @fast
-def _valid(r, v, gy, gx, rm):
-    """Six sums of a row; what is invalid in either image becomes 0 in all of them."""
-    n = np.float32(0.0)
-    sr = np.float32(0.0)
-    sv = np.float32(0.0)
-    srr = np.float32(0.0)
-    svv = np.float32(0.0)
-    srv = np.float32(0.0)
-    zero = np.float32(0.0)
-    for x in range(r.size):
-        p = r[x] * v[x]
+def _take(gy, gx, value, steep, slope):
+    """Given slopes in place of those of the samples; where one is not a number, neither is the sample."""
+    for x in range(value.size):
+        both = gy[x] + gx[x]
+        value[x] = value[x] if both == both else both
+        steep[x] = gy[x]
+        slope[x] = gx[x]
+
+
+@fast
+def _diagonal_sums(r, a, b, da, db, x, w):
+    """Sums of a row of which gy is wanted with x**0 alone: those of a diagonal matrix."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    n, sr, sv, srr, svv, srv = zero, zero, zero, zero, zero, zero
+    y, ry, vy, yy = zero, zero, zero, zero
+    g, rg, vg, h, rh, vh = zero, zero, zero, zero, zero, zero
+    yg, yh, gg, gh, hh = zero, zero, zero, zero, zero
+    for j in range(r.size):
+        gy = b[j] - a[j]
+        v = a[j] + w * gy
+        gx = da[j] + w * (db[j] - da[j])
+        p = r[j] * v
         ok = p == p
-        q = r[x] if ok else zero
-        s = v[x] if ok else zero
-        rm[x] = q
-        v[x] = s
-        gy[x] = gy[x] if ok else zero
-        gx[x] = gx[x] if ok else zero
-        n += np.float32(1.0) if ok else zero
+        v = v if ok else zero
+        q = r[j] if ok else zero
+        gy = gy if ok else zero
+        gx = gx if ok else zero
+        hx = gx * x[j]
+        n += one if ok else zero
         sr += q
-        sv += s
+        sv += v
         srr += q * q
-        svv += s * s
-        srv += q * s
-    return n, sr, sv, srr, svv, srv
+        svv += v * v
+        srv += q * v
+        y += gy
+        ry += q * gy
+        vy += v * gy
+        g += gx
+        rg += q * gx
+        vg += v * gx
+        h += hx
+        rh += q * hx
+        vh += v * hx
+        yy += gy * gy
+        yg += gy * gx
+        yh += gy * hx
+        gg += gx * gx
+        gh += gx * hx
+        hh += hx * hx
+    return n, sr, sv, srr, svv, srv, y, ry, vy, g, rg, vg, h, rh, vh, yy, yg, yh, gg, gh, hh
 
 
 @fast
-def _valid_between(r, a, b, slope_a, slope_b, w, rm, v, gy, gx):
-    """`_valid` of samples between two stretched rows, of which both have weight: all in one pass."""
-    n = np.float32(0.0)
-    sr = np.float32(0.0)
-    sv = np.float32(0.0)
-    srr = np.float32(0.0)
-    svv = np.float32(0.0)
-    srv = np.float32(0.0)
-    zero = np.float32(0.0)
-    for x in range(r.size):
-        d = b[x] - a[x]
-        s = a[x] + w * d
-        p = r[x] * s
+def _general_sums(r, v_row, gy_row, gx_row, x):
+    """Sums of a row with x**0, x**1 and x**2."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    n, sr, sv, srr, svv, srv = zero, zero, zero, zero, zero, zero
+    y, ry, vy, k, rk, vk = zero, zero, zero, zero, zero, zero
+    g, rg, vg, h, rh, vh = zero, zero, zero, zero, zero, zero
+    yy, yk, kk, yg, yh, kh, gg, gh, hh = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    for j in range(r.size):
+        v = v_row[j]
+        p = r[j] * v
         ok = p == p
-        q = r[x] if ok else zero
-        s = s if ok else zero
-        rm[x] = q
-        v[x] = s
-        gy[x] = d if ok else zero
-        gx[x] = slope_a[x] + w * (slope_b[x] - slope_a[x]) if ok else zero
-        n += np.float32(1.0) if ok else zero
+        v = v if ok else zero
+        q = r[j] if ok else zero
+        gy = gy_row[j] if ok else zero
+        gx = gx_row[j] if ok else zero
+        ky = gy * x[j]
+        hx = gx * x[j]
+        n += one if ok else zero
         sr += q
-        sv += s
+        sv += v
         srr += q * q
-        svv += s * s
-        srv += q * s
-    return n, sr, sv, srr, svv, srv
-
-
-@fast
-def _firsts(rm, v, gy, gx, x):
-    """Sums of gy, gy * x, gx and gx * x, each times 1, r and v."""
-    a0 = np.float32(0.0)
-    a1 = np.float32(0.0)
-    a2 = np.float32(0.0)
-    a3 = np.float32(0.0)
-    b0 = np.float32(0.0)
-    b1 = np.float32(0.0)
-    b2 = np.float32(0.0)
-    b3 = np.float32(0.0)
-    c0 = np.float32(0.0)
-    c1 = np.float32(0.0)
-    c2 = np.float32(0.0)
-    c3 = np.float32(0.0)
-    for j in range(gy.size):
-        t = x[j]
-        p = gy[j]
-        q = gx[j]
-        pt = p * t
-        qt = q * t
-        r = rm[j]
-        s = v[j]
-        a0 += p
-        a1 += pt
-        a2 += q
-        a3 += qt
-        b0 += r * p
-        b1 += r * pt
-        b2 += r * q
-        b3 += r * qt
-        c0 += s * p
-        c1 += s * pt
-        c2 += s * q
-        c3 += s * qt
-    return a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3
-
-
-@fast
-def _squares(gy, gx, x):
-    """Sums of gy^2, gy * gx and gx^2, each times 1, x and x^2."""
-    a0 = np.float32(0.0)
-    a1 = np.float32(0.0)
-    a2 = np.float32(0.0)
-    b0 = np.float32(0.0)
-    b1 = np.float32(0.0)
-    b2 = np.float32(0.0)
-    c0 = np.float32(0.0)
-    c1 = np.float32(0.0)
-    c2 = np.float32(0.0)
-    for j in range(gy.size):
-        t = x[j]
-        yy = gy[j] * gy[j]
-        yx = gy[j] * gx[j]
-        xx = gx[j] * gx[j]
-        a0 += yy
-        b0 += yx
-        c0 += xx
-        yy *= t
-        yx *= t
-        xx *= t
-        a1 += yy
-        b1 += yx
-        c1 += xx
-        a2 += yy * t
-        b2 += yx * t
-        c2 += xx * t
-    return a0, a1, a2, b0, b1, b2, c0, c1, c2
+        svv += v * v
+        srv += q * v
+        y += gy
+        ry += q * gy
+        vy += v * gy
+        k += ky
+        rk += q * ky
+        vk += v * ky
+        g += gx
+        rg += q * gx
+        vg += v * gx
+        h += hx
+        rh += q * hx
+        vh += v * hx
+        yy += gy * gy
+        yk += gy * ky
+        kk += ky * ky
+        yg += gy * gx
+        yh += gy * hx
+        kh += ky * hx
+        gg += gx * gx
+        gh += gx * hx
+        hh += hx * hx
+    return n, sr, sv, srr, svv, srv, y, ry, vy, k, rk, vk, g, rg, vg, h, rh, vh, yy, yk, kk, yg, yh, kh, gg, gh, hh
 
 
 @exact
-def _add_row(y, r, v, gy, gx, x, rm, out):
-    """Add a row (or a tile's part of one) at the height y, from the middle of the reference, to the 42 sums."""
-    _add_sums(y, _valid(r, v, gy, gx, rm), v, gy, gx, x, rm, out)
+def _add_diagonal(out, at, s):
+    """Add the sums of a row at height `at` (from the middle) to the 42 of the protocol."""
+    for i in range(6):
+        out[i] += s[i]
+    for weight in range(3):
+        first = 6 + 6 * weight
+        gy = np.float64(s[6 + weight])
+        out[first] += at * gy
+        out[first + 2] += gy
+        out[first + 4] += s[12 + weight]
+        out[first + 5] += s[9 + weight]
+    yy = np.float64(s[15])
+    out[24] += at * at * yy
+    out[26] += at * yy
+    out[29] += yy
+    out[31] += at * s[17]
+    out[32] += at * s[16]
+    out[34] += s[17]
+    out[35] += s[16]
+    out[39] += s[20]
+    out[40] += s[19]
+    out[41] += s[18]
 
 
 @exact
-def _add_sums(y, six, v, gy, gx, x, rm, out):
-    """Add the six sums of a row, and those of its derivatives, which are 0 where a pixel is not valid."""
-    n, sr, sv, srr, svv, srv = six
-    if n == np.float32(0.0):
-        return
-    out[0] += n
-    out[1] += sr
-    out[2] += sv
-    out[3] += srr
-    out[4] += svv
-    out[5] += srv
-    a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3 = _firsts(rm, v, gy, gx, x)
-    _add_linear(y, a0, a1, a2, a3, out, 6)
-    _add_linear(y, b0, b1, b2, b3, out, 12)
-    _add_linear(y, c0, c1, c2, c3, out, 18)
-    d0, d1, d2, e0, e1, e2, f0, f1, f2 = _squares(gy, gx, x)
-    _add_square(y, d0, d1, d2, out, 24)
-    _add_square(y, e0, e1, e2, out, 30)
-    _add_square(y, f0, f1, f2, out, 36)
+def _add_general(out, at, s):
+    for i in range(6):
+        out[i] += s[i]
+    for weight in range(3):
+        for axis in range(2):
+            first = 6 + 6 * weight + 3 * axis
+            g = np.float64(s[6 + 6 * axis + weight])
+            out[first] += at * g
+            out[first + 1] += s[9 + 6 * axis + weight]
+            out[first + 2] += g
+    for pair in range(3):
+        first = 24 + 6 * pair
+        g, h, hh = np.float64(s[18 + 3 * pair]), np.float64(s[19 + 3 * pair]), np.float64(s[20 + 3 * pair])
+        out[first] += at * at * g
+        out[first + 1] += at * h
+        out[first + 2] += at * g
+        out[first + 3] += hh
+        out[first + 4] += h
+        out[first + 5] += g
 
 
 @exact
-def _add_linear(y, gy, gyx, gx, gxx, out, k):
-    out[k] += y * gy
-    out[k + 1] += gyx
-    out[k + 2] += gy
-    out[k + 3] += y * gx
-    out[k + 4] += gxx
-    out[k + 5] += gx
+def _columns(width):
+    """Coordinates along x, from the middle; exact in float32."""
+    x = np.empty(width, np.float32)
+    for j in range(width):
+        x[j] = np.float32(np.float64(j) - 0.5 * np.float64(width - 1))
+    return x
 
 
 @exact
-def _add_square(y, s0, s1, s2, out, k):
-    out[k] += y * y * s0
-    out[k + 1] += y * s1
-    out[k + 2] += y * s0
-    out[k + 3] += s2
-    out[k + 4] += s1
-    out[k + 5] += s0
-
-
-@exact
-def separable(reference, moving, slopes_given, given, problems, matrices, block, tile, start, stop, partial):
-    """Sums of the work items start..stop, an item being one block of rows of one problem; diagonal matrices.
+def diagonal(reference, moving, given, matrices, height_of_tile, width_of_tile, start, stop, partial):
+    """Sums of the work items start..stop, an item being one band of rows of one problem.
 
     Parameters
     ----------
-    reference, moving : (B, H, W) and (B, Hm, Wm) float32
-    slopes_given : (B, 2, H, W) float32
-        Derivatives along y and x to be used in place of those of the samples, if `given`.
-    given : bool
-    problems : (C,) int64
-        The problem of each matrix.
-    matrices : (C, 2, 3) float64
-    block, tile : int
-        Rows of a block, columns of a tile.
-    partial : (C, blocks, tiles, 42) float64
-        Output.
+    reference, moving : (B, H, W), (B, Hm, Wm) float32
+    given : (B, 2, H, W) float32
+        Slopes to be used in place of those of the samples; none for none.
+    matrices : (B, 2, 3) float64
+    height_of_tile, width_of_tile : int
+    partial : (B, tiles down, bands of a tile, tiles across, 42) float64
+        Output, zeros before.
     """
     height, width = reference.shape[1], reference.shape[2]
     moving_height, moving_width = moving.shape[1], moving.shape[2]
-    blocks = partial.shape[1]
+    down, bands = partial.shape[1], partial.shape[2]
+    coordinate = _columns(width)
     i0 = np.empty(width, np.int32)
-    i1 = np.empty(width, np.int32)
-    cell = np.empty(width, np.int32)
     wx = np.empty(width, np.float32)
     starts = np.empty(width + 1, np.int64)
-    values = np.empty((KEPT, width), np.float32)
-    slopes = np.empty((KEPT, width), np.float32)
-    held = np.full(KEPT, np.int64(-1))
-    v, gy, gx, rm, x = _buffers(width)
-    step = np.int64(1) if moving_width > 1 else np.int64(0)
-    known = np.int64(-1)
+    values = np.empty((moving_height, width), np.float32)
+    slopes = np.empty((moving_height, width), np.float32)
+    stamp = np.full(moving_height, -1, np.int64)
+    nothing = np.full(width, NOT_A_NUMBER, np.float32)
+    steep = np.empty(width, np.float32)
+    beyond = np.empty(width, np.float32)
+    problem = np.int64(-1)
     xa, xb, n_runs = 0, 0, 0
     for item in range(start, stop):
-        c = item // blocks
-        k = problems[c]
-        m = matrices[c]
-        y_first = (item % blocks) * block
-        if c != known:
-            known = c
-            held[:] = -1
-            xa, xb = _axis_table(m[1, 1], m[1, 2], width, moving_width, i0, i1, cell, wx)
-            n_runs = _runs(i0, i1, cell, xa, xb, starts)
-        partial[c, item % blocks] = 0.0
+        k = item // (down * bands)
+        tile, band = item // bands % down, item % bands
+        m = matrices[k]
+        if k != problem:
+            problem = k
+            xa, xb = _axis_table(m[1, 1], m[1, 2], width, moving_width, i0, wx)
+            n_runs = _runs(i0, wx, xa, xb, starts)
+        first = tile * height_of_tile + band * BAND
+        last = min(first + BAND, (tile + 1) * height_of_tile, height)
         if xb <= xa:
             continue
-        for y in range(y_first, min(y_first + block, height)):
+        for y in range(first, last):
             q = m[0, 0] * np.float64(y) + m[0, 2]
             if not (0.0 <= q <= np.float64(moving_height - 1)):
                 continue
             y0 = np.int64(math.floor(q))
             w = np.float32(q - np.float64(y0))
-            y1 = y0 if w == np.float32(0.0) else y0 + 1
-            above = min(y0, max(moving_height - 2, 0))
-            below = min(above + 1, moving_height - 1)
-            for row in (y0, y1, above, below):
-                slot = row % KEPT
-                if held[slot] != row:
-                    held[slot] = row
-                    _stretch_row(moving[k, row], i0, i1, cell, wx, starts, n_runs, step, values[slot], slopes[slot])
-            a, b = y0 % KEPT, y1 % KEPT
-            if tile >= width and not given and w > np.float32(0.0):
-                six = _valid_between(
-                    reference[k, y, xa:xb],
-                    values[a, xa:xb],
-                    values[b, xa:xb],
-                    slopes[a, xa:xb],
-                    slopes[b, xa:xb],
-                    w,
-                    rm[xa:xb],
-                    v[xa:xb],
-                    gy[xa:xb],
-                    gx[xa:xb],
-                )
-                level = np.float64(y) - 0.5 * np.float64(height - 1)
-                _add_sums(level, six, v[xa:xb], gy[xa:xb], gx[xa:xb], x[xa:xb], rm[xa:xb], partial[c, item % blocks, 0])
-                continue
-            _blend_rows(values[a, xa:xb], values[b, xa:xb], w, v[xa:xb])
-            if given:
-                _take(slopes_given[k, 0, y, xa:xb], slopes_given[k, 1, y, xa:xb], v[xa:xb], gy[xa:xb], gx[xa:xb])
+            on_edge = w == np.float32(0.0)
+            for row in range(y0 - 1 if on_edge else y0, y0 + 2):
+                if 0 <= row < moving_height and stamp[row] != k:
+                    stamp[row] = k
+                    _stretch_row(moving[k, row], i0, wx, starts, n_runs, values[row], slopes[row])
+            a, da = values[y0], slopes[y0]
+            if on_edge:
+                above = values[y0 - 1] if y0 > 0 else nothing
+                below = values[y0 + 1] if y0 + 1 < moving_height else nothing
+                _edges(above[xa:xb], a[xa:xb], below[xa:xb], steep[xa:xb])
+                _above(a[xa:xb], steep[xa:xb], beyond[xa:xb])
+                b, db = beyond, da
             else:
-                _blend_rows(slopes[a, xa:xb], slopes[b, xa:xb], w, gx[xa:xb])
-                _difference(values[above % KEPT, xa:xb], values[below % KEPT, xa:xb], gy[xa:xb])
-            _add_tiles(height, y, reference[k, y], v, gy, gx, x, rm, xa, xb, tile, partial[c, item % blocks])
-
-
-@exact
-def _buffers(width):
-    """Rows for samples, derivatives and the masked reference, and x from the middle of the reference."""
-    x = np.empty(width, np.float32)
-    for j in range(width):
-        x[j] = np.float32(np.float64(j) - 0.5 * np.float64(width - 1))
-    return (
-        np.empty(width, np.float32),
-        np.empty(width, np.float32),
-        np.empty(width, np.float32),
-        np.empty(width, np.float32),
-        x,
-    )
-
-
-@exact
-def _add_tiles(height, y, r, v, gy, gx, x, rm, xa, xb, tile, out):
-    """Add the valid range xa..xb of a row to the tiles that it crosses."""
-    level = np.float64(y) - 0.5 * np.float64(height - 1)
-    for t in range(xa // tile, (xb - 1) // tile + 1):
-        a, b = max(xa, t * tile), min(xb, t * tile + tile)
-        _add_row(level, r[a:b], v[a:b], gy[a:b], gx[a:b], x[a:b], rm[a:b], out[t])
+                b, db = values[y0 + 1], slopes[y0 + 1]
+            if given.shape[0] > 0:
+                gy, gx = given[k, 0, y], given[k, 1, y]
+                _given(
+                    a[xa:xb], a[xa:xb] if on_edge else b[xa:xb], w, gy[xa:xb], gx[xa:xb], steep[xa:xb], beyond[xa:xb]
+                )
+                a, b, da, db, w = steep, beyond, gx, gx, np.float32(0.0)
+            at = np.float64(y) - 0.5 * np.float64(height - 1)
+            for t in range(xa // width_of_tile, (xb - 1) // width_of_tile + 1):
+                i, j = max(xa, t * width_of_tile), min(xb, (t + 1) * width_of_tile)
+                s = _diagonal_sums(reference[k, y, i:j], a[i:j], b[i:j], da[i:j], db[i:j], coordinate[i:j], w)
+                _add_diagonal(partial[k, tile, band, t], at, s)
 
 
 @exact
@@ -429,17 +372,17 @@ def _span(slope, offset, size, n):
 
 
 @exact
-def _cells(height, width, qy, dy, qx, dx, first, corner, fy, fx, on_y, on_x):
-    """Flat index of each cell's first pixel, both weights, and whether the first tap is the cell's second pixel.
+def _row_taps(height, width, qy, dy, qx, dx, first, base, below, beside, fy, fx):
+    """Flat indices of the taps and both weights for x = first, first + 1, ...; the number of weights that are zero.
 
-    Without contraction: a fused multiply-add would put a position that rounds to a whole number beside it.
+    Apart from the loads, so that this half vectorises on every machine. Indices are unsigned: Numba would test each
+    signed one for being negative. A fused multiply-add would miss weights of zero, and their slopes with them.
     """
     bottom = np.float64(height - 1)
     right = np.float64(width - 1)
-    last_y = np.float64(max(height - 2, 0))
-    last_x = np.float64(max(width - 2, 0))
     row = np.uint32(width)
-    for j in range(corner.size):
+    edges = np.int32(0)
+    for j in range(base.size):
         x = np.float64(first + j)
         y = qy + dy * x
         u = qx + dx * x
@@ -449,68 +392,91 @@ def _cells(height, width, qy, dy, qx, dx, first, corner, fy, fx, on_y, on_x):
         u = u if u < right else right
         y0 = np.floor(y)
         u0 = np.floor(u)
-        cy = y0 if y0 < last_y else last_y
-        cx = u0 if u0 < last_x else last_x
-        fy[j] = np.float32(y - y0)
-        fx[j] = np.float32(u - u0)
-        on_y[j] = np.float32(y0 - cy)
-        on_x[j] = np.float32(u0 - cx)
-        corner[j] = np.uint32(np.int32(cy)) * row + np.uint32(np.int32(cx))
+        wy = np.float32(y - y0)
+        wx = np.float32(u - u0)
+        k = np.uint32(np.int32(y0)) * row + np.uint32(np.int32(u0))
+        base[j] = k
+        below[j] = k + (row if wy > np.float32(0.0) else np.uint32(0))
+        beside[j] = np.uint32(1) if wx > np.float32(0.0) else np.uint32(0)
+        edges += np.int32(0) if wy > np.float32(0.0) and wx > np.float32(0.0) else np.int32(1)
+        fy[j] = wy
+        fx[j] = wx
+    return edges
 
 
 @fast
-def _sample_row(image, corner, down, right, fy, fx, on_y, on_x, v, gy, gx):
-    """Samples and derivatives of a row, by the taps that have weight and by the cell."""
-    zero = np.float32(0.0)
-    half = np.float32(0.5)
-    for j in range(v.size):
-        k = corner[j]
-        p00 = image[k]
-        p01 = image[k + right]
-        p10 = image[k + down]
-        p11 = image[k + down + right]
-        wy = fy[j]
-        wx = fx[j]
-        # Along x: the row above and the row below, sampled; a tap of weight 0 is no tap.
-        low = on_x[j] > half
-        a0 = p01 if low else p00
-        a1 = p11 if low else p10
-        upper = a0 + wx * (p01 - p00) if wx > zero else a0
-        lower = a1 + wx * (p11 - p10) if wx > zero else a1
-        first = lower if on_y[j] > half else upper
-        v[j] = first + wy * (lower - upper) if wy > zero else first
-        d = lower - upper
-        gy[j] = d if d == d else zero
-        s0 = p01 - p00
-        s1 = p11 - p10
-        s0 = s0 if s0 == s0 else zero
-        s1 = s1 if s1 == s1 else zero
-        s = s1 if on_y[j] > half else s0
-        gx[j] = s + wy * (s1 - s0) if wy > zero else s
+def _gather_row(image, base, below, beside, fy, fx, value, gy, gx):
+    for j in range(value.size):
+        a = image[base[j]]
+        c = image[below[j]]
+        upper = image[base[j] + beside[j]] - a
+        lower = image[below[j] + beside[j]] - c
+        top = a + fx[j] * upper
+        step = c + fx[j] * lower - top
+        value[j] = top + fy[j] * step
+        gy[j] = step
+        gx[j] = upper + fy[j] * (lower - upper)
 
 
 @exact
-def general(reference, moving, slopes_given, given, problems, matrices, block, tile, start, stop, partial):
-    """The sums of `separable` for any matrix."""
+def _pixel(image, y, x):
+    inside = 0 <= y < image.shape[0] and 0 <= x < image.shape[1]
+    return image[y, x] if inside else NOT_A_NUMBER
+
+
+@exact
+def _value_along(image, y, x, w):
+    """A row interpolated along x."""
+    a = _pixel(image, y, x)
+    return a if w == np.float32(0.0) else a + w * (_pixel(image, y, x + 1) - a)
+
+
+@exact
+def _slope_along(image, y, x, w):
+    a, b = _pixel(image, y, x), _pixel(image, y, x + 1)
+    return _edge(_pixel(image, y, x - 1), a, b) if w == np.float32(0.0) else b - a
+
+
+@exact
+def _mend_edges(image, base, fy, fx, gy, gx):
+    """Slopes of the samples of which a weight is zero."""
+    zero = np.float32(0.0)
+    for j in range(base.size):
+        if fy[j] > zero and fx[j] > zero:
+            continue
+        y, x = np.int64(base[j]) // image.shape[1], np.int64(base[j]) % image.shape[1]
+        top = _slope_along(image, y, x, fx[j])
+        if fy[j] > zero:
+            gx[j] = top + fy[j] * (_slope_along(image, y + 1, x, fx[j]) - top)
+        else:
+            gx[j] = top
+            above, here = _value_along(image, y - 1, x, fx[j]), _value_along(image, y, x, fx[j])
+            gy[j] = _edge(above, here, _value_along(image, y + 1, x, fx[j]))
+
+
+@exact
+def general(reference, moving, given, matrices, height_of_tile, width_of_tile, start, stop, partial):
+    """Sums of the work items start..stop with any matrix; parameters as of `diagonal`."""
     height, width = reference.shape[1], reference.shape[2]
     moving_height, moving_width = moving.shape[1], moving.shape[2]
-    blocks = partial.shape[1]
+    down, bands = partial.shape[1], partial.shape[2]
     flat = moving.reshape(moving.shape[0], moving_height * moving_width)
-    corner = np.empty(width, np.uint32)
+    coordinate = _columns(width)
+    base = np.empty(width, np.uint32)
+    below = np.empty(width, np.uint32)
+    beside = np.empty(width, np.uint32)
     fy = np.empty(width, np.float32)
     fx = np.empty(width, np.float32)
-    on_y = np.empty(width, np.float32)
-    on_x = np.empty(width, np.float32)
-    v, gy, gx, rm, x = _buffers(width)
-    right = np.uint32(1) if moving_width > 1 else np.uint32(0)
-    down = np.uint32(moving_width) if moving_height > 1 else np.uint32(0)
+    values = np.empty(width, np.float32)
+    steep = np.empty(width, np.float32)
+    slopes = np.empty(width, np.float32)
     for item in range(start, stop):
-        c = item // blocks
-        k = problems[c]
-        m = matrices[c]
-        y_first = (item % blocks) * block
-        partial[c, item % blocks] = 0.0
-        for y in range(y_first, min(y_first + block, height)):
+        k = item // (down * bands)
+        tile, band = item // bands % down, item % bands
+        m = matrices[k]
+        first = tile * height_of_tile + band * BAND
+        last = min(first + BAND, (tile + 1) * height_of_tile, height)
+        for y in range(first, last):
             qy = m[0, 0] * np.float64(y) + m[0, 2]
             qx = m[1, 0] * np.float64(y) + m[1, 2]
             xa, xb = _span(m[0, 1], qy, np.float64(moving_height), width)
@@ -519,23 +485,17 @@ def general(reference, moving, slopes_given, given, problems, matrices, block, t
             if xb <= xa:
                 continue
             n = xb - xa
-            _cells(
-                moving_height,
-                moving_width,
-                qy,
-                m[0, 1],
-                qx,
-                m[1, 1],
-                xa,
-                corner[:n],
-                fy[:n],
-                fx[:n],
-                on_y[:n],
-                on_x[:n],
-            )
-            _sample_row(
-                flat[k], corner[:n], down, right, fy[:n], fx[:n], on_y[:n], on_x[:n], v[xa:xb], gy[xa:xb], gx[xa:xb]
-            )
-            if given:
-                _take(slopes_given[k, 0, y, xa:xb], slopes_given[k, 1, y, xa:xb], v[xa:xb], gy[xa:xb], gx[xa:xb])
-            _add_tiles(height, y, reference[k, y], v, gy, gx, x, rm, xa, xb, tile, partial[c, item % blocks])
+            taps = (base[:n], below[:n], beside[:n], fy[:n], fx[:n])
+            v, gy, gx = values[:n], steep[:n], slopes[:n]
+            edges = _row_taps(moving_height, moving_width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
+            _gather_row(flat[k], *taps, v, gy, gx)
+            if given.shape[0] > 0:
+                _take(given[k, 0, y, xa:xb], given[k, 1, y, xa:xb], v, gy, gx)
+            elif edges > 0:
+                _mend_edges(moving[k], taps[0], taps[3], taps[4], gy, gx)
+            at = np.float64(y) - 0.5 * np.float64(height - 1)
+            for t in range(xa // width_of_tile, (xb - 1) // width_of_tile + 1):
+                i, j = max(xa, t * width_of_tile), min(xb, (t + 1) * width_of_tile)
+                p, q = i - xa, j - xa
+                s = _general_sums(reference[k, y, i:j], v[p:q], gy[p:q], gx[p:q], coordinate[i:j])
+                _add_general(partial[k, tile, band, t], at, s)

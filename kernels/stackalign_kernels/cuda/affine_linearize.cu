@@ -1,194 +1,246 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Sums for a Gauss-Newton step on the masked normalised cross-correlation. Compile without fused multiply-add:
+// One pass over a masked normalised cross-correlation and its derivatives. Compile without fused multiply-add:
 // coordinates have the bits that the backend protocol gives them; sums ask for it by name.
 //
-// A warp takes a tile of the reference, a lane one of its columns at a time, so that x is a constant of the lane: it
-// adds products with 1, y and y^2 in float32, and x enters when the lanes are added in float64. The sums of a tile are
-// written plainly, and `affine_linearize_finish` adds tiles in a fixed order.
+// The reference is cut into tiles, of which sums are wanted, and a tile into units of at most UNIT x UNIT pixels. A
+// warp takes a unit, a lane one of its columns: x is then a constant, so that a lane's float32 sums need the powers of
+// y alone, and x comes in where lanes are added up in float64. Units write their sums plainly, and they are added in
+// their order by `linearize_finish`: no bit depends on what else is in the call.
 
+#define UNIT 32
 #define WARPS 4
-#define SUMS 42
-#define GROUPS 6  // of threads that add tiles, each every sixth, in `affine_linearize_finish`
+#define STRIDE 33  // between the sums in shared memory, where lanes then meet no bank twice
+#define SUMS 42    // of the protocol
+#define LANE_SUMS \
+  27  // six of the score; gy and gx, times 1, r and v, times 1 and y; gy*gy, gy*gx and gx*gx, times 1, y, y*y
 #define FULL_WARP 0xffffffffu
 
 typedef long long i64;
 
-// Position on an axis of `size` pixels. `first` is the first tap, `cell` the first pixel of the cell for the
-// derivative.
-struct Position {
-  int first, cell;
-  float weight;
-  bool inside;
+__device__ inline float not_a_number() { return __int_as_float(0x7fc00000); }
 
-  __device__ Position(double q, int size) : first(0), cell(0), weight(0.0f), inside(false) {
+__device__ inline float mix(float a, float b, float w) { return __fmaf_rn(w, b - a, a); }
+
+// Slope where the surface has an edge: the mean of those differences that are not NaN, 0 without any.
+__device__ inline float edge(float previous, float here, float following) {
+  const float back = here - previous, ahead = following - here;
+  const bool some = back == back, more = ahead == ahead;
+  const float total = (some ? back : 0.0f) + (more ? ahead : 0.0f);
+  return some && more ? 0.5f * total : total;
+}
+
+// Position on an axis of `size` pixels: tap and weight of the next, which is NaN outside. A tap of weight 0 is no tap.
+struct Tap {
+  int first, step;
+  float weight;
+
+  __device__ Tap(double q, int size) : first(0), step(0), weight(not_a_number()) {
     if (q >= 0.0 && q <= double(size - 1)) {
       const double k = floor(q);
       first = int(k);
       weight = float(q - k);
-      cell = first < size - 2 ? first : (size > 1 ? size - 2 : 0);
-      inside = true;
+      step = weight == 0.0f ? 0 : 1;
     }
   }
 };
 
-__device__ inline float number_or_zero(float d) { return d == d ? d : 0.0f; }
+// A row of the moving image, interpolated along x.
+struct Along {
+  float value, slope;
 
-// A sample and its derivatives along the axes of the moving image.
+  __device__ Along(const float* row, const Tap& across, int width) {
+    const float* tap = row + across.first;
+    const float a = tap[0], b = tap[across.step];
+    value = mix(a, b, across.weight);
+    if (across.step == 1) {
+      slope = b - a;
+    } else {
+      const float previous = across.first > 0 ? tap[-1] : not_a_number();
+      slope = edge(previous, a, across.first + 1 < width ? tap[1] : not_a_number());
+    }
+  }
+};
+
 struct Sample {
   float v, gy, gx;
 
-  __device__ Sample(const float* image, int height, int width, const Position& y, const Position& x) {
-    const int right = width > 1 ? 1 : 0, down = height > 1 ? width : 0;
-    const float* p = image + y.cell * width + x.cell;
-    const float p00 = p[0], p01 = p[right], p10 = p[down], p11 = p[down + right];
-    // A tap of weight 0 is no tap. At the last pixel of an axis the first tap is the second pixel of the cell.
-    const bool low_x = x.first != x.cell, low_y = y.first != y.cell;
-    const float a0 = low_x ? p01 : p00, a1 = low_x ? p11 : p10;
-    const float upper = x.weight > 0.0f ? a0 + x.weight * (p01 - p00) : a0;
-    const float lower = x.weight > 0.0f ? a1 + x.weight * (p11 - p10) : a1;
-    const float first = low_y ? lower : upper;
-    v = y.weight > 0.0f ? first + y.weight * (lower - upper) : first;
-    gy = number_or_zero(lower - upper);
-    const float s0 = number_or_zero(p01 - p00), s1 = number_or_zero(p11 - p10), s = low_y ? s1 : s0;
-    gx = y.weight > 0.0f ? s + y.weight * (s1 - s0) : s;
+  __device__ Sample(const float* image, const Tap& down, const Tap& across, int height, int width) {
+    const float* row = image + down.first * width;
+    const Along here(row, across, width);
+    if (down.step == 1) {
+      const Along below(row + width, across, width);
+      v = mix(here.value, below.value, down.weight);
+      gy = below.value - here.value;
+      gx = mix(here.slope, below.slope, down.weight);
+    } else {
+      v = here.value + down.weight;  // 0, or NaN outside
+      gx = here.slope;
+      const float above = down.first > 0 ? Along(row - width, across, width).value : not_a_number();
+      const float below = down.first + 1 < height ? Along(row + width, across, width).value : not_a_number();
+      gy = edge(above, here.value, below);
+    }
   }
 };
 
-// Sums over one column: a factor with 1, y (and y^2).
-struct Linear {
-  float one, y;
-  __device__ void add(float f, float at) {
-    one += f;
-    y = __fmaf_rn(f, at, y);
-  }
-};
-
-struct Square {
-  float one, y, yy;
-  __device__ void add(float f, float at) {
-    one += f;
-    const float g = f * at;
-    y += g;
-    yy = __fmaf_rn(g, at, yy);
-  }
-};
-
+// The sums of a lane over its column.
+template <bool DIAGONAL>
 struct Column {
-  float n, r, v, rr, vv, rv;
-  Linear gy, gx, r_gy, r_gx, v_gy, v_gx;
-  Square yy, yx, xx;
+  float s[LANE_SUMS];
 
-  __device__ void add(float p, const Sample& s, float at) {
-    const float q = s.v;
-    if ((p < q) || (p >= q)) {  // neither is NaN
-      n += 1.0f;
-      r += p;
-      v += q;
-      rr = __fmaf_rn(p, p, rr);
-      vv = __fmaf_rn(q, q, vv);
-      rv = __fmaf_rn(p, q, rv);
-      gy.add(s.gy, at);
-      gx.add(s.gx, at);
-      r_gy.add(p * s.gy, at);
-      r_gx.add(p * s.gx, at);
-      v_gy.add(q * s.gy, at);
-      v_gx.add(q * s.gx, at);
-      yy.add(s.gy * s.gy, at);
-      yx.add(s.gy * s.gx, at);
-      xx.add(s.gx * s.gx, at);
+  __device__ Column() {
+#pragma unroll
+    for (int i = 0; i < LANE_SUMS; ++i) s[i] = 0.0f;
+  }
+
+  __device__ void weighted(int first, float g, float y, float p, float q, bool powers) {
+    s[first] += g;
+    s[first + 2] = __fmaf_rn(p, g, s[first + 2]);
+    s[first + 4] = __fmaf_rn(q, g, s[first + 4]);
+    if (powers) {
+      const float h = g * y;
+      s[first + 1] += h;
+      s[first + 3] = __fmaf_rn(p, h, s[first + 3]);
+      s[first + 5] = __fmaf_rn(q, h, s[first + 5]);
+    }
+  }
+
+  __device__ void square(int first, float gg, float y, int powers) {
+    s[first] += gg;
+    if (powers > 0) s[first + 1] = __fmaf_rn(y, gg, s[first + 1]);
+    if (powers > 1) s[first + 2] = __fmaf_rn(y * y, gg, s[first + 2]);
+  }
+
+  __device__ void add(float p, const Sample& at, float y) {
+    const float q = at.v;
+    if ((p < q) || (p >= q)) {  // neither is NaN: one comparison on the device
+      s[0] += 1.0f;
+      s[1] += p;
+      s[2] += q;
+      s[3] = __fmaf_rn(p, p, s[3]);
+      s[4] = __fmaf_rn(q, q, s[4]);
+      s[5] = __fmaf_rn(p, q, s[5]);
+      weighted(6, at.gy, y, p, q, true);
+      weighted(12, at.gx, y, p, q, !DIAGONAL);
+      square(18, at.gy * at.gy, y, 2);
+      square(21, at.gy * at.gx, y, DIAGONAL ? 1 : 2);
+      square(24, at.gx * at.gx, y, DIAGONAL ? 0 : 2);
     }
   }
 };
 
-// Adds a column's sums to the 42 of the tile, as (factor * y, factor * x, factor) and so on.
-__device__ inline void add_linear(double* out, const Linear& gy, const Linear& gx, double x) {
-  out[0] += double(gy.y);
-  out[1] += x * double(gy.one);
-  out[2] += double(gy.one);
-  out[3] += double(gx.y);
-  out[4] += x * double(gx.one);
-  out[5] += double(gx.one);
-}
-
-__device__ inline void add_square(double* out, const Square& s, double x) {
-  out[0] += double(s.yy);
-  out[1] += x * double(s.y);
-  out[2] += double(s.y);
-  out[3] += x * x * double(s.one);
-  out[4] += x * double(s.one);
-  out[5] += double(s.one);
-}
-
-// Block (b, c) takes WARPS tiles of problem c.
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    affine_linearize_tiles(const float* reference, const float* moving, const float* slopes, int given, int height,
-                           int width, int moving_height, int moving_width, const double* matrices, int tile,
-                           int tiles_across, int n_tiles, double* partial) {
-  const int index = blockIdx.x * WARPS + threadIdx.x / 32;
-  if (index >= n_tiles) return;
-  const int lane = threadIdx.x % 32;
-  const i64 problem = blockIdx.y;
-  const double* m = matrices + 6 * problem;
-  const float* pixels = reference + problem * height * width;
-  const float* image = moving + problem * moving_height * moving_width;
-  const int top = index / tiles_across * tile, left = index % tiles_across * tile;
-  const int bottom = top + tile < height ? top + tile : height, end = left + tile < width ? left + tile : width;
-
-  double sums[SUMS];
+// Sums over the lanes, of which the first is at x: a lane takes one sum with all the powers of x that it is wanted
+// with.
+template <bool DIAGONAL>
+__device__ inline void write_sums(const Column<DIAGONAL>& column, float* shared, int lane, double x, i64 stride,
+                                  double* out) {
 #pragma unroll
-  for (int i = 0; i < SUMS; ++i) sums[i] = 0.0;
-  for (int x = left + lane; x < end; x += 32) {
-    const double beside_y = m[1] * double(x), beside_x = m[4] * double(x);
-    Column c = {};
-    for (int y = top; y < bottom; ++y) {
-      const Position down((m[0] * double(y) + m[2]) + beside_y, moving_height);
-      const Position across((m[3] * double(y) + m[5]) + beside_x, moving_width);
-      if (down.inside && across.inside) {
-        const float at = float(double(y) - 0.5 * double(height - 1));
-        Sample s(image, moving_height, moving_width, down, across);
-        if (given) {
-          const i64 size = i64(height) * width, pixel = i64(y) * width + x;
-          s.gy = slopes[2 * problem * size + pixel];
-          s.gx = slopes[(2 * problem + 1) * size + pixel];
-          if (!(s.gy == s.gy && s.gx == s.gx)) continue;
-        }
-        c.add(pixels[y * width + x], s, at);
-      }
+  for (int i = 0; i < LANE_SUMS; ++i) shared[i * STRIDE + lane] = column.s[i];
+  __syncwarp();
+  if (lane >= LANE_SUMS) return;
+  const float* addends = shared + lane * STRIDE;
+  double s0 = 0.0, s1 = 0.0, s2 = 0.0;
+#pragma unroll 4
+  for (int i = 0; i < 32; ++i) {
+    const double s = addends[i], at = x + double(i);
+    s0 += s;
+    s1 += at * s;
+    s2 += at * at * s;
+  }
+  if (lane < 6) {
+    out[lane * stride] = s0;
+  } else if (lane < 18) {
+    const int axis = (lane - 6) / 6, weight = (lane - 6) % 6 / 2;
+    double* three = out + (6 + 6 * weight + 3 * axis) * stride;
+    if (lane % 2 == 1) {
+      three[0] = s0;
+    } else {
+      three[stride] = DIAGONAL && axis == 0 ? 0.0 : s1;
+      three[2 * stride] = s0;
     }
-    const double at = double(x) - 0.5 * double(width - 1);
-    sums[0] += double(c.n);
-    sums[1] += double(c.r);
-    sums[2] += double(c.v);
-    sums[3] += double(c.rr);
-    sums[4] += double(c.vv);
-    sums[5] += double(c.rv);
-    add_linear(sums + 6, c.gy, c.gx, at);
-    add_linear(sums + 12, c.r_gy, c.r_gx, at);
-    add_linear(sums + 18, c.v_gy, c.v_gx, at);
-    add_square(sums + 24, c.yy, at);
-    add_square(sums + 30, c.yx, at);
-    add_square(sums + 36, c.xx, at);
-  }
-  double* out = partial + (problem * n_tiles + index) * SUMS;
-#pragma unroll
-  for (int i = 0; i < SUMS; ++i) {
-    double sum = sums[i];
-    for (int d = 16; d > 0; d /= 2) sum += __shfl_down_sync(FULL_WARP, sum, d);
-    if (lane == 0) out[i] = sum;
+  } else {
+    const int pair = (lane - 18) / 3, power = lane % 3;
+    double* six = out + (24 + 6 * pair) * stride;
+    if (power == 2) {
+      six[0] = s0;
+    } else if (power == 1) {
+      six[stride] = DIAGONAL && pair == 0 ? 0.0 : s1;
+      six[2 * stride] = s0;
+    } else {
+      six[3 * stride] = DIAGONAL && pair < 2 ? 0.0 : s2;
+      six[4 * stride] = DIAGONAL && pair == 0 ? 0.0 : s1;
+      six[5 * stride] = s0;
+    }
   }
 }
 
-// One block per problem: thread (g, i) adds sum i of the tiles g, g + GROUPS, ..., and then the groups are added.
-extern "C" __global__ void __launch_bounds__(SUMS* GROUPS)
-    affine_linearize_finish(const double* partial, int n_tiles, double* total) {
-  __shared__ double groups[GROUPS][SUMS];
-  const int group = threadIdx.x / SUMS, i = threadIdx.x % SUMS;
-  const double* tiles = partial + i64(blockIdx.x) * n_tiles * SUMS;
+template <bool DIAGONAL>
+__device__ inline void linearize(float* scratch, const float* reference, const float* moving, const float* slopes,
+                                 int given, int height, int width, int moving_height, int moving_width,
+                                 const double* matrices, int tile_height, int tile_width, int units, i64 first_problem,
+                                 double* partial) {
+  const int across = (width + tile_width - 1) / tile_width, down = (height + tile_height - 1) / tile_height;
+  const int unit = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (unit >= down * across * units) return;
+  const int tile = unit / units, part = unit % units, parts_across = (tile_width + UNIT - 1) / UNIT;
+  const int top = tile / across * tile_height, left = tile % across * tile_width;
+  const int y0 = top + part / parts_across * UNIT, x0 = left + part % parts_across * UNIT;
+  const int y1 = min(min(y0 + UNIT, top + tile_height), height), x = x0 + lane;
+  const bool inside = x < min(left + tile_width, width);
+  const i64 problem = first_problem + blockIdx.y;
+  const double* m = matrices + 6 * problem;
+  const float* image = moving + problem * moving_height * moving_width;
+  const float* pixels = reference + problem * height * width + x;
+  const float* theirs = slopes + 2 * problem * height * width + x;
+  const double beside_y = m[1] * double(x), beside_x = m[4] * double(x);
+
+  Column<DIAGONAL> column;
+  if (inside) {
+    Tap right(m[5] + beside_x, moving_width);
+#pragma unroll 1
+    for (int y = y0; y < y1; ++y) {
+      const Tap below((m[0] * double(y) + m[2]) + beside_y, moving_height);
+      if (!DIAGONAL) right = Tap((m[3] * double(y) + m[5]) + beside_x, moving_width);
+      Sample at(image, below, right, moving_height, moving_width);
+      if (given) {
+        at.gy = theirs[y * width];
+        at.gx = theirs[(height + y) * width];
+        if (at.gy != at.gy || at.gx != at.gx) at.v = not_a_number();
+      }
+      column.add(pixels[y * width], at, float(double(y) - 0.5 * double(height - 1)));
+    }
+  }
+  double* out = partial + (i64(blockIdx.y) * (down * across) + tile) * SUMS * units + part;
+  write_sums<DIAGONAL>(column, scratch, lane, double(x0) - 0.5 * double(width - 1), units, out);
+}
+
+// Block (b, p) takes WARPS units of a problem. Sums go to partial[problem][tile][sum][unit]. If `given`,
+// slopes[problem][gy, gx][y][x] stand for those of the samples.
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
+    linearize_diagonal(const float* reference, const float* moving, const float* slopes, int given, int height,
+                       int width, int moving_height, int moving_width, const double* matrices, int tile_height,
+                       int tile_width, int units, i64 first_problem, double* partial) {
+  __shared__ float scratch[WARPS][LANE_SUMS * STRIDE];
+  linearize<true>(scratch[threadIdx.x / 32], reference, moving, slopes, given, height, width, moving_height,
+                  moving_width, matrices, tile_height, tile_width, units, first_problem, partial);
+}
+
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
+    linearize_general(const float* reference, const float* moving, const float* slopes, int given, int height,
+                      int width, int moving_height, int moving_width, const double* matrices, int tile_height,
+                      int tile_width, int units, i64 first_problem, double* partial) {
+  __shared__ float scratch[WARPS][LANE_SUMS * STRIDE];
+  linearize<false>(scratch[threadIdx.x / 32], reference, moving, slopes, given, height, width, moving_height,
+                   moving_width, matrices, tile_height, tile_width, units, first_problem, partial);
+}
+
+// One warp per sum: lane l adds the units l, l + 32, ..., and then the lanes are added.
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
+    linearize_finish(const double* partial, int n_tiles, int units, i64 n_sums, i64 first_problem, double* out) {
+  const i64 which = blockIdx.x * i64(WARPS) + threadIdx.x / 32;
+  if (which >= n_sums) return;
+  const int lane = threadIdx.x % 32;
   double sum = 0.0;
-  for (int tile = group; tile < n_tiles; tile += GROUPS) sum += tiles[i64(tile) * SUMS + i];
-  groups[group][i] = sum;
-  __syncthreads();
-  if (group > 0) return;
-  for (int g = 1; g < GROUPS; ++g) sum += groups[g][i];
-  total[i64(blockIdx.x) * SUMS + i] = sum;
+  for (int unit = lane; unit < units; unit += 32) sum += partial[which * units + unit];
+  for (int d = 16; d > 0; d /= 2) sum += __shfl_down_sync(FULL_WARP, sum, d);
+  if (lane == 0) out[first_problem * n_tiles * SUMS + which] = sum;
 }

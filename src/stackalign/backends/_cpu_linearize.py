@@ -1,43 +1,40 @@
-"""Launches of the linearization kernels on the CPU."""
+"""Sums of a linearization by Numba kernels."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._protocol import Array
+from ._protocol import LINEAR_SUMS, Array
 from ._threads import run
+from ._tiles import tiling
 
 __all__ = ["linearize_affine"]
 
 
 def linearize_affine(
-    reference: Array, moving: Array, slopes: Array | None, matrices: NDArray[np.float64], tile: int, workers: int, /
+    reference: Array,
+    moving: Array,
+    slopes: Array | None,
+    matrices: NDArray[np.float64],
+    tile: int,
+    diagonal: bool,
+    workers: int,
+    /,
 ) -> Array:
     """See `Backend.linearize_affine`."""
-    from stackalign_kernels.cpu import affine_linearize as kernels
+    from stackalign_kernels.cpu import affine_linearize
 
-    problems = len(matrices)
-    height, width = reference.shape[1:]
-    block, columns = (tile, tile) if tile else (kernels.BLOCK, width)
-    blocks, tiles = -(-height // block), -(-width // columns)
-    partial = np.empty((problems, blocks, tiles, kernels.SUMS))
-    given = slopes is not None
-    wanted_slopes = np.empty((1, 2, 1, 1), np.float32) if slopes is None else slopes
-    diagonal = (matrices[:, 0, 1] == 0.0) & (matrices[:, 1, 0] == 0.0)
-    for chosen, kernel in ((np.flatnonzero(diagonal), kernels.separable), (np.flatnonzero(~diagonal), kernels.general)):
-        if not chosen.size:
-            continue
-        some = partial if len(chosen) == problems else np.empty((len(chosen), *partial.shape[1:]))
-        wanted = np.ascontiguousarray(matrices[chosen])
+    problems, height, width = reference.shape
+    tiles = tiling((height, width), tile)
+    bands = -(-min(tiles.height, height) // affine_linearize.BAND)
+    partial = np.zeros((problems, tiles.down, bands, tiles.across, LINEAR_SUMS))
+    given = np.empty((0, 2, height, width), np.float32) if slopes is None else slopes
+    kernel = affine_linearize.diagonal if diagonal else affine_linearize.general
 
-        def task(start: int, stop: int, some: Array = some, chosen: Array = chosen, kernel: Array = kernel) -> None:
-            kernel(reference, moving, wanted_slopes, given, chosen, wanted, block, columns, start, stop, some)  # noqa: B023 -- run at once
+    def task(start: int, stop: int) -> None:
+        kernel(reference, moving, given, matrices, tiles.height, tiles.width, start, stop, partial)
 
-        run(task, len(chosen) * blocks, workers)
-        if some is not partial:
-            partial[chosen] = some
-    if tile:
-        return partial.reshape(problems, blocks * tiles, kernels.SUMS)
-    total = np.zeros((problems, 1, kernels.SUMS))
-    for b in range(blocks):  # in the order of the blocks, whatever NumPy does
-        total += partial[:, b]
-    return total
+    run(task, problems * tiles.down * bands, workers)
+    total = partial[:, :, 0]
+    for band in range(1, bands):
+        total += partial[:, :, band]
+    return total.reshape(problems, tiles.down * tiles.across, LINEAR_SUMS)

@@ -10,7 +10,7 @@ from ._cuda_ops import MAX_PIXELS, Runtime
 from ._groups import Groups, flatten, group
 from ._protocol import Array, ScoreArrays
 
-__all__ = ["check_size", "score_affine"]
+__all__ = ["MAX_GRID_Y", "MAX_PARTIAL_BYTES", "check_size", "score_affine"]
 
 KERNELS = "affine_ncc"
 TILE = 32

@@ -1,20 +1,20 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Launches of the linearization kernels, for CuPy on a GPU and for NumPy where kernels run on the host."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cuda_correlate import check_size
+from ._cuda_correlate import MAX_GRID_Y, MAX_PARTIAL_BYTES, check_size
 from ._cuda_ops import Runtime
 from ._protocol import LINEAR_SUMS, Array
+from ._tiles import tiling
 
 __all__ = ["linearize_affine"]
 
 KERNELS = "affine_linearize"
-TILE = 32
-"""Side of the tiles into which an image is divided where the caller wants one sum of all."""
+UNIT = 32
+"""Rows and columns of the reference that a warp takes."""
 WARPS = 4
-GROUPS = 6
-MAX_PROBLEMS = 65535
 
 
 def linearize_affine(
@@ -24,39 +24,45 @@ def linearize_affine(
     slopes: Array | None,
     matrices: NDArray[np.float64],
     tile: int,
+    diagonal: bool,
     workers: int,
 ) -> Array:
     """See `Backend.linearize_affine`."""
     check_size(reference, moving)
-    problems = len(matrices)
-    height, width = map(int, reference.shape[1:])
-    side = tile or TILE
-    across = -(-width // side)
-    n_tiles = across * -(-height // side)
-    partial = rt.xp.empty((problems, n_tiles, LINEAR_SUMS), np.float64)
-    kernel = rt.get_function(KERNELS, "affine_linearize_tiles", None)
+    problems, height, width = map(int, reference.shape)
+    # A tile need not be larger than the image; what it is cut into then has no empty parts.
+    tiles = tiling((height, width), min(tile, max(height, width)))
+    n_tiles = tiles.down * tiles.across
+    units = -(-tiles.height // UNIT) * -(-tiles.width // UNIT)
+    out = rt.xp.empty((problems, n_tiles, LINEAR_SUMS), np.float64)
     on_device = rt.xp.asarray(np.ascontiguousarray(matrices))
-    for first in range(0, problems, MAX_PROBLEMS):
-        some = slice(first, min(first + MAX_PROBLEMS, problems))
-        kernel(
-            (-(-n_tiles // WARPS), some.stop - first),
+    sums = rt.get_function(KERNELS, "linearize_diagonal" if diagonal else "linearize_general", None)
+    finish = rt.get_function(KERNELS, "linearize_finish", None)
+    at_most = max(1, min(MAX_PARTIAL_BYTES // (n_tiles * units * LINEAR_SUMS * 8), MAX_GRID_Y))
+    for first in range(0, problems, at_most):
+        count = min(at_most, problems - first)
+        partial = rt.xp.empty((count, n_tiles, LINEAR_SUMS, units), np.float64)
+        sums(
+            (-(-n_tiles * units // WARPS), count),
             (32 * WARPS,),
             (
-                reference[some],
-                moving[some],
-                rt.xp.empty(1, np.float32) if slopes is None else slopes[some],  # CuPy passes no null pointers
+                reference,
+                moving,
+                rt.xp.empty(1, np.float32) if slopes is None else slopes,  # CuPy passes no null pointers
                 np.int32(slopes is not None),
                 *map(np.int32, (height, width, *moving.shape[1:])),
-                on_device[some],
-                np.int32(side),
-                np.int32(across),
-                np.int32(n_tiles),
-                partial[some],
+                on_device,
+                np.int32(tiles.height),
+                np.int32(tiles.width),
+                np.int32(units),
+                np.int64(first),
+                partial,
             ),
         )
-    if tile:
-        return partial
-    total = rt.xp.empty((problems, 1, LINEAR_SUMS), np.float64)
-    finish = rt.get_function(KERNELS, "affine_linearize_finish", None)
-    finish((problems,), (LINEAR_SUMS * GROUPS,), (partial, np.int32(n_tiles), total))
-    return total
+        n_sums = count * n_tiles * LINEAR_SUMS
+        finish(
+            (-(-n_sums // WARPS),),
+            (32 * WARPS,),
+            (partial, np.int32(n_tiles), np.int32(units), np.int64(n_sums), np.int64(first), out),
+        )
+    return out

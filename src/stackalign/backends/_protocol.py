@@ -69,12 +69,19 @@ Highest score
     The first of equal ones, by rows. Its neighbours are the scores at the lags around it whatever their overlap is, NaN
     beyond the possible lags. Ring k holds the highest score at the lags of the window whose larger distance to it is k,
     -2 where there is none. Where no score is above 0: the lag nearest to 0, peak and overlap 0, NaN, and -2.
-Linearization
-    The derivatives gy and gx of a sample v along the axes of the moving image are those of the bilinear surface in the
-    cell from the pixel ``c = min(floor(q), size - 2)`` to the next, along each axis: the difference of the samples in
-    the two pixels of the cell, taken with the taps and the weight of the other axis. Where the weight along an axis is
-    0, the pixel beyond may be invalid: the difference is then 0. y and x are counted from the middle of the reference,
-    ``(H - 1) / 2`` and ``(W - 1) / 2``.
+Slopes
+    The derivatives (gy, gx) of an affine sample along the axes of the moving image, in float32. Along x, the slope of a
+    row is the difference of its two taps; where the weight is zero, and the surface has an edge, it is the mean of the
+    differences to the next and from the previous pixel, over those of the two that are inside and valid, 0 if neither
+    is. gx is made of the slopes of two rows as the sample is made of their values, and gy is the difference of the two
+    rows' values; where the weight along y is zero, gx is the slope of the one row, and gy the mean of the differences
+    to the rows next and previous, each interpolated along x, as above.
+Sums of a linearization
+    Over the pixels that are valid in both, with y and x counted from the middle of the reference, ``(H - 1) / 2`` and
+    ``(W - 1) / 2``, and ``J = (gy*y, gy*x, gy, gx*y, gx*x, gx)``, the derivatives of v with respect to the numbers of a
+    pull matrix of such coordinates, `LINEAR_SUMS` numbers: n, r, v, rr, vv, rv; J; r*J; v*J; and gy*gy, gy*gx and
+    gx*gx, each times (y*y, y*x, y, x*x, x, 1). They are float32 over at most one row and float64 beyond; their order
+    depends on nothing but the two images, the matrix and the tile.
 """
 
 from collections.abc import Sequence
@@ -340,17 +347,21 @@ class Backend(Protocol):
         slopes: Array | None,
         matrices: NDArray[np.float64],
         tile: int,
+        diagonal: bool,
         workers: int,
         /,
     ) -> Array:
-        """Return sums (B, T, 42) float64 over tiles of the reference, for one pull matrix (B, 2, 3) per problem.
+        """Return the sums of a linearization, (B, T, LINEAR_SUMS) float64, for one pull matrix (B, 2, 3) per problem.
 
-        Tiles have `tile` x `tile` pixels and run along x, then down; 0 stands for one tile, the whole image. The sums
-        are n, r, v, rr, vv, rv; of the derivatives J = (gy y, gy x, gy, gx y, gx x, gx) of v with respect to the
-        numbers of the matrix; of r J; of v J; and of gy gy, gy gx and gx gx, each times (y y, y x, y, x x, x, 1).
+        They are taken over tiles of `tile` x `tile` pixels, which run along x, then down, the last ones being smaller;
+        0 stands for one tile, the whole image.
 
         With `slopes`, (B, 2, H, W) float32, gy and gx of a reference pixel are taken from there, and a pixel where one
         is NaN is not valid.
+
+        With `diagonal` the matrices are, and sums that hold a derivative with respect to M01 or M10, and no others, are
+        0: what is left of the last 18 are gy*gy times (y*y, y, 1), gy*gx times (y*x, y, x, 1) and gx*gx times
+        (x*x, x, 1).
         """
         ...
 

@@ -1,77 +1,89 @@
-"""The linearization sums, written out in float64: the specification of the kernels."""
+"""Sums of a linearization, as the protocol specifies them: NumPy, slow and readable."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._protocol import LINEAR_SUMS, Array
+from ._reference_resample import positions, sample_affine, taps
+from ._tiles import Tiling, tiling
 
 __all__ = ["linearize_affine"]
 
 
+def _edge(previous: NDArray[Any], here: NDArray[Any], following: NDArray[Any]) -> NDArray[Any]:
+    """Slope where the surface has an edge: the mean of those differences that are not NaN, 0 without any."""
+    differences = np.stack([here - previous, following - here])
+    known = np.isfinite(differences)
+    total = np.where(known, differences, 0).sum(axis=0)
+    mean: NDArray[Any] = np.where(known.all(axis=0), total / 2, total)
+    return mean.astype(here.dtype)
+
+
+def _slopes(
+    moving: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Derivatives of the sampled image along the axes of the moving one."""
+    qy, qx = positions(matrix, shape)
+    y0, y1, wy = taps(qy, moving.shape[0], moving.dtype)
+    x0, x1, wx = taps(qx, moving.shape[1], moving.dtype)
+    # A border of NaN stands for what is not inside.
+    image = np.pad(moving, 1, constant_values=np.nan)
+
+    def value(y: NDArray[np.int64]) -> NDArray[Any]:
+        a, b = image[y + 1, x0 + 1], image[y + 1, x1 + 1]
+        interpolated: NDArray[Any] = a + wx * (b - a)
+        return interpolated
+
+    def along(y: NDArray[np.int64]) -> NDArray[Any]:
+        previous, here, following = (image[y + 1, x0 + step] for step in (0, 1, 2))
+        return np.where(wx == 0, _edge(previous, here, following), following - here)
+
+    gx = np.where(wy == 0, along(y0), along(y0) + wy * (along(y1) - along(y0)))
+    edge = _edge(value(y0 - 1), value(y0), value(y0 + 1))
+    return np.where(wy == 0, edge, value(y1) - value(y0)), gx
+
+
+def _by_tile(values: NDArray[np.float64], tiles: Tiling) -> NDArray[np.float64]:
+    """Sums (T, S) over the tiles of values (S, H, W)."""
+    n, height, width = values.shape
+    padded = np.zeros((n, tiles.down * tiles.height, tiles.across * tiles.width))
+    padded[:, :height, :width] = values
+    cut = padded.reshape(n, tiles.down, tiles.height, tiles.across, tiles.width)
+    sums: NDArray[np.float64] = cut.sum(axis=(2, 4)).reshape(n, tiles.down * tiles.across).T
+    return sums
+
+
 def linearize_affine(
-    reference: Array, moving: Array, slopes: Array | None, matrices: NDArray[np.float64], tile: int, workers: int, /
+    reference: Array,
+    moving: Array,
+    slopes: Array | None,
+    matrices: NDArray[np.float64],
+    tile: int,
+    diagonal: bool,
+    workers: int,
+    /,
 ) -> Array:
     """See `Backend.linearize_affine`."""
     height, width = reference.shape[1:]
-    rows, columns = (tile, tile) if tile else (height, width)
-    found = []
-    for k, (r, image, m) in enumerate(zip(reference, moving, matrices, strict=True)):
-        v, gy, gx = _sampled(image.astype(np.float64), m, (height, width))
-        if slopes is not None:
-            gy, gx = slopes[k].astype(np.float64)
-        valid = np.isfinite(r) & np.isfinite(v) & np.isfinite(gy) & np.isfinite(gx)
-        y = np.arange(height)[:, None] - 0.5 * (height - 1)
-        x = np.arange(width)[None, :] - 0.5 * (width - 1)
-        one = np.ones_like(v)
-        linear = [gy * y, gy * x, gy, gx * y, gx * x, gx]
-        powers = [y * y * one, y * x, y * one, x * x * one, x * one, one]
-        products = [g * p for g in (gy * gy, gy * gx, gx * gx) for p in powers]
-        terms = [one, r, v, r * r, v * v, r * v, *linear, *(r * j for j in linear), *(v * j for j in linear), *products]
-        masked = [np.where(valid, term, 0.0) for term in terms]
-        assert len(masked) == LINEAR_SUMS
-        found.append(
-            [
-                [term[top : top + rows, left : left + columns].sum() for term in masked]
-                for top in range(0, height, rows)
-                for left in range(0, width, columns)
-            ]
-        )
-    return np.array(found, np.float64)
-
-
-def _sampled(
-    image: NDArray[np.float64], m: NDArray[np.float64], shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Samples, NaN where not valid, and their derivatives along the axes of the moving image."""
-    y, x = np.arange(shape[0], dtype=np.float64)[:, None], np.arange(shape[1], dtype=np.float64)[None, :]
-    qy = (m[0, 0] * y + m[0, 2]) + m[0, 1] * x
-    qx = (m[1, 0] * y + m[1, 2]) + m[1, 1] * x
-    last = np.array(image.shape) - 1
-    inside = (qy >= 0) & (qy <= last[0]) & (qx >= 0) & (qx <= last[1])
-    y0, y1, cy, wy = _axis(qy, int(last[0]))
-    x0, x1, cx, wx = _axis(qx, int(last[1]))
-    cy1, cx1 = np.minimum(cy + 1, last[0]), np.minimum(cx + 1, last[1])
-
-    def along_x(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        first: NDArray[np.float64] = image[rows, x0]
-        return first + wx * (image[rows, x1] - first)
-
-    def slope_x(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        slope: NDArray[np.float64] = np.nan_to_num(image[rows, cx1] - image[rows, cx])
-        return slope
-
-    upper, lower = along_x(y0), along_x(y1)
-    v = np.where(inside, upper + wy * (lower - upper), np.nan)
-    left, right = slope_x(y0), slope_x(y1)
-    return v, np.nan_to_num(along_x(cy1) - along_x(cy)), left + wy * (right - left)
-
-
-def _axis(
-    q: NDArray[np.float64], last: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Both taps, the first pixel of the cell for the derivative, and the weight, which is rounded to float32."""
-    clipped = np.clip(q, 0.0, last)
-    first = np.floor(clipped)
-    weight = (clipped - first).astype(np.float32).astype(np.float64)
-    low = first.astype(np.int64)
-    return low, np.where(weight == 0, low, low + 1), np.minimum(low, max(last - 1, 0)), weight
+    tiles = tiling((height, width), tile)
+    y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
+    out = np.empty((len(matrices), tiles.down * tiles.across, LINEAR_SUMS))
+    for b, matrix in enumerate(matrices):
+        sampled = sample_affine(moving[b], matrix, (height, width))
+        gy, gx = _slopes(moving[b], matrix, (height, width)) if slopes is None else slopes[b]
+        both = np.isfinite(sampled) & np.isfinite(reference[b]) & np.isfinite(gy) & np.isfinite(gx)
+        r, v, gy, gx = (np.where(both, plane, 0).astype(np.float64) for plane in (reference[b], sampled, gy, gx))
+        jacobian = [gy * y, gy * x, gy, gx * y, gx * x, gx]
+        if diagonal:
+            jacobian[1] = jacobian[3] = np.zeros_like(gy)
+        squares = [
+            gg * power * (not diagonal or k in kept)
+            for gg, kept in ((gy * gy, (0, 2, 5)), (gy * gx, (1, 2, 4, 5)), (gx * gx, (3, 4, 5)))
+            for k, power in enumerate((y * y, y * x, y, x * x, x, np.ones_like(y)))
+        ]
+        sums = [both, r, v, r * r, v * v, r * v]
+        sums += [weight * j for weight in (1.0, r, v) for j in jacobian]
+        out[b] = _by_tile(np.stack([*sums, *squares]).astype(np.float64), tiles)
+    return out

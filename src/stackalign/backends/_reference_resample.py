@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from ._protocol import Array, BinArrays, real_kind
 from ._spline import coefficients, fill, real_planes
 
-__all__ = ["bin_mean", "resample_affine", "sample_affine"]
+__all__ = ["bin_mean", "positions", "resample_affine", "sample_affine", "taps"]
 
 
-def _positions(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def positions(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     y = np.arange(shape[0], dtype=np.float64)[:, None]
     x = np.arange(shape[1], dtype=np.float64)[None, :]
     m = matrix
@@ -23,7 +23,7 @@ def _inside(qy: NDArray[np.float64], qx: NDArray[np.float64], shape: tuple[int, 
     return inside
 
 
-def _taps(q: NDArray[np.float64], size: int, kind: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+def taps(q: NDArray[np.float64], size: int, kind: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
     """Two indices and the weight of the second; a tap of weight 0 repeats the first."""
     inside = np.clip(q, 0.0, size - 1.0)
     first = np.floor(inside)
@@ -34,9 +34,9 @@ def _taps(q: NDArray[np.float64], size: int, kind: Any) -> tuple[NDArray[np.int6
 
 def sample_affine(moving: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[Any]:
     """Sample an image with NaN as its mask at the pixels of a reference of this shape; NaN where it is not valid."""
-    qy, qx = _positions(matrix, shape)
-    y0, y1, wy = _taps(qy, moving.shape[0], moving.dtype)
-    x0, x1, wx = _taps(qx, moving.shape[1], moving.dtype)
+    qy, qx = positions(matrix, shape)
+    y0, y1, wy = taps(qy, moving.shape[0], moving.dtype)
+    x0, x1, wx = taps(qx, moving.shape[1], moving.dtype)
     top = moving[y0, x0] + wx * (moving[y0, x1] - moving[y0, x0])
     low = moving[y1, x0] + wx * (moving[y1, x1] - moving[y1, x0])
     sampled: NDArray[Any] = np.where(_inside(qy, qx, moving.shape), top + wy * (low - top), moving.dtype.type(np.nan))
@@ -44,7 +44,7 @@ def sample_affine(moving: NDArray[Any], matrix: NDArray[np.float64], shape: tupl
 
 
 def _nearest(plane: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[Any]:
-    qy, qx = _positions(matrix, shape)
+    qy, qx = positions(matrix, shape)
     inside = _inside(qy, qx, plane.shape)
     y, x = (np.where(inside, np.floor(q + 0.5), 0.0).astype(np.int64) for q in (qy, qx))
     return np.where(inside, plane[y, x], plane.dtype.type(np.nan))
@@ -64,7 +64,7 @@ def _cubic_taps(q: NDArray[np.float64], size: int, kind: Any) -> list[tuple[NDAr
 
 def _cubic(plane: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[Any]:
     """Sum over the taps of coefficients with NaN as their mask."""
-    qy, qx = _positions(matrix, shape)
+    qy, qx = positions(matrix, shape)
     result = np.zeros(shape, plane.dtype)
     for y, wy in _cubic_taps(qy, plane.shape[0], plane.dtype):
         row = np.zeros(shape, plane.dtype)

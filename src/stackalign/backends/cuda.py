@@ -233,10 +233,11 @@ def linearize_affine(
     slopes: Array | None,
     matrices: NDArray[np.float64],
     tile: int,
+    diagonal: bool,
     workers: int,
     /,
 ) -> Array:
     """See `Backend.linearize_affine`."""
     with reference.device:
         rt = _runtime(reference.device.id)
-        return _cuda_linearize.linearize_affine(rt, reference, moving, slopes, matrices, tile, workers)
+        return _cuda_linearize.linearize_affine(rt, reference, moving, slopes, matrices, tile, diagonal, workers)

@@ -37,6 +37,8 @@ def warmup(
             pair = ops.prepare_pair(patterns, patterns)
             diagonal, turned = [[1, 0, 0], [0, 1, 0]], [[1, 0.1, 0], [-0.1, 1, 0]]
             ops.score_affine(pair, np.array([diagonal, turned], np.float64), workers=1)
+            ops.linearize_affine(pair, diagonal, "shift", workers=1)
+            ops.linearize_affine(pair, diagonal, "affine", workers=1)
         if name.startswith("float"):  # the others become one of these
             ops.masked_shift(patterns, patterns, workers=1)
             ops.match_template(patterns, patterns, workers=1)

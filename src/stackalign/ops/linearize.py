@@ -22,6 +22,9 @@ TILES = 10
 
 SMALLEST_TILE, LARGEST_TILE = 8, 48
 
+ASIDE = 0.1
+"""Pixels that the farthest pixel is moved by, to both sides, where the curvature is measured."""
+
 LEAST_SCORE = 0.05
 """Where images agree less than this, the curvature is taken as if they agreed so much: a step then still has a size."""
 
@@ -107,7 +110,14 @@ def linearize_affine(
     The covariance is that of a least-squares fit of the reference by offset, gain and the model, with sums of the
     residual times the derivatives over tiles as independent contributions (White, Econometrica 48, 817, 1980, with
     clusters). Residuals that are correlated over some pixels, as smoothing and interpolation make them, are thereby
-    taken as they are.
+    taken as they are. What interpolation does to the scene counts as a residual; the bias towards half pixels on
+    noisy images does not.
+
+    `normal` holds the derivatives' squares, those of the moving image's noise as well: where pixels fall between its
+    pixels in all ways, it is too large by their share, and steps are too short. For the covariance of an optimum the
+    curvature is therefore measured, by differences of the gradient as each parameter moves the farthest pixel by 0.1
+    pixels to both sides: 2 P passes more. With `derivatives` of the reference it is not, and is too large by the noise
+    of the reference.
     """
     m = _matrices(pair, matrices)
     about = transforms.image_center(tuple(pair.reference.shape)) if center is None else np.asarray(center, np.float64)
@@ -144,8 +154,31 @@ def linearize_with_jacobian(
     chain[..., 2] += chain[..., :2] @ transforms.image_center(shape)
     chain = chain.reshape(*chain.shape[:2], 6)
     tile = min(max(min(shape) // TILES, SMALLEST_TILE), LARGEST_TILE) if covariance else 0
-    raw = backend.linearize_affine(pair.reference, pair.moving, slopes, matrices, tile, _check.n_workers(workers))
-    return _linearized(backend.to_numpy(raw), chain, shape[0] * shape[1], covariance, of_reference=slopes is not None)
+    # What no parameter moves off the diagonal needs fewer sums.
+    diagonal = not (matrices[:, [0, 1], [1, 0]].any() or chain[..., [1, 3]].any())
+    threads = _check.n_workers(workers)
+    raw = backend.linearize_affine(pair.reference, pair.moving, slopes, matrices, tile, diagonal, threads)
+    measured = None
+    if covariance and slopes is None:
+        measured = _measured_curvature(pair, matrices, jacobian, workers)
+    return _linearized(backend.to_numpy(raw), chain, shape[0] * shape[1], covariance, measured, slopes is not None)
+
+
+def _measured_curvature(pair: ImagePair, matrices: FloatArray, jacobian: FloatArray, workers: int | None) -> FloatArray:
+    """Minus the Hessian (B, P, P) of the score, by differences of the gradient, over many edges of the samples."""
+    bottom, right = (side - 1.0 for side in pair.reference.shape[1:])
+    corners = np.array([[0.0, 0.0, 1.0], [0.0, right, 1.0], [bottom, 0.0, 1.0], [bottom, right, 1.0]])
+    moved = jacobian @ corners.T
+    steps = ASIDE / np.hypot(moved[..., 0, :], moved[..., 1, :]).max(axis=-1)
+    found = np.empty((*steps.shape, steps.shape[1]))
+    for k in range(steps.shape[1]):
+        aside = steps[:, k, None, None] * jacobian[:, k]
+        before, after = (
+            linearize_with_jacobian(pair, matrices + sign * aside, jacobian, workers=workers).gradient
+            for sign in (-1.0, 1.0)
+        )
+        found[:, k] = (before - after) / (2.0 * steps[:, k, None])
+    return 0.5 * (found + np.swapaxes(found, 1, 2))
 
 
 def reference_slopes(pair: ImagePair) -> Array:
@@ -181,9 +214,14 @@ _PLACES = _places()
 
 
 def _linearized(
-    tiles: FloatArray, chain: FloatArray, n_pixels: int, with_covariance: bool, *, of_reference: bool
+    tiles: FloatArray,
+    chain: FloatArray,
+    n_pixels: int,
+    with_covariance: bool,
+    measured: FloatArray | None,
+    of_reference: bool,
 ) -> AffineLinearization:
-    """From sums (B, T, 42) and dM/dparameters (B, P, 6)."""
+    """From sums (B, T, 42) and dM/dparameters (B, P, 6); with a `measured` curvature, that is the covariance's."""
     total = tiles.sum(axis=1)
     n, r, v, rr, vv, rv = np.moveaxis(total[:, :6], -1, 0)
     count = np.maximum(n, 1.0)
@@ -203,7 +241,10 @@ def _linearized(
     curvature = chain @ total[:, _PLACES] @ np.swapaxes(chain, 1, 2)
     curvature -= linear[:, :, None] * (linear / count[:, None])[:, None, :]
     curvature -= b[:, :, None] * (b / var_v[:, None])[:, None, :]
-    normal = curvature * (np.maximum(score, LEAST_SCORE) / var_v)[:, None, None]
+    weight = (np.maximum(score, LEAST_SCORE) / var_v)[:, None, None]
+    normal = curvature * weight
+    if measured is not None:
+        curvature = measured / weight
     spread = None
     if with_covariance:
         gain = cov / var_v
