@@ -5,7 +5,7 @@
 // The reference is cut into tiles, of which sums are wanted, and a tile into units of at most UNIT x UNIT pixels. A
 // warp takes a unit, a lane one of its columns: x is then a constant, so that a lane's float32 sums need the powers of
 // y alone, and x comes in where lanes are added up in float64. Units write their sums plainly, and they are added in
-// their order by `linearize_finish`: no bit depends on what else is in the call.
+// their order by `affine_linearize_finish`: no bit depends on what else is in the call.
 
 #define UNIT 32
 #define WARPS 4
@@ -216,18 +216,18 @@ __device__ inline void linearize(float* scratch, const float* reference, const f
 // Block (b, p) takes WARPS units of a problem. Sums go to partial[problem][tile][sum][unit]. If `given`,
 // slopes[problem][gy, gx][y][x] stand for those of the samples.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    linearize_diagonal(const float* reference, const float* moving, const float* slopes, int given, int height,
-                       int width, int moving_height, int moving_width, const double* matrices, int tile_height,
-                       int tile_width, int units, i64 first_problem, double* partial) {
+    affine_linearize_diagonal(const float* reference, const float* moving, const float* slopes, int given, int height,
+                              int width, int moving_height, int moving_width, const double* matrices, int tile_height,
+                              int tile_width, int units, i64 first_problem, double* partial) {
   __shared__ float scratch[WARPS][LANE_SUMS * STRIDE];
   linearize<true>(scratch[threadIdx.x / 32], reference, moving, slopes, given, height, width, moving_height,
                   moving_width, matrices, tile_height, tile_width, units, first_problem, partial);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    linearize_general(const float* reference, const float* moving, const float* slopes, int given, int height,
-                      int width, int moving_height, int moving_width, const double* matrices, int tile_height,
-                      int tile_width, int units, i64 first_problem, double* partial) {
+    affine_linearize_general(const float* reference, const float* moving, const float* slopes, int given, int height,
+                             int width, int moving_height, int moving_width, const double* matrices, int tile_height,
+                             int tile_width, int units, i64 first_problem, double* partial) {
   __shared__ float scratch[WARPS][LANE_SUMS * STRIDE];
   linearize<false>(scratch[threadIdx.x / 32], reference, moving, slopes, given, height, width, moving_height,
                    moving_width, matrices, tile_height, tile_width, units, first_problem, partial);
@@ -235,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 
 // One warp per sum: lane l adds the units l, l + 32, ..., and then the lanes are added.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    linearize_finish(const double* partial, int n_tiles, int units, i64 n_sums, i64 first_problem, double* out) {
+    affine_linearize_finish(const double* partial, int n_tiles, int units, i64 n_sums, i64 first_problem, double* out) {
   const i64 which = blockIdx.x * i64(WARPS) + threadIdx.x / 32;
   if (which >= n_sums) return;
   const int lane = threadIdx.x % 32;

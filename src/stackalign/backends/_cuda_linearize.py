@@ -36,8 +36,8 @@ def linearize_affine(
     units = -(-tiles.height // UNIT) * -(-tiles.width // UNIT)
     out = rt.xp.empty((problems, n_tiles, LINEAR_SUMS), np.float64)
     on_device = rt.xp.asarray(np.ascontiguousarray(matrices))
-    sums = rt.get_function(KERNELS, "linearize_diagonal" if diagonal else "linearize_general", None)
-    finish = rt.get_function(KERNELS, "linearize_finish", None)
+    sums = rt.get_function(KERNELS, "affine_linearize_diagonal" if diagonal else "affine_linearize_general", None)
+    finish = rt.get_function(KERNELS, "affine_linearize_finish", None)
     at_most = max(1, min(MAX_PARTIAL_BYTES // (n_tiles * units * LINEAR_SUMS * 8), MAX_GRID_Y))
     for first in range(0, problems, at_most):
         count = min(at_most, problems - first)
