@@ -101,12 +101,50 @@ def large(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def register(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| `register`: distance from the truth in pixels, worst of three seeds | rms | largest | Cramer-Rao bound: rms "
+        "| largest |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['case']} | {r['rms']:.4f} | {r['largest']:.4f} | {r['bound_rms']:.4f} | {r['bound_largest']:.4f} |"
+        for r in rows
+        if "rms" in r
+    ]
+    lines += ["", "| `register`: errors within one reported sigma, 50 seeds | all parameters |", "|---|---|"]
+    return lines + [f"| {r['case']} | {r['all']:.0%} |" for r in rows if "all" in r]
+
+
+def gauss_newton(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| Gauss-Newton from 3 px off, 4 parameters | in candidate evaluations | ms | over OpenCV's ECC "
+        "| corner error | of ECC | `register` as a whole |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['case']} | {r['equivalents']:.0f} | {r['gauss_newton_ms']:.1f} | {_ratio(r.get('over_ecc'))} "
+        f"| {r['corner_error']:.4f} px | {r.get('ecc_corner_error', float('nan')):.4f} px | {r['register_ms']:.0f} ms, "
+        f"{r['register_corner_error']:.4f} px |"
+        for r in rows
+        if "equivalents" in r
+    ]
+    stacks = [r for r in rows if "ms_per_pair" in r]
+    lines += ["", "| `register_stack` | ms per pair | over a loop | 2 workers |", "|---|---|---|---|"]
+    return lines + [
+        f"| {r['case']} | {r['ms_per_pair']:.1f} | {r['loop_over_stack']:.2f}x | {r['two_workers']:.2f}x |"
+        for r in stacks
+    ]
+
+
 SECTIONS = {
     "radial": radial,
     "crop": crop,
     "large": large,
     "affine": affine,
     "resample": resample,
+    "gauss_newton": gauss_newton,
+    "register": register,
     "masked_ncc": masked_ncc,
     "match_template": match_template,
 }
