@@ -16,6 +16,7 @@ from scipy import fft
 from stackalign_kernels.cpu import masked_ncc as kernels
 
 from . import _lags
+from ._first_use import announced
 from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 from ._threads import run
 
@@ -290,6 +291,7 @@ def _score(planes: _Planes, lags: Lags, job: _Job, least: np.int32) -> NDArray[n
     return out
 
 
+@announced("masked_ncc")
 def masked_ncc(
     reference: Array,
     reference_mask: Array | None,
@@ -312,6 +314,7 @@ def masked_ncc(
     return out
 
 
+@announced("masked_ncc")
 def masked_peaks(
     reference: Array,
     reference_mask: Array | None,

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ._first_use import announced
 from ._protocol import Array, BinArrays, real_kind
 from ._spline import coefficients, fill, real_planes
 from ._threads import run
@@ -10,6 +11,7 @@ from ._threads import run
 __all__ = ["bin_mean", "resample_affine"]
 
 
+@announced("affine_resample")
 def resample_affine(
     images: Array,
     mask: Array | None,
@@ -38,6 +40,7 @@ def resample_affine(
     return out
 
 
+@announced("binning")
 def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
     """See `Backend.bin_mean`."""
     from stackalign_kernels.cpu import binning

@@ -4,11 +4,7 @@ Threads take ranges of patterns (or of pixels). A pattern is computed by one thr
 not depend on the number of threads.
 """
 
-import logging
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +16,7 @@ from . import _shift_sums
 from ._cpu_linearize import linearize_affine
 from ._cpu_resample import bin_mean, resample_affine
 from ._cpu_score import score_affine
+from ._first_use import first_use
 from ._protocol import Array, Lags, PeakArrays, StackSums, SummaryArrays, WindowArrays
 from ._threads import run
 from .reference import asarray, device_of, owns, standardise, synchronize, to_numpy
@@ -49,10 +46,6 @@ __all__ = [
 
 NAME = "cpu"
 
-_log = logging.getLogger(__name__)
-_USED: set[str] = set()
-"""Pixel types that this process has used."""
-
 PIXEL_BAND = 2048
 """Pixels per task of the stack statistics: five float64 rows of this length stay in the first-level cache."""
 
@@ -65,34 +58,6 @@ def unavailable() -> str | None:
 def kernel_cache() -> str:
     """Folder in which compiled kernels are kept."""
     return stackalign_kernels.cache_folder()
-
-
-@contextmanager
-def _first_use(dtype: np.dtype[Any]) -> Iterator[None]:
-    """Say so before kernels are compiled for a pixel type for the first time on this machine.
-
-    Numba cannot be asked before a call whether it will compile; a marker beside its cache, named after everything
-    that makes it compile anew, can.
-    """
-    if dtype.name in _USED:
-        yield
-        return
-    import numba
-
-    from stackalign_kernels.cpu import radial
-
-    source = zlib.crc32(radial.__file__.encode() + Path(radial.__file__).read_bytes())
-    marker = Path(kernel_cache()) / f"compiled-{dtype.name}-{source:08x}-numba-{numba.__version__}"
-    if not marker.exists():
-        _log.warning("first use of %s on this machine: compiling CPU kernels, about ten seconds, then kept", dtype.name)
-    yield
-    _USED.add(dtype.name)
-    if not marker.exists():
-        try:
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.touch()
-        except OSError as error:
-            _log.debug("no marker %s: %s", marker, error)
 
 
 def _accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -171,7 +136,7 @@ def pattern_summary(
             result.radii,
         )
 
-    with _first_use(patterns.dtype):
+    with first_use("radial", patterns.dtype):
         run(task, n, workers)
     return result
 
