@@ -18,6 +18,9 @@ from ._jit import exact, fast
 BAND = 32
 """Rows of the reference per partial sum."""
 
+KEPT = 4
+"""Stretched rows of the moving image that are kept: a row of the reference meets up to three that are neighbours."""
+
 NOT_A_NUMBER = np.float32(np.nan)
 
 
@@ -302,9 +305,9 @@ def diagonal(reference, moving, given, matrices, height_of_tile, width_of_tile, 
     i0 = np.empty(width, np.int32)
     wx = np.empty(width, np.float32)
     starts = np.empty(width + 1, np.int64)
-    values = np.empty((moving_height, width), np.float32)
-    slopes = np.empty((moving_height, width), np.float32)
-    stamp = np.full(moving_height, -1, np.int64)
+    values = np.empty((KEPT, width), np.float32)
+    slopes = np.empty((KEPT, width), np.float32)
+    held = np.full(KEPT, -1, np.int64)
     nothing = np.full(width, NOT_A_NUMBER, np.float32)
     steep = np.empty(width, np.float32)
     beyond = np.empty(width, np.float32)
@@ -318,6 +321,7 @@ def diagonal(reference, moving, given, matrices, height_of_tile, width_of_tile, 
             problem = k
             xa, xb = _axis_table(m[1, 1], m[1, 2], width, moving_width, i0, wx)
             n_runs = _runs(i0, wx, xa, xb, starts)
+            held[:] = -1
         first = tile * height_of_tile + band * BAND
         last = min(first + BAND, (tile + 1) * height_of_tile, height)
         if xb <= xa:
@@ -330,18 +334,18 @@ def diagonal(reference, moving, given, matrices, height_of_tile, width_of_tile, 
             w = np.float32(q - np.float64(y0))
             on_edge = w == np.float32(0.0)
             for row in range(y0 - 1 if on_edge else y0, y0 + 2):
-                if 0 <= row < moving_height and stamp[row] != k:
-                    stamp[row] = k
-                    _stretch_row(moving[k, row], i0, wx, starts, n_runs, values[row], slopes[row])
-            a, da = values[y0], slopes[y0]
+                if 0 <= row < moving_height and held[row % KEPT] != row:
+                    held[row % KEPT] = row
+                    _stretch_row(moving[k, row], i0, wx, starts, n_runs, values[row % KEPT], slopes[row % KEPT])
+            a, da = values[y0 % KEPT], slopes[y0 % KEPT]
             if on_edge:
-                above = values[y0 - 1] if y0 > 0 else nothing
-                below = values[y0 + 1] if y0 + 1 < moving_height else nothing
+                above = values[(y0 - 1) % KEPT] if y0 > 0 else nothing
+                below = values[(y0 + 1) % KEPT] if y0 + 1 < moving_height else nothing
                 _edges(above[xa:xb], a[xa:xb], below[xa:xb], steep[xa:xb])
                 _above(a[xa:xb], steep[xa:xb], beyond[xa:xb])
                 b, db = beyond, da
             else:
-                b, db = values[y0 + 1], slopes[y0 + 1]
+                b, db = values[(y0 + 1) % KEPT], slopes[(y0 + 1) % KEPT]
             if given.shape[0] > 0:
                 gy, gx = given[k, 0, y], given[k, 1, y]
                 _given(
