@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
 import stackalign as sa
-from stackalign.backends import cpu
+from stackalign.backends import cpu, reference
 
 TOLERANCE = 1e-7
 
@@ -71,6 +71,62 @@ def test_an_overlap_far_from_the_mean_equals_the_oracle(rng, level, holes, rotat
     scores = sa.score_affine(pair, m)
     wanted = np.array([oracle(fixed, moved, k)[0] for k in m])
     assert np.abs(scores - wanted).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("rotated", [False, True], ids=["diagonal", "rotated"])
+@pytest.mark.parametrize("scene", ["bright patch", "gradient"])
+@pytest.mark.parametrize("size", [96, 320, 1024])
+def test_an_overlap_far_from_the_mean_loses_nothing(rng, size, scene, rotated):
+    fixed, moved = image(rng, (size, size), 0.1), image(rng, (size, size), 0.1)
+    moved[np.isfinite(moved)] += np.nan_to_num(fixed)[np.isfinite(moved)]
+    seen = np.zeros((size, size), bool)
+    if scene == "gradient":
+        background = np.linspace(0, 1000, size)[:, None]
+        seen[size // 8 : size // 8 + 4] = True
+    else:
+        background = np.zeros((size, size))
+        background[size // 4 : size * 5 // 8, size // 3 :] = 400.0
+        seen[size // 4 + 8 : size * 5 // 8 - 8, size // 3 + 8 :] = True
+    pair = sa.prepare_pair(fixed + background, moved + background, reference_mask=seen)
+    m = np.tile(np.eye(2, 3), (6, 1, 1))
+    m[:, :, 2] = rng.uniform(-3, 3, (6, 2))
+    m[:, 0, 0] = 1 + rng.uniform(-1, 1, 6) / size
+    m[:, 1, 1] = 1 + rng.uniform(-1, 1, 6) / size
+    if rotated:
+        m[:, 0, 1], m[:, 1, 0] = 1 / size, -1.2 / size
+    where = np.isfinite(pair.reference[0]) & np.isfinite(pair.moving[0])
+    values = pair.moving[0][where].astype(np.float64)
+    assert values.mean() ** 2 > (3e4 if scene == "bright patch" else 1e2) * values.var()
+    wanted = [oracle(pair.reference[0], pair.moving[0], k)[0] for k in m]
+    np.testing.assert_allclose(sa.score_affine(pair, m), wanted, rtol=0, atol=TOLERANCE)
+
+
+TURNED = [[np.cos(t), np.sin(t), -np.sin(t), np.cos(t)] for t in (1e-3, 1e-5, 1e-9, 1e-12, 0.02, 0.1, 0.3, np.pi / 2)]
+SPECIAL = [
+    *TURNED,
+    [np.cos(np.pi), np.sin(np.pi), -np.sin(np.pi), np.cos(np.pi)],  # a half turn, but for the last bits
+    *([1.0, shear, 0.0, 1.0] for shear in (0.05, -1 / 16, 1e-9, 1e-17, -1e-13, 1e-300)),
+    *([1.0, 0.0, shear, 1.0 + stretch] for shear in (0.05, -1 / 16) for stretch in (0.0, 1e-9, -1e-10, 2**-20)),
+    *([1.0 + a, b, c, 1.0 + d] for a, b, c, d in ((0, 2**-6, 2**-6, 0), (2**-6, -(2**-5), 2**-10, -(2**-5)))),
+    *([sy, 0.0, 0.0, sx] for sy in (0.5, 1.0, 2.0, -1.0) for sx in (0.1, 1.0, 3.0, -1.0)),
+]
+
+
+@pytest.mark.parametrize(
+    "shapes", [((26, 66), (58, 11)), ((33, 150), (40, 133)), ((5, 3), (9, 64)), ((60, 40), (1, 40))]
+)
+def test_pixels_on_the_edge_of_a_tap_are_counted_as_the_protocol_says(rng, shapes):
+    planes = [rng.normal(size=(1, *shape)).astype(np.float32) for shape in shapes]
+    for plane in planes:
+        plane[rng.random(plane.shape) < 0.1] = np.nan
+    m = np.empty((1, len(SPECIAL) * 4, 2, 3))
+    m[..., :2] = np.repeat(np.reshape(SPECIAL, (-1, 2, 2)), 4, axis=0)
+    offsets = rng.integers(-4, 5, (4, len(SPECIAL), 2)) + np.reshape([0.0, 4.4e-16, 0.5, 0.3], (4, 1, 1))
+    m[0, :, :, 2] = offsets.swapaxes(0, 1).reshape(-1, 2)
+    m[..., 2] += np.where(m[..., [0, 1], [0, 1]] < 0, np.subtract(shapes[1], 1), 0)
+    found, wanted = (backend.score_affine(*planes, m, 1) for backend in (cpu, reference))
+    np.testing.assert_array_equal(found.overlap, wanted.overlap)
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=1e-5)
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 
 `exact` keeps every floating-point operation as written: the same bits on every machine. `fast` lets the compiler
 reorder sums, which is what makes reductions vectorise; it keeps NaN and infinity (never ``fastmath=True``: that deletes
-NaN tests). Neither uses Numba's own threads: ``cache=True`` together with ``parallel=True`` crashes (numba issues 4807
+NaN tests). `inlined` is `exact` for what is called per row with arrays, each of which costs as many arguments as it has
+fields. None uses Numba's own threads: ``cache=True`` together with ``parallel=True`` crashes (numba issues 4807
 and 10128), and our threads come from the backend. A kernel and the helpers that it calls live in one file, because
 Numba's cache does not notice that a helper in another file has changed.
 """
@@ -40,6 +41,7 @@ import numba  # noqa: E402 -- after the cache folder is known
 CACHED = _has_room(os.environ["NUMBA_CACHE_DIR"])
 
 exact = numba.njit(cache=CACHED, nogil=True, parallel=False, error_model="numpy")
+inlined = numba.njit(cache=CACHED, nogil=True, parallel=False, error_model="numpy", forceinline=True)
 fast = numba.njit(
     cache=CACHED, nogil=True, parallel=False, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
 )

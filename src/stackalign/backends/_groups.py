@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candidates", "Groups", "flatten", "group", "take"]
+__all__ = ["Candidates", "Groups", "batch", "flatten", "group"]
 
 
 class Candidates(NamedTuple):
@@ -40,17 +40,9 @@ def flatten(matrices: NDArray[np.float64]) -> Candidates:
     """Put the candidates (B, K, 2, 3) of all problems in one row."""
     problems, per_problem = matrices.shape[:2]
     flat = np.ascontiguousarray(matrices.reshape(-1, 2, 3))
-    return _sort_out(flat, np.repeat(np.arange(problems, dtype=np.int64), per_problem))
-
-
-def take(candidates: Candidates, chosen: NDArray[np.int64]) -> Candidates:
-    """Some of the candidates."""
-    return _sort_out(candidates.matrices[chosen], candidates.problem[chosen])
-
-
-def _sort_out(matrices: NDArray[np.float64], problem: NDArray[np.int64]) -> Candidates:
-    diagonal = (matrices[:, 0, 1] == 0.0) & (matrices[:, 1, 0] == 0.0)
-    return Candidates(matrices, problem, np.flatnonzero(diagonal), np.flatnonzero(~diagonal))
+    diagonal = (flat[:, 0, 1] == 0.0) & (flat[:, 1, 0] == 0.0)
+    problem = np.repeat(np.arange(problems, dtype=np.int64), per_problem)
+    return Candidates(flat, problem, np.flatnonzero(diagonal), np.flatnonzero(~diagonal))
 
 
 def group(candidates: Candidates) -> Groups:
@@ -68,3 +60,10 @@ def group(candidates: Candidates) -> Groups:
         members=chosen[order],
         bounds=np.append(starts, len(order)).astype(np.int64),
     )
+
+
+def batch(problem: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Cut groups into batches of one problem and at most so many groups; where each begins, and the end."""
+    first = np.searchsorted(problem, problem)  # they are in the order of their problems
+    begins = (np.arange(len(problem)) - first) % most == 0
+    return np.append(np.flatnonzero(begins), len(problem))

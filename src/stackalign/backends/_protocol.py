@@ -51,10 +51,11 @@ Sums at whole-pixel lags
 Means of bins
     Sums are float64, over y first and then over x, divided by the count and rounded to `real_kind`.
 Score
-    n, r, v, rr, vv and rv are summed over the pixels that are valid in both, in float32 over at most one row and in
-    float64 beyond, in an order that depends on nothing but the two images and the candidate itself. The score is
-    Pearson's coefficient from these sums, clipped to [-1, 1]; 0.0 where n is 0, or where the variance of r or v is not
-    above `FLAT` times its mean square (what rounding to float32 leaves of a constant overlap).
+    n, r, v, rr, vv and rv are summed over the pixels that are valid in both, in float32 over at most one row, about
+    numbers near them where they are far from 0, and in float64 beyond, in an order that depends on nothing but the two
+    images and the candidate itself. The score is Pearson's coefficient from these sums, clipped to [-1, 1]; 0.0 where n
+    is 0, or where the variance of r or v is not above `FLAT` times its mean square (what rounding to float32 leaves of
+    a constant overlap).
 Masked correlation
     Images are centred and scaled by the mean and deviation of their valid pixels (over all D planes together), zero
     elsewhere. At each lag of a window n, r, v, rr, vv and rv are the sums over the pixels that are valid in both, over
