@@ -74,17 +74,18 @@ def _cell(q, d, unit, x):
 
 
 @inlined
-def _stay(q, d, unit, x, stop):
-    """First pixel after x, at most stop, that is in another cell. Position minus unit * x must be monotone."""
-    k, alone = _cell(q, d, unit, x)
-    slope = d - np.float64(unit)
+def _stay(q, slope, pixels, d, unit, x, k, alone, stop):
+    """First pixel after x, at most stop, that is in another cell than (k, alone).
+
+    The position minus unit * x is monotone, and grows by `slope` per pixel, or by 1 in so many `pixels`.
+    """
     if slope == 0.0:
         return stop
     if alone and slope > 0.0:
         end = x + 1
     else:
         edge = np.float64(k) + (1.0 if slope > 0.0 else 0.0)
-        end = np.int64(min(max((edge - q) / slope, np.float64(x + 1)), np.float64(stop)))
+        end = np.int64(min(max((edge - q) * pixels, np.float64(x + 1)), np.float64(stop)))
     while end > x + 1 and _cell(q, d, unit, end - 1) != (k, alone):
         end -= 1
     while end < stop and _cell(q, d, unit, end) == (k, alone):
@@ -110,15 +111,17 @@ def _sample_row(image, start, width, qy, dy, qx, dx, first, last, level, out):
     """Sample pixels first..last of a row minus `level`, run by run, a run being pixels whose taps are neighbours."""
     x = first
     end_y, end_x = first, first
+    slope = dx - 1.0
+    pixels_y, pixels_x = 1.0 / dy, 1.0 / slope
     ky, kx, steps = np.int64(0), np.int64(0), (np.int64(0), np.int64(0))
     while x < last:
         if x == end_y:
             ky, alone = _cell(qy, dy, 0, x)
-            end_y = _stay(qy, dy, 0, x, last)
+            end_y = _stay(qy, dy, pixels_y, dy, 0, x, ky, alone, last)
             steps = (np.int64(0) if alone else width, steps[1])
         if x == end_x:
             kx, alone = _cell(qx, dx, 1, x)
-            end_x = _stay(qx, dx, 1, x, last)
+            end_x = _stay(qx, slope, pixels_x, dx, 1, x, kx, alone, last)
             steps = (steps[0], np.int64(0) if alone else np.int64(1))
         stop = min(end_y, end_x)
         tap = start + ky * width + kx + x

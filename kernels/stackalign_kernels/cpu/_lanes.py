@@ -225,8 +225,9 @@ def sample(
         target = _row(context, builder, signature.args[8], args[8], args[9])
         numbers = ir.Constant(_wide, [float(i) for i in range(LANES)])
 
-        def mix(a: Any, b: Any, w: Any) -> Any:
-            return builder.fadd(a, builder.fmul(w, builder.fsub(b, a), flags=_FUSED), flags=_FUSED)
+        def mix(a: Any, b: Any, w: Any, slope_from: Any) -> Any:
+            """Return ``a + w * (b - slope_from)``."""
+            return builder.fadd(a, builder.fmul(w, builder.fsub(b, slope_from), flags=_FUSED), flags=_FUSED)
 
         level = _splat(builder, args[7], _vector)
         with cgutils.for_range_slice(builder, _i64(0), size, _i64(LANES), _i64) as (i, _):
@@ -237,10 +238,10 @@ def sample(
             rows = []
             for pointer in (corner, builder.gep(corner, [below])):
                 left = builder.gep(pointer, [i])
-                taps = [_load(builder, p) for p in (left, builder.gep(left, [beside]))]
-                rows.append(mix(*(builder.fsub(pixels, level) for pixels in taps), wx))
+                a, b = (_load(builder, p) for p in (left, builder.gep(left, [beside])))
+                rows.append(mix(builder.fsub(a, level), b, wx, a))
             cell = builder.bitcast(builder.gep(target, [i]), _vector.as_pointer())
-            builder.store(mix(*rows, wy), cell, align=4)
+            builder.store(mix(rows[0], rows[1], wy, rows[0]), cell, align=4)
         return impl_ret_untracked(context, builder, types.none, context.get_dummy_value())
 
     return types.none(image, tap, steps, along_y, along_x, first, size, pivot, out, offset), generate
