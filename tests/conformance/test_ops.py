@@ -29,8 +29,7 @@ def call(backend, case: Case, inputs: dict) -> dict[str, np.ndarray]:
     arguments = [
         value if name in host or value is None else backend.asarray(value, None, 0) for name, value in inputs.items()
     ]
-    workers = () if case.operation == "standardise" else (WORKERS,)
-    result = getattr(backend, case.operation)(*arguments, *workers)
+    result = getattr(backend, case.operation)(*arguments, WORKERS)
     if case.operation in ARRAYS:
         return {ARRAYS[case.operation]: backend.to_numpy(result)}
     return {name: backend.to_numpy(array) for name, array in result._asdict().items()}

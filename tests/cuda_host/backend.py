@@ -17,8 +17,8 @@ from stackalign.backends import (
     _cuda_masked_ncc,
     _cuda_ops,
     _cuda_resample,
+    _cuda_standardise,
     _shift_sums,
-    reference,
 )
 from stackalign.backends._cuda_ops import Kernel, Runtime
 from stackalign.backends._protocol import (
@@ -123,9 +123,9 @@ class HostBackend:
         """See `Backend.stack_statistics`."""
         return _cuda_ops.stack_statistics(self.runtime, stack, mask, workers)
 
-    def standardise(self, images: Array, mask: Array | None, smooth: float, /) -> Array:
-        """See `Backend.standardise`, which has no kernel."""
-        return reference.standardise(images, mask, smooth)
+    def standardise(self, images: Array, mask: Array | None, smooth: float, workers: int, /) -> Array:
+        """See `Backend.standardise`."""
+        return _cuda_standardise.standardise(self.runtime, images, mask, smooth, workers)
 
     def score_affine(
         self, reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int, /

@@ -94,7 +94,7 @@ def _scores(backend: Any, case: Case) -> list[str]:
     # Noise, with what is valid in the case: where pixels differ less than they are away from zero, float32 sums of
     # their squares say little, and a tolerance would have to be wide.
     noise = np.where(np.isfinite(case.patterns), rng.normal(size=case.patterns.shape), np.nan)
-    planes = reference.standardise(noise, case.mask, 0.0)
+    planes = reference.standardise(noise, case.mask, 0.0, 1)
     found = []
     # The moving images once like the reference, once with holes, larger and shifted, so that taps lie beyond its size.
     larger = np.pad(planes, ((0, 0), (7, 60), (4, 2)), mode="wrap")
@@ -239,6 +239,18 @@ def _linearized(backend: Any, case: Case) -> list[str]:
     return found
 
 
+def _planes(backend: Any, case: Case) -> list[str]:
+    found = []
+    for smooth in (0.0, 0.7, 5.0):  # wider than the image is high as well
+        arguments = (case.patterns, case.mask, smooth, 1)
+        given, expected = backend.standardise(*arguments), reference.standardise(*arguments)
+        found += _compare(f"standardise, smooth {smooth}", (given,), (expected,), near=("0",), scale=PLANE)
+    return found
+
+
+PLANE = 1e-6 / TOLERANCE
+"""The last bit of float32 where sums in another order decide the rounding."""
+
 OPERATIONS = {
     "radial": (_summary, _radial),
     "crop": (_crop,),
@@ -248,6 +260,7 @@ OPERATIONS = {
     "affine_resample": (_resampled,),
     "binning": (_bins,),
     "affine_linearize": (_linearized,),
+    "standardise": (_planes,),
 }
 """By kernel file."""
 

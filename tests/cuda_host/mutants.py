@@ -50,6 +50,7 @@ MAPS = ("masked_ncc",)
 SHARING = ("crop", "radial", "affine_ncc", "affine_linearize", "masked_ncc")
 TYPED = ("crop", "radial", "statistics", "affine_resample", "binning")
 RESAMPLE = ("affine_resample",)
+PLANES = ("standardise",)
 RULES = (
     Rule(BARRIER, r"__sync(?:threads|warp)\(\)", "static_cast<void>(0)", SHARING),
     Rule(
@@ -116,6 +117,17 @@ RULES = (
     Rule("bins in the other order", r"\bi / across % down\b", "i % down", ("binning",)),
     Rule("columns left out", r"\bsum \+= column", "sum = column", ("binning",)),
     Rule("pixel counted twice", r"\+\+count\b", "count += 2", ("binning",)),
+    Rule(
+        "neighbours beyond the row",
+        r"x < radius \? -x : -radius|width - 1 - x < radius \? width - 1 - x : radius",
+        "0",
+        PLANES,
+    ),
+    Rule("neighbours beyond the image", r"row < radius \? -row : -radius", "0", PLANES),
+    Rule("odd weight taken for even", r"k < 0 \? -t\[at\] : t\[at\]", "t[at]", PLANES),
+    Rule("NaN not asked", r"\b[vd] == [vd]\b", "true", PLANES),
+    Rule("first image for all", r"(?<=moments\[)3 \* image \+ 1", "1", PLANES),
+    Rule("stride of a reduction", r"\bd /= 2", "d /= 4", PLANES),
     Rule("constant image not asked", r"\bvar_[rv] > FLAT \* square_[rv]", "true", NCC),
     Rule("mean far from 0 not asked", r"far \? float\(s\[[12]\] / n\) : 0\.0f", "0.0f", NCC),
     Rule("pivot forgotten", r"\bv - q(?= : v)", "v", NCC),

@@ -1,13 +1,14 @@
-"""Standardised planes, written once against the array's own namespace: done once per image, not hot."""
+"""Standardised planes: the specification in array expressions, and what its kernels share."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._protocol import Array
 
-__all__ = ["standardise"]
+__all__ = ["FLAT_DEVIATION", "RIDGE", "factors", "half_weights", "standardise"]
 
 TRUNCATE = 4.0
 """Radius of the Gaussian, in sigmas."""
@@ -15,6 +16,30 @@ TRUNCATE = 4.0
 RIDGE = 0.02
 """Added to the mean square distance of the valid pixels, in sigmas squared, where a plane is fitted: a slope that the
 few pixels around do not tell is taken as 0, and one that they do tell loses 2 %."""
+
+FLAT_DEVIATION = 1e-12
+"""A constant image keeps a rounding error of its mean as deviation, relative to it: that is not structure."""
+
+
+def half_weights(smooth: float, group: int = 1) -> tuple[int, NDArray[np.float64]]:
+    """Radius, and weights (3, 1 + n) at distances 0, 1, 2, ..., n zero-filled to a multiple of `group`.
+
+    They are the Gaussian's times the powers 0, 1 and 2 of the distance in sigmas.
+    """
+    radius = int(TRUNCATE * smooth + 0.5)
+    at = np.arange(radius + 1) / smooth
+    gauss = np.exp(-0.5 * at * at)
+    gauss /= 2.0 * gauss.sum() - gauss[0]
+    weights = np.zeros((3, 1 + -(-radius // group) * group))
+    weights[:, : radius + 1] = gauss * at ** np.arange(3)[:, None]
+    return radius, weights
+
+
+def factors(xp: Any, moments: Array) -> Array:
+    """Return what scales images with moments (B, 3), pixels, mean and deviation, to a deviation of 1 or 0."""
+    mean, deviation = moments[:, 1], moments[:, 2]
+    flat = deviation <= FLAT_DEVIATION * xp.abs(mean)
+    return xp.where(flat, 0.0, 1.0 / xp.where(flat, 1.0, deviation))
 
 
 def standardise(xp: Any, correlate1d: Callable[..., Array], images: Array, mask: Array | None, smooth: float) -> Array:
@@ -32,8 +57,7 @@ def standardise(xp: Any, correlate1d: Callable[..., Array], images: Array, mask:
     mean = values.sum(axis=(1, 2), keepdims=True) / count
     centred = xp.where(valid, values - mean, 0.0)
     deviation = xp.sqrt((centred * centred).sum(axis=(1, 2), keepdims=True) / count)
-    # A constant image keeps a rounding error of its mean as variance: that is not structure.
-    flat = deviation <= 1e-12 * xp.abs(mean)
+    flat = deviation <= FLAT_DEVIATION * xp.abs(mean)
     scaled = xp.where(flat, 0.0, centred / xp.where(flat, 1.0, deviation))
     return xp.where(valid, scaled, xp.nan).astype(xp.float32)
 

@@ -278,7 +278,7 @@ class Backend(Protocol):
         """Per-pixel count, minimum, maximum, mean and M2 over the first axis."""
         ...
 
-    def standardise(self, images: Array, mask: Array | None, smooth: float, /) -> Array:
+    def standardise(self, images: Array, mask: Array | None, smooth: float, workers: int, /) -> Array:
         """Return images (B, H, W) as float32 planes with NaN as the mask, centred and scaled by mean and deviation.
 
         Both are taken over the valid pixels in float64; an image without variance becomes 0. With `smooth`, the sigma

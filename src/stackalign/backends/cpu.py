@@ -16,10 +16,11 @@ from . import _shift_sums
 from ._cpu_linearize import linearize_affine
 from ._cpu_resample import bin_mean, resample_affine
 from ._cpu_score import score_affine
+from ._cpu_standardise import standardise
 from ._first_use import first_use
 from ._protocol import Array, Lags, PeakArrays, StackSums, SummaryArrays, WindowArrays
 from ._threads import run
-from .reference import asarray, device_of, owns, standardise, synchronize, to_numpy
+from .reference import asarray, device_of, owns, synchronize, to_numpy
 
 __all__ = [
     "NAME",

@@ -15,7 +15,7 @@ from . import (
     _cuda_masked_ncc,
     _cuda_ops,
     _cuda_resample,
-    _planes,
+    _cuda_standardise,
     _rawmodule,
     _shift_sums,
 )
@@ -148,13 +148,10 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
         return _cuda_ops.stack_statistics(_runtime(stack.device.id), stack, mask, workers)
 
 
-def standardise(images: Array, mask: Array | None, smooth: float, /) -> Array:
+def standardise(images: Array, mask: Array | None, smooth: float, workers: int, /) -> Array:
     """See `Backend.standardise`."""
-    import cupy
-    from cupyx.scipy.ndimage import correlate1d
-
     with images.device:
-        return _planes.standardise(cupy, correlate1d, images, mask, smooth)
+        return _cuda_standardise.standardise(_runtime(images.device.id), images, mask, smooth, workers)
 
 
 def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int, /) -> ScoreArrays:

@@ -242,7 +242,7 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
     )
 
 
-def standardise(images: Array, mask: Array | None, smooth: float, /) -> Array:
+def standardise(images: Array, mask: Array | None, smooth: float, workers: int, /) -> Array:
     """See `Backend.standardise`."""
     from scipy.ndimage import correlate1d
 

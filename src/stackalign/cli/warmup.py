@@ -31,10 +31,11 @@ def warmup(
         ops.radial_cumulative(patterns, (0, 0), workers=1)
         ops.stack_statistics(patterns, workers=1)
         ops.bin_mean(patterns, 2, workers=1)
+        ops.prepare_pair(patterns, patterns, workers=1)
         if name in ("float32", "float64"):  # all others become float32
             ops.resample_affine(patterns, [[1, 0.1, 0], [-0.1, 1, 0]], workers=1)
         if name == "float32":  # planes of image pairs have this type
-            pair = ops.prepare_pair(patterns, patterns)
+            pair = ops.prepare_pair(patterns, patterns, smooth=1.0, workers=1)
             diagonal, turned = [[1, 0, 0], [0, 1, 0]], [[1, 0.1, 0], [-0.1, 1, 0]]
             ops.score_affine(pair, np.array([diagonal, turned], np.float64), workers=1)
             ops.linearize_affine(pair, diagonal, "shift", workers=1)

@@ -43,6 +43,7 @@ def prepare_pair(
     reference_mask: Array | None = None,
     moving_mask: Array | None = None,
     smooth: float | tuple[float, float] = 0.0,
+    workers: int | None = None,
 ) -> ImagePair:
     """Standardise two images, or two stacks of B images, for correlation.
 
@@ -59,6 +60,8 @@ def prepare_pair(
         pixels on noisy images; or one for the reference and one for the moving image, where one of them is sharper.
         Beside holes and edges a plane is fitted to the valid pixels under the Gaussian, so that nothing leaks from
         under a mask and no content seems shifted away from it.
+    workers : int, optional
+        Number of CPU threads; one per core by default. Results do not depend on it.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def prepare_pair(
     Raises
     ------
     ValueError
-        Shapes do not fit, or `smooth` is negative.
+        Shapes do not fit, `smooth` is negative, or `workers` is less than 1.
     TypeError
         Complex or object types, a mask that is not boolean, or arrays of different homes.
     """
@@ -78,13 +81,14 @@ def prepare_pair(
         raise ValueError(msg)
     blur = np.broadcast_to(sigmas, 2)
     backend = backend_for(*(x for x in (reference, moving, reference_mask, moving_mask) if x is not None))
+    threads = _check.n_workers(workers)
     planes = []
     for image, mask, name, sigma in (
         (reference, reference_mask, "reference", blur[0]),
         (moving, moving_mask, "moving", blur[1]),
     ):
         _, stack, _ = _check.stack(image, name, mask)
-        planes.append(backend.standardise(stack, _check.mask_array(mask, stack), float(sigma)))
+        planes.append(backend.standardise(stack, _check.mask_array(mask, stack), float(sigma), threads))
     if planes[0].shape[0] != planes[1].shape[0] or reference.ndim != moving.ndim:
         msg = (
             "reference and moving must be two images or two stacks of the same number, "

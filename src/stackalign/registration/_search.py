@@ -155,7 +155,7 @@ def climb(
         level = images.binned(factor)
         # A bin's centre lies at factor * b + (factor - 1) / 2; its size averages noise as a Gaussian does.
         objective = AffineNCC(
-            prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0),
+            prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0, workers=workers),
             model,
             (center - (factor - 1) / 2) / factor,
             workers,
@@ -196,7 +196,8 @@ def finish(
 
     `noise` (B,) is the standard deviation of the noise in the reference planes before they are smoothed.
     """
-    objective = AffineNCC(prepare_pair(images.reference, images.moving, smooth=smooth), model, center, workers)
+    pair = prepare_pair(images.reference, images.moving, smooth=smooth, workers=workers)
+    objective = AffineNCC(pair, model, center, workers)
     reach = _reach(model, tuple(images.reference.shape[1:]))
     parameters, passes = _polished(objective, climbed.parameters, bounds, reach, climbed.history)
     linear = objective.linearization(parameters, derivatives="reference", covariance=True)
@@ -235,7 +236,8 @@ def matched_smoothing(
         widths += [(wide, smooth), (smooth, wide)]
     scores = []
     for width in widths:
-        objective = AffineNCC(prepare_pair(images.reference, images.moving, smooth=width), model, center, workers)
+        pair = prepare_pair(images.reference, images.moving, smooth=width, workers=workers)
+        objective = AffineNCC(pair, model, center, workers)
         scores.append(objective.score(parameters[:, None])[:, 0])
     return [widths[k] for k in np.argmax(scores, axis=0)]
 

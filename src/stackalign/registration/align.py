@@ -224,7 +224,7 @@ def _take(images: Array, some: slice) -> Array:
 
 
 def _register_batch(fixed: Array, moved: Array, settings: Settings) -> list[RegistrationResult]:
-    pair = prepare_pair(fixed, moved)
+    pair = prepare_pair(fixed, moved, workers=settings.workers)
     images = Images(pair.reference, pair.moving)
     noise = np.maximum(noise_levels(images.reference), noise_levels(images.moving))
     if settings.smooth is None:
@@ -247,7 +247,7 @@ def _register_alike(images: Images, smooth: float, noise: FloatArray, settings: 
     n_problems = len(noise)
     seen = images
     if smooth >= NOISY:
-        clean = prepare_pair(images.reference, images.moving, smooth=smooth)
+        clean = prepare_pair(images.reference, images.moving, smooth=smooth, workers=settings.workers)
         seen = Images(clean.reference, clean.moving)
     if settings.start is None:
         coarse = coarse_shifts(seen, settings.max_shift, settings.min_overlap, settings.workers)

@@ -125,7 +125,8 @@ def optimize_alignment_local_grad_disc_persworkers(
         (N, 6) with the columns [iteration, dx, dy, squeeze_x, squeeze_y, corr].
     """
     _same_grid(ref_img, target_img)
-    objective = AffineNCC(prepare_pair(ref_img, target_img), "shift+scale", center, workers=n_jobs)
+    pair = prepare_pair(ref_img, target_img, workers=n_jobs)
+    objective = AffineNCC(pair, "shift+scale", center, workers=n_jobs)
     # The engine orders parameters (dy, dx, sy, sx), this interface (dx, dy, sx, sy).
     swap = [1, 0, 3, 2]
     steps = np.array([step_dx0, step_dy0, step_sx0, step_sy0])
