@@ -141,6 +141,26 @@ def problems(rng):
     return sa.prepare_pair(fixed, moved), np.stack([m, m[::-1], m])
 
 
+@pytest.mark.parametrize("smooth", [0.0, 0.7, 2.0])
+def test_bits_of_planes_do_not_depend_on_workers_or_on_how_images_are_divided_among_calls(smooth):
+    rng = np.random.default_rng(5)
+    images = rng.normal(3.0, 1.0, (5, 61, 83))
+    images[1, 20:30, 11:70] = np.nan  # whole images, and rows without a valid pixel, take ways of their own
+    images[2, :, :40][rng.random((61, 40)) < 0.2] = np.inf
+    images[3, 40:48] = np.nan
+    wanted = sa.prepare_pair(images, images, smooth=smooth, workers=1).reference
+    for workers in (2, 3, 7):
+        found = sa.prepare_pair(images, images, smooth=smooth, workers=workers).reference
+        assert found.tobytes() == wanted.tobytes(), workers
+    single = [sa.prepare_pair(one, one, smooth=smooth, workers=2).reference for one in images]
+    assert np.concatenate(single).tobytes() == wanted.tobytes()
+
+
+def test_planes_need_a_worker():
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        sa.prepare_pair(np.ones((3, 4)), np.ones((3, 4)), workers=0)
+
+
 @pytest.mark.parametrize("workers", [2, 5])
 def test_bits_do_not_depend_on_the_number_of_workers(problems, workers):
     pair, m = problems

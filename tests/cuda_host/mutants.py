@@ -126,7 +126,7 @@ RULES = (
     Rule("neighbours beyond the image", r"row < radius \? -row : -radius", "0", PLANES),
     Rule("odd weight taken for even", r"k < 0 \? -t\[at\] : t\[at\]", "t[at]", PLANES),
     Rule("NaN not asked", r"\b[vd] == [vd]\b", "true", PLANES),
-    Rule("first image for all", r"(?<=moments\[)3 \* image \+ 1", "1", PLANES),
+    Rule("first image for all", r"(?<=\] - moments\[)3 \* image \+ 1(?=\]\))", "1", PLANES),
     Rule("stride of a reduction", r"\bd /= 2", "d /= 4", PLANES),
     Rule("constant image not asked", r"\bvar_[rv] > FLAT \* square_[rv]", "true", NCC),
     Rule("mean far from 0 not asked", r"far \? float\(s\[[12]\] / n\) : 0\.0f", "0.0f", NCC),

@@ -18,6 +18,11 @@ MOMENTS = 5
 """Of a row: the mask with weights 1, t and t^2, the values with 1 and t, where t is the distance in sigmas."""
 
 
+ACROSS_ROW = (0, 0, 1, 0, 2, 1, 3, 3, 4)
+ACROSS_POWER = (0, 1, 0, 2, 0, 1, 0, 1, 0)
+"""Moments about a pixel: of n, y, x, yy, xx, yx, then of the values with 1, y and x; the power is that of y."""
+
+
 @fast
 def _load(row, mask, out):
     """Row in float64, NaN where a pixel is invalid."""
@@ -234,18 +239,12 @@ def _plane(given, mean, along_y, along_x, y, x, offset, out):
 @exact
 def _fit_row(given, ring, slots, weights, ridge, offset, work, out):
     """Fit planes along one row from the moments of the rows around it."""
-    one, t, tt = weights[0], weights[1], weights[2]
     n, y, x, yy, xx, yx = work[0], work[1], work[2], work[3], work[4], work[5]
     mean, along_y, along_x = work[6], work[7], work[8]
-    _across(ring[0], slots, one, 1.0, n)
-    _across(ring[0], slots, t, -1.0, y)
-    _across(ring[0], slots, tt, 1.0, yy)
-    _across(ring[1], slots, one, 1.0, x)
-    _across(ring[1], slots, t, -1.0, yx)
-    _across(ring[2], slots, one, 1.0, xx)
-    _across(ring[3], slots, one, 1.0, mean)
-    _across(ring[3], slots, t, -1.0, along_y)
-    _across(ring[4], slots, one, 1.0, along_x)
+    # One call in a loop: nine of them would take seconds to compile.
+    for i in range(9):
+        power = ACROSS_POWER[i]
+        _across(ring[ACROSS_ROW[i]], slots, weights[power], -1.0 if power == 1 else 1.0, work[i])
     _invert(n, y, x, yy, xx)
     _covariances(n, y, x, yy, xx, yx, ridge)
     _with_values(n, y, x, mean, along_y, along_x)
@@ -302,23 +301,22 @@ def _enter(row, mean, count, whole, full, weights, pad, padded, valid, ring, slo
     """Put the moments of a row into the ring."""
     width = row.size
     _centre(row, mean, padded[pad : pad + width], valid[pad : pad + width])
-    _along(padded, pad, weights[0], 1.0, ring[3, slot])
-    _along(padded, pad, weights[1], -1.0, ring[4, slot])
+    for i in range(2):
+        _along(padded, pad, weights[i], -1.0 if i == 1 else 1.0, ring[3 + i, slot])
     if whole:
         return
     if count == width:
         ring[:3, slot] = full
     else:
-        _along(valid, pad, weights[0], 1.0, ring[0, slot])
-        _along(valid, pad, weights[1], -1.0, ring[1, slot])
-        _along(valid, pad, weights[2], 1.0, ring[2, slot])
+        for i in range(3):
+            _along(valid, pad, weights[i], -1.0 if i == 1 else 1.0, ring[i, slot])
 
 
 @exact
 def _surroundings(y, height, width, radius, weights, counts, slots, level):
     """Slots of the rows around a row, the moments `level` of those in the image, and whether they are whole.
 
-    The last slot but one past the ring is a row of zeros, for taps beyond the image and for those without weight.
+    The slot past the ring is a row of zeros, for taps beyond the image and for those without weight.
     """
     size = 2 * radius + 1
     slots[:] = size
@@ -375,9 +373,8 @@ def fit(values, counts, means, wholes, weights, radius, ridge, start, stop, out,
     slots = np.empty(2 * pad + 1, np.int64)
     level = np.empty(3)
     valid[pad : pad + width] = 1.0
-    _along(valid, pad, weights[0], 1.0, full[0])
-    _along(valid, pad, weights[1], -1.0, full[1])
-    _along(valid, pad, weights[2], 1.0, full[2])
+    for i in range(3):
+        _along(valid, pad, weights[i], -1.0 if i == 1 else 1.0, full[i])
     image = np.int64(-1)
     entered = np.int64(0)
     for item in range(start, stop):
