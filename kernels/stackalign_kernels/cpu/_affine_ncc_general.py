@@ -24,44 +24,38 @@ _two_short_rows = row_sums(_TERMS, 2, masked=True, double=True)
 
 
 @exact
-def _row_taps(height, width, qy, dy, qx, dx, first, base, below, beside, fy, fx):
-    """Flat indices of the four taps and both weights for x = first, first + 1, ...; clamped to the image.
+def _row_taps(width, qy, dy, qx, dx, first, base, fy, fx):
+    """Flat index of the upper left of four taps, and both weights, for x = first, first + 1, ..., all of them inside.
 
     Apart from the loads, so that this half vectorises on every machine. Indices are unsigned: Numba would test each
     signed one for being negative.
     """
-    bottom = np.float64(height - 1)
-    right = np.float64(width - 1)
     row = np.uint32(width)
     for j in range(base.size):
         x = np.float64(first + j)
         y = qy + dy * x
         u = qx + dx * x
-        y = y if y > 0.0 else 0.0
-        y = y if y < bottom else bottom
-        u = u if u > 0.0 else 0.0
-        u = u if u < right else right
         y0 = np.floor(y)
         u0 = np.floor(u)
-        wy = np.float32(y - y0)
-        wx = np.float32(u - u0)
-        k = np.uint32(np.int32(y0)) * row + np.uint32(np.int32(u0))
-        base[j] = k
-        below[j] = k + (row if wy > np.float32(0.0) else np.uint32(0))
-        beside[j] = np.uint32(1) if wx > np.float32(0.0) else np.uint32(0)
-        fy[j] = wy
-        fx[j] = wx
+        base[j] = np.uint32(np.int32(y0)) * row + np.uint32(np.int32(u0))
+        fy[j] = np.float32(y - y0)
+        fx[j] = np.float32(u - u0)
 
 
 @fast
-def _gather_row(image, base, below, beside, fy, fx, level, out):
+def _gather_row(image, width, base, fy, fx, level, out):
+    row, one, none = np.uint32(width), np.uint32(1), np.uint32(0)
     for j in range(out.size):
-        a = image[base[j]] - level
-        c = image[below[j]] - level
-        b = image[base[j] + beside[j]] - level
-        d = image[below[j] + beside[j]] - level
-        top = a + fx[j] * (b - a)
-        low = c + fx[j] * (d - c)
+        k = base[j]
+        # A tap of weight 0 is none.
+        beside = one if fx[j] > np.float32(0.0) else none
+        below = k + (row if fy[j] > np.float32(0.0) else none)
+        a = image[k]
+        b = image[k + beside]
+        c = image[below]
+        d = image[below + beside]
+        top = (a - level) + fx[j] * (b - a)
+        low = (c - level) + fx[j] * (d - c)
         out[j] = top + fy[j] * (low - top)
 
 
@@ -152,8 +146,6 @@ def general(reference, moving, problem, matrices, first_item, last_item, partial
     blocks = partial.shape[1]
     flat = moving.reshape(moving.shape[0], moving_height * moving_width)
     base = np.empty(width, np.uint32)
-    below = np.empty(width, np.uint32)
-    beside = np.empty(width, np.uint32)
     fy = np.empty(width, np.float32)
     fx = np.empty(width, np.float32)
     sampled = np.empty(width + LANES, np.float32)
@@ -187,9 +179,9 @@ def general(reference, moving, problem, matrices, first_item, last_item, partial
                 start = k * moving_height * moving_width
                 _sample_row(moving, start, moving_width, qy, m[0, 1], qx, m[1, 1], xa, xb, pivot_v, sampled)
             else:
-                taps = (base[:n_x], below[:n_x], beside[:n_x], fy[:n_x], fx[:n_x])
-                _row_taps(moving_height, moving_width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
-                _gather_row(flat[k], *taps, pivot_v, sampled[:n_x])
+                taps = (base[:n_x], fy[:n_x], fx[:n_x])
+                _row_taps(moving_width, qy, m[0, 1], qx, m[1, 1], xa, *taps)
+                _gather_row(flat[k], moving_width, *taps, pivot_v, sampled[:n_x])
             r = (k * height + y) * width + xa
             # What is left of them: nearer to 0 where both images are valid.
             n_some = min(n_x, 2 * SOME)

@@ -17,7 +17,7 @@ BLOCK = 32
 SOME = 32
 """Pixels of a row that tell where its pixels are."""
 
-SHORT = 64
+SHORT = 32
 """Rows of up to so many pixels are summed in float64: by chance, a few pixels may all be far from what is typical."""
 
 ROOM = 16
