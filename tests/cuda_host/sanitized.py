@@ -11,7 +11,7 @@ from cuda_host.host import sanitizer_environment
 __all__ = ["Outcome", "run"]
 
 REPORTS = ("ERROR: AddressSanitizer", "runtime error:", "WARNING: ThreadSanitizer", "FATAL: ")
-TIMEOUT = 300
+TIMEOUT = 900
 
 
 class Outcome(NamedTuple):
