@@ -1,5 +1,7 @@
 from .archive import get_EUI_paths
 from .binning import bin_factors, bin_map
+from .coalign import coalign
+from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import column_times
 from .correct import (
     build_corrected_wcs_meta_scale_shift,
@@ -20,7 +22,9 @@ from .spice import CollapsedWindow, WindowInfo, collapse_window, read_window, sp
 from .wcs import corrected_header, regridded_header
 
 __all__ = [
+    "CoalignmentResult",
     "CollapsedWindow",
+    "PhaseResult",
     "PixelTransform",
     "RasterPlan",
     "SyntheticRaster",
@@ -33,6 +37,7 @@ __all__ = [
     "build_corrected_wcs_meta_scale_shift",
     "build_synthetic_raster",
     "build_synthetic_raster_from_maps",
+    "coalign",
     "collapse_window",
     "column_times",
     "correct_map",

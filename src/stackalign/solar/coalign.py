@@ -1,0 +1,396 @@
+"""`coalign`: the way from a map with a wrong pointing to one with a corrected header and an error bar."""
+
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.units import Quantity
+from numpy.typing import NDArray
+from sunpy.map import GenericMap
+
+from stackalign.errors import DataError
+from stackalign.io.provenance import provenance
+from stackalign.registration import RegistrationResult, register, register_stack
+
+from .coalign_result import CoalignmentResult, PhaseResult
+from .frames import arcsec_per_pixel, name_of, observation_time, step_arcsec
+from .headers import as_map
+from .phases import Phase, Request, Settings, Target, run_phase
+from .pixels import PixelTransform
+from .skymodel import SkyModel
+from .spice import read_window, spectral_windows
+
+__all__ = ["PHASES", "Job", "coalign", "coalign_job", "run_jobs"]
+
+PHASES = ("binned", "full", "synthetic")
+"""The phases in their order."""
+
+WIDE = 300.0
+"""Arcsec that a pointing may be off by default."""
+
+LARGEST = 384
+"""Blocks along the longer side of the wide search's grid, so that it takes a second at most."""
+
+Job = Generator[Request, RegistrationResult, CoalignmentResult]
+"""A coalignment at work: yields pairs of images to be registered."""
+
+
+def coalign(
+    target: Any,
+    reference: Any = None,
+    *,
+    model: str = "shift",
+    max_shift: Quantity | float | None = None,
+    phases: Sequence[str] | None = None,
+    frames: Sequence[Any] | None = None,
+    window: int | str | None = None,
+    bin_kernel: Quantity | None = None,
+    scale_range: tuple[float, float] | None = None,
+    rotation: str | None = "howard",
+    height: float = 1.0,
+    order: int = 3,
+    smooth: float | str = "auto",
+    min_overlap: float = 0.3,
+    tolerance: float = 0.01,
+    max_rounds: int = 8,
+    start: PixelTransform | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    **raster: Any,
+) -> CoalignmentResult:
+    """Correct the coordinates of a map by comparing it with another one, or with an imager's sequence.
+
+    The reference is sampled where the target's header says that its pixels are, and `stackalign.register` finds how
+    the one image lies on the other; the header is corrected by that and the reference sampled anew, until nothing
+    moves any more. The target is never resampled but for whole blocks of pixels.
+
+    Parameters
+    ----------
+    target : GenericMap, path-like, (array, header), (array, WCS) or NDCube
+        A file of SPICE with spectral windows is collapsed, see `read_window`.
+    reference : the same, optional
+        By default the one of `frames` that was taken next to the middle of the target.
+    model : str
+        What may be wrong in the header: "shift"; "shift+scale" (and the lengths of the pixels along each axis);
+        "rigid" (and the roll); "similarity"; "shift+scale+angle"; "affine". The last phase fits it, those before it
+        the shift alone.
+    max_shift : Quantity or float, optional
+        How far off the pointing may be: an angle, or pixels of the target; 300 arcsec by default.
+    phases : sequence of str, optional
+        Some of "binned" (every shift, on blocks of pixels), "full" (the pixels as they are) and "synthetic" (a raster
+        that is built from the frames column by column, see `build_synthetic_raster`). By default all that there are
+        images for.
+    frames : sequence of GenericMap or path-like, optional
+        The imager's sequence during the raster.
+    window : int or str, optional
+        Spectral window of a file, by number or name.
+    bin_kernel : Quantity, optional
+        Side of the blocks on the sky; by default so that the wide search takes less than a second.
+    scale_range : (float, float), optional
+        Bounds of the scales.
+    rotation : str, optional
+        Model by which the solar surface turns between two images; None leaves it where it is.
+    height : float
+        Radius of the surface in solar radii; 1.004 for 17.4 nm.
+    order : {1, 3}
+        Of the interpolation of the reference.
+    smooth, min_overlap, device, workers
+        See `stackalign.register`; the overlap is the share of the target's valid pixels.
+    tolerance : float
+        In pixels: the header is right when a round moves no corner by more.
+    max_rounds : int
+        Largest number of rounds of each phase.
+    start : PixelTransform, optional
+        Correction to begin with.
+    **raster
+        For `build_synthetic_raster`: threshold_time, method, times, observer, psf_fwhm, exposure_samples, oversample,
+        on_bad_frame.
+
+    Returns
+    -------
+    CoalignmentResult
+        ``result.corrected_map``; ``result.ok`` is False where a flag says why it should not be trusted.
+
+    Raises
+    ------
+    DataError
+        An image cannot be used, the two do not overlap, or frames do not cover the raster in time or on the sky.
+    ValueError
+        A setting does not fit.
+    """
+    job = coalign_job(
+        target,
+        reference,
+        model=model,
+        max_shift=max_shift,
+        phases=phases,
+        frames=frames,
+        window=window,
+        bin_kernel=bin_kernel,
+        scale_range=scale_range,
+        rotation=rotation,
+        height=height,
+        order=order,
+        smooth=smooth,
+        min_overlap=min_overlap,
+        tolerance=tolerance,
+        max_rounds=max_rounds,
+        start=start,
+        **raster,
+    )
+    answer: Any = None
+    while True:
+        try:
+            wanted = job.send(answer)
+        except StopIteration as stop:
+            result: CoalignmentResult = stop.value
+            return result
+        answer = register(wanted.reference, wanted.moving, device=device, workers=workers, **wanted.settings)
+
+
+def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None = None) -> list[Any]:
+    """Drive jobs together: what wants to be registered alike is, in one stack.
+
+    Returns
+    -------
+    list
+        Of each job its `CoalignmentResult`, or the exception that ended it.
+    """
+    outcomes: list[Any] = [None] * len(jobs)
+    waiting: dict[int, Request] = {}
+
+    def advance(number: int, answer: Any) -> None:
+        waiting.pop(number, None)
+        try:
+            waiting[number] = jobs[number].send(answer)
+        except StopIteration as stop:
+            outcomes[number] = stop.value
+        except Exception as error:  # whatever is wrong with one job is no reason to lose the others
+            outcomes[number] = error
+
+    for number in range(len(jobs)):
+        advance(number, None)
+    while waiting:
+        alike: dict[Any, list[int]] = {}
+        for number, wanted in waiting.items():
+            alike.setdefault(wanted.key, []).append(number)
+        for numbers in alike.values():
+            wanted = [waiting[number] for number in numbers]
+            try:
+                found = register_stack(
+                    np.stack([w.reference for w in wanted]),
+                    np.stack([w.moving for w in wanted]),
+                    device=device,
+                    workers=workers,
+                    **wanted[0].settings,
+                )
+            except Exception as error:
+                for number in numbers:
+                    waiting.pop(number)
+                    outcomes[number] = error
+                continue
+            for number, result in zip(numbers, found, strict=True):
+                advance(number, result)
+    return outcomes
+
+
+def coalign_job(
+    target: Any,
+    reference: Any = None,
+    *,
+    model: str = "shift",
+    max_shift: Quantity | float | None = None,
+    phases: Sequence[str] | None = None,
+    frames: Sequence[Any] | None = None,
+    window: int | str | None = None,
+    bin_kernel: Quantity | None = None,
+    scale_range: tuple[float, float] | None = None,
+    rotation: str | None = "howard",
+    height: float = 1.0,
+    order: int = 3,
+    smooth: float | str = "auto",
+    min_overlap: float = 0.3,
+    tolerance: float = 0.01,
+    max_rounds: int = 8,
+    start: PixelTransform | None = None,
+    **raster: Any,
+) -> Job:
+    """Do the work of `coalign`, as a generator that yields what is to be registered."""
+    image, source, hdu = open_target(target, window)
+    settings = Settings(
+        rotation, height, order, smooth, min_overlap, tolerance, max_rounds, scale_range, _raster_options(raster)
+    )
+    _check(settings)
+    wanted = _phases(phases, reference, frames)
+    against = as_map(_nearest(image, frames or ()) if reference is None else reference)
+    prepared = Target.of(image, against, settings)
+    so_far = PixelTransform.identity() if start is None else start
+    done: list[PhaseResult] = []
+    for name in wanted:
+        last = name == wanted[-1]
+        sky = SkyModel(model if last else "shift", arcsec_per_pixel(image.wcs), image.data.shape)
+        phase = _phase(name, sky, image, max_shift, bin_kernel, done, frames or ())
+        done.append((yield from run_phase(phase, prepared, settings, so_far, not done)))
+        so_far = done[-1].correction
+    lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]
+    return CoalignmentResult(
+        target=image,
+        reference=against,
+        phases=tuple(done),
+        flags=tuple(dict.fromkeys([*done[-1].flags, *lasting])),
+        provenance=_provenance(image, against, done, settings, model, max_shift, source),
+        source=source,
+        hdu=hdu,
+    )
+
+
+def open_target(target: Any, window: int | str | None) -> tuple[GenericMap, Path | None, int | None]:
+    """The target's map, and the file and HDU it came from."""
+    if not isinstance(target, (str, os.PathLike)):
+        if window is not None:
+            msg = "window chooses a spectral window of a file; the target is not one"
+            raise ValueError(msg)
+        return as_map(target), None, None
+    path = Path(target)
+    windows = spectral_windows(path)
+    if not windows:
+        if window is not None:
+            msg = f"{path} has no spectral windows; leave the window out"
+            raise DataError(msg)
+        return as_map(path), path, None
+    collapsed = read_window(path, window)
+    name = collapsed.map.meta.get("extname")
+    index = next((info.index for info in windows if info.name == name), windows[0].index)
+    return collapsed.map, path, index
+
+
+def _raster_options(given: dict[str, Any]) -> dict[str, Any]:
+    known = (
+        "threshold_time", "method", "times", "observer", "psf_fwhm", "exposure_samples", "oversample", "on_bad_frame",
+    )  # fmt: skip
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        msg = f"coalign has no setting {', '.join(unknown)}; for the synthetic raster there are {', '.join(known)}"
+        raise TypeError(msg)
+    return given
+
+
+def _check(settings: Settings) -> None:
+    if not settings.tolerance > 0 or settings.max_rounds < 1:
+        msg = f"tolerance must be above 0 and max_rounds at least 1, got {settings.tolerance}, {settings.max_rounds}"
+        raise ValueError(msg)
+    if settings.scale_range is not None:
+        low, high = settings.scale_range
+        if not 0 < low <= 1 <= high:
+            msg = f"scale_range must be (lower, upper) around 1, got {settings.scale_range}"
+            raise ValueError(msg)
+
+
+def _phases(phases: Sequence[str] | None, reference: Any, frames: Sequence[Any] | None) -> tuple[str, ...]:
+    if frames is not None and not len(frames):
+        msg = "no frames were given; leave frames out, or widen the time window in which they are looked for"
+        raise DataError(msg)
+    if reference is None and frames is None:
+        msg = "a reference map is needed, or the frames of a sequence"
+        raise ValueError(msg)
+    if phases is None:
+        return PHASES if frames is not None else PHASES[:2]
+    names = (phases,) if isinstance(phases, str) else tuple(phases)
+    if not names or any(name not in PHASES for name in names) or len(set(names)) < len(names):
+        msg = f"phases must be some of {', '.join(PHASES)}, got {', '.join(map(str, names)) or 'none'}"
+        raise ValueError(msg)
+    if "synthetic" in names and frames is None:
+        msg = 'the phase "synthetic" needs frames: maps or files of an imager during the raster'
+        raise ValueError(msg)
+    return tuple(name for name in PHASES if name in names)
+
+
+def _nearest(image: GenericMap, frames: Sequence[Any]) -> GenericMap:
+    from .headers import read_without_image
+
+    def distance(frame: Any) -> float:
+        header = read_without_image(frame) if isinstance(frame, (str, os.PathLike)) else as_map(frame)
+        return abs(float((observation_time(header) - observation_time(image)).to_value(u.s)))
+
+    return as_map(min(frames, key=distance))
+
+
+def _reach(max_shift: Quantity | float | None, image: GenericMap) -> NDArray[np.float64]:
+    """Pixels (y, x) that the pointing may be off."""
+    steps = step_arcsec(image.wcs)[::-1]
+    if max_shift is None:
+        return WIDE / steps
+    if isinstance(max_shift, Quantity) and max_shift.unit.is_equivalent(u.arcsec):
+        value = float(max_shift.to_value(u.arcsec))
+        pixels = value / steps
+    else:
+        value = float(Quantity(max_shift, u.pix).to_value(u.pix))
+        pixels = np.full(2, value)
+    if not (np.isfinite(value) and value > 0):
+        msg = f"max_shift must be a positive angle or number of pixels, got {max_shift}"
+        raise ValueError(msg)
+    return pixels
+
+
+def _phase(
+    name: str,
+    sky: SkyModel,
+    image: GenericMap,
+    max_shift: Quantity | float | None,
+    bin_kernel: Quantity | None,
+    done: Sequence[PhaseResult],
+    frames: Sequence[Any],
+) -> Phase:
+    steps = step_arcsec(image.wcs)[::-1]
+    reach = _reach(max_shift, image)
+    if name == "binned":
+        if bin_kernel is None:
+            length = ((np.array(image.data.shape) + 2 * reach) * steps).max()
+            kernel = max(float(steps.max()), length / LARGEST)
+        else:
+            kernel = float(Quantity(bin_kernel).to_value(u.arcsec))
+            if not (np.isfinite(kernel) and kernel > 0):
+                msg = f"bin_kernel must be a positive angle, got {bin_kernel}"
+                raise ValueError(msg)
+        factors = tuple(max(1, min(n // 4, round(kernel / s))) for n, s in zip(image.data.shape, steps, strict=True))
+        return Phase(name, sky, (factors[0], factors[1]), (float(reach[0]), float(reach[1])), True)
+    if done:
+        # What is left after the phase before: two of its blocks, and what a wrong scale or roll did to it.
+        left = 2.0 * np.array(done[-1].binning) + 0.02 * np.array(image.data.shape) + 2.0 * steps.max() / steps
+        reach = np.minimum(reach, left)
+    used = tuple(frames) if name == "synthetic" else ()
+    return Phase(name, sky, (1, 1), (float(reach[0]), float(reach[1])), not done, used)
+
+
+def _provenance(
+    image: GenericMap,
+    against: GenericMap,
+    done: Sequence[PhaseResult],
+    settings: Settings,
+    model: str,
+    max_shift: Any,
+    source: Path | None,
+) -> dict[str, Any]:
+    chosen = {
+        "model": model,
+        "phases": [phase.name for phase in done],
+        "max_shift": None if max_shift is None else str(max_shift),
+        "rotation": settings.rotation,
+        "height": settings.height,
+        "order": settings.order,
+        "smooth": settings.smooth,
+        "min_overlap": settings.min_overlap,
+        "tolerance": settings.tolerance,
+        "max_rounds": settings.max_rounds,
+        "scale_range": settings.scale_range,
+        **{name: str(value) for name, value in settings.raster.items()},
+    }
+    inputs = [
+        {"target": name_of(image), "path": None if source is None else str(source), "shape": image.data.shape},
+        {"reference": name_of(against), "shape": against.data.shape},
+    ]
+    device = done[-1].registrations[-1].provenance.get("device")
+    return provenance(chosen, inputs, device=device)

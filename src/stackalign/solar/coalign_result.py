@@ -1,0 +1,331 @@
+"""What a coalignment found, phase by phase."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.units import Quantity
+from numpy.typing import NDArray
+from sunpy.map import GenericMap
+
+from stackalign.errors import DataError
+from stackalign.io.provenance import to_jsonable
+from stackalign.registration import FLAGS, RegistrationResult
+
+from .correct import correct_map
+from .fitsfile import write_corrected, write_map
+from .frames import arcsec_per_pixel, name_of
+from .pixels import PixelTransform
+from .plan import RasterPlan
+from .skymodel import MODELS
+
+__all__ = ["CoalignmentResult", "PhaseResult"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """One phase of a coalignment.
+
+    Parameters
+    ----------
+    name : str
+        "binned", "full" or "synthetic".
+    model : str
+        Key of `MODELS` of this phase.
+    parameters, covariance : numpy.ndarray
+        Of the whole correction after this phase, in the order of `names`.
+    correction : PixelTransform
+        The whole correction after this phase.
+    score, overlap : float
+        Correlation, and the share of the target's valid pixels that it is made of.
+    flags : tuple of str
+        Keys of `stackalign.registration.FLAGS`.
+    binning : (int, int)
+        Pixels (ny, nx) of the target that were averaged.
+    moves : tuple of float
+        By how many pixels each round moved the image at most; the last is below the tolerance, or the phase is flagged.
+    registrations : tuple of RegistrationResult
+        One for each round.
+    target, reference : numpy.ndarray
+        The images that the last round compared, on one grid.
+    coverage : float
+        Share of a synthetic raster that the frames cover, else NaN.
+    plan : RasterPlan or None
+        Which frame served which column.
+    seconds : float
+    """
+
+    name: str
+    model: str
+    parameters: FloatArray
+    covariance: FloatArray
+    correction: PixelTransform
+    score: float
+    overlap: float
+    flags: tuple[str, ...]
+    binning: tuple[int, int]
+    moves: tuple[float, ...]
+    registrations: tuple[RegistrationResult, ...] = field(repr=False)
+    target: FloatArray = field(repr=False)
+    reference: FloatArray = field(repr=False)
+    coverage: float
+    plan: RasterPlan | None = field(repr=False)
+    seconds: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return MODELS[self.model]
+
+    @property
+    def sigma(self) -> FloatArray:
+        """(P,) standard errors."""
+        return np.sqrt(np.diagonal(self.covariance))
+
+    @property
+    def ok(self) -> bool:
+        """No flag is set."""
+        return not self.flags
+
+    def __getitem__(self, name: str) -> float:
+        """Value of a parameter by name."""
+        if name not in self.names:
+            msg = f"the model {self.model!r} has the parameters {', '.join(self.names)}, not {name!r}"
+            raise KeyError(msg)
+        return float(self.parameters[self.names.index(name)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings and lists, as JSON takes them; without the images."""
+        last = self.registrations[-1]
+        plain: dict[str, Any] = to_jsonable(
+            {
+                "name": self.name,
+                "model": self.model,
+                "parameters": dict(zip(self.names, self.parameters.tolist(), strict=True)),
+                "sigma": dict(zip(self.names, self.sigma.tolist(), strict=True)),
+                "covariance": self.covariance,
+                "score": self.score,
+                "second_score": last.second_score,
+                "overlap": self.overlap,
+                "flags": self.flags,
+                "binning": self.binning,
+                "moves": self.moves,
+                "noise": last.noise,
+                "smooth": last.smooth,
+                "evaluations": sum(r.n_evaluations for r in self.registrations),
+                "reason": last.reason,
+                "coverage": self.coverage,
+                "seconds": self.seconds,
+            }
+        )
+        return plain
+
+
+@dataclass(frozen=True)
+class CoalignmentResult:
+    """The correction of a map's coordinates, and what speaks for it.
+
+    Parameters
+    ----------
+    target : GenericMap
+        The map as it was given.
+    reference : GenericMap
+    phases : tuple of PhaseResult
+        In the order they ran; the last one's correction is that of the result.
+    flags : tuple of str
+        Of the last phase, and of earlier ones what the last one cannot see: whether another shift is as good.
+    provenance : dict
+        Versions, settings, device and files.
+    source : Path or None
+        File of the target.
+    hdu : int or None
+        HDU in it.
+    """
+
+    target: GenericMap = field(repr=False)
+    reference: GenericMap = field(repr=False)
+    phases: tuple[PhaseResult, ...]
+    flags: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(repr=False)
+    source: Path | None = None
+    hdu: int | None = None
+
+    @property
+    def last(self) -> PhaseResult:
+        """The phase whose result this is."""
+        return self.phases[-1]
+
+    @property
+    def model(self) -> str:
+        """Key of `MODELS`."""
+        return self.last.model
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters, see `stackalign.solar.MODELS`."""
+        return self.last.names
+
+    @property
+    def parameters(self) -> FloatArray:
+        """(P,) values in the order of `names`: shifts in pixels of the target, angle in degrees."""
+        return self.last.parameters
+
+    @property
+    def covariance(self) -> FloatArray:
+        """(P, P)."""
+        return self.last.covariance
+
+    @property
+    def sigma(self) -> FloatArray:
+        """(P,) standard errors."""
+        return self.last.sigma
+
+    @property
+    def correction(self) -> PixelTransform:
+        """``p = A q + b``: the target's pixel q shows what its uncorrected header says of the pixel p."""
+        return self.last.correction
+
+    @property
+    def score(self) -> float:
+        """Correlation of the target with the reference as the last phase compared them."""
+        return self.last.score
+
+    @property
+    def overlap(self) -> float:
+        """Share of the target's valid pixels that the score is made of."""
+        return self.last.overlap
+
+    @property
+    def ok(self) -> bool:
+        """No flag is set: the numbers can be trusted."""
+        return not self.flags
+
+    @property
+    def plan(self) -> RasterPlan | None:
+        """Which frame served which column of the synthetic raster; ``plan.to_table()`` is a table."""
+        return self.last.plan
+
+    def __getitem__(self, name: str) -> float:
+        """Value of a parameter by name."""
+        return self.last[name]
+
+    @property
+    def shift(self) -> Quantity:
+        """(dx, dy) of the middle of the image, in pixels."""
+        return self.parameters[:2] * u.pix
+
+    @property
+    def shift_arcsec(self) -> Quantity:
+        """(Tx, Ty) by which the middle of the image moves on the sky."""
+        return arcsec_per_pixel(self.target.wcs) @ self.parameters[:2] * u.arcsec
+
+    @property
+    def sigma_arcsec(self) -> Quantity:
+        """Standard errors of `shift_arcsec`."""
+        return np.sqrt(np.diagonal(self.covariance_arcsec.value)) * u.arcsec
+
+    @property
+    def covariance_arcsec(self) -> Quantity:
+        """(2, 2) of `shift_arcsec`."""
+        jacobian = arcsec_per_pixel(self.target.wcs)
+        return jacobian @ self.covariance[:2, :2] @ jacobian.T * u.arcsec**2
+
+    @cached_property
+    def corrected_map(self) -> GenericMap:
+        """The target with a corrected header; its data are the same array."""
+        return correct_map(self.target, self.correction)
+
+    def map_after(self, phase: str) -> GenericMap:
+        """The target with the correction as it was after a phase."""
+        for done in self.phases:
+            if done.name == phase:
+                return correct_map(self.target, done.correction)
+        msg = f"the phases were {', '.join(done.name for done in self.phases)}, not {phase!r}"
+        raise KeyError(msg)
+
+    def __str__(self) -> str:
+        values = ", ".join(
+            f"{name} = {value:.5g} +- {sigma:.2g}"
+            for name, value, sigma in zip(self.names, self.parameters, self.sigma, strict=True)
+        )
+        (tx, ty), (sx, sy) = self.shift_arcsec.value, self.sigma_arcsec.value
+        return (
+            f"{values}; ({tx:.3f} +- {sx:.2g}, {ty:.3f} +- {sy:.2g}) arcsec; score {self.score:.4f}, "
+            f"overlap {self.overlap:.0%}, flags: {', '.join(self.flags) or 'none'}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings and lists, as JSON takes them; what is not finite becomes None."""
+        plain: dict[str, Any] = to_jsonable(
+            {
+                "target": name_of(self.target),
+                "reference": name_of(self.reference),
+                "model": self.model,
+                "parameters": dict(zip(self.names, self.parameters.tolist(), strict=True)),
+                "sigma": dict(zip(self.names, self.sigma.tolist(), strict=True)),
+                "covariance": self.covariance,
+                "shift_arcsec": self.shift_arcsec.value,
+                "sigma_arcsec": self.sigma_arcsec.value,
+                "matrix": self.correction.matrix,
+                "offset": self.correction.offset,
+                "score": self.score,
+                "overlap": self.overlap,
+                "ok": self.ok,
+                "flags": {name: FLAGS[name] for name in self.flags},
+                "phases": [phase.to_dict() for phase in self.phases],
+                "columns": None if self.plan is None else str(self.plan).splitlines(),
+                "provenance": self.provenance,
+            }
+        )
+        return plain
+
+    def write(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
+    ) -> Path:
+        """Write a corrected FITS file: a copy of the target's file with new headers, or the map.
+
+        Parameters
+        ----------
+        path : path-like
+            A new file.
+        overwrite : bool
+            Replace an existing one.
+        again : bool
+            Correct a file that carries a correction already.
+        flagged : bool
+            Write a correction that flags speak against.
+
+        Raises
+        ------
+        DataError
+            A flag is set, or see `write_corrected`.
+        """
+        if self.flags and not flagged:
+            why = "; ".join(FLAGS[name] for name in self.flags)
+            msg = f"the correction of {name_of(self.target)} is not to be trusted and was not written: {why}"
+            raise DataError(msg)
+        sigma = dict(zip(self.names, self.sigma.tolist(), strict=True))
+        facts = {
+            "score": self.score,
+            "sigma_x": sigma["dx"],
+            "sigma_y": sigma["dy"],
+            "reference": name_of(self.reference),
+            "model": self.model,
+            "phases": " ".join(phase.name for phase in self.phases),
+            "flags": " ".join(self.flags) or "none",
+        }
+        if self.source is not None:
+            return write_corrected(
+                self.source, path, self.correction, hdu=self.hdu, provenance=facts, again=again, overwrite=overwrite
+            ).path
+        cards = {"XC_DX": self["dx"], "XC_DY": self["dy"], "XC_CORR": self.score, "XC_REF": facts["reference"][:60]}
+        cards |= {"XC_SIGX": sigma["dx"], "XC_SIGY": sigma["dy"]}
+        cards["XC_VERS"] = f"stackalign {self.provenance['versions']['stackalign']}"
+        return write_map(self.corrected_map, path, overwrite=overwrite, **cards)

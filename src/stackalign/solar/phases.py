@@ -1,0 +1,286 @@
+"""The phases of a coalignment, each a loop: sample the reference where the target is thought to be, register, correct.
+
+A phase is a generator that yields the pair of images that it wants registered and is sent the result. So one driver
+serves a single map, and another hundreds of them in lock-step.
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sunpy.map import GenericMap
+
+from stackalign.errors import DataError
+from stackalign.ops import bin_mean
+from stackalign.registration import RegistrationResult
+
+from .coalign_result import PhaseResult
+from .correct import correct_map
+from .frames import PixelMapping, name_of, pixel_mapping, step_arcsec
+from .headers import valid_mask
+from .pixels import PixelTransform
+from .plan import RasterPlan
+from .raster import build_synthetic_raster
+from .sampling import sample
+from .skymodel import SkyFit, SkyModel
+
+__all__ = ["Phase", "Registering", "Request", "Settings", "Target", "run_phase"]
+
+FloatArray = NDArray[np.float64]
+
+MIN_VALID = 0.5
+"""Share of a block's pixels that must be valid, else it is not compared."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A pair of images of one shape to be registered, and how; NaN is invalid."""
+
+    reference: FloatArray
+    moving: FloatArray
+    settings: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Requests of one key can be registered in lock-step."""
+        return (self.reference.shape, repr(sorted(self.settings.items())))
+
+
+Registering = Generator[Request, RegistrationResult, PhaseResult]
+"""A phase at work."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all phases share; the public docstring is that of `coalign`."""
+
+    rotation: str | None
+    height: float
+    order: int
+    smooth: float | str
+    min_overlap: float
+    tolerance: float
+    max_rounds: int
+    scale_range: tuple[float, float] | None
+    raster: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The map that is aligned, the reference, and how their pixels correspond by the uncorrected header."""
+
+    map: GenericMap
+    reference: GenericMap
+    image: FloatArray
+    mapping: PixelMapping
+    steps: tuple[FloatArray, FloatArray]
+
+    @classmethod
+    def of(cls, target: GenericMap, reference: GenericMap, settings: Settings) -> "Target":
+        """Prepare the two maps."""
+        valid = valid_mask(target)
+        if not valid.any():
+            msg = f"{name_of(target)} has no valid pixel"
+            raise DataError(msg)
+        return cls(
+            target,
+            reference,
+            np.where(valid, target.data, np.nan).astype(np.float64),
+            pixel_mapping(target, reference, rotation=settings.rotation, height=settings.height),
+            (step_arcsec(target.wcs), step_arcsec(reference.wcs)),
+        )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one phase does.
+
+    Parameters
+    ----------
+    name : str
+    model : SkyModel
+    binning : (int, int)
+        Pixels (ny, nx) of the target that are averaged.
+    reach : (float, float)
+        How many pixels (y, x) of the target the image may be off; the reference is sampled that far around it.
+    search : bool
+        Look at every shift within reach, instead of climbing from where the image is thought to be.
+    frames : sequence, optional
+        For the synthetic raster.
+    """
+
+    name: str
+    model: SkyModel
+    binning: tuple[int, int]
+    reach: tuple[float, float]
+    search: bool
+    frames: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Blocks of the target's pixels, and as many again around the image as it may be off."""
+
+    shape: tuple[int, int]
+    margin: tuple[int, int]
+    binning: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: tuple[int, int], phase: Phase) -> "_Grid":
+        # A synthetic raster has no columns beside those that were exposed.
+        margin = (0, 0) if phase.frames else tuple(int(np.ceil(r / k)) for r, k in zip(phase.reach, phase.binning))
+        inner = tuple(n // k for n, k in zip(image, phase.binning, strict=True))
+        return cls((inner[0] + 2 * margin[0], inner[1] + 2 * margin[1]), (margin[0], margin[1]), phase.binning)
+
+    @property
+    def to_pixels(self) -> PixelTransform:
+        """From the grid to the target's pixels, (x, y)."""
+        k = np.array(self.binning[::-1], np.float64)
+        return PixelTransform(np.diag(k), (k - 1) / 2 - k * np.array(self.margin[::-1]))
+
+    def framed(self, image: FloatArray) -> FloatArray:
+        """The target binned to the grid, NaN around it."""
+        binned, count = bin_mean(image, self.binning, return_count=True)
+        binned = np.where(count >= MIN_VALID * self.binning[0] * self.binning[1], binned, np.nan)
+        return np.pad(binned, [(m, m) for m in self.margin], constant_values=np.nan)
+
+    def points(self, per_block: tuple[int, int]) -> FloatArray:
+        """Points (ny, nx, samples, 2) of the target's pixels in each block."""
+        ny, nx = self.shape
+        y, x, dy, dx = np.meshgrid(
+            np.arange(ny), np.arange(nx), *((np.arange(n) + 0.5) / n - 0.5 for n in per_block), indexing="ij"
+        )
+        return self.to_pixels(np.stack([x + dx, y + dy], axis=-1).reshape(ny, nx, -1, 2))
+
+
+def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTransform, guess: bool) -> Registering:
+    """Work on one phase; `guess` says that nothing is known of the pointing but the start."""
+    began = time.perf_counter()
+    model, grid = phase.model, _Grid.of(target.image.shape, phase)
+    fixed = grid.framed(target.image)
+    sampler = _synthetic if phase.frames else _sampled
+    so_far, moves, found = start, [], []
+    fit: SkyFit | None = None
+    for round_number in range(settings.max_rounds):
+        moving, plan, coverage = sampler(phase, target, settings, grid, so_far)
+        if not (np.isfinite(moving) & np.isfinite(fixed)).any() and not (phase.search and np.isfinite(moving).any()):
+            msg = (
+                f"{name_of(target.map)} and {name_of(target.reference)} do not overlap; check their pointing, "
+                "observers and dates, or allow a longer max_shift"
+            )
+            raise DataError(msg)
+        search = phase.search and round_number == 0
+        found.append((yield Request(fixed, moving, _engine_settings(phase, grid, settings, search))))
+        fit = model.fit(so_far, grid.to_pixels, found[-1])
+        corners = model._corners
+        moves.append(float(np.linalg.norm(fit.correction(corners) - so_far(corners), axis=1).max()))
+        so_far = fit.correction
+        if moves[-1] <= settings.tolerance * max(phase.binning):
+            break
+    assert fit is not None
+    overlap = found[-1].overlap * fixed.size / max(1, int(np.isfinite(fixed).sum()))
+    flags = _flags(phase, model, fit, found, overlap, moves, settings, start)
+    return PhaseResult(
+        name=phase.name,
+        model=model.name,
+        parameters=fit.parameters,
+        covariance=fit.covariance,
+        correction=fit.correction,
+        score=found[-1].score,
+        overlap=overlap,
+        flags=flags,
+        binning=phase.binning,
+        moves=tuple(moves),
+        registrations=tuple(found),
+        target=fixed,
+        reference=moving,
+        coverage=coverage,
+        plan=plan,
+        seconds=time.perf_counter() - began,
+    )
+
+
+Sampled = tuple[FloatArray, RasterPlan | None, float]
+Sampler = Callable[[Phase, Target, Settings, _Grid, PixelTransform], Sampled]
+
+
+def _sampled(phase: Phase, target: Target, settings: Settings, grid: _Grid, so_far: PixelTransform) -> Sampled:
+    """The reference on the grid: the mean of its valid values over each block."""
+    own, other = target.steps
+    size = own[::-1] * grid.binning
+    per_block = (max(1, round(size[0] / other.min())), max(1, round(size[1] / other.min())))
+    points = target.mapping(so_far(grid.points(per_block)))
+    reference = target.reference
+    values = sample(reference.data, valid_mask(reference), points, order=settings.order)
+    known = np.isfinite(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    enough = count >= max(1.0, MIN_VALID * values.shape[-1])
+    return np.divide(total, count, out=np.full(grid.shape, np.nan), where=enough), None, float("nan")
+
+
+def _synthetic(phase: Phase, target: Target, settings: Settings, grid: _Grid, so_far: PixelTransform) -> Sampled:
+    """What the frames show through the slit where the header, corrected so far, says that it was."""
+    made = build_synthetic_raster(
+        correct_map(target.map, so_far),
+        phase.frames,
+        rotation=settings.rotation,
+        height=settings.height,
+        order=settings.order,
+        **settings.raster,
+    )
+    return grid.framed(made.map.data), made.plan, made.coverage
+
+
+def _engine_settings(phase: Phase, grid: _Grid, settings: Settings, search: bool) -> dict[str, Any]:
+    model = phase.model.engine
+    # The engine moves the sampled reference onto the target: where the target is magnified, that is shrunk.
+    reach = [int(np.ceil(r / k)) for r, k in zip(phase.reach, phase.binning, strict=True)]
+    bounds: dict[str, tuple[float, float]] = {"dy": (-reach[0], reach[0]), "dx": (-reach[1], reach[1])}
+    if settings.scale_range is not None:
+        low, high = settings.scale_range
+        names = {"shift+scale": ("sy", "sx"), "affine": ("sy", "sx"), "similarity": ("scale",)}.get(model, ())
+        bounds |= {name: (1.0 / high, 1.0 / low) for name in names}
+    wanted: dict[str, Any] = {
+        "model": model,
+        "bounds": bounds,
+        "smooth": settings.smooth,
+        # Flags below: of the target's valid pixels, not of the frame with its margin.
+        "min_overlap": settings.min_overlap,
+    }
+    if search:
+        wanted["max_shift"] = max(reach)
+    else:
+        wanted["start"] = {}
+    return wanted
+
+
+def _flags(
+    phase: Phase,
+    model: SkyModel,
+    fit: SkyFit,
+    found: list[RegistrationResult],
+    overlap: float,
+    moves: list[float],
+    settings: Settings,
+    start: PixelTransform,
+) -> tuple[str, ...]:
+    """The engine's flags, those on overlap and error bars by the target's own pixels and model."""
+    flags = [name for name in found[-1].flags if name not in ("small_overlap", "undetermined")]
+    if flags[:1] and flags[0] in ("empty", "constant", "few_pixels"):
+        return tuple(flags)
+    if "ambiguous" in found[0].flags and "ambiguous" not in flags:
+        flags.append("ambiguous")
+    if overlap < settings.min_overlap:
+        flags.append("small_overlap")
+    if not model.largest_sigma(fit) < max(phase.binning):
+        flags.append("undetermined")
+    moved = np.abs(fit.correction.shift_at(model.center) - start.shift_at(model.center))[::-1]
+    if (moved >= np.array(phase.reach) - 1e-6).any() and "on_bound" not in flags:
+        flags.append("on_bound")
+    if moves[-1] > settings.tolerance * max(phase.binning) and "not_converged" not in flags:
+        flags.append("not_converged")
+    return tuple(flags)

@@ -1,0 +1,185 @@
+"""The parameters of a correction as they appear in a header: shift, lengths of the pixels, roll; and their covariance.
+
+The engine's models turn and scale pixel grids. A roll of the instrument is a turn on the sky, and on pixels that are
+5 times as long as they are high that is no rotation of the grid. So where the model has an angle and the pixels are not
+square, the engine fits all six numbers of an affine transform and what the model allows is taken from them by
+generalised least squares with their covariance, which loses nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stackalign import transforms
+from stackalign.registration import RegistrationResult
+
+from .pixels import PixelTransform
+
+__all__ = ["MODELS", "SkyFit", "SkyModel"]
+
+FloatArray = NDArray[np.float64]
+
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "shift": ("dx", "dy"),
+    "shift+scale": ("dx", "dy", "sx", "sy"),
+    "rigid": ("dx", "dy", "angle"),
+    "similarity": ("dx", "dy", "scale", "angle"),
+    "shift+scale+angle": ("dx", "dy", "sx", "sy", "angle"),
+    "affine": ("dx", "dy", "sx", "sy", "angle", "shear"),
+}
+"""Parameters: dx, dy in pixels is how far the middle of the image moves; sx, sy is how much longer a pixel is than its
+header says; angle in degrees is added to CROTA; shear moves a row along x, in pixels per row."""
+
+SQUARE = 1e-3
+"""Pixels whose sides and angle agree within this share are square: a roll is a rotation of the grid."""
+
+
+@dataclass(frozen=True)
+class SkyFit:
+    """Parameters of a model, their covariance, and the correction that they make."""
+
+    parameters: FloatArray
+    covariance: FloatArray
+    correction: PixelTransform
+
+
+@dataclass(frozen=True)
+class SkyModel:
+    """A model on an image of a shape (ny, nx) whose pixels are `jacobian` (2, 2) large, in arcsec (Tx, Ty) per pixel.
+
+    With the parameters' roll R on the sky, the correction is ``p = c + J^-1 R J diag(sx, sy) (q - c) + d``.
+    """
+
+    name: str
+    jacobian: FloatArray
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.name not in MODELS:
+            msg = f"model must be one of {', '.join(MODELS)}, got {self.name!r}"
+            raise ValueError(msg)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return MODELS[self.name]
+
+    @property
+    def neutral(self) -> FloatArray:
+        """Parameters that change nothing."""
+        return np.array([1.0 if name in ("sx", "sy", "scale") else 0.0 for name in self.names])
+
+    @property
+    def center(self) -> FloatArray:
+        """Middle of the image, (x, y)."""
+        return (np.array(self.shape[::-1], np.float64) - 1.0) / 2.0
+
+    @property
+    def engine(self) -> str:
+        """The engine's model that is fitted."""
+        if "angle" not in self.names:
+            return self.name
+        if self.name in ("rigid", "similarity"):
+            gram = self.jacobian.T @ self.jacobian
+            mean = np.trace(gram) / 2
+            if np.abs(gram - mean * np.eye(2)).max() < SQUARE * mean:
+                return self.name
+        return "affine"
+
+    def correction(self, parameters: ArrayLike) -> PixelTransform:
+        """Correction that the parameters make."""
+        given = dict(zip(self.names, np.asarray(parameters, np.float64).tolist(), strict=True))
+        scale = given.get("scale", 1.0)
+        angle = np.deg2rad(given.get("angle", 0.0))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        grid = np.diag([given.get("sx", scale), given.get("sy", scale)])
+        grid = grid @ np.array([[1.0, given.get("shear", 0.0)], [0.0, 1.0]])
+        matrix = np.linalg.solve(self.jacobian, turn @ self.jacobian) @ grid
+        return PixelTransform.about(self.center, matrix, (given["dx"], given["dy"]))
+
+    @property
+    def _points(self) -> FloatArray:
+        """The middle and two edges: an affine transform is known by where it takes them."""
+        ny, nx = self.shape
+        return self.center + np.array([[0.0, 0.0], [nx / 2, 0.0], [0.0, ny / 2]])
+
+    @property
+    def _corners(self) -> FloatArray:
+        ny, nx = self.shape
+        return np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], np.float64)
+
+    def _moves(self, parameters: FloatArray, points: FloatArray) -> FloatArray:
+        moved: FloatArray = (self.correction(parameters)(points) - points).ravel()
+        return moved
+
+    def _derivative(self, parameters: FloatArray, points: FloatArray) -> FloatArray:
+        """(2 N, P) of `_moves`, by central differences: the moves are nearly linear in the parameters."""
+        step = 1e-6
+        columns = [
+            (self._moves(parameters + step * one, points) - self._moves(parameters - step * one, points)) / (2 * step)
+            for one in np.eye(len(parameters))
+        ]
+        return np.stack(columns, axis=-1)
+
+    def fit(self, so_far: PixelTransform, grid: PixelTransform, found: RegistrationResult) -> SkyFit:
+        """Read the model's parameters from a registration.
+
+        Parameters
+        ----------
+        so_far : PixelTransform
+            The correction with which the reference was sampled.
+        grid : PixelTransform
+            Pixels of the grid on which images were compared to the image's own.
+        found : RegistrationResult
+            Of the image as the reference and the sampled reference as the moving one.
+        """
+        step = PixelTransform.from_pull(found.matrix).inverse()
+        total = so_far.after(grid.after(step).after(grid.inverse()))
+        points = self._points
+        moves = (total(points) - points).ravel()
+        covariance = self._of_moves(so_far, grid, found, points)
+        known = bool(np.isfinite(covariance).all())
+        weight = np.linalg.pinv(covariance, rcond=1e-12, hermitian=True) if known else np.eye(6)
+        values = self.neutral
+        for _ in range(10):
+            slope = self._derivative(values, points)
+            normal = slope.T @ weight @ slope
+            change = np.linalg.lstsq(normal, slope.T @ weight @ (moves - self._moves(values, points)), rcond=None)[0]
+            values = values + change
+            if np.abs(slope @ change).max() < 1e-10:
+                break
+        size = len(values)
+        spread = np.linalg.pinv(normal, rcond=1e-14, hermitian=True) if known else np.full((size, size), np.inf)
+        return SkyFit(values, spread, self.correction(values))
+
+    def _of_moves(
+        self, so_far: PixelTransform, grid: PixelTransform, found: RegistrationResult, points: FloatArray
+    ) -> FloatArray:
+        """Covariance (6, 6) of where the points are moved."""
+        if not np.isfinite(found.covariance).all():
+            return np.full((6, 6), np.inf)
+        at = grid.inverse()(points)[:, ::-1]
+        slopes = transforms.matrix_jacobian(found.parameters, found.model, found.center)
+        moves = np.einsum("kij,nj->nik", slopes[:, :, :2], at) + slopes[:, :, 2].T  # (points, (y, x), parameters)
+        moves = np.einsum("ij,njk->nik", so_far.matrix @ grid.matrix, moves[:, ::-1]).reshape(6, -1)
+        covariance: FloatArray = moves @ found.covariance @ moves.T
+        return covariance
+
+    def largest_sigma(self, fit: SkyFit) -> float:
+        """Largest standard error, in pixels, of a corner of the image along its axes."""
+        if not np.isfinite(fit.covariance).all():
+            return float("inf")
+        slope = self._derivative(fit.parameters, self._corners)
+        return float(np.sqrt(np.einsum("ik,kl,il->i", slope, fit.covariance, slope).max()))
+
+    def describe(self, fit: SkyFit) -> dict[str, Any]:
+        """Values and standard errors by name, as JSON takes them."""
+        sigma = np.sqrt(np.diagonal(fit.covariance))
+        return {
+            "model": self.name,
+            "parameters": dict(zip(self.names, fit.parameters.tolist(), strict=True)),
+            "sigma": dict(zip(self.names, sigma.tolist(), strict=True)),
+        }
