@@ -60,19 +60,6 @@ def test_binned_and_corrected_rasters_keep_their_times() -> None:
 # --- the sequence ---
 
 
-@pytest.fixture(scope="module")
-def observed(shared_data):
-    """FSI scene turning under a moving spacecraft: frames every ten minutes, and the raster as it would be."""
-    scene = solar.read_map(shared_data / "solar" / "eui_fsi174_20220401_crop.fits")
-    spline = spline_filter(scene.data.astype(float), order=3)
-    raster = sunpy.map.Map(np.zeros((140, 96)), sequence.raster_header(scene))
-    times = solar.column_times(raster.meta, raster.data.shape)
-    frames = [
-        sequence.frame_map(scene, spline, sequence.START + 600 * k * u.s, k) for k in range(int(96 * 120.3 / 600) + 2)
-    ]
-    return scene, raster, frames, sequence.truth(scene, spline, raster, times)
-
-
 def offset(found, true, step):
     """Distance in arcsec (x, y) at which an image lies from the true one."""
     y, x = np.mgrid[: true.shape[0], : true.shape[1]].astype(float)

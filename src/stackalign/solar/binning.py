@@ -8,6 +8,8 @@ from astropy.units import Quantity
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign.ops import bin_mean
+
 from .frames import step_arcsec
 from .headers import as_map, new_map, valid_mask
 from .pixels import PixelTransform
@@ -64,13 +66,9 @@ def _block_mean(
     image: NDArray[Any], valid: NDArray[np.bool_], factors: tuple[int, int], min_valid: float
 ) -> NDArray[Any]:
     """Mean of the valid pixels of each block; the image is padded with invalid ones up to whole blocks."""
-    kind = np.float64 if image.dtype == np.float64 else np.float32
-    ny, nx = (-(-n // k) for n, k in zip(image.shape, factors, strict=True))
-    padding = [(0, n * k - size) for n, k, size in zip((ny, nx), factors, image.shape, strict=True)]
-    blocks = (ny, factors[0], nx, factors[1])
-    use = np.pad(valid, padding).reshape(blocks)
-    total = np.pad(np.where(valid, image, 0).astype(np.float64), padding).reshape(blocks).sum(axis=(1, 3))
-    count = use.sum(axis=(1, 3))
+    padding = [(0, -size % k) for k, size in zip(factors, image.shape, strict=True)]
+    native = np.pad(image, padding).astype(image.dtype.newbyteorder("="), copy=False)
+    mean, count = bin_mean(native, factors, mask=np.pad(valid, padding), return_count=True)
     enough = count >= max(1.0, min_valid * factors[0] * factors[1])
-    mean: NDArray[Any] = np.divide(total, count, out=np.full((ny, nx), np.nan), where=enough)
-    return mean.astype(kind)
+    kept: NDArray[Any] = np.where(enough, mean, np.nan).astype(mean.dtype, copy=False)
+    return kept

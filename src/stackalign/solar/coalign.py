@@ -233,7 +233,7 @@ def coalign_job(
         last = name == wanted[-1]
         sky = SkyModel(model if last else "shift", arcsec_per_pixel(image.wcs), image.data.shape)
         phase = _phase(name, sky, image, max_shift, bin_kernel, done, frames or ())
-        done.append((yield from run_phase(phase, prepared, settings, so_far, not done)))
+        done.append((yield from run_phase(phase, prepared, settings, so_far)))
         so_far = done[-1].correction
     lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]
     return CoalignmentResult(

@@ -34,6 +34,9 @@ FloatArray = NDArray[np.float64]
 MIN_VALID = 0.5
 """Share of a block's pixels that must be valid, else it is not compared."""
 
+LITTLE = 0.7
+"""A round that moves the image by more than this share of the round before goes back and forth."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -156,15 +159,15 @@ class _Grid:
         return self.to_pixels(np.stack([x + dx, y + dy], axis=-1).reshape(ny, nx, -1, 2))
 
 
-def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTransform, guess: bool) -> Registering:
-    """Work on one phase; `guess` says that nothing is known of the pointing but the start."""
+def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTransform) -> Registering:
+    """Work on one phase, from the correction that is known so far."""
     began = time.perf_counter()
     model, grid = phase.model, _Grid.of(target.image.shape, phase)
     fixed = grid.framed(target.image)
     sampler = _synthetic if phase.frames else _sampled
     so_far, moves, found = start, [], []
     fit: SkyFit | None = None
-    for round_number in range(settings.max_rounds):
+    for _ in range(settings.max_rounds):
         moving, plan, coverage = sampler(phase, target, settings, grid, so_far)
         if not (np.isfinite(moving) & np.isfinite(fixed)).any() and not (phase.search and np.isfinite(moving).any()):
             msg = (
@@ -172,11 +175,15 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
                 "observers and dates, or allow a longer max_shift"
             )
             raise DataError(msg)
-        search = phase.search and round_number == 0
+        search = phase.search and not found
         found.append((yield Request(fixed, moving, _engine_settings(phase, grid, settings, search))))
-        fit = model.fit(so_far, grid.to_pixels, found[-1])
-        corners = model._corners
-        moves.append(float(np.linalg.norm(fit.correction(corners) - so_far(corners), axis=1).max()))
+        fit, before = model.fit(so_far, grid.to_pixels, found[-1]), fit
+        move = _distance(fit.correction, so_far, model)
+        if before is not None and move > LITTLE * moves[-1]:
+            # Going back and forth: from either side the interpolation prefers the other.
+            fit = model.between(before, fit)
+            move = _distance(fit.correction, so_far, model)
+        moves.append(move)
         so_far = fit.correction
         if moves[-1] <= settings.tolerance * max(phase.binning):
             break
@@ -201,6 +208,12 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         plan=plan,
         seconds=time.perf_counter() - began,
     )
+
+
+def _distance(first: PixelTransform, second: PixelTransform, model: SkyModel) -> float:
+    """Pixels by which two corrections differ at most."""
+    corners = model.corners
+    return float(np.linalg.norm(first(corners) - second(corners), axis=1).max())
 
 
 Sampled = tuple[FloatArray, RasterPlan | None, float]

@@ -8,7 +8,6 @@ generalised least squares with their covariance, which loses nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,7 +106,8 @@ class SkyModel:
         return self.center + np.array([[0.0, 0.0], [nx / 2, 0.0], [0.0, ny / 2]])
 
     @property
-    def _corners(self) -> FloatArray:
+    def corners(self) -> FloatArray:
+        """(4, 2) corners of the image."""
         ny, nx = self.shape
         return np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], np.float64)
 
@@ -155,6 +155,11 @@ class SkyModel:
         spread = np.linalg.pinv(normal, rcond=1e-14, hermitian=True) if known else np.full((size, size), np.inf)
         return SkyFit(values, spread, self.correction(values))
 
+    def between(self, first: SkyFit, second: SkyFit) -> SkyFit:
+        """Halfway between two fits; the covariance is that of the second."""
+        middle = (first.parameters + second.parameters) / 2
+        return SkyFit(middle, second.covariance, self.correction(middle))
+
     def _of_moves(
         self, so_far: PixelTransform, grid: PixelTransform, found: RegistrationResult, points: FloatArray
     ) -> FloatArray:
@@ -172,14 +177,5 @@ class SkyModel:
         """Largest standard error, in pixels, of a corner of the image along its axes."""
         if not np.isfinite(fit.covariance).all():
             return float("inf")
-        slope = self._derivative(fit.parameters, self._corners)
+        slope = self._derivative(fit.parameters, self.corners)
         return float(np.sqrt(np.einsum("ik,kl,il->i", slope, fit.covariance, slope).max()))
-
-    def describe(self, fit: SkyFit) -> dict[str, Any]:
-        """Values and standard errors by name, as JSON takes them."""
-        sigma = np.sqrt(np.diagonal(fit.covariance))
-        return {
-            "model": self.name,
-            "parameters": dict(zip(self.names, fit.parameters.tolist(), strict=True)),
-            "sigma": dict(zip(self.names, sigma.tolist(), strict=True)),
-        }
