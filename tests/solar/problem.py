@@ -26,9 +26,7 @@ def raster_of(scene, rng, *, shape=(400, 96), crval=(-300.0, 200.0), cdelt=(6.0,
     )  # fmt: skip
     true = sunpy.map.Map(np.zeros(shape), right)
     spline = spline_filter(scene.data.astype(float), order=3)
-    y, x, dy, dx = np.meshgrid(
-        np.arange(ny), np.arange(nx), [0.0], np.array([-1, 0, 1]) / 3, indexing="ij"
-    )
+    y, x, dy, dx = np.meshgrid(np.arange(ny), np.arange(nx), [0.0], np.array([-1, 0, 1]) / 3, indexing="ij")
     sky = true.wcs.wcs_pix2world(np.stack([(x + dx).ravel(), (y + dy).ravel()], -1), 0)
     sky = (sky + 180) % 360 - 180
     at = scene.wcs.wcs_world2pix(sky, 0).reshape(*x.shape, 2)

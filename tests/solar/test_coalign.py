@@ -29,19 +29,21 @@ ERRORS = {
 @pytest.mark.parametrize(("noise", "model"), [(0.05, model) for model in MODELS] + [(0.2, "shift+scale+angle")])
 def test_known_errors(scene, rng, noise, model) -> None:
     """Pixels of 6.0 by 1.098 arcsec: 0.2 and 0.055 arcsec are a thirtieth and a twentieth of them."""
-    target, true = raster_of(scene, rng, noise=noise, blank=0.05, error=(37.0, -22.0), **ERRORS[model])
+    rows = 400 if noise < 0.1 else 830  # all that SPICE has
+    target, true = raster_of(
+        scene, rng, shape=(rows, 96), noise=noise, blank=0.05, error=(37.0, -22.0), **ERRORS[model]
+    )
     result = solar.coalign(target, scene, model=model)
     assert result.ok, result.flags
     x, y = error_arcsec(result.corrected_map, true)
     assert x < 0.2 * (1 if noise < 0.1 else 2)
     assert y < 0.055 * (1 if noise < 0.1 else 2)
-    error = ERRORS[model]
     for name, value in zip(result.names, result.parameters, strict=True):
         sx, sy = error.get("scale", (1.0, 1.0))
         right = {"sx": 1 / sx, "sy": 1 / sy, "scale": 1 / sx, "angle": -error.get("roll_error", 0.0), "shear": 0.0}
         if name in right:
             assert value == pytest.approx(right[name], abs=5e-2 if name == "angle" else 1e-3), name
-    np.testing.assert_allclose(result.shift_arcsec.to_value(u.arcsec), [-37, 22], atol=0.3)
+    np.testing.assert_allclose(result.shift_arcsec.to_value(u.arcsec), [-37, 22], atol=0.5)
     assert (result.sigma_arcsec.value < 0.1).all()
     assert result.corrected_map.data is result.target.data
 
@@ -117,9 +119,9 @@ def test_known_pairs_of_trace(shared_data, rng, model) -> None:
 
 def test_from_files_and_to_files(scene, rng, tmp_path) -> None:
     target, true = raster_of(scene, rng, error=(20.0, 10.0))
-    fits.HDUList(
-        [fits.PrimaryHDU(target.data.astype(np.float32), fits.Header(target.fits_header))]
-    ).writeto(tmp_path / "raster.fits")
+    fits.HDUList([fits.PrimaryHDU(target.data.astype(np.float32), fits.Header(target.fits_header))]).writeto(
+        tmp_path / "raster.fits"
+    )
     result = solar.coalign(tmp_path / "raster.fits", scene, phases="full", max_shift=100 * u.arcsec)
     assert [phase.name for phase in result.phases] == ["full"]
     written = result.write(tmp_path / "corrected.fits")
@@ -204,7 +206,7 @@ def test_unknown_setting() -> None:
 
 def test_images_that_cannot_be_used(scene, observed, rng, tmp_path) -> None:
     target, _ = raster_of(scene, rng, shape=(100, 40))
-    far = sunpy.map.Map(target.data, header((100, 40), crval=(9000.0, 0.0), **{"DSUN_OBS": scene.meta["dsun_obs"]}))
+    far = sunpy.map.Map(target.data, header((100, 40), crval=(9000.0, 0.0), DSUN_OBS=scene.meta["dsun_obs"]))
     with pytest.raises(DataError, match="do not overlap"):
         solar.coalign(far, scene)
     with pytest.raises(DataError, match="no valid pixel"):

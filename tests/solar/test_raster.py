@@ -7,7 +7,6 @@ import sunpy.map
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.time import Time
-from scipy.ndimage import spline_filter
 from scipy.optimize import minimize
 from sunpy.coordinates import HeliocentricInertial
 

@@ -178,14 +178,14 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None =
         for number, wanted in waiting.items():
             alike.setdefault(wanted.key, []).append(number)
         for numbers in alike.values():
-            wanted = [waiting[number] for number in numbers]
+            pairs = [waiting[number] for number in numbers]
             try:
                 found = register_stack(
-                    np.stack([w.reference for w in wanted]),
-                    np.stack([w.moving for w in wanted]),
+                    np.stack([w.reference for w in pairs]),
+                    np.stack([w.moving for w in pairs]),
                     device=device,
                     workers=workers,
-                    **wanted[0].settings,
+                    **pairs[0].settings,
                 )
             except Exception as error:
                 for number in numbers:

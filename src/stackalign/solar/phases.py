@@ -6,7 +6,7 @@ serves a single map, and another hundreds of them in lock-step.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -134,9 +134,9 @@ class _Grid:
     @classmethod
     def of(cls, image: tuple[int, int], phase: Phase) -> "_Grid":
         # A synthetic raster has no columns beside those that were exposed.
-        margin = (0, 0) if phase.frames else tuple(int(np.ceil(r / k)) for r, k in zip(phase.reach, phase.binning))
-        inner = tuple(n // k for n, k in zip(image, phase.binning, strict=True))
-        return cls((inner[0] + 2 * margin[0], inner[1] + 2 * margin[1]), (margin[0], margin[1]), phase.binning)
+        (far_y, far_x), (ky, kx) = phase.reach, phase.binning
+        margin = (0, 0) if phase.frames else (int(np.ceil(far_y / ky)), int(np.ceil(far_x / kx)))
+        return cls((image[0] // ky + 2 * margin[0], image[1] // kx + 2 * margin[1]), margin, phase.binning)
 
     @property
     def to_pixels(self) -> PixelTransform:
@@ -165,7 +165,9 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
     model, grid = phase.model, _Grid.of(target.image.shape, phase)
     fixed = grid.framed(target.image)
     sampler = _synthetic if phase.frames else _sampled
-    so_far, moves, found = start, [], []
+    so_far = last = start
+    moves: list[float] = []
+    found: list[RegistrationResult] = []
     fit: SkyFit | None = None
     for _ in range(settings.max_rounds):
         moving, plan, coverage = sampler(phase, target, settings, grid, so_far)
@@ -179,15 +181,22 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         found.append((yield Request(fixed, moving, _engine_settings(phase, grid, settings, search))))
         fit, before = model.fit(so_far, grid.to_pixels, found[-1]), fit
         move = _distance(fit.correction, so_far, model)
-        if before is not None and move > LITTLE * moves[-1]:
+        halved = before is not None and move > LITTLE * moves[-1]
+        if before is not None and halved:
             # Going back and forth: from either side the interpolation prefers the other.
             fit = model.between(before, fit)
             move = _distance(fit.correction, so_far, model)
         moves.append(move)
-        so_far = fit.correction
+        last, so_far = so_far, fit.correction
         if moves[-1] <= settings.tolerance * max(phase.binning):
             break
     assert fit is not None
+    if max(phase.binning) == 1:
+        # The error bars come from the derivatives of the engine's reference: of the two, the image with less noise.
+        swapped = yield Request(moving, fixed, _engine_settings(phase, grid, settings, False))
+        spread = model.covariance_of(last, grid.to_pixels, swapped, swapped=True)
+        better = model.fit(last, grid.to_pixels, found[-1], spread)
+        fit = replace(fit, covariance=better.covariance) if halved else better
     overlap = found[-1].overlap * fixed.size / max(1, int(np.isfinite(fixed).sum()))
     flags = _flags(phase, model, fit, found, overlap, moves, settings, start)
     return PhaseResult(
@@ -256,7 +265,7 @@ def _engine_settings(phase: Phase, grid: _Grid, settings: Settings, search: bool
     if settings.scale_range is not None:
         low, high = settings.scale_range
         names = {"shift+scale": ("sy", "sx"), "affine": ("sy", "sx"), "similarity": ("scale",)}.get(model, ())
-        bounds |= {name: (1.0 / high, 1.0 / low) for name in names}
+        bounds |= dict.fromkeys(names, (1.0 / high, 1.0 / low))
     wanted: dict[str, Any] = {
         "model": model,
         "bounds": bounds,

@@ -74,7 +74,8 @@ class SkyModel:
     @property
     def center(self) -> FloatArray:
         """Middle of the image, (x, y)."""
-        return (np.array(self.shape[::-1], np.float64) - 1.0) / 2.0
+        ny, nx = self.shape
+        return np.array([(nx - 1) / 2, (ny - 1) / 2])
 
     @property
     def engine(self) -> str:
@@ -124,7 +125,13 @@ class SkyModel:
         ]
         return np.stack(columns, axis=-1)
 
-    def fit(self, so_far: PixelTransform, grid: PixelTransform, found: RegistrationResult) -> SkyFit:
+    def fit(
+        self,
+        so_far: PixelTransform,
+        grid: PixelTransform,
+        found: RegistrationResult,
+        covariance: FloatArray | None = None,
+    ) -> SkyFit:
         """Read the model's parameters from a registration.
 
         Parameters
@@ -135,12 +142,14 @@ class SkyModel:
             Pixels of the grid on which images were compared to the image's own.
         found : RegistrationResult
             Of the image as the reference and the sampled reference as the moving one.
+        covariance : numpy.ndarray, optional
+            From `covariance_of`, if another one than that of `found`.
         """
         step = PixelTransform.from_pull(found.matrix).inverse()
         total = so_far.after(grid.after(step).after(grid.inverse()))
         points = self._points
         moves = (total(points) - points).ravel()
-        covariance = self._of_moves(so_far, grid, found, points)
+        covariance = self.covariance_of(so_far, grid, found) if covariance is None else covariance
         known = bool(np.isfinite(covariance).all())
         weight = np.linalg.pinv(covariance, rcond=1e-12, hermitian=True) if known else np.eye(6)
         values = self.neutral
@@ -153,23 +162,27 @@ class SkyModel:
                 break
         size = len(values)
         spread = np.linalg.pinv(normal, rcond=1e-14, hermitian=True) if known else np.full((size, size), np.inf)
-        return SkyFit(values, spread, self.correction(values))
+        return SkyFit(values, np.asarray(spread, np.float64), self.correction(values))
 
     def between(self, first: SkyFit, second: SkyFit) -> SkyFit:
         """Halfway between two fits; the covariance is that of the second."""
         middle = (first.parameters + second.parameters) / 2
         return SkyFit(middle, second.covariance, self.correction(middle))
 
-    def _of_moves(
-        self, so_far: PixelTransform, grid: PixelTransform, found: RegistrationResult, points: FloatArray
+    def covariance_of(
+        self, so_far: PixelTransform, grid: PixelTransform, found: RegistrationResult, *, swapped: bool = False
     ) -> FloatArray:
-        """Covariance (6, 6) of where the points are moved."""
+        """Covariance (6, 6) of where the middle and two edges are moved; `swapped` if the image was the moving one."""
         if not np.isfinite(found.covariance).all():
             return np.full((6, 6), np.inf)
-        at = grid.inverse()(points)[:, ::-1]
+        pull = PixelTransform.from_pull(found.matrix)
+        at, onward = grid.inverse()(self._points), so_far.matrix @ grid.matrix
+        if swapped:
+            # What a point of the reference is pulled from moves; the point itself moves by the inverse of that.
+            at, onward = pull(at), onward @ pull.matrix
         slopes = transforms.matrix_jacobian(found.parameters, found.model, found.center)
-        moves = np.einsum("kij,nj->nik", slopes[:, :, :2], at) + slopes[:, :, 2].T  # (points, (y, x), parameters)
-        moves = np.einsum("ij,njk->nik", so_far.matrix @ grid.matrix, moves[:, ::-1]).reshape(6, -1)
+        moves = np.einsum("kij,nj->nik", slopes[:, :, :2], at[:, ::-1]) + slopes[:, :, 2].T
+        moves = np.einsum("ij,njk->nik", onward, moves[:, ::-1]).reshape(6, -1)
         covariance: FloatArray = moves @ found.covariance @ moves.T
         return covariance
 
