@@ -29,6 +29,7 @@ ERRORS = {
 @pytest.mark.parametrize(("noise", "model"), [(0.05, model) for model in MODELS] + [(0.2, "shift+scale+angle")])
 def test_known_errors(scene, rng, noise, model) -> None:
     """Pixels of 6.0 by 1.098 arcsec: 0.2 and 0.055 arcsec are a thirtieth and a twentieth of them."""
+    error = ERRORS[model]
     rows = 400 if noise < 0.1 else 830  # all that SPICE has
     target, true = raster_of(
         scene, rng, shape=(rows, 96), noise=noise, blank=0.05, error=(37.0, -22.0), **ERRORS[model]

@@ -104,7 +104,8 @@ class SkyModel:
     def _points(self) -> FloatArray:
         """The middle and two edges: an affine transform is known by where it takes them."""
         ny, nx = self.shape
-        return self.center + np.array([[0.0, 0.0], [nx / 2, 0.0], [0.0, ny / 2]])
+        points: FloatArray = self.center + np.array([[0.0, 0.0], [nx / 2, 0.0], [0.0, ny / 2]])
+        return points
 
     @property
     def corners(self) -> FloatArray:
