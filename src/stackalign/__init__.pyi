@@ -1,6 +1,6 @@
 __version__: str
 
-from . import chunks, crop, device, errors, io, objectives, ops, optimize, plot, registration, solar, transforms
+from . import chunks, crop, device, errors, io, objectives, ops, optimize, plot, refine, registration, solar, transforms
 from .errors import (
     BackendUnavailableError,
     DataError,
@@ -82,6 +82,7 @@ __all__ = [
     "plot",
     "prepare_pair",
     "radial_cumulative",
+    "refine",
     "register",
     "register_stack",
     "registration",

@@ -1,0 +1,25 @@
+"""Refinement of CBED and LARBED patterns: dynamical simulations, and their matching with measured disks."""
+
+from ._waves import PreparedBloch
+from .beam import Beam
+from .bloch import BeamConvergence, BlochSimulator
+from .crystal import Crystal
+from .scattering import ScatteringFactors, kirkland
+from .selection import BeamList, BeamSelection
+from .simulator import CallableSimulator, Prepared, Simulator, StackSimulator
+
+__all__ = [
+    "Beam",
+    "BeamConvergence",
+    "BeamList",
+    "BeamSelection",
+    "BlochSimulator",
+    "CallableSimulator",
+    "Crystal",
+    "Prepared",
+    "PreparedBloch",
+    "ScatteringFactors",
+    "Simulator",
+    "StackSimulator",
+    "kirkland",
+]

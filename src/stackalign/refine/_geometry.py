@@ -1,0 +1,90 @@
+"""Wave vectors inside the crystal, detuning of its beams, and potentials: for the beam selection and the matrix."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .beam import Beam
+from .crystal import Crystal
+from .scattering import ScatteringFactors, kirkland
+
+__all__ = ["Geometry"]
+
+FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """A crystal in a beam; everything is in the beam's frame and in 1/angstrom.
+
+    Parameters
+    ----------
+    crystal : Crystal
+        With the origin where potentials are wanted.
+    beam : Beam
+        Energy and orientation.
+    refraction : bool
+        Whether the mean inner potential speeds up the electrons inside.
+    scattering : callable
+        Scattering factors.
+    """
+
+    crystal: Crystal
+    beam: Beam
+    refraction: bool = True
+    scattering: ScatteringFactors = kirkland
+    frame: FloatArray = field(init=False)
+    inward: FloatArray = field(init=False)
+    mean: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frame", self.beam.frame(self.crystal))
+        object.__setattr__(self, "inward", self.beam.inward_normal(self.crystal))
+        object.__setattr__(self, "mean", 0.0)
+        mean = float(self.potential(np.zeros((1, 3), dtype=np.int64))[0].real)
+        object.__setattr__(self, "mean", mean)
+
+    @property
+    def wavenumber(self) -> float:
+        """Length of the wave vector inside the crystal."""
+        return float(np.sqrt(self.beam.wavenumber**2 + (self.mean if self.refraction else 0.0)))
+
+    def potential(self, hkl: IntArray) -> ComplexArray:
+        """Return U_hkl in 1/angstrom^2; each reflection is calculated once, however often it occurs."""
+        flat = hkl.reshape(-1, 3)
+        low = flat.min(0)
+        span = flat.max(0) - low + 1
+        key = np.ravel_multi_index(tuple((flat - low).T), tuple(span.tolist()))
+        # A table over the box of all keys finds the distinct ones twenty times faster than sorting does.
+        table = np.zeros(int(span.prod()), dtype=np.int64)
+        table[key] = 1
+        distinct = np.flatnonzero(table)
+        table[distinct] = np.arange(len(distinct))
+        index = np.stack(np.unravel_index(distinct, tuple(span.tolist())), -1) + low
+        scale = self.beam.mass_ratio / (np.pi * self.crystal.volume)
+        values = scale * self.crystal.structure_factors(index, self.scattering)
+        return np.asarray(values[table[key]].reshape(hkl.shape[:-1]))
+
+    def g_vectors(self, hkl: IntArray) -> FloatArray:
+        """Return (N, 3) reciprocal lattice vectors in the frame of the beam."""
+        return np.asarray(self.crystal.g_vectors(hkl) @ self.frame.T)
+
+    def incident(self, tilts: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return wave vectors inside (T, 3) and their components along the inward normal (T,)."""
+        k = self.beam.wavenumber
+        across = np.square(tilts).sum(-1)
+        outside = np.concatenate([tilts, -np.sqrt(k * k - across)[:, None]], 1)
+        normal = (outside * self.inward).sum(-1)
+        inside = np.sqrt(normal**2 + (self.mean if self.refraction else 0.0))
+        return outside + (inside - normal)[:, None] * self.inward, inside
+
+    def detuning(self, tilts: FloatArray, hkl: IntArray) -> FloatArray:
+        """Return 2 K s_g = K^2 - |K + g|^2, (T, N) in 1/angstrom^2: 0 on the Ewald sphere, positive inside of it."""
+        vectors, _ = self.incident(tilts)
+        g = self.g_vectors(hkl)
+        # Not a matrix product: its rounding depends on how many tilts there are.
+        along = vectors[:, :1] * g[:, 0] + vectors[:, 1:2] * g[:, 1] + vectors[:, 2:] * g[:, 2]
+        return np.asarray(-2 * along - np.square(g).sum(-1))

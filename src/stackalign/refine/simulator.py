@@ -1,0 +1,296 @@
+"""What the matching asks of a simulation, and the simulations that need no physics of ours."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "CallableSimulator",
+    "Prepared",
+    "Reflection",
+    "Simulator",
+    "StackSimulator",
+    "as_reflections",
+    "as_thicknesses",
+    "as_tilts",
+    "reflection_indices",
+]
+
+Array = Any
+Reflection = tuple[int, int, int]
+
+
+class Prepared(Protocol):
+    """A simulation of fixed parameters at fixed tilts; thicknesses are still free, and cheap."""
+
+    @property
+    def reflections(self) -> tuple[Reflection, ...]:
+        """Reflections that can be asked for."""
+        ...
+
+    def intensities(self, thicknesses_angstrom: ArrayLike, reflections: Sequence[Reflection] | None = None) -> Array:
+        """Return intensities (n_thicknesses, n_reflections, T) in units of the incident beam, where the tilts lie."""
+        ...
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """A source of diffracted intensities. Immutable: what varies is an argument, never a state."""
+
+    @property
+    def reflections(self) -> tuple[Reflection, ...] | None:
+        """Reflections whose intensities `prepare` keeps; None where `prepare` chooses them."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, float]:
+        """Values in use of all parameters that `prepare` can vary, by name."""
+        ...
+
+    def requires(self, name: str) -> frozenset[str]:
+        """Return what a change of a parameter makes necessary.
+
+        A subset of "beams" (another list of beams may be better), "potentials" (structure factors) and
+        "decompositions" (the expensive step); empty for a parameter that costs nothing, such as the thickness.
+
+        Raises
+        ------
+        ValueError
+            The simulator cannot vary this parameter.
+        """
+        ...
+
+    def prepare(self, parameters: Mapping[str, float], tilts: Array) -> Prepared:
+        """Simulate with changed parameters.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Changes to `parameters`, by name; empty for none.
+        tilts : array
+            (T, 2) transverse part of the incoming wave vector in 1/angstrom, in the frame of the beam; the results
+            are on the device of this array.
+        """
+        ...
+
+
+def as_tilts(tilts: Array) -> Array:
+    """Check tilts: (T, 2), finite, float64; the array stays on its device."""
+    if not hasattr(tilts, "shape"):
+        tilts = np.asarray(tilts, dtype=np.float64)
+    if len(tilts.shape) != 2 or tilts.shape[1] != 2 or tilts.shape[0] == 0:
+        msg = f"tilts must be (T, 2) with the x and y parts of wave vectors in 1/angstrom, got shape {tilts.shape}"
+        raise ValueError(msg)
+    xp = array_namespace(tilts)
+    if not bool(xp.all(xp.isfinite(tilts))):
+        msg = "tilts must be finite"
+        raise ValueError(msg)
+    return xp.astype(tilts, xp.float64, copy=False)
+
+
+def as_thicknesses(thicknesses_angstrom: ArrayLike) -> NDArray[np.float64]:
+    """Check thicknesses: one or more, finite, not negative."""
+    values = np.atleast_1d(np.asarray(thicknesses_angstrom, dtype=np.float64))
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or (values < 0).any():
+        msg = f"thicknesses must be a list of numbers in angstrom, none of them negative, got {thicknesses_angstrom!r}"
+        raise ValueError(msg)
+    return values
+
+
+def as_reflections(reflections: Sequence[Sequence[int]]) -> tuple[Reflection, ...]:
+    """Check a list of reflections: triples of whole numbers, none of them twice."""
+    listed: list[Reflection] = []
+    for item in reflections:
+        triple = np.asarray(item)
+        if triple.shape != (3,) or not np.array_equal(triple, np.round(triple)):
+            msg = f"a reflection must be three whole numbers (h, k, l), got {item!r}"
+            raise ValueError(msg)
+        listed.append((int(triple[0]), int(triple[1]), int(triple[2])))
+    if len(set(listed)) != len(listed):
+        msg = f"a reflection is listed twice: {listed}"
+        raise ValueError(msg)
+    return tuple(listed)
+
+
+def reflection_indices(known: Sequence[Reflection], wanted: Sequence[Reflection] | None) -> list[int]:
+    """Find reflections in a list; all of them for None."""
+    if wanted is None:
+        return list(range(len(known)))
+    position = {item: i for i, item in enumerate(known)}
+    missing = [item for item in as_reflections(wanted) if item not in position]
+    if missing:
+        msg = f"the reflections {missing} were not simulated: ask the simulator for them, it has {list(known)[:12]}"
+        raise ValueError(msg)
+    return [position[item] for item in as_reflections(wanted)]
+
+
+@dataclass(frozen=True)
+class CallableSimulator:
+    """Any function as a simulator.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(parameters, tilts, thicknesses_angstrom, reflections)`` returns intensities
+        (n_thicknesses, n_reflections, T) on the device of `tilts`; it is called once per `Prepared.intensities`.
+    reflections : sequence of (h, k, l)
+        What it simulates.
+    parameters : mapping
+        Values in use of what it can vary.
+    needs : mapping
+        Parameter to what a change makes necessary, see `Simulator.requires`; everything unless given.
+    """
+
+    function: Callable[[Mapping[str, float], Array, NDArray[np.float64], tuple[Reflection, ...]], Array]
+    reflections: tuple[Reflection, ...]
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    needs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reflections", as_reflections(self.reflections))
+
+    def requires(self, name: str) -> frozenset[str]:
+        """See `Simulator.requires`."""
+        _known(name, self.parameters)
+        return self.needs.get(name, frozenset({"potentials", "decompositions"}))
+
+    def prepare(self, parameters: Mapping[str, float], tilts: Array) -> "PreparedCallable":
+        """See `Simulator.prepare`."""
+        for name in parameters:
+            _known(name, self.parameters)
+        return PreparedCallable(self, {**self.parameters, **parameters}, as_tilts(tilts))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCallable:
+    """A function with its parameters and tilts."""
+
+    simulator: CallableSimulator
+    parameters: Mapping[str, float]
+    tilts: Array
+
+    @property
+    def reflections(self) -> tuple[Reflection, ...]:
+        """See `Prepared.reflections`."""
+        return self.simulator.reflections
+
+    def intensities(self, thicknesses_angstrom: ArrayLike, reflections: Sequence[Reflection] | None = None) -> Array:
+        """See `Prepared.intensities`."""
+        thicknesses = as_thicknesses(thicknesses_angstrom)
+        chosen = tuple(self.reflections[i] for i in reflection_indices(self.reflections, reflections))
+        result = self.simulator.function(dict(self.parameters), self.tilts, thicknesses, chosen)
+        expected = (len(thicknesses), len(chosen), self.tilts.shape[0])
+        if tuple(result.shape) != expected:
+            msg = f"the function must return (thicknesses, reflections, tilts) = {expected}, got {tuple(result.shape)}"
+            raise ValueError(msg)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class StackSimulator:
+    """Images that were simulated before, by any program.
+
+    Parameters
+    ----------
+    images : array
+        (n_thicknesses, n_reflections, ny, nx) intensities on a regular grid of tilts, NumPy or CuPy.
+    thicknesses_angstrom : array_like
+        (n_thicknesses,) increasing. Between them intensities are interpolated linearly: take steps well below the
+        shortest fringe.
+    x, y : array_like
+        (nx,) and (ny,) tilts of the grid in 1/angstrom, evenly spaced and increasing. Between them intensities are
+        interpolated bilinearly; outside of them is an error.
+    reflections : sequence of (h, k, l)
+        What the images show.
+    """
+
+    images: Array
+    thicknesses_angstrom: NDArray[np.float64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    reflections: tuple[Reflection, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reflections", as_reflections(self.reflections))
+        for name in ("thicknesses_angstrom", "x", "y"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            steps = np.diff(values)
+            even = name == "thicknesses_angstrom" or np.allclose(steps, steps[:1], rtol=1e-6)
+            if values.ndim != 1 or not len(values) or (steps <= 0).any() or not even:
+                msg = f"{name} must be a list of increasing numbers, evenly spaced for x and y"
+                raise ValueError(msg)
+            object.__setattr__(self, name, values)
+        expected = (len(self.thicknesses_angstrom), len(self.reflections), len(self.y), len(self.x))
+        if tuple(self.images.shape) != expected:
+            msg = f"images must be (thicknesses, reflections, y, x) = {expected}, got {tuple(self.images.shape)}"
+            raise ValueError(msg)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Nothing but the thickness can be varied."""
+        return {}
+
+    def requires(self, name: str) -> frozenset[str]:
+        """See `Simulator.requires`."""
+        _known(name, self.parameters)
+        return frozenset()
+
+    def prepare(self, parameters: Mapping[str, float], tilts: Array) -> "PreparedStack":
+        """See `Simulator.prepare`."""
+        for name in parameters:
+            _known(name, self.parameters)
+        tilts = as_tilts(tilts)
+        xp = array_namespace(self.images, tilts)
+        image, total = xp.reshape(self.images, (*self.images.shape[:2], -1)), 0.0
+        (column, right), (row, below) = (_locate(xp, tilts[:, i], axis) for i, axis in enumerate((self.x, self.y)))
+        for step_y, weight_y in ((0, 1 - below), (1, below)):
+            for step_x, weight_x in ((0, 1 - right), (1, right)):
+                y, x = xp.clip(row + step_y, 0, len(self.y) - 1), xp.clip(column + step_x, 0, len(self.x) - 1)
+                total = total + xp.take(image, y * len(self.x) + x, axis=2) * (weight_y * weight_x)
+        return PreparedStack(total, self.thicknesses_angstrom, self.reflections)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStack:
+    """Images at the tilts that were asked for."""
+
+    images: Array
+    thicknesses_angstrom: NDArray[np.float64]
+    reflections: tuple[Reflection, ...]
+
+    def intensities(self, thicknesses_angstrom: ArrayLike, reflections: Sequence[Reflection] | None = None) -> Array:
+        """See `Prepared.intensities`."""
+        values, grid = as_thicknesses(thicknesses_angstrom), self.thicknesses_angstrom
+        if values.min() < grid[0] or values.max() > grid[-1]:
+            msg = f"the images are of {grid[0]:g} to {grid[-1]:g} angstrom, got thicknesses outside: {values}"
+            raise ValueError(msg)
+        xp = array_namespace(self.images)
+        below = np.clip(np.searchsorted(grid, values, side="right") - 1, 0, len(grid) - 1)
+        above = np.minimum(below + 1, len(grid) - 1)
+        share = (values - grid[below]) / np.where(above > below, grid[above] - grid[below], 1.0)
+        images = xp.take(self.images, xp.asarray(reflection_indices(self.reflections, reflections)), axis=1)
+        low, high = (xp.take(images, xp.asarray(index), axis=0) for index in (below, above))
+        return low + (high - low) * xp.asarray(share)[:, None, None]
+
+
+def _known(name: str, parameters: Mapping[str, float]) -> None:
+    if name not in parameters:
+        listed = ", ".join(parameters) or "none"
+        msg = f"this simulator cannot vary {name!r}; it can vary: {listed}"
+        raise ValueError(msg)
+
+
+def _locate(xp: Any, values: Array, axis: NDArray[np.float64]) -> tuple[Array, Array]:
+    """Index of the grid point below each value, and the share of the next one."""
+    step = float(axis[1] - axis[0]) if len(axis) > 1 else 1.0
+    position = (values - float(axis[0])) / step
+    position = xp.where(xp.abs(position - xp.round(position)) < 1e-9, xp.round(position), position)
+    if bool(xp.any((position < 0) | (position > len(axis) - 1))):
+        msg = f"a tilt lies outside of the images, which reach from {axis[0]:g} to {axis[-1]:g} 1/angstrom"
+        raise ValueError(msg)
+    index = xp.astype(xp.floor(position), xp.int64)
+    return index, position - index
