@@ -2,6 +2,7 @@ from .archive import get_EUI_paths
 from .binning import bin_factors, bin_map
 from .coalign import coalign
 from .coalign_result import CoalignmentResult, PhaseResult
+from .coaligner import Coaligner
 from .columns import column_times
 from .correct import (
     build_corrected_wcs_meta_scale_shift,
@@ -22,6 +23,7 @@ from .spice import CollapsedWindow, WindowInfo, collapse_window, read_window, sp
 from .wcs import corrected_header, regridded_header
 
 __all__ = [
+    "Coaligner",
     "CoalignmentResult",
     "CollapsedWindow",
     "PhaseResult",

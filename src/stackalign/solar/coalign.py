@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
 from stackalign.errors import DataError
-from stackalign.io.provenance import provenance
 from stackalign.registration import RegistrationResult, register, register_stack
 
 from .coalign_result import CoalignmentResult, PhaseResult
-from .frames import arcsec_per_pixel, name_of, observation_time, step_arcsec
+from .frames import arcsec_per_pixel, observation_time, step_arcsec
 from .headers import as_map
 from .phases import Phase, Request, Settings, Target, run_phase
 from .pixels import PixelTransform
+from .provenance import solar_provenance
 from .skymodel import SkyModel
 from .spice import read_window, spectral_windows
 
@@ -43,7 +43,7 @@ def coalign(
     reference: Any = None,
     *,
     model: str = "shift",
-    max_shift: Quantity | float | None = None,
+    max_shift: Quantity | str | float | None = None,
     phases: Sequence[str] | None = None,
     frames: Sequence[Any] | None = None,
     window: int | str | None = None,
@@ -77,8 +77,8 @@ def coalign(
         What may be wrong in the header: "shift"; "shift+scale" (and the lengths of the pixels along each axis);
         "rigid" (and the roll); "similarity"; "shift+scale+angle"; "affine". The last phase fits it, those before it
         the shift alone.
-    max_shift : Quantity or float, optional
-        How far off the pointing may be: an angle, or pixels of the target; 300 arcsec by default.
+    max_shift : Quantity, str or float, optional
+        How far off the pointing may be: an angle such as "120 arcsec", or pixels of the target; 300 arcsec by default.
     phases : sequence of str, optional
         Some of "binned" (every shift, on blocks of pixels), "full" (the pixels as they are) and "synthetic" (a raster
         that is built from the frames column by column, see `build_synthetic_raster`). By default all that there are
@@ -202,7 +202,7 @@ def coalign_job(
     reference: Any = None,
     *,
     model: str = "shift",
-    max_shift: Quantity | float | None = None,
+    max_shift: Quantity | str | float | None = None,
     phases: Sequence[str] | None = None,
     frames: Sequence[Any] | None = None,
     window: int | str | None = None,
@@ -241,7 +241,7 @@ def coalign_job(
         reference=against,
         phases=tuple(done),
         flags=tuple(dict.fromkeys([*done[-1].flags, *lasting])),
-        provenance=_provenance(image, against, done, settings, model, max_shift, source),
+        provenance=solar_provenance(image, against, done, _described(settings, model, max_shift), source),
         source=source,
         hdu=hdu,
     )
@@ -318,17 +318,20 @@ def _nearest(image: GenericMap, frames: Sequence[Any]) -> GenericMap:
     return as_map(min(frames, key=distance))
 
 
-def _reach(max_shift: Quantity | float | None, image: GenericMap) -> NDArray[np.float64]:
+def _reach(max_shift: Quantity | str | float | None, image: GenericMap) -> NDArray[np.float64]:
     """Pixels (y, x) that the pointing may be off."""
     steps = step_arcsec(image.wcs)[::-1]
     if max_shift is None:
         return WIDE / steps
-    if isinstance(max_shift, Quantity) and max_shift.unit.is_equivalent(u.arcsec):
-        value = float(max_shift.to_value(u.arcsec))
-        pixels = value / steps
-    else:
-        value = float(Quantity(max_shift, u.pix).to_value(u.pix))
-        pixels = np.full(2, value)
+    try:
+        given = Quantity(max_shift)
+        angle = given.unit.is_equivalent(u.arcsec) and given.unit != u.dimensionless_unscaled
+        value = float(given.to_value(u.arcsec) if angle else given.value)
+        if not angle and given.unit not in (u.dimensionless_unscaled, u.pix):
+            value = float("nan")
+    except (TypeError, ValueError):
+        angle, value = False, float("nan")
+    pixels = value / steps if angle else np.full(2, value)
     if not (np.isfinite(value) and value > 0):
         msg = f"max_shift must be a positive angle or number of pixels, got {max_shift}"
         raise ValueError(msg)
@@ -339,7 +342,7 @@ def _phase(
     name: str,
     sky: SkyModel,
     image: GenericMap,
-    max_shift: Quantity | float | None,
+    max_shift: Quantity | str | float | None,
     bin_kernel: Quantity | None,
     done: Sequence[PhaseResult],
     frames: Sequence[Any],
@@ -365,32 +368,12 @@ def _phase(
     return Phase(name, sky, (1, 1), (float(reach[0]), float(reach[1])), not done, used)
 
 
-def _provenance(
-    image: GenericMap,
-    against: GenericMap,
-    done: Sequence[PhaseResult],
-    settings: Settings,
-    model: str,
-    max_shift: Any,
-    source: Path | None,
-) -> dict[str, Any]:
-    chosen = {
+def _described(settings: Settings, model: str, max_shift: Any) -> dict[str, Any]:
+    """Settings as the provenance says them."""
+    names = ("rotation", "height", "order", "smooth", "min_overlap", "tolerance", "max_rounds", "scale_range")
+    return {
         "model": model,
-        "phases": [phase.name for phase in done],
         "max_shift": None if max_shift is None else str(max_shift),
-        "rotation": settings.rotation,
-        "height": settings.height,
-        "order": settings.order,
-        "smooth": settings.smooth,
-        "min_overlap": settings.min_overlap,
-        "tolerance": settings.tolerance,
-        "max_rounds": settings.max_rounds,
-        "scale_range": settings.scale_range,
+        **{name: getattr(settings, name) for name in names},
         **{name: str(value) for name, value in settings.raster.items()},
     }
-    inputs = [
-        {"target": name_of(image), "path": None if source is None else str(source), "shape": image.data.shape},
-        {"reference": name_of(against), "shape": against.data.shape},
-    ]
-    device = done[-1].registrations[-1].provenance.get("device")
-    return provenance(chosen, inputs, device=device)

@@ -21,7 +21,7 @@ from .columns import as_times, column_positions, column_times
 from .frames import map_position, name_of, observation_time
 from .headers import as_map, read_without_image
 
-__all__ = ["RasterPlan", "plan_synthetic_raster"]
+__all__ = ["RasterPlan", "duration_seconds", "plan_synthetic_raster"]
 
 FloatArray = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def plan_synthetic_raster(
     frame_positions = np.array([position for _, position, *_ in known])
     columns = np.asarray((when - when[0]).to_value(u.s))
     seconds = np.asarray((frame_times - when[0]).to_value(u.s))
-    limit = _seconds(threshold_time)
+    limit = duration_seconds(threshold_time)
     chosen, weights = _choose(columns, seconds, method, limit)
     distance = np.abs(seconds[chosen[:, 0]] - columns)
     if (distance > limit).any():
@@ -164,7 +164,8 @@ def _known(frames: Sequence[Any], on_bad_frame: str) -> list[tuple[Time, FloatAr
     return sorted(found, key=lambda item: float(item[0].utc.mjd))
 
 
-def _seconds(duration: Any) -> float:
+def duration_seconds(duration: Any) -> float:
+    """Seconds of a duration in any of its forms; infinite for None."""
     if duration is None:
         return np.inf
     if isinstance(duration, np.timedelta64):

@@ -1,0 +1,140 @@
+"""`Coaligner`: the examples of its first pages run, and its phases find a known error."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+import sunpy.map
+from astropy.io import fits
+
+from solar.make import solar_map
+from solar.problem import error_arcsec
+from stackalign.errors import DataError
+from stackalign.solar import (
+    Coaligner,
+    build_synthetic_raster_from_maps,
+    correlation_for_params,
+    find_original_correction,
+    make_corrected_wcs_map,
+    optimize_alignment_local_grad_disc_persworkers,
+    reproject_map_to_reference,
+)
+
+
+@pytest.fixture(scope="module")
+def wrong(observed):
+    """The raster with its pointing 45 arcsec off, and the true header."""
+    _, raster, frames, image = observed
+    meta = raster.meta.copy()
+    meta["crval1"], meta["crval2"] = meta["crval1"] + 35.0, meta["crval2"] - 28.0
+    noise = np.random.default_rng(3).standard_normal(image.shape)
+    return sunpy.map.Map(image + 0.05 * np.nanstd(image) * noise, meta), raster, frames
+
+
+@pytest.fixture(scope="module")
+def archive(wrong, tmp_path_factory):
+    """The frames as files of an archive."""
+    folder = tmp_path_factory.mktemp("fsi174")
+    for frame in wrong[2]:
+        stamp = frame.date.strftime("%Y%m%dT%H%M%S") + "000"
+        fits.PrimaryHDU(frame.data, fits.Header(frame.fits_header)).writeto(
+            folder / f"solo_L2_eui-fsi174-image_{stamp}_V01.fits"
+        )
+    return folder
+
+
+def test_quick_start(wrong) -> None:
+    spice_raster, true, frames = wrong
+    aligner = Coaligner(map_to_coalign=spice_raster, reference_map=frames[10], list_of_reference_maps=frames, n_jobs=2)
+    aligner.run_binned_xcorr()
+    aligner.run_one_map_xcorr()
+    aligner.run_synthetic_raster_xcorr()
+    corrected_wcs = aligner.best_params
+    corrected_map = aligner.results["synthetic_raster"]["corrected_target_map"]
+    assert error_arcsec(corrected_map, true).max() < 0.3
+    assert corrected_wcs["CRPIX1"] == pytest.approx(corrected_map.meta["crpix1"])
+    assert corrected_wcs["corr"] > 0.99
+    assert corrected_wcs["squeeze_x"] == pytest.approx(1, abs=1e-3)
+    assert corrected_wcs["flags"] == ()
+    assert set(aligner.results) == {"binned", "one_map", "synthetic_raster"}
+    assert error_arcsec(aligner.results["binned"]["corrected_target_map"], true).max() < 15
+    assert aligner.results["one_map"]["history"].shape[1] == 6
+    assert aligner.result.ok
+    np.testing.assert_allclose(aligner.result.shift_arcsec.value, [-35, 28], atol=0.3)
+    # the parameters alone make the same map
+    again = make_corrected_wcs_map(spice_raster, corrected_wcs)
+    assert error_arcsec(again, true).max() < 0.3
+
+
+def test_configuration_and_discovery(wrong, archive, capsys) -> None:
+    spice_map, true, frames = wrong
+    aligner = Coaligner(spice_map, frames[10], n_jobs=16, verbose=1)
+    aligner.xcorr_binned_kwargs["shift_range"] = (30, 30)
+    aligner.xcorr_binned_kwargs["plateau_iters"] = 5
+    aligner.bin_kernel_arcsec = 60 * u.arcsec
+    aligner.xcorr_one_map_kwargs["shift_range"] = (15, 15)
+    aligner.xcorr_one_map_kwargs["max_corr"] = 0.9
+    aligner.synthetic_kwargs["scale_range"] = (0.95, 1.05)
+    aligner.synthetic_kwargs["scale_step_x"] = 5e-4
+    aligner.synthetic_kwargs["n_neighbors"] = 120
+    aligner.synthetic_kwargs["reference_local_dir"] = str(archive)
+    aligner.synthetic_reference_time_window = np.timedelta64(2, "h")
+    aligner.synthetic_kwargs["reference_channel_keyword"] = "fsi174"
+    aligner.synthetic_kwargs["reference_exclude_tokens"] = ("short", "test")
+    best = aligner.run()
+    assert best is aligner.best_params
+    assert error_arcsec(aligner.corrected_map, true).max() < 0.3
+    assert capsys.readouterr().err.count("flags: none") == 3
+    fsi_maps = [sunpy.map.Map(f) for f in sorted(archive.iterdir())]
+    assert Coaligner(spice_map, frames[10], list_of_reference_maps=fsi_maps).list_of_reference_maps is fsi_maps
+
+
+def test_a_seed_instead_of_the_first_phase(wrong) -> None:
+    spice_map, _, frames = wrong
+    first = Coaligner(spice_map, frames[10])
+    first.run_binned_xcorr()
+    found = first.run_one_map_xcorr()
+    seeded = Coaligner(spice_map, frames[10]).run_one_map_xcorr(seed_shift=(found["dx"] + 1.4, found["dy"] - 0.8))
+    assert seeded["dx"] == pytest.approx(found["dx"], abs=0.02)
+    assert seeded["dy"] == pytest.approx(found["dy"], abs=0.02)
+
+
+def test_typical_usage_of_the_functions(wrong) -> None:
+    """Reproject, optimise, correct, and take the correction back to the raster."""
+    spice, true, frames = wrong
+    reference = frames[10]
+    on_reference = reproject_map_to_reference(spice, reference)
+    best_params, history = optimize_alignment_local_grad_disc_persworkers(
+        reference.data, on_reference.data, step_sx0=0.0, step_sy0=0.0, min_step_sx=0.0, min_step_sy=0.0, verbose=False,
+        corr_atol=1e-6, corr_rtol=1e-6, max_iter=60,
+    )  # fmt: skip
+    assert best_params["corr"] == pytest.approx(
+        correlation_for_params(reference.data, on_reference.data, best_params["dx"], best_params["dy"], 1, 1), abs=1e-6
+    )
+    assert history.shape[1] == 6
+    corrected = make_corrected_wcs_map(on_reference, best_params)
+    native = find_original_correction(corrected, on_reference, spice)
+    assert error_arcsec(native, true).max() < 10, "one image for 3.2 hours"
+    raster = build_synthetic_raster_from_maps(native, frames)
+    assert raster.data.shape == spice.data.shape
+
+
+def test_settings_that_do_not_fit(wrong, tmp_path) -> None:
+    spice_map, _, frames = wrong
+    aligner = Coaligner(spice_map, frames[10])
+    with pytest.raises(ValueError, match="no phase has run"):
+        _ = aligner.result
+    aligner.xcorr_binned_kwargs["shift_rang"] = (3, 3)
+    with pytest.raises(ValueError, match="xcorr_binned_kwargs has no setting shift_rang"):
+        aligner.run_binned_xcorr()
+    aligner.xcorr_one_map_kwargs["shift_range"] = (3, 3, 3)
+    with pytest.raises(ValueError, match="shift_range must be two positive numbers"):
+        aligner.run_one_map_xcorr()
+    with pytest.raises(DataError, match="reference_local_dir"):
+        aligner.run_synthetic_raster_xcorr()
+    aligner.synthetic_kwargs["reference_local_dir"] = tmp_path
+    with pytest.raises(DataError, match="has no file of fsi174 within"):
+        aligner.run_synthetic_raster_xcorr()
+    with pytest.raises(DataError, match="is empty"):
+        Coaligner(spice_map, frames[10], []).run_synthetic_raster_xcorr()
+    with pytest.raises(DataError, match="a map, a FITS path"):
+        Coaligner(3, solar_map(np.ones((4, 4))))
