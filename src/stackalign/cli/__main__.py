@@ -10,6 +10,7 @@ from stackalign import __version__
 
 from ._console import user_log
 from .align import align
+from .coalign import coalign
 from .crop import crop
 from .info import info
 from .warmup import warmup
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(align)
+app.command()(coalign)
 app.command()(crop)
 app.command()(info)
 app.command()(warmup)

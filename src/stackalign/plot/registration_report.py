@@ -20,12 +20,12 @@ from .registration import plot_parameters, registration_figure, standardised
 if TYPE_CHECKING:
     from stackalign.registration.files import AlignedFile
 
-__all__ = ["blink", "write_registration_report"]
+__all__ = ["BLINK_STYLE", "blink", "picture", "write_registration_report"]
 
 TABLE_ROWS = 200
 LARGEST_PICTURE = 640
 
-_BLINK_STYLE = """<style>
+BLINK_STYLE = """<style>
 .blink { position: relative; display: inline-block; width: 100%; max-width: 34rem; }
 .blink img { image-rendering: pixelated; }
 .blink img + img { position: absolute; left: 0; top: 0; animation: blink 1.6s step-end infinite; }
@@ -74,7 +74,7 @@ def write_registration_report(
         msg = "a report needs at least one file"
         raise ValueError(msg)
     body = [
-        _BLINK_STYLE,
+        BLINK_STYLE,
         f"<header><h1>{escape(title)}</h1>",
         '<p class="soft">Shifts move the content of an image; +- is one standard deviation. '
         "The pictures blink between the reference and the other image; they pause under the pointer.</p>",
@@ -92,7 +92,7 @@ def _section(done: "AlignedFile", k: int) -> str:
     if len(done.results) > 1:
         figure = new_figure(11, 3.4)
         plot_parameters(done.results, ax=figure.add_subplot())
-        parts += [_picture(figure, "Shifts over the frames")]
+        parts += [picture(figure, "Shifts over the frames")]
     if np.isfinite(after).any():
         parts += [
             f"<h3>Frame {done.preview_frame}, the one with the largest shift</h3>",
@@ -101,7 +101,7 @@ def _section(done: "AlignedFile", k: int) -> str:
             "</div><div><p>aligned</p>",
             blink(reference, after, "reference and aligned image"),
             "</div></div>",
-            _picture(registration_figure(result, reference, before, after), "Images, differences and score surface"),
+            picture(registration_figure(result, reference, before, after), "Images, differences and score surface"),
         ]
     parts += [
         '<div class="columns"><div>',
@@ -165,7 +165,8 @@ def _png(image: NDArray[Any]) -> str:
     return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode("ascii")
 
 
-def _picture(figure: Any, words: str) -> str:
+def picture(figure: Any, words: str) -> str:
+    """Give the HTML of a figure, with its picture inside."""
     target = io.BytesIO()
     save_figure(figure, target, 100)
     code = base64.b64encode(target.getvalue()).decode("ascii")

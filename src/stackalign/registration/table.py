@@ -18,7 +18,15 @@ from .result import RegistrationResult, RegistrationStack
 
 __all__ = ["stack_from_arrays", "stack_to_arrays", "write_table"]
 
-UNITS = {"dy": "pix", "dx": "pix", "angle": "deg", "smooth_reference": "pix", "smooth_moving": "pix"}
+UNITS = {
+    "dy": "pix",
+    "dx": "pix",
+    "angle": "deg",
+    "smooth_reference": "pix",
+    "smooth_moving": "pix",
+    "tx": "arcsec",
+    "ty": "arcsec",
+}
 DESCRIPTIONS = {
     "dy": "shift of the moving image's content along y",
     "dx": "shift of the moving image's content along x",
@@ -27,6 +35,8 @@ DESCRIPTIONS = {
     "scale": "magnification of the moving image",
     "angle": "rotation of the moving image, +y towards +x as an array is printed",
     "shear": "shear of the moving image, along x per y",
+    "tx": "shift of the middle of the image on the sky, to the west",
+    "ty": "shift of the middle of the image on the sky, to the north",
     "score": "normalised cross-correlation over the common valid pixels",
     "second_score": "of the second peak among whole-pixel shifts",
     "overlap": "share of the reference's pixels that both images have",

@@ -14,6 +14,12 @@ from .correct import (
 from .fitsfile import WrittenFile, write_corrected, write_map
 from .frames import arcsec_per_pixel, local_transform, observation_time, pixel_mapping, step_arcsec
 from .headers import as_map, read_map, read_maps, repair_header, repair_map, valid_mask
+from .pictures import (
+    blink_maps,
+    correlation_with_iteration,
+    plot_alignment_before_after,
+    plot_history_scatter,
+)
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
 from .raster import SyntheticRaster, build_synthetic_raster, build_synthetic_raster_from_maps
@@ -36,6 +42,7 @@ __all__ = [
     "as_map",
     "bin_factors",
     "bin_map",
+    "blink_maps",
     "build_corrected_wcs_meta_scale_shift",
     "build_synthetic_raster",
     "build_synthetic_raster_from_maps",
@@ -45,6 +52,7 @@ __all__ = [
     "correct_map",
     "corrected_header",
     "correlation_for_params",
+    "correlation_with_iteration",
     "find_original_correction",
     "get_EUI_paths",
     "local_transform",
@@ -53,6 +61,8 @@ __all__ = [
     "optimize_alignment_local_grad_disc_persworkers",
     "pixel_mapping",
     "plan_synthetic_raster",
+    "plot_alignment_before_after",
+    "plot_history_scatter",
     "read_map",
     "read_maps",
     "read_window",

@@ -17,7 +17,7 @@ from stackalign.registration import RegistrationResult, register, register_stack
 from .coalign_result import CoalignmentResult, PhaseResult
 from .frames import arcsec_per_pixel, observation_time, step_arcsec
 from .headers import as_map
-from .phases import Phase, Request, Settings, Target, run_phase
+from .phases import Phase, Request, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
 from .provenance import solar_provenance
 from .skymodel import SkyModel
@@ -242,6 +242,7 @@ def coalign_job(
         phases=tuple(done),
         flags=tuple(dict.fromkeys([*done[-1].flags, *lasting])),
         provenance=solar_provenance(image, against, done, _described(settings, model, max_shift), source),
+        sampler=reference_sampler(phase, prepared, settings),
         source=source,
         hdu=hdu,
     )

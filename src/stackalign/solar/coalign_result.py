@@ -1,7 +1,7 @@
 """What a coalignment found, phase by phase."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +94,25 @@ class PhaseResult:
         """No flag is set."""
         return not self.flags
 
+    @property
+    def history(self) -> FloatArray:
+        """(N, 6) rows [iteration, dx, dy, squeeze_x, squeeze_y, corr] of every score that was looked at.
+
+        By how much the image seems to be off, in the target's pixels, on the grid of its round; the scores of coarser
+        levels are those of binned images.
+        """
+        rows: list[list[float]] = []
+        for registration in self.registrations:
+            for row in registration.history:
+                values = dict(zip(registration.names, row[2:-1].tolist(), strict=True))
+                scale = values.get("scale", 1.0)
+                # What moves in the engine is the reference: the target moves the other way.
+                rows.append([
+                    float(len(rows)), -values["dx"] * self.binning[1], -values["dy"] * self.binning[0],
+                    1.0 / values.get("sx", scale), 1.0 / values.get("sy", scale), float(row[-1]),
+                ])  # fmt: skip
+        return np.array(rows).reshape(-1, 6)
+
     def __getitem__(self, name: str) -> float:
         """Value of a parameter by name."""
         if name not in self.names:
@@ -143,6 +162,8 @@ class CoalignmentResult:
         Of the last phase, and of earlier ones what the last one cannot see: whether another shift is as good.
     provenance : dict
         Versions, settings, device and files.
+    sampler : callable
+        Gives the reference of the last phase on the target's pixels, by a correction.
     source : Path or None
         File of the target.
     hdu : int or None
@@ -154,6 +175,7 @@ class CoalignmentResult:
     phases: tuple[PhaseResult, ...]
     flags: tuple[str, ...]
     provenance: Mapping[str, Any] = field(repr=False)
+    sampler: Callable[[PixelTransform], FloatArray] = field(repr=False)
     source: Path | None = None
     hdu: int | None = None
 
@@ -241,6 +263,10 @@ class CoalignmentResult:
     def corrected_map(self) -> GenericMap:
         """The target with a corrected header; its data are the same array."""
         return correct_map(self.target, self.correction)
+
+    def reference_images(self) -> tuple[FloatArray, FloatArray]:
+        """The reference on the target's pixels, by the header before the correction and after it."""
+        return self.sampler(PixelTransform.identity()), self.sampler(self.correction)
 
     def map_after(self, phase: str) -> GenericMap:
         """The target with the correction as it was after a phase."""

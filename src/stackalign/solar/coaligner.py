@@ -17,9 +17,9 @@ from .binning import bin_factors
 from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import column_times, time_axis
 from .correct import correct_map
-from .frames import arcsec_per_pixel, observation_time, step_arcsec
+from .frames import arcsec_per_pixel, observation_time
 from .headers import as_map
-from .phases import Phase, Settings, Target, run_phase
+from .phases import Phase, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
 from .plan import duration_seconds
 from .provenance import solar_provenance
@@ -123,6 +123,7 @@ class Coaligner:
             tuple(self._phases),
             tuple(dict.fromkeys([*self._phases[-1].flags, *lasting])),
             solar_provenance(self.map_to_coalign, self.reference_map, self._phases, {}, None),
+            self._sampler,
         )
 
     def run(self) -> dict[str, Any]:
@@ -199,7 +200,9 @@ class Coaligner:
     ) -> dict[str, Any]:
         order = 1 if self.synthetic_kwargs.get("order", 3) in (0, 1) else 3
         settings = Settings("howard", 1.0, order, "auto", 0.3, 0.01, 8, scale_range, raster or {})
-        work = run_phase(phase, Target.of(self.map_to_coalign, self.reference_map, settings), settings, start)
+        target = Target.of(self.map_to_coalign, self.reference_map, settings)
+        self._sampler = reference_sampler(phase, target, settings)
+        work = run_phase(phase, target, settings, start)
         answer: Any = None
         while True:
             try:
@@ -216,7 +219,7 @@ class Coaligner:
             **self.best_params,
             "best_params": self.best_params,
             "corrected_target_map": self.corrected_map,
-            "history": _history(done),
+            "history": done.history,
             "phase": done,
         }
         if self.verbose:
@@ -288,19 +291,3 @@ class Coaligner:
             msg = f"{folder} has no file of {channel or 'any channel'} within {window} of the raster"
             raise DataError(msg)
         return found
-
-
-def _history(done: PhaseResult) -> Any:
-    """Rows [iteration, dx, dy, squeeze_x, squeeze_y, corr], of every score that was looked at, in target pixels."""
-    rows: list[list[float]] = []
-    for registration in done.registrations:
-        names = list(registration.names)
-        for row in registration.history:
-            values = dict(zip(names, row[2:-1], strict=True))
-            scale = values.get("scale", 1.0)
-            # What moves in the engine is the reference: the target moves the other way.
-            rows.append([
-                len(rows), -values["dx"] * done.binning[1], -values["dy"] * done.binning[0],
-                1.0 / values.get("sx", scale), 1.0 / values.get("sy", scale), row[-1],
-            ])  # fmt: skip
-    return np.array(rows).reshape(-1, 6)

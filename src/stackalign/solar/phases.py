@@ -27,7 +27,7 @@ from .raster import build_synthetic_raster
 from .sampling import sample
 from .skymodel import SkyFit, SkyModel
 
-__all__ = ["Phase", "Registering", "Request", "Settings", "Target", "run_phase"]
+__all__ = ["Phase", "Registering", "Request", "Settings", "Target", "reference_sampler", "run_phase"]
 
 FloatArray = NDArray[np.float64]
 
@@ -217,6 +217,13 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         plan=plan,
         seconds=time.perf_counter() - began,
     )
+
+
+def reference_sampler(phase: Phase, target: Target, settings: Settings) -> Callable[[PixelTransform], FloatArray]:
+    """Make the function that gives the reference of a phase on the target's own pixels, by a correction."""
+    grid = _Grid(target.map.data.shape, (0, 0), (1, 1))
+    sampler = _synthetic if phase.frames else _sampled
+    return lambda correction: sampler(phase, target, settings, grid, correction)[0]
 
 
 def _distance(first: PixelTransform, second: PixelTransform, model: SkyModel) -> float:

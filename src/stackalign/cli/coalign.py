@@ -1,0 +1,209 @@
+"""`stackalign coalign`: correct the coordinates of solar maps by an imager's."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log
+
+if TYPE_CHECKING:
+    from stackalign.solar.files import Outcome, Task
+
+__all__ = ["coalign"]
+
+_MODEL, _RUN, _INPUT, _OUTPUT = "Model", "Running", "Input", "Output"
+
+
+def coalign(
+    target: Annotated[str | None, typer.Argument(metavar="TARGET", help="FITS file, of SPICE too.")] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="REF...", help="One image, or the frames of a sequence.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the corrected files.")
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MANIFEST.csv", help="Many: a row each, with target, reference, ...", rich_help_panel=_INPUT
+        ),
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Spectral window, by number or name.", rich_help_panel=_INPUT)
+    ] = None,
+    fsi_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Archive in which frames are looked for.", rich_help_panel=_INPUT)
+    ] = None,
+    time_window: Annotated[
+        str, typer.Option(metavar="DURATION", help="How far from the raster, as 2h.", rich_help_panel=_INPUT)
+    ] = "1 h",
+    channel: Annotated[str, typer.Option(help="What names of frames contain.", rich_help_panel=_INPUT)] = "fsi174",
+    threshold_time: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Longest time from a column to its frame.", rich_help_panel=_INPUT),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="shift|shift+scale|rigid|similarity|shift+scale+angle|affine",
+            help="What may be wrong in the header.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="The lengths of the pixels may be wrong.", rich_help_panel=_MODEL)
+    ] = False,
+    rotation: Annotated[
+        bool, typer.Option("--rotation", help="The roll may be wrong.", rich_help_panel=_MODEL)
+    ] = False,
+    max_shift: Annotated[
+        str | None,
+        typer.Option(metavar="ANGLE|PIXELS", help="How far off the pointing may be.", rich_help_panel=_MODEL),
+    ] = None,
+    phases: Annotated[
+        str | None, typer.Option(metavar="binned,full,synthetic", help="Some of them.", rich_help_panel=_MODEL)
+    ] = None,
+    solar_rotation: Annotated[
+        str, typer.Option(metavar="howard|snodgrass|allen|rigid|none", rich_help_panel=_MODEL)
+    ] = "howard",
+    height: Annotated[
+        float, typer.Option(help="Radius of what is seen, in solar radii.", rich_help_panel=_MODEL)
+    ] = 1.0,
+    report: Annotated[bool, typer.Option("--report", help="A page with pictures.", rich_help_panel=_OUTPUT)] = False,
+    table: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv|.ecsv", help="Table of all results.", rich_help_panel=_OUTPUT)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Results as JSON on stdout.", rich_help_panel=_OUTPUT)
+    ] = False,
+    write_flagged: Annotated[
+        bool,
+        typer.Option("--write-flagged", help="Write corrections that are not to be trusted.", rich_help_panel=_OUTPUT),
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Correct files that were corrected already.", rich_help_panel=_OUTPUT)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what an earlier run finished.", rich_help_panel=_RUN)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which frame serves which column, and stop.", rich_help_panel=_RUN)
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Correct the coordinates of a solar map, or of many, by comparing it with an imager's.
+
+    Into the folder go TARGET_coaligned.fits, a copy with new headers, and TARGET_coaligned.json with the parameters.
+    Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a result is flagged: then no corrected file is written.
+    """
+    from stackalign.errors import StackalignError
+
+    if quiet:
+        user_log.setLevel(logging.ERROR)
+    if (target is None) == (batch is None):
+        raise fail("give one TARGET, or a table of them with --batch", USAGE)
+    if output is None and not dry_run:
+        raise fail("give a folder with --output", USAGE)
+    if model is not None and (scale or rotation):
+        raise fail("give --model, or --scale and --rotation", USAGE)
+    if table is not None and table.suffix.lower() not in (".csv", ".ecsv"):
+        raise fail(f"--table must end with .csv or .ecsv, got {table}", USAGE)
+    chosen = {(False, False): "shift", (True, False): "shift+scale", (False, True): "rigid"}
+    settings: dict[str, Any] = {
+        "model": model or chosen.get((scale, rotation), "shift+scale+angle"),
+        "max_shift": max_shift,
+        "phases": None if phases is None else tuple(part.strip() for part in phases.split(",")),
+        "rotation": None if solar_rotation == "none" else solar_rotation,
+        "height": height,
+    }
+    if window is not None:
+        settings["window"] = int(window) if window.isdigit() else window
+    if threshold_time is not None:
+        settings["threshold_time"] = threshold_time
+    try:
+        from stackalign.solar import files
+
+        folder = Path() if output is None else output
+        if output is not None and not dry_run:
+            output.mkdir(parents=True, exist_ok=True)
+        common: dict[str, Any] = {"frames_dir": fsi_dir, "time_window": time_window, "channel": channel}
+        tasks: Iterable[Task]
+        if batch is not None:
+            tasks = files.read_manifest(batch, folder, settings, references=tuple(reference or ()), **common)
+        else:
+            path = Path(str(target))
+            name = path.name.removesuffix(".gz").removesuffix(".fits").removesuffix(".fit")
+            tasks = [files.Task(path, tuple(reference or ()), folder / f"{name}_coaligned.fits", settings, **common)]
+        if dry_run:
+            _dry_run(tasks)
+            raise typer.Exit(DONE)
+        said = _Saying(report, quiet or as_json)
+        outcomes = files.run_tasks(
+            tasks,
+            device=device,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            again=again,
+            write_flagged=write_flagged,
+            command=" ".join(["stackalign", *sys.argv[1:]]),
+            each=said,
+        )
+        if table is not None or batch is not None:
+            from stackalign.registration.table import write_table
+
+            write_table(table or folder / "coalign.ecsv", files.table_columns(outcomes))
+    except StackalignError as error:
+        raise fail(str(error), FAILED) from error
+    except OSError as error:
+        raise fail(f"{output} cannot be written: {error}", FAILED) from error
+    if as_json:
+        rows = [{"target": str(o.task.target), "status": o.status, "message": o.message, **o.record} for o in outcomes]
+        out.print_json(json.dumps(rows))
+    elif batch is not None and not quiet:
+        counts = {name: sum(o.status == name for o in outcomes) for name in ("done", "flagged", "failed", "earlier")}
+        seconds = time.monotonic() - said.began
+        print_facts([(name, str(n)) for name, n in counts.items()] + [("seconds", f"{seconds:.1f}")])
+    states = {o.record.get("status", o.status) for o in outcomes}
+    raise typer.Exit(FAILED if "failed" in states else SHORT if "flagged" in states else DONE)
+
+
+class _Saying:
+    """Say what became of each file, and draw its page."""
+
+    def __init__(self, report: bool, quiet: bool) -> None:
+        self.report, self.quiet, self.began, self.count = report, quiet, time.monotonic(), 0
+
+    def __call__(self, outcome: "Outcome") -> None:
+        self.count += 1
+        name = outcome.task.target.name
+        if self.report and outcome.result is not None:
+            from stackalign.plot.solar_report import write_coalignment_report
+
+            write_coalignment_report(outcome.result, outcome.task.output.with_suffix(".html"))
+        if outcome.status == "failed":
+            say(f"error: {name}: {outcome.message}")
+        elif not self.quiet:
+            text = outcome.message if outcome.result is None else str(outcome.result)
+            say(f"{self.count}: {name}: {outcome.status}: {text}")
+
+
+def _dry_run(tasks: "Iterable[Task]") -> None:
+    from stackalign.solar.files import dry_run
+
+    for task in tasks:
+        plan = dry_run(task)
+        out.print(f"{task.target} -> {task.output}", markup=False)
+        out.print("no synthetic raster: one reference image" if plan is None else str(plan), markup=False)

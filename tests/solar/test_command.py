@@ -1,0 +1,152 @@
+"""`stackalign coalign`: FITS files in, corrected files, records and a table out."""
+
+import csv
+import json
+
+import astropy.units as u
+import numpy as np
+import pytest
+import sunpy.map
+from astropy.io import fits
+from astropy.table import Table
+
+from cli.runner import run
+from solar.problem import error_arcsec, raster_of
+from stackalign import solar
+
+SHAPE = (220, 64)
+
+
+def save(path, solar_map) -> None:
+    fits.HDUList([fits.PrimaryHDU(solar_map.data.astype(np.float32), fits.Header(solar_map.fits_header))]).writeto(path)
+
+
+@pytest.fixture(scope="module")
+def observed_files(tmp_path_factory, shared_data):
+    """Three rasters with known errors, one of noise, one broken, and the imager's disc."""
+    folder = tmp_path_factory.mktemp("rasters")
+    scene = solar.read_map(shared_data / "solar" / "eui_fsi174_20220401_crop.fits")
+    save(folder / "fsi.fits", scene)
+    rng = np.random.default_rng(5)
+    for k in range(3):
+        raster, true = raster_of(scene, rng, shape=SHAPE, error=(15.0 * k - 20, 12.0), scale=(1.01, 1.0))
+        save(folder / f"raster{k}.fits", raster)
+    save(folder / "noise.fits", sunpy.map.Map(rng.standard_normal(SHAPE), raster.meta))
+    (folder / "broken.fits").write_bytes((folder / "raster0.fits").read_bytes()[:9000])
+    return folder, true
+
+
+def test_one_file(observed_files, tmp_path) -> None:
+    folder, true = observed_files
+    ran = run("coalign", folder / "raster2.fits", folder / "fsi.fits", "-o", tmp_path / "out", "--scale", "--report",
+              "--max-shift", "100arcsec", "--json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"raster2_coaligned.fits", "raster2_coaligned.json", "raster2_coaligned.html"}
+    corrected = solar.read_map(tmp_path / "out" / "raster2_coaligned.fits")
+    assert error_arcsec(corrected, true).max() < 0.2
+    (row,) = json.loads(ran.out)
+    assert row["model"] == "shift+scale"
+    assert row["parameters"]["sx"] == pytest.approx(1 / 1.01, abs=1e-3)
+    assert row["status"] == "done"
+    record = json.loads((tmp_path / "out" / "raster2_coaligned.json").read_text())
+    assert record["provenance"]["command"].startswith("stackalign ")
+    page = (tmp_path / "out" / "raster2_coaligned.html").read_text()
+    assert page.count("data:image/png;base64") >= 4
+    assert "raster2.fits" in page
+    again = run("coalign", folder / "raster2.fits", folder / "fsi.fits", "-o", tmp_path / "out")
+    assert again.code == 1
+    assert "exists; choose another folder" in again.err
+    second = run("coalign", tmp_path / "out" / "raster2_coaligned.fits", folder / "fsi.fits", "-o", tmp_path / "two")
+    assert second.code == 1
+    assert "carries a correction already" in second.err
+
+
+def test_a_flagged_result_is_not_written(observed_files, tmp_path) -> None:
+    folder, _ = observed_files
+    ran = run("coalign", folder / "noise.fits", folder / "fsi.fits", "-o", tmp_path, "-q")
+    assert ran.code == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"noise_coaligned.json"}
+    asked = run("coalign", folder / "noise.fits", folder / "fsi.fits", "-o", tmp_path, "--write-flagged", "--overwrite")
+    assert asked.code == 3
+    assert (tmp_path / "noise_coaligned.fits").exists()
+
+
+def test_a_batch(observed_files, tmp_path) -> None:
+    folder, _ = observed_files
+    rows = [("raster0.fits", ""), ("broken.fits", ""), ("raster1.fits", "similarity"), ("noise.fits", ""),
+            ("nowhere.fits", ""), ("raster2.fits", "")]  # fmt: skip
+    manifest = folder / "jobs.csv"
+    with manifest.open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["target", "reference", "model"])
+        table.writerows([name, "fsi.fits", model] for name, model in rows)
+    ran = run("coalign", "--batch", manifest, "-o", tmp_path, "--model", "shift+scale")
+    assert ran.code == 1
+    assert len(ran.errors) == 2
+    assert "broken.fits" in ran.err
+    found = Table.read(tmp_path / "coalign.ecsv")
+    assert list(found["status"]) == ["done", "failed", "done", "flagged", "failed", "done"]
+    assert found["tx"].unit == u.arcsec
+    np.testing.assert_allclose(found["tx"][[0, 5]], [20, -10], atol=0.3)
+    assert np.isnan(found["sx"][2])
+    assert (found["sigma_ty"][[0, 2, 5]] < 0.1).all()
+    before = (tmp_path / "raster0_coaligned.fits").stat().st_mtime_ns
+    (tmp_path / "raster1_coaligned.fits").unlink()
+    (tmp_path / "raster1_coaligned.json").unlink()
+    resumed = run("coalign", "--batch", manifest, "-o", tmp_path, "--model", "shift+scale", "--resume")
+    assert resumed.code == 1
+    assert (tmp_path / "raster1_coaligned.fits").exists()
+    assert (tmp_path / "raster0_coaligned.fits").stat().st_mtime_ns == before
+    again = Table.read(tmp_path / "coalign.ecsv")
+    np.testing.assert_array_equal(again["dx"], found["dx"])
+    assert list(again["status"]) == list(found["status"])
+
+
+def test_a_sequence_from_an_archive(observed, tmp_path) -> None:
+    _, raster, frames, image = observed
+    (tmp_path / "fsi").mkdir()
+    for frame in frames:
+        stamp = frame.date.strftime("%Y%m%dT%H%M%S") + "000"
+        save(tmp_path / "fsi" / f"solo_L2_eui-fsi174-image_{stamp}_V01.fits", frame)
+    meta = raster.meta.copy()
+    meta["crval1"] += 25.0
+    save(tmp_path / "raster.fits", sunpy.map.Map(image, meta))
+    common = ("coalign", tmp_path / "raster.fits", "--fsi-dir", tmp_path / "fsi", "--time-window", "20min")
+    dry = run(*common, "--dry-run")
+    assert dry.code == 0
+    assert "columns 0-" in dry.out
+    assert "s away" in dry.out
+    assert not (tmp_path / "raster_coaligned.fits").exists()
+    ran = run(*common, "-o", tmp_path / "out", "--threshold-time", "400", "--report")
+    assert ran.code == 0, ran.err
+    assert error_arcsec(solar.read_map(tmp_path / "out" / "raster_coaligned.fits"), raster).max() < 0.3
+    assert "synthetic" in (tmp_path / "out" / "raster_coaligned.html").read_text()
+    none = run(*common[:-2], "--channel", "hri", "-o", tmp_path / "out2")
+    assert none.code == 1
+    assert "has no file of hri within" in none.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        ((), "give one TARGET", 2),
+        (("x.fits",), "give a folder with --output", 2),
+        (("x.fits", "-o", "out"), "x.fits", 1),
+        (("x.fits", "-o", "out", "--model", "rigid", "--scale"), "give --model, or --scale", 2),
+        (("x.fits", "-o", "out", "--table", "x.txt"), "must end with .csv or .ecsv", 2),
+        (("--batch", "x.csv", "-o", "out"), "x.csv cannot be read", 1),
+    ],
+)
+def test_wrong_usage(tmp_path, monkeypatch, arguments, words, code) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = run("coalign", *arguments)
+    assert ran.code == code
+    assert words in ran.err
+
+
+def test_manifests_that_do_not_fit(tmp_path) -> None:
+    (tmp_path / "jobs.csv").write_text("raster,reference\na,b\n")
+    ran = run("coalign", "--batch", tmp_path / "jobs.csv", "-o", tmp_path / "out")
+    assert ran.code == 1
+    assert "must have the column target" in ran.err
