@@ -1,6 +1,7 @@
 """Refinement of CBED and LARBED patterns: dynamical simulations, and their matching with measured disks."""
 
 from ._waves import PreparedBloch
+from .abtem import AbtemSimulator
 from .beam import Beam
 from .bloch import BeamConvergence, BlochSimulator
 from .crystal import Crystal
@@ -9,6 +10,7 @@ from .selection import BeamList, BeamSelection
 from .simulator import CallableSimulator, Prepared, Simulator, StackSimulator
 
 __all__ = [
+    "AbtemSimulator",
     "Beam",
     "BeamConvergence",
     "BeamList",
