@@ -26,6 +26,7 @@ from .raster import SyntheticRaster, build_synthetic_raster, build_synthetic_ras
 from .reprojection import reproject_map, reproject_map_to_reference
 from .search import correlation_for_params, optimize_alignment_local_grad_disc_persworkers
 from .spice import CollapsedWindow, WindowInfo, collapse_window, read_window, spectral_windows
+from .sunkit import register_with_sunkit_image, sunkit_coalign
 from .wcs import corrected_header, regridded_header
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "read_map",
     "read_maps",
     "read_window",
+    "register_with_sunkit_image",
     "regridded_header",
     "repair_header",
     "repair_map",
@@ -73,6 +75,7 @@ __all__ = [
     "reproject_map_to_reference",
     "spectral_windows",
     "step_arcsec",
+    "sunkit_coalign",
     "transfer_correction",
     "valid_mask",
     "write_corrected",

@@ -22,6 +22,7 @@ from .pixels import PixelTransform
 from .provenance import solar_provenance
 from .skymodel import SkyModel
 from .spice import read_window, spectral_windows
+from .sunkit import register_with_sunkit_image
 
 __all__ = ["PHASES", "Job", "coalign", "coalign_job", "run_jobs"]
 
@@ -378,3 +379,6 @@ def _described(settings: Settings, model: str, max_shift: Any) -> dict[str, Any]
         **{name: getattr(settings, name) for name in names},
         **{name: str(value) for name, value in settings.raster.items()},
     }
+
+
+register_with_sunkit_image()
