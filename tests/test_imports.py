@@ -45,6 +45,7 @@ def imported_by(statement: str) -> set[str]:
         ("import stackalign.io", FILES),
         ("import stackalign.crop", ("numba", "torch", "matplotlib", "h5py", "zarr")),
         ("import stackalign.ops", HEAVY),
+        ("import stackalign.diffraction", HEAVY),
         ("import stackalign.transforms", HEAVY),
     ],
 )

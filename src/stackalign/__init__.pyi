@@ -1,6 +1,21 @@
 __version__: str
 
-from . import chunks, crop, device, errors, io, objectives, ops, optimize, plot, refine, registration, solar, transforms
+from . import (
+    chunks,
+    crop,
+    device,
+    diffraction,
+    errors,
+    io,
+    objectives,
+    ops,
+    optimize,
+    plot,
+    refine,
+    registration,
+    solar,
+    transforms,
+)
 from .errors import (
     BackendUnavailableError,
     DataError,
@@ -68,6 +83,7 @@ __all__ = [
     "crop_windows",
     "device",
     "device_of",
+    "diffraction",
     "encircled_window",
     "errors",
     "io",
