@@ -5,6 +5,7 @@ from .abtem import AbtemSimulator
 from .beam import Beam
 from .bloch import BeamConvergence, BlochSimulator
 from .crystal import Crystal
+from .dat import DatFile, read_dat
 from .scattering import ScatteringFactors, kirkland
 from .selection import BeamList, BeamSelection
 from .simulator import CallableSimulator, Prepared, Simulator, StackSimulator
@@ -18,10 +19,12 @@ __all__ = [
     "BlochSimulator",
     "CallableSimulator",
     "Crystal",
+    "DatFile",
     "Prepared",
     "PreparedBloch",
     "ScatteringFactors",
     "Simulator",
     "StackSimulator",
     "kirkland",
+    "read_dat",
 ]

@@ -5,15 +5,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stackalign.errors import DataError
 
-__all__ = ["read_cif"]
+from ._symmetry import Site, fill_cell, operation_matrices
 
-FloatArray = NDArray[np.float64]
-SAME = 1e-3
-"""Fractions of the cell within which two images are one atom: files write 0.3333."""
+__all__ = ["read_cif"]
 
 
 def read_cif(path: Path, gemmi: ModuleType) -> dict[str, Any]:
@@ -26,49 +23,24 @@ def read_cif(path: Path, gemmi: ModuleType) -> dict[str, Any]:
     if not len(small.sites) or small.cell.volume <= 1:
         msg = f"{path} has no unit cell with atoms: _cell_length_a ... and _atom_site_fract_x ... are needed"
         raise DataError(msg)
-    operations = _operations(path, small, gemmi)
-    cell = small.cell
-    # Displacements of CIF files are along unit vectors of the reciprocal axes; this makes them fractions of the cell.
-    scale = np.array([cell.reciprocal().a, cell.reciprocal().b, cell.reciprocal().c])
-    atoms: list[tuple[str, FloatArray, float, FloatArray, float]] = []
+    cell, sites = small.cell, []
     for site in small.sites:
         if site.element.atomic_number == 0:
             msg = f"{path}: the species {site.type_symbol!r} of the atom {site.label} is not an element"
             raise DataError(msg)
-        u11, u22, u33, u12, u13, u23 = site.aniso.elements_pdb()
-        tensor = np.array([[u11, u12, u13], [u12, u22, u23], [u13, u23, u33]]) * np.outer(scale, scale)
-        images: list[FloatArray] = []
-        for rotation, translation in operations:
-            position = (rotation @ np.array(site.fract.tolist()) + translation) % 1.0
-            if any((np.abs(position - other - np.round(position - other)) < SAME).all() for other in images):
-                continue
-            images.append(position)
-            turned = rotation @ tensor @ rotation.T / np.outer(scale, scale)
-            b_iso = 8 * np.pi**2 * max(0.0, float(site.u_iso))
-            atoms.append((site.element.name, position, b_iso, turned[_ROWS, _COLUMNS], float(site.occ)))
-    species, positions, b_isos, tensors, occupancies = zip(*atoms, strict=True)
-    u_aniso = np.array(tensors)
-    u_aniso[~u_aniso.any(1)] = np.nan
-    return {
-        "cell": (cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma),
-        "species": species,
-        "positions": np.array(positions),
-        "b_iso": b_isos,
-        "u_aniso": None if np.isnan(u_aniso).all() else u_aniso,
-        "occupancy": occupancies,
-    }
+        b_iso = 8 * np.pi**2 * max(0.0, float(site.u_iso))
+        position, tensor = np.array(site.fract.tolist()), np.array(site.aniso.elements_pdb())
+        sites.append(Site(site.element.name, position, b_iso, tensor, float(site.occ)))
+    lengths = np.array([cell.reciprocal().a, cell.reciprocal().b, cell.reciprocal().c])
+    parameters = (cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma)
+    return fill_cell(parameters, lengths, sites, operation_matrices(_operations(path, small, gemmi)))
 
 
-_ROWS, _COLUMNS = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
-
-
-def _operations(path: Path, small: Any, gemmi: ModuleType) -> list[tuple[FloatArray, FloatArray]]:
-    """Rotations and translations, from the list of the file or from its space group."""
+def _operations(path: Path, small: Any, gemmi: ModuleType) -> list[Any]:
+    """Symmetry from the list of the file or from its space group."""
     if len(small.symops):
-        found = [gemmi.Op(text) for text in small.symops]
-    elif small.spacegroup is not None:
-        found = list(small.spacegroup.operations())
-    else:
-        msg = f"{path} has no symmetry: _space_group_symop_operation_xyz or a space group is needed"
-        raise DataError(msg)
-    return [(np.array(op.rot) / op.DEN, np.array(op.tran) / op.DEN) for op in found]
+        return [gemmi.Op(text) for text in small.symops]
+    if small.spacegroup is not None:
+        return list(small.spacegroup.operations())
+    msg = f"{path} has no symmetry: _space_group_symop_operation_xyz or a space group is needed"
+    raise DataError(msg)
