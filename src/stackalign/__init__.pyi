@@ -27,6 +27,8 @@ from .errors import (
 )
 from .ops import (
     AffineLinearization,
+    AzimuthalAverage,
+    AzimuthalGeometry,
     BestShift,
     ImagePair,
     PatternSummary,
@@ -35,6 +37,8 @@ from .ops import (
     ShiftTable,
     StackStatistics,
     asarray,
+    azimuthal_average,
+    azimuthal_geometry,
     bin_mean,
     centroid,
     crop_windows,
@@ -59,6 +63,8 @@ from .registration import RegistrationResult, RegistrationStack, register, regis
 
 __all__ = [
     "AffineLinearization",
+    "AzimuthalAverage",
+    "AzimuthalGeometry",
     "BackendUnavailableError",
     "BestShift",
     "DataError",
@@ -76,6 +82,8 @@ __all__ = [
     "StackalignError",
     "StackalignWarning",
     "asarray",
+    "azimuthal_average",
+    "azimuthal_geometry",
     "bin_mean",
     "centroid",
     "chunks",

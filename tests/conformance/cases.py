@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stackalign.backends._bins import WEIGHT_STEP, BinTable
 from stackalign.backends._lags import intersection, possible
 from stackalign.backends._protocol import KERNEL_DTYPES, Lags
 
@@ -534,6 +535,43 @@ def _linearizations():
         yield Case("linearize_affine", f"constant_and_empty-{kind}", "float32", constant)
 
 
+def _tables(rng, pixels, n_bins, entries, weighted):
+    labels = rng.integers(0, n_bins + 1, (pixels, entries)).astype(np.int32)
+    labels[labels == n_bins // 2] = n_bins  # an empty bin
+    weights = rng.integers(0, 2**24 + 1, (pixels, entries)) * WEIGHT_STEP if weighted else None
+    return BinTable(labels, None if weights is None else weights.astype(np.float32), n_bins)
+
+
+def _binned():
+    for dtype in KERNEL_DTYPES:
+        for shape, n_bins in [((1, 1), 1), ((3, 5), 40), ((37, 41), 7), ((20, 300), 100), ((640, 320), 30)]:
+            for kind in ("none", "shared", "each"):
+                for entries, weighted in ((1, False), (2, True), (2, False), (1, True), (4, True)):
+                    if (shape[0] == 640 or dtype not in ("uint16", "float32")) and (entries, kind) != (1, "none"):
+                        continue
+
+                    def sums(rng, shape=shape, n_bins=n_bins, kind=kind, dtype=dtype, e=entries, weighted=weighted):
+                        n = 2 if shape[0] == 640 else 6
+                        images = _stack(rng, shape, dtype, n=n, low=0.0 if dtype.startswith("u") else -5.0)
+                        if n == 6 and dtype.startswith("float"):
+                            images[3, 0, : shape[1] // 2 + 1] = np.nan
+                            images[4, :, 0] = np.inf
+                            images[5, shape[0] // 2] = -np.inf
+                        table = _tables(rng, shape[0] * shape[1], n_bins, e, weighted)
+                        return {"images": images, "mask": _mask(rng, n, shape, kind), "table": table}
+
+                    name = f"{shape[0]}x{shape[1]}-{n_bins}_bins-mask_{kind}-{entries}{'w' if weighted else ''}"
+                    yield Case("bin_sums", name, dtype, sums)
+
+        def far_from_zero(rng, dtype=dtype):
+            """Squares cancel: numbers near 30000 that differ by a few."""
+            images = (30000 + rng.poisson(4, (2, 37, 41))).astype(dtype)
+            return {"images": images, "mask": None, "table": _tables(rng, 37 * 41, 5, 1, False)}
+
+        if dtype != "uint8":
+            yield Case("bin_sums", "far_from_zero", dtype, far_from_zero)
+
+
 CASES = [
     *_summaries(),
     *_others(),
@@ -543,5 +581,6 @@ CASES = [
     *_correlations(),
     *_resampled(),
     *_lag_sums(),
+    *_binned(),
 ]
 OPERATIONS = sorted({case.operation for case in CASES})

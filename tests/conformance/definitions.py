@@ -144,7 +144,31 @@ def _bins(found: dict[str, np.ndarray], inputs: dict[str, Any]) -> None:
             assert np.isnan(mean)
 
 
+def _bin_sums(found: dict[str, np.ndarray], inputs: dict[str, Any]) -> None:
+    images, table = inputs["images"], inputs["table"]
+    used = np.broadcast_to(_used(images, inputs["mask"]), images.shape).reshape(len(images), -1)
+    values = images.reshape(len(images), -1).astype(np.float64)
+    weights = np.ones(table.labels.shape) if table.weights is None else table.weights.astype(np.float64)
+    if values.size > 20000:  # one sum at a time takes long
+        return
+    for n, b in np.ndindex(found["bin_weight"].shape):
+        pixel, entry = np.nonzero(table.labels == b)
+        w, v = (a[used[n, pixel]] for a in (weights[pixel, entry], values[n, pixel]))
+        total = math.fsum(w.tolist())
+        assert found["bin_weight"][n, b] == total
+        if total == 0:
+            assert np.isnan(found["bin_mean"][n, b])
+            assert found["bin_m2"][n, b] == 0
+            continue
+        mean = math.fsum((w * v).tolist()) / total
+        largest = np.abs(v).max()
+        assert abs(found["bin_mean"][n, b] - mean) <= NEAR * largest
+        m2 = math.fsum((w * (v - mean) ** 2).tolist())
+        assert abs(found["bin_m2"][n, b] - m2) <= NEAR * m2 + total * (2.0**-44 * largest) ** 2
+
+
 DEFINITIONS = {
+    "bin_sums": _bin_sums,
     "bin_mean": _bins,
     "pattern_summary": _summary,
     "radial_cumulative": _cumulative,

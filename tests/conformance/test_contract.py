@@ -16,6 +16,7 @@ from stackalign import ops
 from stackalign.backends._protocol import (
     Backend,
     BinArrays,
+    BinSums,
     PeakArrays,
     ScoreArrays,
     StackSums,
@@ -35,6 +36,7 @@ PUBLIC = {
     "masked_peaks": ("masked_shift",),
     "resample_affine": ("resample_affine",),
     "bin_mean": ("bin_mean",),
+    "bin_sums": ("azimuthal_average",),
     "shift_sums": ("shift_table",),
     "linearize_affine": ("linearize_affine",),
 }
@@ -81,7 +83,7 @@ def test_every_operation_has_cases_and_a_public_function() -> None:
 
 
 def test_every_result_field_has_a_tolerance() -> None:
-    tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays, PeakArrays, BinArrays)
+    tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays, PeakArrays, BinArrays, BinSums)
     fields = {name for t in tuples for name in t._fields} | {"cumulative", "planes", "maps", "samples", "lag_sums"}
     fields |= {"linear_sums"}
     assert fields == set(FIELDS)

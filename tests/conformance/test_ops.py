@@ -25,7 +25,7 @@ ARRAYS = {
 def call(backend, case: Case, inputs: dict) -> dict[str, np.ndarray]:
     """Run a case with inputs at the backend's home and bring the results to the host."""
     host = {"centers", "corners", "fractions", "n_radii", "shape", "out", "matrices", "smooth", "lags", "overlap_ratio"}
-    host |= {"order", "factors", "reach", "tile", "diagonal"}
+    host |= {"order", "factors", "reach", "tile", "diagonal", "table"}
     arguments = [
         value if name in host or value is None else backend.asarray(value, None, 0) for name, value in inputs.items()
     ]
@@ -76,6 +76,10 @@ def test_agrees_with_the_reference(backend, case: Case, expected) -> None:
         elif name == "lag_sums":  # transforms have an error relative to the whole, squares of squares included
             square = [float(np.nansum(np.square(inputs[side], dtype=np.float64))) for side in ("reference", "moving")]
             magnitude = (1.0 + square[0]) * (1.0 + square[1])
+            np.testing.assert_allclose(array, wanted[name], rtol=0.0, atol=tolerance * magnitude, err_msg=name)
+        elif name in ("bin_mean", "bin_m2"):  # relative to the largest pixel, or to its square in each bin
+            largest = np.abs(inputs["images"][np.isfinite(inputs["images"])].astype(np.float64)).max(initial=0.0)
+            magnitude = largest if name == "bin_mean" else largest**2 * max(1.0, wanted["bin_weight"].max(initial=0.0))
             np.testing.assert_allclose(array, wanted[name], rtol=0.0, atol=tolerance * magnitude, err_msg=name)
         elif name == "linear_sums":
             np.testing.assert_array_equal(array[..., 0], wanted[name][..., 0], err_msg="n")

@@ -62,6 +62,9 @@ FIELDS = {
     "means": MEAN,
     "counts": EXACT,
     "linear_sums": LINEAR,
+    "bin_weight": EXACT,
+    "bin_mean": SUM,
+    "bin_m2": SUM,
 }
 
 

@@ -12,6 +12,7 @@ from scipy.ndimage import spline_filter1d
 from cuda_host import host
 from cuda_host.host import HostModule
 from stackalign.backends import (
+    _cuda_bins,
     _cuda_correlate,
     _cuda_linearize,
     _cuda_masked_ncc,
@@ -20,10 +21,12 @@ from stackalign.backends import (
     _cuda_standardise,
     _shift_sums,
 )
+from stackalign.backends._bins import BinTable
 from stackalign.backends._cuda_ops import Kernel, Runtime
 from stackalign.backends._protocol import (
     Array,
     BinArrays,
+    BinSums,
     Lags,
     PeakArrays,
     ScoreArrays,
@@ -181,6 +184,10 @@ class HostBackend:
     def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
         """See `Backend.bin_mean`."""
         return _cuda_resample.bin_mean(self.runtime, images, mask, factors, workers)
+
+    def bin_sums(self, images: Array, mask: Array | None, table: BinTable, workers: int, /) -> BinSums:
+        """See `Backend.bin_sums`."""
+        return _cuda_bins.bin_sums(self.runtime, self.NAME, images, mask, table, workers)
 
     def shift_sums(
         self, reference: Array, moving: Array, reach: tuple[int, int], workers: int, /

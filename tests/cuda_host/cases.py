@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from conformance import tolerances
 from stackalign.backends import reference
+from stackalign.backends._bins import WEIGHT_STEP, BinTable
 from stackalign.backends._lags import possible
 from stackalign.backends._protocol import Lags
 
@@ -248,6 +249,23 @@ def _planes(backend: Any, case: Case) -> list[str]:
     return found
 
 
+def _table_sums(backend: Any, case: Case) -> list[str]:
+    rng = np.random.default_rng(29)
+    pixels = case.patterns[0].size
+    found = []
+    for entries, n_bins in ((1, 9), (3, 150)):
+        labels = rng.integers(0, n_bins + 1, (pixels, entries)).astype(np.int32)
+        labels[labels == 4] = n_bins
+        weights = (rng.integers(0, 2**24 + 1, labels.shape) * WEIGHT_STEP).astype(np.float32)
+        table = BinTable(labels, weights if entries > 1 else None, n_bins)
+        arguments = (case.patterns, case.mask, table, 1)
+        given, expected = backend.bin_sums(*arguments), reference.bin_sums(*arguments)
+        # Relative to the largest pixel and its square.
+        given, expected = (s._replace(bin_mean=s.bin_mean / 6e4, bin_m2=s.bin_m2 / 6e4**2) for s in (given, expected))
+        found += _compare(f"bin_sums, {entries}", given, expected, near=("bin_mean", "bin_m2"))
+    return found
+
+
 PLANE = 1e-6 / TOLERANCE
 """The last bit of float32 where sums in another order decide the rounding."""
 
@@ -259,6 +277,7 @@ OPERATIONS = {
     "masked_ncc": (_maps,),
     "affine_resample": (_resampled,),
     "binning": (_bins,),
+    "bins": (_table_sums,),
     "affine_linearize": (_linearized,),
     "standardise": (_planes,),
 }

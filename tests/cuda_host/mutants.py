@@ -48,7 +48,7 @@ NCC = ("affine_ncc",)
 LINEAR = ("affine_linearize",)
 MAPS = ("masked_ncc",)
 SHARING = ("crop", "radial", "affine_ncc", "affine_linearize", "masked_ncc")
-TYPED = ("crop", "radial", "statistics", "affine_resample", "binning")
+TYPED = ("crop", "radial", "statistics", "affine_resample", "binning", "bins")
 RESAMPLE = ("affine_resample",)
 PLANES = ("standardise",)
 RULES = (
@@ -64,7 +64,9 @@ RULES = (
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n", "0", ("crop", "radial")),
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n_pixels", "0", ("statistics",)),
     Rule("stride of a reduction", r"\b(half|d) /= 2", r"\1 /= 4", SHARING),
-    Rule("NaN not asked", r"Element::valid\(v(?:\[k\])?\)", "true", ("crop", "radial", "statistics", "binning")),
+    Rule(
+        "NaN not asked", r"Element::valid\(v(?:\[k\])?\)", "true", ("crop", "radial", "statistics", "binning", "bins")
+    ),
     Rule("stride of a scan", r"\bd \*= 2", "d *= 4", ("radial",)),
     Rule("stride over columns", r"\bx \+= blockDim\.x", "x += 2 * blockDim.x", ("radial",)),
     Rule("stride over rows", r"\bwy \+= warps", "wy += warps + 1", ("crop",)),
@@ -116,6 +118,11 @@ RULES = (
     Rule("holes not bridged", r"slope \* double\(j - known\)", "0.0", RESAMPLE),
     Rule("bins in the other order", r"\bi / across % down\b", "i % down", ("binning",)),
     Rule("columns left out", r"\bsum \+= column", "sum = column", ("binning",)),
+    Rule("weight not asked", r"weighted \? double\(weights\[i\]\) : 1\.0", "1.0", ("bins",)),
+    Rule("entries left out", r"\bi \+= 32", "i += 64", ("bins",)),
+    Rule("first image for all", r"\bimages \+ n \* n_pixels", "images", ("bins",)),
+    Rule("first mask for all", r"mask_frames == 1 \? 0 : n \*", "0 *", ("bins",)),
+    Rule("mean forgotten", r"double\(v\) - middle", "double(v)", ("bins",)),
     Rule("pixel counted twice", r"\+\+count\b", "count += 2", ("binning",)),
     Rule(
         "neighbours beyond the row",

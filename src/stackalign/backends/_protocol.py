@@ -50,6 +50,11 @@ Sums at whole-pixel lags
     i <= j, j running fastest. Float64 throughout.
 Means of bins
     Sums are float64, over y first and then over x, divided by the count and rounded to `real_kind`.
+Sums over bins
+    A table gives each pixel of an image K entries, a bin and a weight w, a multiple of 2**-24 in [0, 1]; an invalid
+    pixel has none. Of the entries of each bin, ``bin_weight`` is the sum of w, exact, ``bin_mean`` that of w*v divided
+    by it, NaN where it is 0, and ``bin_m2`` that of w*(v - mean)**2, all in float64, in an order that depends on
+    nothing but the table.
 Score
     n, r, v, rr, vv and rv are summed over the pixels that are valid in both, in float32 over at most one row, about
     numbers near them where they are far from 0, and in float64 beyond, in an order that depends on nothing but the two
@@ -86,10 +91,13 @@ Sums of a linearization
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ._bins import BinTable
 
 __all__ = [
     "FAR",
@@ -105,6 +113,7 @@ __all__ = [
     "Array",
     "Backend",
     "BinArrays",
+    "BinSums",
     "Lags",
     "PeakArrays",
     "ScoreArrays",
@@ -198,6 +207,14 @@ class BinArrays(NamedTuple):
 
     means: Array
     counts: Array
+
+
+class BinSums(NamedTuple):
+    """Of each bin of each image, (N, B) float64: sum of weights, mean, weighted sum of squared deviations from it."""
+
+    bin_weight: Array
+    bin_mean: Array
+    bin_m2: Array
 
 
 class StackSums(NamedTuple):
@@ -340,6 +357,10 @@ class Backend(Protocol):
 
     def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
         """Average the valid pixels of blocks of factors (fy, fx) pixels; what does not fill a block is left out."""
+
+    def bin_sums(self, images: Array, mask: Array | None, table: "BinTable", workers: int, /) -> BinSums:
+        """Weight, mean and squared deviations of the valid pixels of each bin of images (N, H, W); H*W is P."""
+        ...
 
     def linearize_affine(
         self,

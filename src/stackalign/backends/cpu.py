@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import stackalign_kernels
 
 from . import _shift_sums
+from ._cpu_bins import bin_sums
 from ._cpu_linearize import linearize_affine
 from ._cpu_resample import bin_mean, resample_affine
 from ._cpu_score import score_affine
@@ -26,6 +27,7 @@ __all__ = [
     "NAME",
     "asarray",
     "bin_mean",
+    "bin_sums",
     "crop_windows",
     "device_of",
     "kernel_cache",

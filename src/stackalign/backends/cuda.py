@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import (
+    _cuda_bins,
     _cuda_correlate,
     _cuda_linearize,
     _cuda_masked_ncc,
@@ -19,12 +20,14 @@ from . import (
     _rawmodule,
     _shift_sums,
 )
-from ._protocol import Array, BinArrays, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._bins import BinTable
+from ._protocol import Array, BinArrays, BinSums, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 
 __all__ = [
     "NAME",
     "asarray",
     "bin_mean",
+    "bin_sums",
     "crop_windows",
     "device_of",
     "linearize_affine",
@@ -215,6 +218,13 @@ def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], worker
     """See `Backend.bin_mean`."""
     with images.device:
         return _cuda_resample.bin_mean(_runtime(images.device.id), images, mask, factors, workers)
+
+
+def bin_sums(images: Array, mask: Array | None, table: BinTable, workers: int, /) -> BinSums:
+    """See `Backend.bin_sums`."""
+    with images.device:
+        home = device_of(images)
+        return _cuda_bins.bin_sums(_runtime(images.device.id), home, images, mask, table, workers)
 
 
 def shift_sums(reference: Array, moving: Array, reach: tuple[int, int], workers: int, /) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ._planes import standardise as _standardise
 from ._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._reference_bins import bin_sums
 from ._reference_linearize import linearize_affine
 from ._reference_masked_ncc import masked_ncc, masked_peaks
 from ._reference_resample import bin_mean, resample_affine, sample_affine
@@ -18,6 +19,7 @@ __all__ = [
     "NAME",
     "asarray",
     "bin_mean",
+    "bin_sums",
     "crop_windows",
     "device_of",
     "linearize_affine",

@@ -31,6 +31,8 @@ def warmup(
         ops.radial_cumulative(patterns, (0, 0), workers=1)
         ops.stack_statistics(patterns, workers=1)
         ops.bin_mean(patterns, 2, workers=1)
+        for split in (False, True):
+            ops.azimuthal_average(patterns, (8, 8), split=split, workers=1)
         ops.prepare_pair(patterns, patterns, workers=1)
         if name in ("float32", "float64"):  # all others become float32
             ops.resample_affine(patterns, [[1, 0.1, 0], [-0.1, 1, 0]], workers=1)

@@ -1,5 +1,6 @@
 """The array API: every function takes arrays of one home and returns arrays of the same home."""
 
+from .azimuthal import AzimuthalAverage, AzimuthalGeometry, azimuthal_average, azimuthal_geometry
 from .correlate import ImagePair, prepare_pair, score_affine
 from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift, match_template
 from .linearize import AffineLinearization, linearize_affine
@@ -19,6 +20,8 @@ from .transfer import asarray, device_of, synchronize, to_numpy
 
 __all__ = [
     "AffineLinearization",
+    "AzimuthalAverage",
+    "AzimuthalGeometry",
     "BestShift",
     "ImagePair",
     "PatternSummary",
@@ -27,6 +30,8 @@ __all__ = [
     "ShiftTable",
     "StackStatistics",
     "asarray",
+    "azimuthal_average",
+    "azimuthal_geometry",
     "bin_mean",
     "centroid",
     "crop_windows",

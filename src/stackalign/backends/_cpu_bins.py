@@ -1,0 +1,79 @@
+"""Launches of the kernels of sums over bins."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._bins import BinTable
+from ._first_use import announced
+from ._protocol import Array, BinSums
+from ._threads import run
+
+__all__ = ["bin_sums"]
+
+MOST_BANDS = 8
+LEAST_BAND = 65536
+"""Pixels of a band, the work of one thread: their number depends on the table alone, and with it the order of sums."""
+SCRATCH_BYTES = 1 << 26
+
+
+def _n_bands(n_pixels: int, n_bins: int) -> int:
+    return max(1, min(MOST_BANDS, n_pixels // max(LEAST_BAND, 8 * n_bins)))
+
+
+@announced("bins")
+def bin_sums(images: Array, mask: Array | None, table: BinTable, workers: int, /) -> BinSums:
+    """See `Backend.bin_sums`."""
+    n, b = len(images), table.n_bins
+    pixels = table.labels.shape[0]
+    flat = images.reshape(n, pixels)
+    # Numba wants an array in any case: an unused mask is one byte, repeated by strides.
+    valid = np.broadcast_to(np.True_, (1, pixels)) if mask is None else mask.reshape(len(mask), pixels)
+    result = BinSums(*(np.empty((n, b)) for _ in range(3)))
+    bands = _n_bands(pixels, b)
+    group = max(1, SCRATCH_BYTES // (bands * (b + 1) * 24))
+    for first in range(0, n, group):
+        some = slice(first, min(n, first + group))
+        part = BinSums(*(a[some] for a in result))
+        _group(flat[some], valid[some] if len(valid) > 1 else valid, mask is not None, table, bands, workers, part)
+    return result
+
+
+def _group(
+    images: NDArray[np.generic],
+    valid: NDArray[np.bool_],
+    use_mask: bool,
+    table: BinTable,
+    bands: int,
+    workers: int,
+    out: BinSums,
+) -> None:
+    from stackalign_kernels.cpu import bins
+
+    n, pixels = images.shape
+    pivots = np.zeros((n, table.n_bins + 1))
+    bins.pivot_values(images, valid, use_mask, table.pivots, pivots)
+    sums = np.zeros((n, bands, table.n_bins + 1, 3))
+
+    def task(start: int, stop: int) -> None:
+        for item in range(start, stop):
+            i, band = divmod(item, bands)
+            ends = pixels * band // bands, pixels * (band + 1) // bands
+            row = valid[i if len(valid) > 1 else 0]
+            if table.weights is None and table.labels.shape[1] == 1:
+                bins.add(images[i], row, use_mask, table.labels[:, 0], pivots[i], *ends, sums[i, band])
+            else:
+                weights = np.ones((1, 1), np.float32) if table.weights is None else table.weights
+                weighted = table.weights is not None
+                bins.add_weighted(
+                    images[i], row, use_mask, table.labels, weights, weighted, pivots[i], *ends, sums[i, band]
+                )
+
+    run(task, n * bands, workers)
+    total = sums[:, 0, :-1]
+    for band in range(1, bands):
+        total += sums[:, band, :-1]
+    out.bin_weight[...] = table.totals[:-1] - total[..., 0]
+    some = out.bin_weight > 0
+    shift = np.divide(total[..., 1], out.bin_weight, out=np.full(some.shape, np.nan), where=some)
+    out.bin_mean[...] = pivots[:, :-1] + shift
+    out.bin_m2[...] = np.where(some, np.maximum(total[..., 2] - total[..., 1] * shift, 0.0), 0.0)
