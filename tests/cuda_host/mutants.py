@@ -121,7 +121,7 @@ RULES = (
     Rule("weight not asked", r"weighted \? double\(weights\[i\]\) : 1\.0", "1.0", ("bins",)),
     Rule("entries left out", r"\bi \+= 32", "i += 64", ("bins",)),
     Rule("first image for all", r"\bimages \+ n \* n_pixels", "images", ("bins",)),
-    Rule("first mask for all", r"mask_frames == 1 \? 0 : n \*", "0 *", ("bins",)),
+    Rule("first mask for all", r"mask_frames == 1 \? 0 : n \* n_pixels", "0", ("bins",)),
     Rule("mean forgotten", r"double\(v\) - middle", "double(v)", ("bins",)),
     Rule("pixel counted twice", r"\+\+count\b", "count += 2", ("binning",)),
     Rule(

@@ -1,1 +1,6 @@
-__all__: list[str] = []
+from .profile import AzimuthalProfile, azimuthal_average
+
+__all__ = [
+    "AzimuthalProfile",
+    "azimuthal_average",
+]

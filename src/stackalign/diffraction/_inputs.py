@@ -1,0 +1,65 @@
+"""What centring, alignment and symmetry accept, checked once, with sentences that name what to do."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from stackalign.backends import Array
+from stackalign.errors import DataError, StackalignWarning
+from stackalign.ops import asarray
+
+__all__ = ["Images", "checked_images", "checked_mask"]
+
+FEW_VALID = 0.05
+
+
+class Images(NamedTuple):
+    """Checked images (N, H, W) on their device, their mask (1 or N, H, W) or None, and whether there was one image."""
+
+    values: Array
+    mask: Array | None
+    single: bool
+
+
+def checked_images(images: Any, mask: Any, device: str, name: str = "images") -> Images:
+    """Bring images and mask to a device as (N, H, W) and (1 or N, H, W)."""
+    if isinstance(images, np.ma.MaskedArray):
+        msg = f"{name} must be a plain array: pass {name}.data and mask=~numpy.ma.getmaskarray({name}), True = valid"
+        raise TypeError(msg)
+    values = asarray(images, device)
+    if values.dtype.kind not in "buif":
+        msg = f"{name} must hold real numbers, got {values.dtype}; take abs() or the real part of complex images first"
+        raise TypeError(msg)
+    if values.ndim not in (2, 3) or 0 in values.shape:
+        msg = f"{name} must have the shape (H, W) or (N, H, W), got {tuple(values.shape)}"
+        raise DataError(msg)
+    single = values.ndim == 2
+    if single:
+        values = values[None]
+    return Images(values, checked_mask(mask, tuple(values.shape), device), single)
+
+
+def checked_mask(mask: Any, shape: tuple[int, ...], device: str, name: str = "mask") -> Array | None:
+    """Bring a mask for images (N, H, W) to a device as (1 or N, H, W); warn where it leaves next to nothing."""
+    if mask is None:
+        return None
+    valid = asarray(mask, device)
+    if valid.dtype != np.bool_:
+        msg = f"{name} must be boolean, True = valid, got {valid.dtype}; pass {name}.astype(bool)"
+        raise TypeError(msg)
+    if tuple(valid.shape) not in (shape[1:], shape, (1, *shape[1:])):
+        msg = f"{name} must have the shape {shape[1:]} of an image, or {shape}, got {tuple(valid.shape)}"
+        raise DataError(msg)
+    if valid.ndim == 2:
+        valid = valid[None]
+    counts = array_namespace(valid).count_nonzero(valid, axis=(1, 2))
+    share = float(counts.min()) / (shape[1] * shape[2])
+    if share == 0.0:
+        msg = f"{name} leaves no valid pixel; True means valid here: pass ~{name} if it marks bad pixels"
+        raise DataError(msg)
+    if share < FEW_VALID:
+        text = f"{name} leaves {share:.1%} of the pixels; True means valid here: pass ~{name} if it marks bad pixels"
+        warnings.warn(text, StackalignWarning, stacklevel=4)
+    return valid
