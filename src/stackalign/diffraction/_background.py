@@ -1,0 +1,50 @@
+"""Smooth background of images with invalid pixels: a normalised Gaussian, as products with two small matrices."""
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from stackalign.backends import Array
+from stackalign.ops import asarray, bin_mean, device_of
+
+__all__ = ["band_pass", "smooth_background"]
+
+FINE = 2
+"""Bins per sigma: they widen the Gaussian by one part in a hundred."""
+NARROW = 8
+
+
+def _kernel(size: int, factor: int, sigma: float) -> NDArray[np.float32]:
+    """Matrix (size, bins) of Gaussian weights of bins at pixels."""
+    bins = size // factor
+    middles = np.arange(bins) * factor + 0.5 * (factor - 1)
+    distance = np.arange(size)[:, None] - middles[None, :]
+    weights: NDArray[np.float32] = np.exp(-0.5 * (distance / sigma) ** 2).astype(np.float32)
+    return weights
+
+
+def smooth_background(images: Array, mask: Array | None, sigma: float) -> Array:
+    """Gaussian mean of the valid pixels around each pixel of (N, H, W), float32; NaN where there is none near."""
+    xp = array_namespace(images)
+    height, width = (int(s) for s in images.shape[1:])
+    factor = max(1, min(int(sigma / FINE), height, width))
+    means, counts = bin_mean(images, factor, mask=mask, return_count=True)
+    weight = counts.astype(np.float32)
+    total = xp.where(counts > 0, means, 0).astype(np.float32) * weight
+    device = device_of(images)
+    rows, columns = (asarray(_kernel(n, factor, sigma), device) for n in (height, width))
+    above, below = (rows @ a @ columns.T for a in (total, weight))
+    near = below > 1e-6
+    result: Any = xp.where(near, above / xp.where(near, below, 1), np.float32(np.nan))
+    return result
+
+
+def band_pass(images: Array, mask: Array | None, sigma: float) -> Array:
+    """Images without their background, float32: the Gaussian mean of sigma / `NARROW` minus that of sigma.
+
+    The narrow one keeps the pattern of the detector's pixels, which stands still, from outweighing what is left. A
+    difference, because a ratio would weight dark regions, which are mostly noise, as the bright ones.
+    """
+    return smooth_background(images, mask, sigma / NARROW) - smooth_background(images, mask, sigma)

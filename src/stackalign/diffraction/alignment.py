@@ -1,0 +1,346 @@
+"""Alignment of diffraction images that share a fixed feature, as a beam block: masked correlation."""
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from stackalign import __version__
+from stackalign.backends import Array
+from stackalign.errors import DataError
+from stackalign.io.provenance import to_jsonable
+from stackalign.ops import asarray, device_of, masked_shift, resample_affine, to_numpy
+
+from ._background import band_pass
+from ._inputs import checked_images, checked_mask
+
+__all__ = ["FLAGS", "Alignment", "align", "ialign", "track_peak"]
+
+FLAGS: Mapping[str, str] = {
+    "constant": "an image does not vary, or nothing correlates: it is left where it is",
+    "ambiguous": "another shift scores nearly as well",
+    "small_overlap": "less than a tenth of the reference is compared",
+    "on_bound": "the shift lies on the bound given by max_shift, the true one may lie beyond",
+}
+"""Why a shift should not be trusted; one without flags can be."""
+
+AMBIGUOUS = 0.98
+LEAST_OVERLAP = 0.1
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Images brought onto a reference; arrays have one row per image, or no such axis for a single image.
+
+    Parameters
+    ----------
+    image : array
+        (N, H, W) or (H, W), float64 for float64 images and float32 for all others, interpolated once; the fill value
+        where there is nothing to take. At home where the images were.
+    shift : numpy.ndarray
+        (N, 2): (row, col) by which the content of the image was moved, to larger indices where positive.
+    score : numpy.ndarray
+        (N,): masked normalised cross-correlation of the best whole-pixel shift.
+    second_score : numpy.ndarray
+        (N,): highest score outside the main peak.
+    overlap : numpy.ndarray
+        (N,): share of the reference's pixels that are valid in both images at that shift.
+    flags : tuple of tuple of str
+        For each image (also for a single one) the keys of `FLAGS` that apply.
+    settings : Mapping
+        What was asked for.
+    device : str
+        Where it was computed.
+    """
+
+    image: Array
+    shift: NDArray[np.float64]
+    score: NDArray[np.float64]
+    second_score: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+    flags: tuple[tuple[str, ...], ...]
+    settings: Mapping[str, Any]
+    device: str
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether no image is flagged."""
+        return not any(self.flags)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels, for JSON."""
+        return {
+            "shift": to_jsonable(self.shift),
+            "score": to_jsonable(self.score),
+            "second_score": to_jsonable(self.second_score),
+            "overlap": to_jsonable(self.overlap),
+            "flags": [list(flags) for flags in self.flags],
+            "settings": to_jsonable(dict(self.settings)),
+            "device": self.device,
+            "version": __version__,
+        }
+
+
+def _background(value: float | bool | None, shape: tuple[int, ...]) -> float | None:
+    """Sigma in pixels, or None to leave images as they are."""
+    if value is None or value is False:
+        return None
+    if value is True:
+        return max(1.0, min(shape[-2:]) / 50)
+    if not (np.isfinite(value) and value > 0):
+        msg = f"background must be a sigma in pixels above 0, or True for a fiftieth of the image, got {value}"
+        raise ValueError(msg)
+    return float(value)
+
+
+def align(
+    images: Array,
+    reference: Array,
+    *,
+    mask: Array | None = None,
+    reference_mask: Array | None = None,
+    background: float | bool | None = None,
+    max_shift: int | tuple[int, int] | None = None,
+    overlap_ratio: float = 0.3,
+    subpixel: bool = True,
+    order: int = 1,
+    fill_value: float = np.nan,
+    fill_masked: bool = True,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Alignment:
+    """Move images onto a reference, not minding what stands still under a mask.
+
+    Parameters
+    ----------
+    images : array
+        (H, W) or (N, H, W). NaN and infinite pixels are invalid.
+    reference : array
+        (H, W).
+    mask : array, optional
+        Boolean, True = valid: (H, W) for all images, or (N, H, W), one for each.
+    reference_mask : array, optional
+        (H, W); by default `mask` where that is one for all, else all of the reference is valid.
+    background : float or bool, optional
+        Subtract from images their masked Gaussian mean of this sigma in pixels (True: a fiftieth of the image), and
+        smooth them with an eighth of it, before they are compared. A diffuse halo does not move as the rings or spots
+        do, and may outweigh them.
+    max_shift : int or (int, int), optional
+        Longest shift in pixels, along both axes or (row, col): faster. By default all.
+    overlap_ratio : float
+        Shifts with fewer common valid pixels than this share of the largest number are left out.
+    subpixel : bool
+        Refine shifts to fractions of a pixel.
+    order : {0, 1, 3}
+        Interpolation of the aligned images; whole-pixel shifts are exact with any but 3.
+    fill_value : float
+        What aligned images have where they show nothing.
+    fill_masked : bool
+        Do not move pixels under the mask along, fill them. With False the beam block is seen to move.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:n".
+    workers : int, optional
+        Number of CPU threads; results do not depend on it.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    DataError
+        Shapes do not fit, or nothing is valid.
+    TypeError
+        Complex images, or a mask that is not boolean.
+
+    Notes
+    -----
+    Whole-pixel shifts are the maxima of Padfield's masked normalised cross-correlation (`stackalign.masked_shift`).
+    The transforms of the reference and of shared masks are computed once for all images.
+    """
+    given = checked_images(images, mask, device)
+    where = device_of(given.values)
+    fixed = checked_images(reference, None, where, "reference")
+    if not fixed.single or fixed.values.shape[1:] != given.values.shape[1:]:
+        msg = (
+            f"reference must be one image of the shape {tuple(given.values.shape[1:])} of the images, "
+            f"got {tuple(np.shape(reference))}"
+        )
+        raise DataError(msg)
+    valid = given.mask
+    if reference_mask is not None:
+        r_valid = checked_mask(reference_mask, tuple(fixed.values.shape), where, "reference_mask")
+    else:
+        r_valid = valid if valid is not None and len(valid) == 1 else None
+    sigma = _background(background, tuple(given.values.shape))
+    compared, onto = given.values, fixed.values
+    if sigma is not None:
+        compared, onto = band_pass(compared, valid, sigma), band_pass(onto, r_valid, sigma)
+    found = masked_shift(
+        onto[0],
+        compared,
+        reference_mask=None if r_valid is None else r_valid[0],
+        moving_mask=valid,
+        max_shift=max_shift,
+        overlap_ratio=overlap_ratio,
+        subpixel=subpixel,
+        workers=workers,
+    )
+    matrices = np.zeros((len(found.shift), 2, 3))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = 1.0
+    matrices[:, :, 2] = -found.shift
+    moved = resample_affine(given.values, matrices, order=order, mask=valid if fill_masked else None, workers=workers)
+    if not np.isnan(fill_value):
+        xp = array_namespace(moved)
+        moved = xp.where(xp.isnan(moved), moved.dtype.type(fill_value), moved)
+    if isinstance(images, np.ndarray):
+        moved = to_numpy(moved)
+    settings = {
+        "background": sigma,
+        "max_shift": max_shift,
+        "overlap_ratio": overlap_ratio,
+        "subpixel": subpixel,
+        "order": order,
+    }
+    columns = found.shift, found.score, found.second_score, found.overlap
+    flags = tuple(_flags(*row, max_shift) for row in zip(*columns, strict=True))
+    first = 0 if given.single else slice(None)
+    shift, score, second, overlap = (c[first] for c in columns)
+    return Alignment(moved[first], shift, score, second, overlap, flags, settings, where)
+
+
+def _flags(shift: NDArray[np.float64], score: float, second: float, overlap: float, limit: Any) -> tuple[str, ...]:
+    if not score > 0.0:
+        return ("constant",)
+    flags = []
+    if second > AMBIGUOUS * score:
+        flags.append("ambiguous")
+    if overlap < LEAST_OVERLAP:
+        flags.append("small_overlap")
+    if limit is not None and (np.abs(shift) > np.broadcast_to(limit, 2) - 0.5).any():
+        flags.append("on_bound")
+    return tuple(flags)
+
+
+def ialign(
+    images: Iterable[Array], reference: Array | None = None, *, batch: int = 8, **options: Any
+) -> Iterator[Alignment]:
+    """Align images of a stream, one after the other; memory does not grow with their number.
+
+    Parameters
+    ----------
+    images : iterable of array
+        (H, W) each, of one shape.
+    reference : array, optional
+        (H, W); the first of the images by default.
+    batch : int
+        Images that are taken from the stream together, so that they share the work on reference and mask.
+    **options
+        Those of `align`.
+
+    Yields
+    ------
+    Alignment
+        Of a single image each, in order.
+
+    Raises
+    ------
+    ValueError
+        As `align` does, or `batch` is below 1.
+    """
+    if operator.index(batch) < 1:
+        msg = f"batch must be a whole number of images of 1 or more, got {batch}"
+        raise ValueError(msg)
+    stream = iter(images)
+    number = 0
+    while block := list(islice(stream, batch)):
+        if reference is None:
+            reference = block[0]
+        shape = tuple(np.shape(reference))
+        for k, image in enumerate(block):
+            if tuple(np.shape(image)) != shape:
+                msg = f"image {number + k} of the stream has the shape {tuple(np.shape(image))}, not {shape}"
+                raise DataError(msg)
+        found = align(array_namespace(block[0]).stack(block), reference, **options)
+        number += len(block)
+        for k in range(len(block)):
+            yield replace(
+                found,
+                image=found.image[k],
+                shift=found.shift[k],
+                score=found.score[k],
+                second_score=found.second_score[k],
+                overlap=found.overlap[k],
+                flags=(found.flags[k],),
+            )
+
+
+def track_peak(
+    images: Array | Iterable[Array],
+    row_slice: slice | None = None,
+    col_slice: slice | None = None,
+    *,
+    reference: Array | None = None,
+    mask: Array | None = None,
+    subpixel: bool = True,
+    device: str = "auto",
+    workers: int | None = None,
+) -> NDArray[np.float64]:
+    """Follow a spot or ring through a series of images.
+
+    Parameters
+    ----------
+    images : array or iterable of array
+        (N, H, W), or a stream of (H, W).
+    row_slice, col_slice : slice, optional
+        Window with the peak; the whole image by default.
+    reference : array, optional
+        (H, W) image from which movement is counted; the first one by default.
+    mask : array, optional
+        Boolean (H, W), True = valid.
+    subpixel : bool
+        To fractions of a pixel.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:n".
+    workers : int, optional
+        Number of CPU threads.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 2) float64: how far (row, col) the peak has moved from where it is in the reference, positive to larger
+        indices.
+
+    Raises
+    ------
+    DataError
+        The window holds no pixel, or shapes differ.
+    """
+    window = (row_slice or slice(None), col_slice or slice(None))
+    valid = None if mask is None else mask[window]
+    fixed = None if reference is None else reference[window]
+    found: list[NDArray[np.float64]] = []
+    stream = iter(images)
+    while block := list(islice(stream, 32)):
+        part = asarray(array_namespace(block[0]).stack(block)[(slice(None), *window)], device)
+        if 0 in part.shape:
+            msg = f"rows {row_slice} and columns {col_slice} hold no pixel of images of {tuple(block[0].shape)}"
+            raise DataError(msg)
+        if fixed is None:
+            fixed = part[0]
+        checked = checked_images(part, valid, device)
+        onto = asarray(fixed, device)
+        if tuple(onto.shape) != tuple(part.shape[1:]):
+            msg = f"reference has the shape {tuple(onto.shape)} in the window, images have {tuple(part.shape[1:])}"
+            raise DataError(msg)
+        shared = None if checked.mask is None else checked.mask[0]
+        result = masked_shift(
+            onto, checked.values, reference_mask=shared, moving_mask=shared, subpixel=subpixel, workers=workers
+        )
+        found.append(-result.shift)
+    return np.concatenate(found) + 0.0 if found else np.empty((0, 2))
