@@ -126,7 +126,7 @@ def test_track_peak() -> None:
     found = track_peak(images, slice(12, 56), slice(20, 60))
     assert np.abs(found - path).max() < 0.01
     np.testing.assert_array_equal(track_peak(iter(images), slice(12, 56), slice(20, 60)), found)
-    np.testing.assert_array_equal(found[0], 0.0)
+    assert np.abs(found[0]).max() < 1e-5
     assert track_peak(images, slice(12, 56), slice(20, 60), reference=images[1])[0, 0] == pytest.approx(-1.25, abs=0.01)
     assert track_peak(iter([])).shape == (0, 2)
     with pytest.raises(DataError, match="no pixel"):
@@ -154,7 +154,7 @@ def test_bad_input() -> None:
     with pytest.raises(TypeError, match="getmaskarray"):
         align(np.ma.masked_array(image), image)
     assert align(np.ones((32, 32)), image).flags == (("constant",),)
-    assert align(image[:3, :3], image[:3, :3]).shift.tolist() == [0.0, 0.0]
+    assert np.abs(align(image[:3, :3], image[:3, :3]).shift).max() < 1e-5
     ramp = np.add.outer(np.arange(32.0), np.zeros(32)) + 0.1 * image
     assert "on_bound" in align(np.roll(ramp[:, :], -6, 0)[:26], ramp[:26], max_shift=2).flags[0]
     with pytest.raises(ValueError, match="max_shift"):
