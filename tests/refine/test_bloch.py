@@ -9,7 +9,7 @@ from scipy.linalg import expm
 
 from refine.crystals import copper, gallium_arsenide, silicon, triclinic
 from stackalign.errors import DataError, StackalignWarning
-from stackalign.refine import Beam, BeamList, BeamSelection, BlochSimulator, Crystal, Simulator, _waves, kirkland
+from stackalign.refine import Beam, BeamList, BeamSelection, BlochSimulator, Crystal, Simulator, _fold, _waves, kirkland
 
 NONE = np.zeros((0, 3), dtype=np.int64)
 FEW = BeamSelection(strong=0.2, weak=0.01, laue_zones=0)
@@ -203,6 +203,28 @@ def test_folded_beams_bring_small_matrices_close_to_large_ones(rng: np.random.Ge
     truth, near = (each.intensities([300.0, 900.0]) for each in (large, folded))
     assert np.abs(near - truth).max() < 0.03
     assert np.abs(far - truth).max() > 5 * np.abs(near - truth).max()
+
+
+@pytest.mark.parametrize("crystal", [silicon(), gallium_arsenide()])
+def test_folded_beams_of_many_tilts_are_interpolated(crystal: Crystal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polynomials in the tilt stand for sums over the weak beams; those close to the Ewald sphere are summed."""
+    x, y = np.meshgrid(np.linspace(-0.1, 0.25, 9), np.linspace(-0.2, 0.15, 9))
+    tilts = np.stack([x.ravel(), y.ravel()], 1)
+    kept = ((0, 0, 0), (1, -1, 1), (0, 0, 2))
+    rules = replace(FEW, weak=0.002, laue_zones=None)
+    simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), kept, rules).with_beams(tilts)
+    exact = simulator.prepare({}, tilts).intensities([300.0, 1500.0])
+    monkeypatch.setattr(_fold, "WORTH", 0)
+    fold = _fold.make_fold(np, simulator.geometry, simulator.beams, tilts, crystal.inversion_center is not None, 1)
+    assert fold is not None
+    assert fold.degree > 0
+    assert 0 < len(fold.direct) < len(simulator.beams.weak) / 2
+    found = simulator.prepare({}, tilts).intensities([300.0, 1500.0])
+    assert 0 < np.abs(found - exact).max() < 1e-6
+    monkeypatch.setitem(_waves.CHUNK_BYTES, "cpu", 2**20)
+    for workers in (1, 3):
+        chunked = replace(simulator, workers=workers).prepare({}, tilts).intensities([300.0, 1500.0])
+        np.testing.assert_array_equal(chunked, found)
 
 
 def test_absorption(rng: np.random.Generator) -> None:

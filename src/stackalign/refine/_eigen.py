@@ -23,8 +23,6 @@ class Matrices:
         (N, N) with U_g-h off the diagonal and 0 on it; real for a centrosymmetric crystal.
     absorptive : array or None
         (N, N) of the absorptive potential, its mean on the diagonal.
-    weak : array or None
-        (N, W) potentials U_g-w between the matrix's beams and those that are folded in.
     rows : array
         Indices of the beams whose amplitudes are kept.
     exact : bool
@@ -34,18 +32,17 @@ class Matrices:
 
     potential: Array
     absorptive: Array
-    weak: Array
     rows: Array
     exact: bool
 
 
 def bytes_per_tilt(n_beams: int, n_weak: int, itemsize: int, exact: bool) -> int:
     """Memory of the temporary arrays of one tilt, as `decompose` makes them."""
-    return (6 if exact else 4) * n_beams**2 * itemsize + n_beams * n_weak * itemsize + 64 * (n_beams + n_weak)
+    return (7 if exact else 5) * n_beams**2 * itemsize + n_beams * n_weak * itemsize + 64 * (n_beams + n_weak)
 
 
 def decompose(
-    xp: Any, matrices: Matrices, detuning: Array, weak_detuning: Array, scale: Array, normal: Array
+    xp: Any, matrices: Matrices, detuning: Array, folded: Array, scale: Array, normal: Array
 ) -> tuple[Array, Array]:
     """Diagonalise the structure matrices of a chunk of tilts.
 
@@ -55,8 +52,10 @@ def decompose(
         Namespace of the arrays: NumPy or CuPy.
     matrices : Matrices
         What all tilts share.
-    detuning, weak_detuning : array
-        (T, N) and (T, W), 2 K s_g of the beams.
+    detuning : array
+        (T, N), 2 K s_g of the beams.
+    folded : array or None
+        (T, N, N) Bethe potentials, see `Fold`: the amplitudes of weak beams follow those of the strong ones at once.
     scale : array
         (T, N), 1 / sqrt(1 + g_n / K_n): makes the problem Hermitian where beams leave at different angles.
     normal : array
@@ -71,13 +70,9 @@ def decompose(
     """
     n = detuning.shape[-1]
     diagonal = xp.arange(n)
-    matrix = matrices.potential * scale[:, :, None]
+    matrix = (matrices.potential if folded is None else matrices.potential - folded) * scale[:, :, None]
     matrix *= scale[:, None, :]
-    matrix[:, diagonal, diagonal] = detuning * scale**2
-    if matrices.weak is not None:
-        # Bethe potentials: the amplitude of a weak beam follows that of the strong ones at once.
-        folded = matrices.weak * (scale[:, :, None] / weak_detuning[:, None, :])
-        matrix -= xp.matmul(folded, xp.conj(matrices.weak.T)) * scale[:, None, :]
+    matrix[:, diagonal, diagonal] += detuning * scale**2
     absorbed: Array = None
     if matrices.absorptive is not None:
         absorbed = matrices.absorptive * scale[:, :, None] * scale[:, None, :]

@@ -13,6 +13,7 @@ from stackalign.device import default_memory_limit, default_workers, format_byte
 from stackalign.errors import DataError, StackalignWarning
 
 from ._eigen import Matrices, amplitudes, bytes_per_tilt, decompose
+from ._fold import make_fold
 from ._geometry import Geometry
 from ._threads import run
 from .selection import BeamList
@@ -115,10 +116,13 @@ class Solver:
         gamma = xp.empty((len(tilts), n), dtype=np.complex128 if sim.absorption else np.float64)
         shape = (len(tilts), len(self.rows), n)
         itemsize = 16 if complex_weight else 8
-        per_tilt = bytes_per_tilt(n, len(self.beams.weak), itemsize, exact)
         workers = (sim.workers or default_workers()) if is_numpy_namespace(xp) else 1
+        fold = make_fold(xp, geometry, self.beams, tilts, self._real, workers)
+        n_direct = 0 if fold is None else len(fold.direct)
+        shared = 0 if fold is None or fold.terms is None else fold.terms.nbytes
+        per_tilt = bytes_per_tilt(n, n_direct, itemsize, exact)
         limit = default_memory_limit() if sim.memory_limit is None else parse_bytes(sim.memory_limit)
-        needed = gamma.nbytes + int(np.prod(shape)) * itemsize + workers * per_tilt
+        needed = gamma.nbytes + int(np.prod(shape)) * itemsize + shared + workers * per_tilt
         if needed > limit:
             msg = (
                 f"the Bloch waves of {len(tilts)} tilts, {n} beams and {len(self.rows)} reflections take "
@@ -134,17 +138,21 @@ class Solver:
             normal = geometry.incident(part)[1]
             scale = 1 / np.sqrt(1 + g_normal / normal[:, None])
             detuning = geometry.detuning(part, self.beams.strong)
-            weak = None if matrices.weak is None else xp.asarray(geometry.detuning(part, self.beams.weak))
+            folded = None if fold is None else fold.matrices(xp, geometry, part)
             moved = (xp.asarray(values) for values in (scale, normal))
-            gamma[start:stop], weight[start:stop] = decompose(xp, matrices, xp.asarray(detuning), weak, *moved)
+            gamma[start:stop], weight[start:stop] = decompose(xp, matrices, xp.asarray(detuning), folded, *moved)
 
         room = min(CHUNK_BYTES["cpu" if is_numpy_namespace(xp) else "gpu"], (limit - needed) // workers + per_tilt)
         run(task, len(tilts), workers, max(1, min(int(room // per_tilt), -(-len(tilts) // (4 * workers)))))
         return PreparedBloch(gamma, weight, self.kept, self.beams, self._phase_error(tilts), workers)
 
+    @property
+    def _real(self) -> bool:
+        return self.simulator.crystal.inversion_center is not None
+
     def _matrices(self) -> Matrices:
         xp, sim, geometry = self.xp, self.simulator, self.geometry
-        strong, real = self.beams.strong, sim.crystal.inversion_center is not None
+        strong, real = self.beams.strong, self._real
         differences = strong[:, None] - strong
         potential = geometry.potential(differences)
         absorptive = None
@@ -152,13 +160,12 @@ class Solver:
             ratio = sim.absorptive_ratio
             absorptive = ratio(geometry, differences) if callable(ratio) else ratio * potential
         np.fill_diagonal(potential, 0.0)  # the mean is in the wave vectors
-        weak = geometry.potential(strong[:, None] - self.beams.weak) if len(self.beams.weak) else None
 
         def moved(array: NDArray[np.complex128] | None) -> Array:
             return None if array is None else xp.asarray(np.ascontiguousarray(array.real if real else array))
 
         exact = sim.absorption == "exact"
-        return Matrices(moved(potential), moved(absorptive), moved(weak), xp.asarray(self.rows), exact)
+        return Matrices(moved(potential), moved(absorptive), xp.asarray(self.rows), exact)
 
     def _phase_error(self, tilts: FloatArray) -> float:
         """Fastest change with thickness of a phase against that of 000, to second order in the beams left out."""
