@@ -125,7 +125,7 @@ def test_from_files_one_at_a_time(observed, tmp_path, monkeypatch) -> None:
         paths.append(tmp_path / frame.meta["filename"])
         fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(frame.data, fits.Header(frame.fits_header))]).writeto(paths[-1])
     read = []
-    from stackalign.solar import raster as module
+    from stackalign.solar import framestore as module
 
     monkeypatch.setattr(module, "read_map", lambda path: read.append(path.name) or solar.read_map(path))
     narrow = sunpy.map.Map(raster.data[:, :10], raster.meta)
@@ -133,6 +133,16 @@ def test_from_files_one_at_a_time(observed, tmp_path, monkeypatch) -> None:
     expected = solar.build_synthetic_raster(narrow, frames).map
     np.testing.assert_allclose(found.data, expected.data, rtol=1e-6)
     assert read == [f"frame{k}.fits" for k in (17, 18, 19)], "only those that serve, in the order of time"
+    solar.build_synthetic_raster(narrow, paths)
+    assert len(read) == 3, "images are kept while they fit into the budget"
+    paths[18].touch()
+    solar.build_synthetic_raster(narrow, paths)
+    assert read[3:] == ["frame18.fits"], "a file that was changed is read again"
+    monkeypatch.setattr(module, "BUDGET", 0)
+    paths[17].touch()
+    for _ in range(2):
+        solar.build_synthetic_raster(narrow, paths)
+    assert [name for name in read[4:] if name != "frame19.fits"] == ["frame17.fits", "frame18.fits"] * 2, "or not kept"
     assert found.meta["srcimgs"] == 3
     assert found.meta["synrastr"]
     assert found.meta["bunit"] == "ct"

@@ -16,6 +16,7 @@ from stackalign.registration import RegistrationResult, register, register_stack
 
 from .coalign_result import CoalignmentResult, PhaseResult
 from .frames import arcsec_per_pixel, observation_time, step_arcsec
+from .framestore import as_frame, frame_image
 from .headers import as_map
 from .phases import Phase, Request, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
@@ -311,13 +312,8 @@ def _phases(phases: Sequence[str] | None, reference: Any, frames: Sequence[Any] 
 
 
 def _nearest(image: GenericMap, frames: Sequence[Any]) -> GenericMap:
-    from .headers import read_without_image
-
-    def distance(frame: Any) -> float:
-        header = read_without_image(frame) if isinstance(frame, (str, os.PathLike)) else as_map(frame)
-        return abs(float((observation_time(header) - observation_time(image)).to_value(u.s)))
-
-    return as_map(min(frames, key=distance))
+    when = observation_time(image)
+    return frame_image(min(map(as_frame, frames), key=lambda frame: abs(float((frame.time - when).to_value(u.s)))))
 
 
 def _reach(max_shift: Quantity | str | float | None, image: GenericMap) -> NDArray[np.float64]:

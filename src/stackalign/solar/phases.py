@@ -169,8 +169,9 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
     moves: list[float] = []
     found: list[RegistrationResult] = []
     fit: SkyFit | None = None
+    plan: RasterPlan | None = None
     for _ in range(settings.max_rounds):
-        moving, plan, coverage = sampler(phase, target, settings, grid, so_far)
+        moving, plan, coverage = sampler(phase, target, settings, grid, so_far, plan)
         if not (np.isfinite(moving) & np.isfinite(fixed)).any() and not (phase.search and np.isfinite(moving).any()):
             msg = (
                 f"{name_of(target.map)} and {name_of(target.reference)} do not overlap; check their pointing, "
@@ -223,7 +224,7 @@ def reference_sampler(phase: Phase, target: Target, settings: Settings) -> Calla
     """Make the function that gives the reference of a phase on the target's own pixels, by a correction."""
     grid = _Grid(target.map.data.shape, (0, 0), (1, 1))
     sampler = _synthetic if phase.frames else _sampled
-    return lambda correction: sampler(phase, target, settings, grid, correction)[0]
+    return lambda correction: sampler(phase, target, settings, grid, correction, None)[0]
 
 
 def _distance(first: PixelTransform, second: PixelTransform, model: SkyModel) -> float:
@@ -233,10 +234,12 @@ def _distance(first: PixelTransform, second: PixelTransform, model: SkyModel) ->
 
 
 Sampled = tuple[FloatArray, RasterPlan | None, float]
-Sampler = Callable[[Phase, Target, Settings, _Grid, PixelTransform], Sampled]
+Sampler = Callable[[Phase, Target, Settings, _Grid, PixelTransform, RasterPlan | None], Sampled]
 
 
-def _sampled(phase: Phase, target: Target, settings: Settings, grid: _Grid, so_far: PixelTransform) -> Sampled:
+def _sampled(
+    phase: Phase, target: Target, settings: Settings, grid: _Grid, so_far: PixelTransform, _: RasterPlan | None
+) -> Sampled:
     """The reference on the grid: the mean of its valid values over each block."""
     own, other = target.steps
     size = own[::-1] * grid.binning
@@ -251,14 +254,20 @@ def _sampled(phase: Phase, target: Target, settings: Settings, grid: _Grid, so_f
     return np.divide(total, count, out=np.full(grid.shape, np.nan), where=enough), None, float("nan")
 
 
-def _synthetic(phase: Phase, target: Target, settings: Settings, grid: _Grid, so_far: PixelTransform) -> Sampled:
-    """What the frames show through the slit where the header, corrected so far, says that it was."""
+def _synthetic(
+    phase: Phase, target: Target, settings: Settings, grid: _Grid, so_far: PixelTransform, plan: RasterPlan | None
+) -> Sampled:
+    """What the frames show through the slit where the header, corrected so far, says that it was.
+
+    The times of the columns are no matter of pointing: the plan of the first round is that of all.
+    """
     made = build_synthetic_raster(
         correct_map(target.map, so_far),
         phase.frames,
         rotation=settings.rotation,
         height=settings.height,
         order=settings.order,
+        plan=plan,
         **settings.raster,
     )
     return grid.framed(made.map.data), made.plan, made.coverage

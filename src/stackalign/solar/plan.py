@@ -1,10 +1,8 @@
 """Which frame of an imager serves which column of a raster."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, StackalignWarning
 
 from .columns import as_times, column_positions, column_times
-from .frames import map_position, name_of, observation_time
-from .headers import as_map, read_without_image
+from .framestore import Frame, as_frame
+from .headers import as_map
 
 __all__ = ["RasterPlan", "duration_seconds", "plan_synthetic_raster"]
 
@@ -46,8 +44,8 @@ class RasterPlan:
         (N, 2) int: indices of the frames that serve a column; twice the same one where one serves alone.
     weights : numpy.ndarray
         (N, 2), summing to 1.
-    sources : tuple
-        The frames, maps or paths, in the same order.
+    sources : tuple of Frame
+        The frames in the same order.
     """
 
     times: Time
@@ -57,7 +55,7 @@ class RasterPlan:
     frame_positions: FloatArray
     frames: NDArray[np.intp]
     weights: FloatArray
-    sources: tuple[Any, ...]
+    sources: tuple[Frame, ...]
 
     @property
     def seconds(self) -> FloatArray:
@@ -118,8 +116,8 @@ def plan_synthetic_raster(
     if when.shape != (solar_map.data.shape[1],):
         msg = f"times must be one for each of the {solar_map.data.shape[1]} columns, got the shape {when.shape}"
         raise ValueError(msg)
-    frame_times = Time([time for time, *_ in known])
-    frame_positions = np.array([position for _, position, *_ in known])
+    frame_times = Time([frame.time for frame in known])
+    frame_positions = np.array([frame.position for frame in known])
     columns = np.asarray((when - when[0]).to_value(u.s))
     seconds = np.asarray((frame_times - when[0]).to_value(u.s))
     limit = duration_seconds(threshold_time)
@@ -129,31 +127,30 @@ def plan_synthetic_raster(
         worst = int(distance.argmax())
         msg = (
             f"{int((distance > limit).sum())} of {len(columns)} columns have no frame within {limit:g} s: "
-            f"column {worst} at {when[worst].isot[:19]} is {distance[worst]:.0f} s from {known[chosen[worst, 0]][2]}; "
-            "give more frames or a longer threshold_time"
+            f"column {worst} at {when[worst].isot[:19]} is {distance[worst]:.0f} s from "
+            f"{known[chosen[worst, 0]].name}; give more frames or a longer threshold_time"
         )
         raise DataError(msg)
     return RasterPlan(
         when,
         column_positions(solar_map, when, frame_times, frame_positions, observer),
-        tuple(name for _, _, name, _ in known),
+        tuple(frame.name for frame in known),
         frame_times,
         frame_positions,
         chosen,
         weights,
-        tuple(source for *_, source in known),
+        tuple(known),
     )
 
 
-def _known(frames: Sequence[Any], on_bad_frame: str) -> list[tuple[Time, FloatArray, str, Any]]:
-    """Time, position, name and source of each frame, in the order of time."""
+def _known(frames: Sequence[Any], on_bad_frame: str) -> list[Frame]:
+    """The frames in the order of time."""
     found = []
-    for frame in frames:
+    for source in frames:
         try:
-            is_file = isinstance(frame, (str, os.PathLike))
-            image = read_without_image(frame) if is_file else as_map(frame)
-            name = Path(frame).name if is_file else name_of(image)
-            found.append((observation_time(image), map_position(image), name, frame if is_file else image))
+            frame = as_frame(source)
+            found.append((float(frame.time.utc.mjd), frame))
+            _ = frame.position
         except DataError as error:
             if on_bad_frame == "raise":
                 raise
@@ -161,7 +158,7 @@ def _known(frames: Sequence[Any], on_bad_frame: str) -> list[tuple[Time, FloatAr
     if not found:
         msg = "no frame is left to build a raster from" if len(frames) else "no frames were given"
         raise DataError(msg)
-    return sorted(found, key=lambda item: float(item[0].utc.mjd))
+    return [frame for _, frame in sorted(found, key=lambda item: item[0])]
 
 
 def duration_seconds(duration: Any) -> float:

@@ -1,6 +1,5 @@
 """What an imager would have seen through the slit: a raster built from its frames, column by column."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +8,15 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.units import Quantity
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
 from stackalign.errors import DataError
 
 from .frames import name_of, pixels_to_pixels, step_arcsec, surface_radius
-from .headers import as_map, new_map, read_map, valid_mask
+from .framestore import frame_image
+from .headers import as_map, new_map, valid_mask
 from .plan import RasterPlan, plan_synthetic_raster
 from .sampling import masked_blur, sample
 
@@ -49,6 +50,7 @@ def build_synthetic_raster(
     exposure_samples: int = 1,
     oversample: tuple[int, int] = (1, 1),
     on_bad_frame: str = "raise",
+    plan: RasterPlan | None = None,
 ) -> SyntheticRaster:
     """Sample an imager's frames where and when a raster's slit was.
 
@@ -84,6 +86,8 @@ def build_synthetic_raster(
         Points (ny, nx) in each of the raster's pixels whose mean it is, where the frames have the smaller pixels.
     on_bad_frame : {"raise", "skip"}
         What to do with a frame that cannot be read.
+    plan : RasterPlan, optional
+        From `plan_synthetic_raster` for a raster of the same times, when it is built again with another pointing.
 
     Returns
     -------
@@ -97,29 +101,31 @@ def build_synthetic_raster(
         frames do not cover any of the raster.
     """
     solar_map = as_map(raster)
-    plan = plan_synthetic_raster(
-        solar_map,
-        frames,
-        threshold_time=threshold_time,
-        method=method,
-        times=times,
-        observer=observer,
-        on_bad_frame=on_bad_frame,
-    )
+    if plan is None:
+        plan = plan_synthetic_raster(
+            solar_map,
+            frames,
+            threshold_time=threshold_time,
+            method=method,
+            times=times,
+            observer=observer,
+            on_bad_frame=on_bad_frame,
+        )
     if exposure_samples < 1 or min(oversample) < 1:
         msg = f"exposure_samples and oversample must be at least 1, got {exposure_samples} and {oversample}"
         raise ValueError(msg)
-    slit = _Slit(solar_map, plan, surface_radius(solar_map, height), rotation, exposure_samples, oversample)
+    slit = _Slit(
+        solar_map, solar_map.wcs, plan, surface_radius(solar_map, height), rotation, exposure_samples, oversample
+    )
     data = np.zeros(solar_map.data.shape)
     described: GenericMap | None = None
     for index in plan.used:
-        source = plan.sources[index]
-        image = read_map(source) if isinstance(source, (str, os.PathLike)) else source
+        image = frame_image(plan.sources[index])
         described = image if described is None else described
         pixels, valid = _prepared(image, psf_fwhm)
         weight = (plan.weights * (plan.frames == index)).sum(axis=1)
         columns = np.flatnonzero(weight > 0)
-        values = sample(pixels, valid, slit.points(image, index, columns), order=order)
+        values = sample(pixels, valid, slit.points(index, columns), order=order)
         data[:, columns] += weight[columns] * _mean(values)
     coverage = float(np.isfinite(data).mean())
     if coverage == 0 or described is None:
@@ -135,13 +141,14 @@ class _Slit:
     """Where columns of the raster lie in frames."""
 
     raster: GenericMap
+    wcs: WCS
     plan: RasterPlan
     radius: float
     rotation: str | None
     moments: int
     oversample: tuple[int, int]
 
-    def points(self, image: GenericMap, index: int, columns: NDArray[np.intp]) -> FloatArray:
+    def points(self, index: int, columns: NDArray[np.intp]) -> FloatArray:
         """Pixels (ny, columns, samples, 2) of a frame that show columns of the raster, in one call for all."""
         ny = self.raster.data.shape[0]
         exposure = float(self.raster.meta.get("xposure") or self.raster.meta.get("exptime") or 0.0)
@@ -159,9 +166,9 @@ class _Slit:
         to_frame = (self.plan.frame_times[index] - self.plan.times[columns]).to_value(u.s)
         return pixels_to_pixels(
             pixel,
-            self.raster.wcs,
+            self.wcs,
             self._positions(columns, later),
-            image.wcs,
+            self.plan.sources[index].wcs,
             self.plan.frame_positions[index],
             radius=self.radius,
             seconds=np.asarray(to_frame)[:, None] - later,
