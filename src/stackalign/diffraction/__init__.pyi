@@ -1,11 +1,15 @@
 from .alignment import Alignment, align, ialign, track_peak
+from .masks import PixelMask, combine_masks, mask_from_collection
 from .profile import AzimuthalProfile, azimuthal_average
 
 __all__ = [
     "Alignment",
     "AzimuthalProfile",
+    "PixelMask",
     "align",
     "azimuthal_average",
+    "combine_masks",
     "ialign",
+    "mask_from_collection",
     "track_peak",
 ]

@@ -1,0 +1,293 @@
+"""Pixel masks, True = valid: from images that should be alike, and combined."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign import ops
+from stackalign.backends import Array
+from stackalign.chunks import Progress, ProgressCallback
+from stackalign.errors import DataError
+from stackalign.io import StackReader
+from stackalign.io.provenance import provenance, to_jsonable
+
+__all__ = ["PixelMask", "combine_masks", "mask_from_collection"]
+
+FloatArray = NDArray[np.float64]
+
+CHUNK_BYTES = 1 << 27
+LEAST_FRAMES = 16
+"""Frames that are read before statistics are merged: at least so many, and more where they are small."""
+ROUNDING = 1e-12
+"""Relative; a deviation that equals the limit does not exceed it, in whatever order the frames have come."""
+
+
+@dataclass(frozen=True)
+class PixelMask:
+    """Which pixels can be trusted, and the statistics that say so.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        (H, W) boolean, True = valid.
+    minimum, maximum, mean, std : numpy.ndarray
+        (H, W) float64 over the images; the standard deviation has ddof 0. NaN where a pixel was never finite.
+    n_images : int
+    counts : dict
+        How many pixels were refused, by reason: "below", "above", "fluctuating", "dead", "not_finite". A pixel may
+        have several.
+    provenance : dict
+        Device, versions and settings.
+    """
+
+    mask: NDArray[np.bool_]
+    minimum: FloatArray
+    maximum: FloatArray
+    mean: FloatArray
+    std: FloatArray
+    n_images: int
+    counts: dict[str, int]
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_dict(self, *, arrays: bool = False) -> dict[str, Any]:
+        """What was found as JSON knows it; the arrays of pixels only if asked for."""
+        found: dict[str, Any] = {
+            "shape": self.mask.shape,
+            "n_images": self.n_images,
+            "n_valid": int(self.mask.sum()),
+            "counts": self.counts,
+            "provenance": self.provenance,
+        }
+        if arrays:
+            found |= {name: getattr(self, name) for name in ("mask", "minimum", "maximum", "mean", "std")}
+        plain = to_jsonable(found)
+        assert isinstance(plain, dict)
+        return plain
+
+
+def mask_from_collection(
+    images: Any,
+    *,
+    limits: tuple[float, float] | float | None = (0.0, 3e4),
+    max_std: float | None = None,
+    dead: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> PixelMask:
+    """Find pixels that are outside limits, fluctuate too much, or never change, in images that should be alike.
+
+    Parameters
+    ----------
+    images : array, StackReader or iterable of arrays
+        (N, H, W), or what `stackalign.io.open_stack` returns, or any number of (H, W) images one after the other: they
+        are read once, and memory does not depend on how many there are.
+    limits : tuple of float or float, optional
+        Smallest and largest value, both allowed; a single number is the largest. A pixel is refused if any image has it
+        outside. None: no limits.
+    max_std : float, optional
+        Largest standard deviation (ddof 0) over all images. By default it is not looked at.
+    dead : bool
+        Also refuse pixels that have the same value in all images; wants at least two images.
+    device : str
+        "cpu", "cuda", "cuda:n" or "auto", see `stackalign.asarray`.
+    workers : int, optional
+        Number of CPU threads; one per core by default.
+    progress : callable, optional
+        Called with a `stackalign.chunks.Progress` after every chunk.
+
+    Returns
+    -------
+    PixelMask
+        Its `mask` is True where a pixel is valid. Pixels that are not finite in any of the images are refused.
+
+    Raises
+    ------
+    DataError
+        There is no image, or images differ in shape.
+    ValueError
+        Limits make no sense.
+
+    Notes
+    -----
+    The result does not depend on the order of the images. Mean and squared deviations are taken in two sweeps over each
+    chunk and merged by the formula of Chan et al. (1983), so that nothing cancels.
+    """
+    low, high = _limits(limits)
+    if max_std is not None and not max_std >= 0:
+        msg = f"max_std must be a standard deviation, 0 or more, got {max_std}"
+        raise ValueError(msg)
+    total: ops.StackStatistics | None = None
+    n_images = 0
+    began = time.perf_counter()
+    known = _length(images)
+    for chunk in _chunks(images):
+        block = ops.asarray(chunk, device)
+        statistics = ops.stack_statistics(block, workers=workers)
+        total = statistics if total is None else total.merge(statistics)
+        n_images += len(chunk)
+        if progress is not None:
+            seconds = time.perf_counter() - began
+            progress(Progress("statistics", n_images, known or n_images, n_images * chunk[0].nbytes, seconds))
+    if total is None:
+        msg = "there is no image in the collection; check the files or the generator"
+        raise DataError(msg)
+    count, minimum, maximum, mean, m2 = (ops.to_numpy(getattr(total, name)) for name in _FIELDS)
+    some = count > 0
+    std = np.sqrt(np.divide(m2, count, out=np.full(mean.shape, np.nan), where=some))
+    if dead and n_images < 2:
+        msg = "dead pixels are those that never change: that takes at least two images"
+        raise DataError(msg)
+    refused = {
+        "below": minimum < low,
+        "above": maximum > high,
+        "fluctuating": np.zeros(std.shape, bool) if max_std is None else std > max_std * (1 + ROUNDING),
+        "dead": some & (minimum == maximum) if dead else np.zeros(std.shape, bool),
+        "not_finite": count < n_images,
+    }
+    settings = {"limits": None if limits is None else (low, high), "max_std": max_std, "dead": dead}
+    return PixelMask(
+        mask=~np.logical_or.reduce(list(refused.values())),
+        minimum=minimum,
+        maximum=maximum,
+        mean=np.where(some, mean, np.nan),
+        std=std,
+        n_images=n_images,
+        counts={reason: int(pixels.sum()) for reason, pixels in refused.items()},
+        provenance=provenance(settings, [], device=ops.device_of(total.count)),
+    )
+
+
+_FIELDS = ("count", "minimum", "maximum", "mean", "m2")
+
+
+def _limits(limits: tuple[float, float] | float | None) -> tuple[float, float]:
+    if limits is None:
+        return -np.inf, np.inf
+    pair = np.asarray(limits, np.float64)
+    if pair.shape == ():
+        pair = np.array([-np.inf, float(pair)])
+    if pair.shape != (2,) or not pair[0] < pair[1]:
+        msg = f"limits must be (smallest, largest) values, or the largest alone, got {limits}"
+        raise ValueError(msg)
+    return float(pair[0]), float(pair[1])
+
+
+def _length(images: Any) -> int | None:
+    if _is_reader(images):
+        return int(images.info.shape[0])
+    return len(images) if hasattr(images, "__len__") else None
+
+
+def _is_reader(images: Any) -> bool:
+    return hasattr(images, "info") and hasattr(images, "read")
+
+
+def _frames_per_chunk(nbytes: int) -> int:
+    return max(LEAST_FRAMES, CHUNK_BYTES // max(1, nbytes))
+
+
+def _chunks(images: Any) -> Iterator[Array]:
+    """Stacks (n, H, W) of one type; those of an iterable share a buffer, which holds until the next is asked for."""
+    if _is_reader(images):
+        yield from _of_reader(images)
+    elif hasattr(images, "ndim") and hasattr(images, "dtype"):
+        if images.ndim not in (2, 3) or 0 in images.shape:
+            msg = f"images must have the shape (N, H, W), or be an iterable of (H, W) images, got {tuple(images.shape)}"
+            raise DataError(msg)
+        _real(images.dtype)
+        stack = images[None] if images.ndim == 2 else images
+        size = _frames_per_chunk(stack.nbytes // len(stack))
+        for first in range(0, len(stack), size):
+            yield stack[first : first + size]
+    elif isinstance(images, Iterable):
+        yield from _of_iterable(images)
+    else:
+        msg = f"images must be an array (N, H, W), a reader, or an iterable of images, got {type(images).__name__}"
+        raise TypeError(msg)
+
+
+def _of_reader(reader: StackReader) -> Iterator[Array]:
+    n, height, width = reader.info.shape
+    size = min(n, _frames_per_chunk(reader.info.pattern_bytes))
+    buffer = np.empty((size, height, width), reader.info.dtype)
+    for first in range(0, n, size):
+        stop = min(n, first + size)
+        reader.read(first, stop, buffer[: stop - first])
+        yield buffer[: stop - first]
+
+
+def _of_iterable(images: Iterable[Any]) -> Iterator[Array]:
+    buffer: NDArray[Any] | None = None
+    filled = 0
+    shape: tuple[int, ...] | None = None
+    for number, item in enumerate(images):
+        image = ops.to_numpy(item) if hasattr(item, "get") else np.asarray(item)
+        if image.ndim != 2 or 0 in image.shape or (shape is not None and image.shape != shape):
+            wanted = "(H, W)" if shape is None else f"{shape} like the first"
+            msg = f"image {number} of the collection must have the shape {wanted}, got {image.shape}"
+            raise DataError(msg)
+        _real(image.dtype)
+        shape = image.shape
+        if buffer is not None and (filled == len(buffer) or buffer.dtype != image.dtype):
+            yield buffer[:filled]
+            filled = 0
+            if buffer.dtype != image.dtype:
+                buffer = None
+        if buffer is None:
+            buffer = np.empty((_frames_per_chunk(image.nbytes), *shape), image.dtype)
+        buffer[filled] = image
+        filled += 1
+    if buffer is not None and filled:
+        yield buffer[:filled]
+
+
+def _real(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "buif":
+        msg = f"images must hold real numbers, got {dtype}; take abs() or the real part of complex images first"
+        raise TypeError(msg)
+
+
+def combine_masks(*masks: Any) -> NDArray[np.bool_]:
+    """Combine masks: a pixel is valid where all of them say so.
+
+    Parameters
+    ----------
+    *masks : array_like or PixelMask
+        Boolean, True = valid, of one shape, or (N, H, W) beside (H, W).
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, a new array.
+
+    Raises
+    ------
+    ValueError
+        There is no mask, or shapes do not fit.
+    TypeError
+        A mask is not boolean.
+    """
+    if not masks:
+        msg = "combine_masks needs at least one mask"
+        raise ValueError(msg)
+    arrays = [m.mask if isinstance(m, PixelMask) else ops.to_numpy(ops.asarray(m)) for m in masks]
+    for k, array in enumerate(arrays):
+        if array.dtype != np.bool_:
+            msg = f"mask {k} must be boolean, True = valid, got {array.dtype}; pass mask.astype(bool)"
+            raise TypeError(msg)
+        if array.shape[-2:] != arrays[0].shape[-2:] or array.ndim not in (2, 3):
+            msg = f"masks must have one shape (H, W), or (N, H, W), got {[a.shape for a in arrays]}"
+            raise DataError(msg)
+    try:
+        combined = arrays[0]
+        for array in arrays[1:]:
+            combined = combined & array
+    except ValueError as error:
+        msg = f"masks of stacks must hold the same number of images, got {[a.shape for a in arrays]}"
+        raise DataError(msg) from error
+    return np.array(combined)
