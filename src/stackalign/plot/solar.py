@@ -3,13 +3,16 @@
 Maps are taken as sunpy's, without importing it: they know how to draw themselves and bring their normalisation along.
 """
 
+import copy
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._canvas import BLUE, GREY, ORANGE, VERMILLION, axes_or_new, colour_bar, new_figure, say_in, title
+from ._canvas import axes_or_new, colour_bar, new_figure, say_in, title
+from ._solar_search import correlation_with_iteration, plot_column_times, plot_history_scatter, plot_shift_map
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -19,22 +22,42 @@ if TYPE_CHECKING:
 __all__ = [
     "blink_maps",
     "correlation_with_iteration",
+    "pixel_lengths",
     "plot_alignment_before_after",
     "plot_column_times",
     "plot_history_scatter",
     "plot_map",
     "plot_residual",
+    "plot_shift_map",
+    "used_part",
 ]
 
 FloatArray = NDArray[np.float64]
 
-NAMES = ("iteration", "dx", "dy", "squeeze_x", "squeeze_y", "corr")
+_BAD = "#79897a"
+"""Colour of what is invalid: not one of any scale of grey or of sunpy's."""
+
 LEVELS = (60.0, 85.0, 97.0)
 """Percentiles of the reference at which contours are drawn."""
 
 
+def pixel_lengths(solar_map: Any) -> tuple[float, float]:
+    """Lengths (x, y) of a pixel on the sky, in the units of the map's axes."""
+    x, y = np.linalg.norm(solar_map.wcs.pixel_scale_matrix, axis=0).tolist()
+    return x, y
+
+
+def used_part(image: ArrayLike) -> tuple[slice, slice]:
+    """Rows and columns that hold anything: the ends of a slit are often empty."""
+    known = np.isfinite(np.asarray(image, np.float64))
+    if not known.any():
+        return slice(0, known.shape[0]), slice(0, known.shape[1])
+    rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def plot_map(solar_map: Any, ax: "Axes | None" = None, *, label: str = "", limits: bool = True) -> "Axes":
-    """Draw a map on axes of its own coordinates, with the normalisation that it brings along.
+    """Draw a map on axes of its own coordinates, with its colours and normalisation, and the limb of the Sun.
 
     Parameters
     ----------
@@ -43,35 +66,39 @@ def plot_map(solar_map: Any, ax: "Axes | None" = None, *, label: str = "", limit
     label : str
         Heading; the map's own by default.
     limits : bool
-        Cut the range at the 1st and 99.7th percentile, which a bright pixel does not stretch.
+        Cut the range at the 1st and 99.7th percentile, which a bright pixel does not stretch, and leave out empty rows
+        and columns around the image.
 
     Returns
     -------
     WCSAxes
     """
     axes = new_figure(5, 5).add_subplot(projection=solar_map) if ax is None else ax
-    settings: dict[str, Any] = {"aspect": _aspect(solar_map), "interpolation": "nearest"}
     norm = solar_map.plot_settings.get("norm")
-    known = np.asarray(solar_map.data, np.float64)
-    known = known[np.isfinite(known)]
+    image = np.asarray(solar_map.data, np.float64)
+    known = image[np.isfinite(image)]
     if limits and known.size:
         low, high = np.percentile(known, [1.0, 99.7])
         if norm is not None and high > low:
-            import copy
-
             norm = copy.copy(norm)
             norm.vmin, norm.vmax = float(low), float(high)
-    drawn = solar_map.plot(axes=axes, norm=norm, **settings)
-    drawn.set_cmap(drawn.get_cmap().with_extremes(bad="#79897a"))
+    x, y = pixel_lengths(solar_map)
+    drawn = solar_map.plot(axes=axes, norm=norm, aspect=y / x, interpolation="nearest")
+    drawn.set_cmap(drawn.get_cmap().with_extremes(bad=_BAD))
+    _limb(solar_map, axes)
+    rows, columns = used_part(image) if limits else (slice(0, image.shape[0]), slice(0, image.shape[1]))
+    axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
+    axes.set_ylim(rows.start - 0.5, rows.stop - 0.5)
     title(axes, label or str(solar_map.latex_name))
     _coordinates(axes)
     return axes
 
 
-def _aspect(solar_map: Any) -> float:
-    """Height of a pixel over its width on the sky, so that the Sun is round."""
-    lengths = np.linalg.norm(solar_map.wcs.pixel_scale_matrix, axis=0)
-    return float(lengths[1] / lengths[0])
+def _limb(solar_map: Any, axes: Any) -> None:
+    """The limb as the map's observer saw it, by sunpy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what was assumed of a missing observer was said when the map was read
+        solar_map.draw_limb(axes=axes, color="white", linewidth=1.0, linestyle="--", resolution=1000)
 
 
 def _coordinates(axes: Any) -> None:
@@ -100,27 +127,33 @@ def plot_alignment_before_after(
     corrected_map : GenericMap, optional
         The target with the corrected header, for the coordinates of the second picture.
     contours : sequence of float, optional
-        Percentiles of the reference.
+        Percentiles of the reference, 60, 85 and 97 by default.
 
     Returns
     -------
     Figure
     """
-    figure = new_figure(11, 5.6)
+    (x, y), (rows, columns) = pixel_lengths(target_map), used_part(target_map.data)
+    high = (rows.stop - rows.start) * y / ((columns.stop - columns.start) * x)
+    figure = new_figure(11, float(np.clip(4.6 * high, 2.5, 6.0)) + 0.8)
     pairs = (
         (target_map, reference_before, "before"),
         (target_map if corrected_map is None else corrected_map, reference_after, "after"),
     )
     for k, (solar_map, reference, words) in enumerate(pairs):
+        target = np.asarray(solar_map.data, np.float64)
         image = np.asarray(getattr(reference, "data", reference), np.float64)
+        if image.shape != target.shape:
+            msg = f"the reference must be on the target's pixels {target.shape}, got {image.shape}"
+            raise ValueError(msg)
         axes = figure.add_subplot(1, 2, k + 1, projection=solar_map)
-        score = _score(np.asarray(solar_map.data, np.float64), image)
-        plot_map(solar_map, axes, label=f"{words}: correlation {score:.4f}")
-        known = image[np.isfinite(image)]
+        plot_map(solar_map, axes, label=f"{words}: correlation {_score(target, image):.4f}")
+        known = image[rows, columns]
+        known = known[np.isfinite(known)]
         levels = np.unique(np.percentile(known, LEVELS if contours is None else contours)) if known.size else known
         if len(levels):
             axes.contour(image, levels=levels, colors=["#00E5FF"], linewidths=0.7, alpha=0.9)
-    figure.suptitle("Contours of the reference on the map", fontsize=10)
+    figure.suptitle("The map with contours of the reference (blue) and the limb (dashed)", fontsize=10)
     return figure
 
 
@@ -131,7 +164,9 @@ def _score(first: FloatArray, second: FloatArray) -> float:
     return float(np.corrcoef(first[both], second[both])[0, 1])
 
 
-def plot_residual(target: ArrayLike, reference: ArrayLike, ax: "Axes | None" = None, *, aspect: float = 1.0) -> "Axes":
+def plot_residual(
+    target: ArrayLike, reference: ArrayLike, ax: "Axes | None" = None, *, aspect: float = 1.0, label: str = "difference"
+) -> "Axes":
     """Draw the target minus the reference, both standardised over their common pixels."""
     axes = axes_or_new(ax)
     a, b = np.asarray(target, np.float64), np.asarray(reference, np.float64)
@@ -144,91 +179,19 @@ def plot_residual(target: ArrayLike, reference: ArrayLike, ax: "Axes | None" = N
         b[both].std() or 1
     )
     far = float(np.nanpercentile(np.abs(difference), 99)) or 1.0
+    from matplotlib import colormaps
+
     drawn = axes.imshow(
-        difference, origin="lower", cmap="RdBu_r", vmin=-far, vmax=far, aspect=aspect, interpolation="nearest"
-    )
+        difference, origin="lower", cmap=colormaps["RdBu_r"].with_extremes(bad=_BAD), vmin=-far, vmax=far,
+        aspect=aspect, interpolation="nearest",
+    )  # fmt: skip
+    rows, columns = used_part(difference)
+    axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
+    axes.set_ylim(rows.start - 0.5, rows.stop - 0.5)
     colour_bar(axes, drawn, "standard deviations", extend="both")
-    title(axes, "Difference of the standardised images")
+    title(axes, label, f"rms {np.sqrt(np.nanmean(difference**2)):.3f} of the images' standard deviation")
     axes.set_xlabel("x (pixel)")
     axes.set_ylabel("y (pixel)")
-    return axes
-
-
-def plot_history_scatter(history: ArrayLike, x: str = "dx", y: str = "dy", ax: "Axes | None" = None) -> "Axes":
-    """Draw every candidate that was scored, coloured by its correlation; the best one is marked.
-
-    Parameters
-    ----------
-    history : array_like
-        (N, 6) rows [iteration, dx, dy, squeeze_x, squeeze_y, corr].
-    x, y : str
-        Columns along the axes.
-    """
-    axes = axes_or_new(ax)
-    rows = _history(history)
-    if not len(rows):
-        say_in(axes, "no candidate was scored")
-        return axes
-    i, j = (NAMES.index(_known(name)) for name in (x, y))
-    order = np.argsort(rows[:, 5])
-    drawn = axes.scatter(
-        rows[order, i], rows[order, j], c=rows[order, 5], s=14, cmap="viridis", linewidths=0, rasterized=True
-    )
-    axes.plot(rows[:, i], rows[:, j], color=GREY, linewidth=0.4, alpha=0.5, zorder=0)
-    best = rows[order[-1]]
-    axes.plot(best[i], best[j], "o", markersize=11, markerfacecolor="none", markeredgecolor=VERMILLION, label="best")
-    axes.legend(fontsize=8)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    colour_bar(axes, drawn, "correlation")
-    title(axes, "Candidates", f"best {x} {best[i]:.4g}, {y} {best[j]:.4g}, correlation {best[5]:.5f}")
-    return axes
-
-
-def correlation_with_iteration(history: ArrayLike, ax: "Axes | None" = None) -> "Axes":
-    """Draw the correlation of each candidate by iteration, and the best so far."""
-    axes = axes_or_new(ax)
-    rows = _history(history)
-    if not len(rows):
-        say_in(axes, "no candidate was scored")
-        return axes
-    axes.plot(rows[:, 0], rows[:, 5], ".", color=BLUE, markersize=5, label="candidates")
-    axes.plot(rows[:, 0], np.maximum.accumulate(rows[:, 5]), color=ORANGE, linewidth=1.5, label="best so far")
-    axes.set_xlabel("iteration")
-    axes.set_ylabel("correlation")
-    axes.legend(fontsize=8, loc="lower right")
-    title(axes, "Correlation", f"from {rows[0, 5]:.4f} to {rows[:, 5].max():.4f}")
-    return axes
-
-
-def _history(history: ArrayLike) -> FloatArray:
-    rows = np.asarray(history, np.float64)
-    if rows.size and (rows.ndim != 2 or rows.shape[1] != len(NAMES)):
-        msg = f"history must have the columns {', '.join(NAMES)}, got the shape {rows.shape}"
-        raise ValueError(msg)
-    return rows.reshape(-1, len(NAMES))
-
-
-def _known(name: str) -> str:
-    if name not in NAMES:
-        msg = f"history has the columns {', '.join(NAMES)}, not {name!r}"
-        raise ValueError(msg)
-    return name
-
-
-def plot_column_times(plan: Any, ax: "Axes | None" = None) -> "Axes":
-    """Draw how long before or after each column the frames that serve it were taken."""
-    axes = axes_or_new(ax)
-    seconds, weights = plan.seconds, plan.weights
-    for k, (words, colour) in enumerate((("nearest frame", BLUE), ("second frame", ORANGE))):
-        use = weights[:, k] > 0
-        if use.any():
-            axes.plot(np.flatnonzero(use), seconds[use, k], ".", color=colour, markersize=4, label=words)
-    axes.axhline(0.0, color=GREY, linewidth=0.6)
-    axes.set_xlabel("column")
-    axes.set_ylabel("frame after column (s)")
-    axes.legend(fontsize=8)
-    title(axes, "Time from each column to its frame", f"{len(plan.used)} of {len(plan.names)} frames serve")
     return axes
 
 
@@ -267,9 +230,10 @@ def blink_maps(maps: Sequence[Any], *, labels: Sequence[str] | None = None, inte
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
+    aspect: float = np.divide(*pixel_lengths(first)[::-1]) if has_wcs else 1.0
     drawn = axes.imshow(
         _unit(images[0]), origin="lower", cmap=colours, vmin=0, vmax=1, interpolation="nearest",
-        aspect=_aspect(first) if has_wcs else "equal",
+        aspect=aspect,
     )  # fmt: skip
     if has_wcs:
         _coordinates(axes)
@@ -279,8 +243,7 @@ def blink_maps(maps: Sequence[Any], *, labels: Sequence[str] | None = None, inte
         axes.set_title(words[number], fontsize=10)
         return [drawn]
 
-    animation = FuncAnimation(figure, show, frames=len(images), interval=interval, blit=False)
-    return animation
+    return FuncAnimation(figure, show, frames=len(images), interval=interval, blit=False)
 
 
 def _unit(image: FloatArray) -> FloatArray:
