@@ -19,6 +19,8 @@ from stackalign.solar.skymodel import MODELS, SkyModel
 ERRORS = {
     "shift": {},
     "shift+scale": {"scale": (1.01, 0.997)},
+    "shift+scale_x": {"scale": (1.01, 1.0)},
+    "shift+scale_y": {"scale": (1.0, 0.997)},
     "rigid": {"roll_error": 0.3},
     "similarity": {"roll_error": -0.3, "scale": (1.01, 1.01)},
     "shift+scale+angle": {"roll_error": 0.3, "scale": (1.01, 1.0)},

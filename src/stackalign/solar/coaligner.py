@@ -1,7 +1,9 @@
 """`Coaligner`: the three phases of `coalign` under the names, settings and results of the first implementation."""
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import astropy.units as u
@@ -9,7 +11,7 @@ import numpy as np
 from astropy.units import Quantity
 from sunpy.map import GenericMap
 
-from stackalign.errors import DataError
+from stackalign.errors import DataError, StackalignWarning
 from stackalign.registration import register
 
 from .archive import get_EUI_paths
@@ -17,7 +19,7 @@ from .binning import bin_factors
 from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import column_times, time_axis
 from .correct import correct_map
-from .frames import arcsec_per_pixel, observation_time
+from .frames import arcsec_per_pixel, observation_time, step_arcsec
 from .headers import as_map
 from .phases import Phase, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
@@ -28,12 +30,14 @@ from .wcs import read_linear
 
 __all__ = ["Coaligner"]
 
-_BINNED = ("shift_range", "max_corr", "plateau_iters", "n_neighbors", "corr_atol", "corr_rtol")
+_STEERING = ("max_corr", "plateau_iters", "corr_atol", "corr_rtol", "n_neighbors")
+_BINNED = ("shift_range", *_STEERING)
 _ONE_MAP = _BINNED
 _SYNTHETIC = (
     *_BINNED, "scale_range", "scale_step_x", "scale_step_y", "reference_local_dir", "reference_channel_keyword",
     "reference_exclude_tokens", "threshold_time", "order",
 )  # fmt: skip
+_MODELS = {(True, True): "shift+scale", (True, False): "shift+scale_x", (False, True): "shift+scale_y"}
 
 
 class Coaligner:
@@ -43,21 +47,27 @@ class Coaligner:
 
     - ``xcorr_binned_kwargs``: ``shift_range`` (x, y) in blocks.
     - ``xcorr_one_map_kwargs``: ``shift_range`` (x, y) in pixels, twice the block where it is None.
-    - ``synthetic_kwargs``: ``shift_range``, ``scale_range``, ``scale_step_x`` and ``scale_step_y`` (0 for both leaves
-      the scale as it is), ``reference_local_dir``, ``reference_channel_keyword``, ``reference_exclude_tokens`` for the
-      search of frames, ``threshold_time`` and ``order`` for the synthetic raster.
-    - ``bin_kernel_arcsec``; ``target_FOV_expension_arcsec``, beyond which phase 1 does not look;
-      ``synthetic_reference_time_window``.
+    - ``synthetic_kwargs``: ``shift_range`` in pixels; ``scale_range``; ``scale_step_x`` and ``scale_step_y``, of which
+      0 leaves the scale along that axis as it is, and any other number does not limit how finely it is found;
+      ``reference_local_dir``, ``reference_channel_keyword`` and ``reference_exclude_tokens`` for the search of frames;
+      ``threshold_time`` and ``order`` (0 and 1: linear; above: cubic) for the synthetic raster.
+    - ``bin_kernel_arcsec``, smaller where a side of the map would have fewer than 24 blocks;
+      ``target_FOV_expension_arcsec``, beyond which phase 1 does not look; ``synthetic_reference_time_window``, how far
+      from the raster frames are looked for.
 
-    ``max_corr``, ``plateau_iters``, ``n_neighbors``, ``corr_atol`` and ``corr_rtol`` steered a walk from neighbour to
-    neighbour. They are accepted and change nothing: every shift is looked at, and the optimum found by Gauss-Newton.
+    A phase consists of rounds: the reference is sampled where the corrected header points, and registered. It ends
+    with the round that moves the map by less than 0.01 pixel. In each dictionary, ``max_corr`` (if not negative) ends
+    it with the first round that reaches this correlation, and ``plateau_iters`` when the correlations of so many rounds
+    agree within ``corr_atol + corr_rtol * |mean|`` (1e-4 and 1e-3). ``n_neighbors`` steered a walk from neighbour to
+    neighbour; it changes nothing, since every shift is looked at and the optimum found by Gauss-Newton.
 
     Parameters
     ----------
     map_to_coalign, reference_map : GenericMap
         Or what else `coalign` takes.
     list_of_reference_maps : sequence, optional
-        Maps or paths of the imager's sequence; else they are looked for in ``reference_local_dir``.
+        Maps or paths of the imager's sequence; else they are looked for in ``reference_local_dir``, and without that in
+        the current folder.
     verbose : int
         Above 0: say each phase's outcome on standard error.
     n_jobs : int, optional
@@ -74,6 +84,11 @@ class Coaligner:
         ``sigma_dx`` and so on, ``flags``; and CRPIX, CRVAL, CDELT and PC of the corrected header.
     results : dict
         Of "binned", "one_map" and "synthetic_raster": the same, with ``corrected_target_map``, ``history``, ``phase``.
+
+    Warns
+    -----
+    StackalignWarning
+        ``n_neighbors`` was set.
     """
 
     def __init__(
@@ -104,6 +119,7 @@ class Coaligner:
         self.best_params: dict[str, Any] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self._phases: list[PhaseResult] = []
+        self._warned = False
 
     @property
     def corrected_map(self) -> GenericMap:
@@ -122,7 +138,7 @@ class Coaligner:
             self.reference_map,
             tuple(self._phases),
             tuple(dict.fromkeys([*self._phases[-1].flags, *lasting])),
-            solar_provenance(self.map_to_coalign, self.reference_map, self._phases, {}, None),
+            solar_provenance(self.map_to_coalign, self.reference_map, self._phases, self._described(), None),
             self._sampler,
         )
 
@@ -136,15 +152,18 @@ class Coaligner:
         """Phase 1: every shift of the image in blocks of ``bin_kernel_arcsec``; gives `best_params`."""
         given = self._checked(self.xcorr_binned_kwargs, _BINNED, "xcorr_binned_kwargs")
         factors = bin_factors(self.map_to_coalign, self.bin_kernel_arcsec)
-        # A side of at least a dozen blocks: with fewer there is nothing to compare.
-        limits = [max(1, n // 12) for n in self.map_to_coalign.data.shape]
+        # Sides of at least 24 blocks: fewer leave the shift undetermined where there is noise.
+        limits = [max(1, n // 24) for n in self.map_to_coalign.data.shape]
         binning = (min(factors[0], limits[0]), min(factors[1], limits[1]))
         x, y = self._pair(given.get("shift_range") or (20, 20))
+        far = Quantity(self.target_FOV_expension_arcsec).to_value(u.arcsec) / step_arcsec(self.map_to_coalign.wcs)
+        if not (far > 0).all():
+            msg = f"target_FOV_expension_arcsec must be a positive angle, got {self.target_FOV_expension_arcsec}"
+            raise ValueError(msg)
         self._phases = []
-        reach = (float(y * factors[0]), float(x * factors[1]))
-        return self._run(
-            "binned", Phase("binned", self._model("shift"), binning, reach, True), PixelTransform.identity()
-        )
+        reach = (min(float(y * factors[0]), float(far[1])), min(float(x * factors[1]), float(far[0])))
+        phase = Phase("binned", self._model("shift"), binning, reach, True)
+        return self._run("binned", phase, PixelTransform.identity(), given)
 
     def run_one_map_xcorr(self, seed_shift: Sequence[float] | None = None) -> dict[str, Any]:
         """Phase 2: the pixels as they are, against one image; gives `best_params`.
@@ -160,24 +179,28 @@ class Coaligner:
             start = PixelTransform(np.eye(2), np.array(self._pair(seed_shift, "seed_shift", signed=True)))
         factors = bin_factors(self.map_to_coalign, self.bin_kernel_arcsec)
         x, y = self._pair(given.get("shift_range") or (2 * factors[1], 2 * factors[0]))
-        return self._run("one_map", Phase("full", self._model("shift"), (1, 1), (float(y), float(x)), True), start)
+        phase = Phase("full", self._model("shift"), (1, 1), (float(y), float(x)), True)
+        return self._run("one_map", phase, start, given)
 
     def run_synthetic_raster_xcorr(self) -> dict[str, Any]:
         """Phase 3: shift and scale against a synthetic raster, rebuilt until it moves no more; gives `best_params`."""
         given = self._checked(self.synthetic_kwargs, _SYNTHETIC, "synthetic_kwargs")
-        scaled = bool(given.get("scale_step_x", 1e-3)) or bool(given.get("scale_step_y", 1e-3))
+        scaled = (bool(given.get("scale_step_x", 1e-3)), bool(given.get("scale_step_y", 1e-3)))
         x, y = self._pair(given.get("shift_range") or (40, 40))
         phase = Phase(
             "synthetic",
-            self._model("shift+scale" if scaled else "shift"),
+            self._model(_MODELS.get(scaled, "shift")),
             (1, 1),
             (float(y), float(x)),
             False,
             tuple(self._frames(given)),
         )
         raster = {} if given.get("threshold_time") is None else {"threshold_time": given["threshold_time"]}
-        scale_range = given.get("scale_range")
-        return self._run("synthetic_raster", phase, self._correction, scale_range=scale_range, raster=raster)
+        scale_range = None if given.get("scale_range") is None else self._pair(given["scale_range"], "scale_range")
+        order = 1 if given.get("order", 3) in (0, 1) else 3
+        return self._run(
+            "synthetic_raster", phase, self._correction, given, scale_range=scale_range, raster=raster, order=order
+        )
 
     # --- how ---
 
@@ -194,12 +217,19 @@ class Coaligner:
         name: str,
         phase: Phase,
         start: PixelTransform,
+        given: Mapping[str, Any],
         *,
         scale_range: tuple[float, float] | None = None,
         raster: dict[str, Any] | None = None,
+        order: int = 3,
     ) -> dict[str, Any]:
-        order = 1 if self.synthetic_kwargs.get("order", 3) in (0, 1) else 3
-        settings = Settings("howard", 1.0, order, "auto", 0.3, 0.01, 8, scale_range, raster or {})
+        if (self.n_neighbors is not None or given.get("n_neighbors") is not None) and not self._warned:
+            self._warned = True
+            msg = "n_neighbors has no effect: every shift is looked at, and the optimum found by Gauss-Newton"
+            warnings.warn(msg, StackalignWarning, stacklevel=3)
+        settings = Settings(
+            "howard", 1.0, order, "auto", 0.3, 0.01, 8, scale_range, raster or {}, partial(_enough, given)
+        )
         target = Target.of(self.map_to_coalign, self.reference_map, settings)
         self._sampler = reference_sampler(phase, target, settings)
         work = run_phase(phase, target, settings, start)
@@ -246,6 +276,14 @@ class Coaligner:
             **{key.upper(): number for key, number in cards.items()},
         }
 
+    def _described(self) -> dict[str, Any]:
+        """Settings as the provenance says them."""
+        names = (
+            "bin_kernel_arcsec", "target_FOV_expension_arcsec", "synthetic_reference_time_window",
+            "xcorr_binned_kwargs", "xcorr_one_map_kwargs", "synthetic_kwargs",
+        )  # fmt: skip
+        return {name: str(getattr(self, name)) for name in names}
+
     @staticmethod
     def _checked(given: dict[str, Any], known: Sequence[str], what: str) -> dict[str, Any]:
         unknown = [key for key in given if key not in known]
@@ -268,10 +306,7 @@ class Coaligner:
                 msg = "list_of_reference_maps is empty"
                 raise DataError(msg)
             return self.list_of_reference_maps
-        folder = given.get("reference_local_dir")
-        if folder is None:
-            msg = "give list_of_reference_maps, or the folder of the frames in synthetic_kwargs['reference_local_dir']"
-            raise DataError(msg)
+        folder = given.get("reference_local_dir") or "."
         solar_map = self.map_to_coalign
         date = observation_time(solar_map)
         times = date[None]
@@ -288,6 +323,20 @@ class Coaligner:
             exclude=given.get("reference_exclude_tokens") or (),
         )
         if not found:
-            msg = f"{folder} has no file of {channel or 'any channel'} within {window} of the raster"
+            place = f"the folder {folder}" if folder != "." else "the current folder"
+            msg = (
+                f"{place} has no file of {channel or 'any channel'} within {window} of the raster; give "
+                "list_of_reference_maps, or the frames' folder as synthetic_kwargs['reference_local_dir']"
+            )
             raise DataError(msg)
         return found
+
+
+def _enough(given: Mapping[str, Any], scores: Sequence[float]) -> bool:
+    """Whether the correlations of a phase's rounds end it, by its dictionary."""
+    highest = float(given.get("max_corr", -1))
+    if 0 <= highest <= scores[-1]:
+        return True
+    last = scores[-max(2, int(given.get("plateau_iters", 3))) :]
+    spread = float(given.get("corr_atol", 1e-4)) + float(given.get("corr_rtol", 1e-3)) * abs(float(np.mean(last)))
+    return len(last) >= max(2, int(given.get("plateau_iters", 3))) and max(last) - min(last) <= spread

@@ -69,6 +69,8 @@ class Settings:
     max_rounds: int
     scale_range: tuple[float, float] | None
     raster: dict[str, Any] = field(default_factory=dict)
+    enough: Callable[[Sequence[float]], bool] | None = None
+    """Whether the correlations of the rounds so far are good enough to end a phase that still moves."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
             move = _distance(fit.correction, so_far, model)
         moves.append(move)
         last, so_far = so_far, fit.correction
-        if moves[-1] <= settings.tolerance * max(phase.binning):
+        if moves[-1] <= settings.tolerance * max(phase.binning) or _enough(settings, found):
             break
     assert fit is not None
     if max(phase.binning) == 1:
@@ -218,6 +220,10 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         plan=plan,
         seconds=time.perf_counter() - began,
     )
+
+
+def _enough(settings: Settings, found: Sequence[RegistrationResult]) -> bool:
+    return settings.enough is not None and settings.enough([result.score for result in found])
 
 
 def reference_sampler(phase: Phase, target: Target, settings: Settings) -> Callable[[PixelTransform], FloatArray]:
@@ -319,6 +325,7 @@ def _flags(
     moved = np.abs(fit.correction.shift_at(model.center) - start.shift_at(model.center))[::-1]
     if (moved >= np.array(phase.reach) - 1e-6).any() and "on_bound" not in flags:
         flags.append("on_bound")
-    if moves[-1] > settings.tolerance * max(phase.binning) and "not_converged" not in flags:
+    still_moves = moves[-1] > settings.tolerance * max(phase.binning) and not _enough(settings, found)
+    if still_moves and "not_converged" not in flags:
         flags.append("not_converged")
     return tuple(flags)

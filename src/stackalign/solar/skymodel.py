@@ -24,6 +24,8 @@ FloatArray = NDArray[np.float64]
 MODELS: Mapping[str, tuple[str, ...]] = {
     "shift": ("dx", "dy"),
     "shift+scale": ("dx", "dy", "sx", "sy"),
+    "shift+scale_x": ("dx", "dy", "sx"),
+    "shift+scale_y": ("dx", "dy", "sy"),
     "rigid": ("dx", "dy", "angle"),
     "similarity": ("dx", "dy", "scale", "angle"),
     "shift+scale+angle": ("dx", "dy", "sx", "sy", "angle"),
@@ -81,7 +83,7 @@ class SkyModel:
     def engine(self) -> str:
         """The engine's model that is fitted."""
         if "angle" not in self.names:
-            return self.name
+            return "shift+scale" if {"sx", "sy"} & set(self.names) else self.name
         if self.name in ("rigid", "similarity"):
             gram = self.jacobian.T @ self.jacobian
             mean = np.trace(gram) / 2
