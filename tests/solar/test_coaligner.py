@@ -245,7 +245,7 @@ def test_settings_that_do_not_fit(wrong, tmp_path) -> None:
         aligner.run_one_map_xcorr()
     aligner.synthetic_kwargs["reference_local_dir"] = tmp_path
     with pytest.raises(
-        DataError, match="has no file of fsi174 within .* give list_of_reference_maps, or the frames' folder"
+        DataError, match=r"has no file of fsi174 within .* give list_of_reference_maps, or the frames' folder"
     ):
         aligner.run_synthetic_raster_xcorr()
     with pytest.raises(DataError, match="is empty"):
