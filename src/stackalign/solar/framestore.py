@@ -89,7 +89,7 @@ def as_frame(source: Any) -> Frame:
     with _lock:
         known = _headers.get(stamp)
     if known is None:
-        known = Frame(read_without_image(source), Path(source), stamp)
+        known = Frame(read_without_image(source), Path(source).absolute(), stamp)  # the folder may be changed
         with _lock:
             _headers[stamp] = known
             while len(_headers) > MOST:
@@ -121,4 +121,4 @@ def _stamp(path: Path) -> tuple[Any, ...]:
         found = path.stat()
     except OSError:
         return (os.fspath(path), None)  # the reader says what is wrong with it
-    return (os.path.realpath(path), found.st_mtime_ns, found.st_size)
+    return (os.path.abspath(path), found.st_mtime_ns, found.st_size)
