@@ -145,7 +145,8 @@ def _fits() -> Any:
 def _open_fits(file: Path, dataset: str | None) -> StackReader:
     fits = _fits()
     with damage_as_data_error(f"input {file}", "the FITS file"):
-        hdus = fits.open(file, memmap=True)
+        # Sections are read from the file without a map, too; scaled integers cannot be mapped.
+        hdus = fits.open(file, memmap=False)
         try:
             number = _hdu_number(hdus, file, dataset)
             header = hdus[number].header

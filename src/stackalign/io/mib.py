@@ -1,10 +1,11 @@
 """Merlin detectors (.mib): every pattern behind an ASCII header of its own."""
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -42,6 +43,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         dtype = np.dtype(_DTYPES[header.dtype])
         frame = header.width * header.height * dtype.itemsize
         stride = header.size + frame
+        acquired = _acquisition(file)
         size = path.stat().st_size
         complete, rest = divmod(size, stride)
         beside = path.with_suffix(".hdr")
@@ -54,7 +56,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         raise DataError(msg)
     scan_shape = options.scan_shape or _scan_shape(fields, count)
     layout = interpret_shape((count, header.height, header.width), str(path), scan_shape=scan_shape)
-    metadata = {"detector": "Merlin", "chips": header.chips}
+    metadata: dict[str, Any] = {"detector": "Merlin", "chips": header.chips, **acquired}
     if complete > count:
         metadata["ignored_frames"] = complete - count
     info = make_info(layout, dtype, str(path), metadata=metadata)
@@ -76,6 +78,20 @@ def _read_header(file: BinaryIO, path: Path, position: int, frame: int) -> _Head
         msg = f"the header of frame {frame} of {path} is damaged: {size} bytes, {width} x {height} pixels"
         raise DataError(msg)
     return _Header(size, chips, width, height, fields[6].strip())
+
+
+def _acquisition(file: BinaryIO) -> dict[str, Any]:
+    """When and for how long the first frame was taken, where its header says so."""
+    file.seek(0)
+    fields = [text.strip() for text in file.read(384).decode("latin-1").split(",")]
+    found: dict[str, Any] = {}
+    if len(fields) > 10 and fields[9]:
+        found["time"] = fields[9]
+        with contextlib.suppress(ValueError):
+            seconds = float(fields[10])
+            if math.isfinite(seconds) and seconds > 0:
+                found["exposure_s"] = seconds
+    return found
 
 
 def _read_hdr(path: Path) -> dict[str, str]:

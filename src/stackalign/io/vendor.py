@@ -5,6 +5,7 @@ RosettaSciIO is GPL: it is asked for at run time, as an optional plug-in, and no
 
 import importlib
 import inspect
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     if data.ndim == 2:  # these formats hold single patterns as well: a series of one
         data = data[None]
     layout = interpret_shape(data.shape, str(path), scan_shape=options.scan_shape)
-    metadata = {"reader": f"rosettasciio {name}"}
+    metadata = {"reader": f"rosettasciio {name}", **_acquisition(signal)}
     info = make_info(layout, data.dtype, str(path), calibration=_calibration(signal["axes"]), metadata=metadata)
     return ArrayReader(data, layout, info, path=path)
 
@@ -109,6 +110,36 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return (max(1, min(count // columns, shape[0])), columns, *shape[2:])
 
 
+_TAGS = {
+    "exposure_s": (("High Level", "Exposure (s)", 1.0), ("DataBar", "Exposure Time (s)", 1.0)),
+    "voltage_kv": (("Microscope Info", "Voltage", 1e-3),),
+}
+"""Where Digital Micrograph's tags say what is of use: group, tag, factor; the first that is there counts."""
+
+
+def _acquisition(signal: Any) -> dict[str, float]:
+    """Exposure and voltage, where the file says so."""
+    groups: dict[str, Any] = {}
+
+    def collect(tags: Any) -> None:
+        for key, value in tags.items():
+            if hasattr(value, "items"):
+                groups.setdefault(key, value)
+                collect(value)
+
+    collect(signal.get("original_metadata") or {})
+    found: dict[str, float] = {}
+    for name, places in _TAGS.items():
+        for group, tag, factor in places:
+            value = groups.get(group, {}).get(tag)
+            if name not in found and isinstance(value, int | float) and value > 0 and math.isfinite(value):
+                found[name] = float(value) * factor
+    energy = signal.get("metadata", {}).get("Acquisition_instrument", {}).get("TEM", {}).get("beam_energy")
+    if "voltage_kv" not in found and isinstance(energy, int | float) and energy > 0:
+        found["voltage_kv"] = float(energy)
+    return found
+
+
 def _calibration(axes: Any) -> Calibration | None:
     """Carry the scale of the last two axes, and of the scan where it has two."""
     if any("scale" not in axis for axis in axes):
@@ -116,11 +147,13 @@ def _calibration(axes: Any) -> Calibration | None:
     rows, columns = axes[-2:]
     if not (rows["scale"] > 0 and columns["scale"] > 0):
         return None  # Direct Electron writes -1 for an unknown scale
+    if rows.get("units") != columns.get("units"):
+        return None  # there is one place for a unit
     scan = axes[:2] if len(axes) == 4 else None
     return Calibration(
         pixel_size=(float(rows["scale"]), float(columns["scale"])),
         units=str(rows.get("units") or ""),
-        origin=(0.0 - rows["offset"] / rows["scale"], 0.0 - columns["offset"] / columns["scale"]),
+        origin=(float(0.0 - rows["offset"] / rows["scale"]), float(0.0 - columns["offset"] / columns["scale"])),
         scan_step=None if scan is None else (float(scan[0]["scale"]), float(scan[1]["scale"])),
         scan_units="" if scan is None else str(scan[0].get("units") or ""),
     )

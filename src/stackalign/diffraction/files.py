@@ -1,0 +1,242 @@
+"""Diffraction images from files, whatever their format."""
+
+import operator
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.errors import DataError, MissingDependencyError
+from stackalign.io import Calibration, StackReader, open_array
+from stackalign.io.images import is_fits, open_images
+from stackalign.io.provenance import to_jsonable
+from stackalign.io.stacks import readable_extensions
+
+__all__ = ["DiffractionImages", "diffread", "open_frames"]
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".webp", ".jp2")
+"""Read by Pillow, if it is there, as it is with scikit-image."""
+LUMINANCE = (0.2125, 0.7154, 0.0721)
+"""Shares of red, green and blue in what scikit-image calls grey."""
+
+
+@dataclass(frozen=True)
+class DiffractionImages:
+    """Images of a file and what the file says about them; `numpy.asarray` takes it for the images alone.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        (H, W), or (N, H, W) of a file with several, in the type of the file and native byte order.
+    path : str
+        The file.
+    frames : tuple of int
+        (start, stop) of what was read, of all that there are: `n_frames`.
+    n_frames : int
+        Images in the file.
+    pixel_size : tuple of float or None
+        Along (row, col), in `pixel_units`; None where the file does not say it.
+    pixel_units : str
+        As written in the file.
+    voltage_kv, exposure_s : float or None
+        Of the microscope and of an image; None where the file does not say it.
+    mask : numpy.ndarray or None
+        (H, W) boolean, True = valid, where the file carries one.
+    metadata : dict
+        What else the reader found.
+    """
+
+    images: NDArray[Any]
+    path: str
+    frames: tuple[int, int]
+    n_frames: int
+    pixel_size: tuple[float, float] | None = None
+    pixel_units: str = ""
+    voltage_kv: float | None = None
+    exposure_s: float | None = None
+    mask: NDArray[np.bool_] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the images."""
+        if copy:
+            return np.array(self.images, dtype)
+        return np.asarray(self.images, dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels, as JSON knows it."""
+        found = to_jsonable(
+            {
+                "shape": self.images.shape,
+                "dtype": self.images.dtype.name,
+                "path": self.path,
+                "frames": self.frames,
+                "n_frames": self.n_frames,
+                "pixel_size": self.pixel_size,
+                "pixel_units": self.pixel_units,
+                "voltage_kv": self.voltage_kv,
+                "exposure_s": self.exposure_s,
+                "metadata": self.metadata,
+            }
+        )
+        assert isinstance(found, dict)
+        return found
+
+
+def diffread(
+    path: str | os.PathLike[str], *, frames: int | slice | tuple[int, int] | None = None, dataset: str | None = None
+) -> DiffractionImages:
+    """Read diffraction images from a file.
+
+    Parameters
+    ----------
+    path : path-like
+        .dm3, .dm4 (with the extra ``vendor``), .mib, TIFF, .npy, HDF5, Zarr, FITS, all else that
+        `stackalign.io.open_stack` knows, and pictures (PNG and so on, with the extra ``image``; colours become grey).
+        The file is opened for reading only.
+    frames : int, slice or tuple of int, optional
+        Which images of a file with several: one by its number, negative ones from the end, a range as a slice of step 1
+        or as (start, stop). Only these are read. By default all.
+    dataset : str, optional
+        Which dataset of an HDF5 or Zarr file, which series of a TIFF, which HDU of a FITS file.
+
+    Returns
+    -------
+    DiffractionImages
+        Its `images` are (H, W) for a file of one image or a frame by number, else (N, H, W), the scan in C order.
+
+    Raises
+    ------
+    DataError
+        The file is missing, truncated, damaged, or holds no images; frames lie outside.
+    MissingDependencyError
+        The format needs a package that is not installed.
+    """
+    reader = open_frames(path, dataset=dataset)
+    try:
+        info = reader.info
+        n = info.shape[0]
+        start, stop, one = _range(frames, n, str(path))
+        images = np.empty((stop - start, *info.shape[1:]), info.dtype)
+        reader.read(start, stop, images)
+    finally:
+        reader.close()
+    scale = info.calibration
+    extra = {key: value for key, value in info.metadata.items() if key not in ("single", "voltage_kv", "exposure_s")}
+    return DiffractionImages(
+        images=images[0] if one else images,
+        path=str(path),
+        frames=(start, stop),
+        n_frames=n,
+        pixel_size=None if not _is_known(scale) or scale is None else scale.pixel_size,
+        pixel_units="" if not _is_known(scale) or scale is None else scale.units,
+        voltage_kv=info.metadata.get("voltage_kv"),
+        exposure_s=info.metadata.get("exposure_s"),
+        mask=info.mask,
+        metadata=extra | ({"scan_shape": info.scan_shape} if len(info.scan_shape) > 1 else {}),
+    )
+
+
+def _is_known(scale: Calibration | None) -> bool:
+    """Tell whether a scale says something: 1 px a pixel does not, nor a number without a unit."""
+    return scale is not None and scale.units not in ("px", "")
+
+
+def _range(frames: int | slice | tuple[int, int] | None, n: int, name: str) -> tuple[int, int, bool]:
+    """First frame, end, and whether the axis of frames is dropped."""
+    if frames is None:
+        return 0, n, n == 1
+    if isinstance(frames, slice):
+        if frames.step not in (None, 1):
+            msg = f"frames must be a range of step 1, got {frames}; read the range and take every {frames.step}th"
+            raise DataError(msg)
+        start, stop, _ = frames.indices(n)
+        one = False
+    elif isinstance(frames, tuple):
+        start, stop = (operator.index(k) for k in frames)
+        one = False
+    else:
+        k = operator.index(frames)
+        start = k + n if k < 0 else k
+        stop, one = start + 1, True
+    if not 0 <= start < stop <= n:
+        msg = f"frames {frames} are not within the {n} images of {name}"
+        raise DataError(msg)
+    return start, stop, one
+
+
+def open_frames(path: str | os.PathLike[str], *, dataset: str | None = None) -> StackReader:
+    """Open a file of one or several images to read them in pieces.
+
+    Parameters
+    ----------
+    path : path-like
+        See `diffread`.
+    dataset : str, optional
+        Which dataset of a file with several.
+
+    Returns
+    -------
+    StackReader
+        Of shape (N, H, W), N = 1 for a single image.
+    """
+    file = Path(path)
+    extension = file.suffix.lower()
+    if extension in PICTURES and file.exists():
+        return _grey(_picture(file), file)
+    if extension in (".tif", ".tiff") and dataset is None and file.exists():
+        colours = _coloured_tiff(file)
+        if colours is not None:
+            return _grey(colours, file)
+    try:
+        return open_images(file, dataset=dataset)
+    except DataError as error:
+        if file.exists() and extension not in readable_extensions() and not is_fits(file):
+            msg = f"{error}; pictures are {' '.join(PICTURES)}"
+            raise DataError(msg) from error
+        raise
+
+
+def _picture(file: Path) -> NDArray[Any]:
+    try:
+        from PIL import Image  # what scikit-image itself reads pictures with
+    except ImportError as error:
+        msg = f'{file} needs Pillow to be read ({error}): pip install "stackalign[image]"'
+        raise MissingDependencyError(msg) from error
+    try:
+        with Image.open(file) as picture:
+            if picture.mode in ("P", "1", "CMYK", "YCbCr", "PA"):
+                picture = picture.convert("L" if picture.mode == "1" else "RGB")
+            return np.asarray(picture)
+    except Exception as error:  # decoders raise classes of their own, which have no common base
+        detail = (str(error).strip().splitlines() or [""])[0][:200]
+        msg = f"{file} cannot be read ({type(error).__name__}: {detail}); check or copy the file again"
+        raise DataError(msg) from error
+
+
+def _coloured_tiff(file: Path) -> NDArray[Any] | None:
+    """The only page of a TIFF with colours, None for all others, damaged ones included."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            if len(tiff.pages) == 1 and tiff.series[0].axes == "YXS":
+                return np.asarray(tiff.series[0].asarray())
+    except (tifffile.TiffFileError, ValueError, OSError, IndexError):
+        return None  # is said where it is opened as a stack
+    return None
+
+
+def _grey(image: NDArray[Any], file: Path) -> StackReader:
+    """A picture as a stack of one; colours become their luminance, in the units of the file."""
+    if image.ndim == 3 and image.shape[2] in (3, 4):
+        image = image[..., :3] @ np.array(LUMINANCE)
+    elif image.ndim == 3 and image.shape[2] in (1, 2):
+        image = image[..., 0]
+    if image.ndim != 2:
+        msg = f"{file} is no image of two axes, it has the shape {image.shape}"
+        raise DataError(msg)
+    return open_array(np.ascontiguousarray(image)[None])
