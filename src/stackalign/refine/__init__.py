@@ -4,13 +4,19 @@ from ._waves import PreparedBloch
 from .abtem import AbtemSimulator
 from .beam import Beam
 from .bloch import BeamConvergence, BlochSimulator
+from .coarse import CoarseOptimize, CoarseRefine
 from .crystal import Crystal
 from .dat import DatFile, read_dat
+from .data import DiffractionData
+from .frames import ROI, DisplayFrame
+from .preprocess import high_pass, local_normalise, log1p, ridge
+from .result import RefinementResult
 from .scattering import ScatteringFactors, kirkland
 from .selection import BeamList, BeamSelection
 from .simulator import CallableSimulator, Prepared, Simulator, StackSimulator
 
 __all__ = [
+    "ROI",
     "AbtemSimulator",
     "Beam",
     "BeamConvergence",
@@ -18,13 +24,22 @@ __all__ = [
     "BeamSelection",
     "BlochSimulator",
     "CallableSimulator",
+    "CoarseOptimize",
+    "CoarseRefine",
     "Crystal",
     "DatFile",
+    "DiffractionData",
+    "DisplayFrame",
     "Prepared",
     "PreparedBloch",
+    "RefinementResult",
     "ScatteringFactors",
     "Simulator",
     "StackSimulator",
+    "high_pass",
     "kirkland",
+    "local_normalise",
+    "log1p",
     "read_dat",
+    "ridge",
 ]

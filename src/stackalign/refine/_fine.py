@@ -1,0 +1,206 @@
+"""The last stage: all wanted parameters together, from the derivatives of the simulated values at the pixels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._model import FREE, Correlation, Model, Point, correlate
+
+__all__ = ["FineResult", "climb"]
+
+FloatArray = NDArray[np.float64]
+BLOCK_PX = 8
+"""Side of the squares within which residuals may be correlated, in pixels of the experiment."""
+
+
+@dataclass(frozen=True, eq=False)
+class FineResult:
+    """A maximum of the correlation.
+
+    Parameters
+    ----------
+    point : Point
+        Values.
+    score : float
+        Weighted over the disks.
+    disk_scores : numpy.ndarray
+        (D,) coefficients per disk.
+    names : tuple of str
+        Fitted parameters, of the covariance's rows.
+    covariance : numpy.ndarray
+        (P, P) from the residual, as if it were independent between squares of pixels.
+    correlation : numpy.ndarray
+        (P, P) of the curvature.
+    converged : bool
+        Whether the steps became small.
+    left : bool
+        Whether the tilt reached the end of the grid.
+    history : tuple
+        (score, values) of all that were scored.
+    """
+
+    point: Point
+    score: float
+    disk_scores: FloatArray
+    names: tuple[str, ...]
+    covariance: FloatArray
+    correlation: FloatArray
+    converged: bool
+    left: bool
+    history: tuple[tuple[float, dict[str, float]], ...]
+
+
+@dataclass(eq=False)
+class _State:
+    point: Point
+    values: FloatArray
+    correlation: Correlation
+    score: float
+
+
+class _Climb:
+    def __init__(
+        self,
+        model: Model,
+        names: Sequence[str],
+        joint: bool,
+        weights: FloatArray,
+        steps: Mapping[str, float],
+        bounds: Mapping[str, tuple[float, float]],
+    ) -> None:
+        self.model, self.names, self.joint, self.bounds = model, tuple(names), joint, bounds
+        self.weights = np.ones(1) if joint else weights / weights.sum()
+        self.steps = steps
+        self.left = False
+        self.history: list[tuple[float, dict[str, float]]] = []
+
+    def evaluate(self, point: Point, splines: Sequence[FloatArray] | None = None) -> _State | None:
+        splines = self.model.filtered(point) if splines is None else splines
+        values = self.model.at(splines, point.frame)
+        if values is None:
+            self.left = True
+            return None
+        found = correlate(self.model.pixels, values, self.joint)
+        score = float((found.scores * self.weights).sum())
+        self.history.append((score, {name: point.get(name) for name in self.names}))
+        return _State(point, values, found, score)
+
+    def derivatives(self, state: _State, frozen: dict[str, FloatArray]) -> FloatArray:
+        """(P, n) derivatives of the simulated values; those with decompositions are taken from `frozen` if there."""
+        splines = self.model.filtered(state.point)
+        rows = []
+        for name in self.names:
+            if name in frozen:
+                rows.append(frozen[name])
+                continue
+            step, base = self.steps[name], state.point.get(name)
+            both = []
+            # Decompositions are dear: one side; and a blur has no negative side.
+            one_sided = name not in FREE or (name == "blur" and base < step)
+            sides = (step, 0.0) if one_sided else (step, -step)
+            if name not in FREE and base + step > self.bounds.get(name, (-np.inf, np.inf))[1]:
+                sides = (-step, 0.0)
+            for side in sides:
+                point = state.point.moved({name: base + side})
+                keep = splines if name in ("tilt_x", "tilt_y", "gl", "rotation") or side == 0 else None
+                values = self.model.at(self.model.filtered(point) if keep is None else keep, point.frame)
+                both.append(state.values if values is None else values)
+            rows.append((both[0] - both[1]) / (sides[0] - sides[1]))
+            if name not in FREE:
+                frozen[name] = rows[-1]
+        return np.stack(rows)
+
+    def normal(self, state: _State, rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Jacobian, residual, normal matrix and gradient of the profiled least squares."""
+        found = state.correlation
+        share = np.sqrt(self.weights)[found.groups]
+        scale = found.scores[found.groups] * share
+        jacobian = np.stack([found.project(row) for row in rows]) * scale
+        residual = share * found.measured - scale * found.simulated
+        return jacobian, residual, jacobian @ jacobian.T, jacobian @ residual
+
+    def clip(self, changes: dict[str, float]) -> dict[str, float]:
+        for name, value in changes.items():
+            low, high = self.bounds.get(name, (-np.inf, np.inf))
+            changes[name] = min(max(value, low), high)
+        return changes
+
+
+def climb(
+    model: Model,
+    start: Point,
+    names: Sequence[str],
+    *,
+    joint: bool,
+    weights: FloatArray,
+    steps: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]],
+    max_iter: int = 25,
+    on_step: Callable[[int], None] | None = None,
+) -> FineResult | None:
+    """Climb with damped Gauss-Newton steps; None if the start leaves the grid."""
+    job = _Climb(model, names, joint, weights, steps, bounds)
+    state = job.evaluate(start)
+    if state is None:
+        return None
+    unit = np.array([steps[name] for name in job.names])
+    damping, converged, frozen = 1e-3, False, dict[str, FloatArray]()
+    moved_by = np.full(len(unit), np.inf)
+    for iteration in range(max_iter):
+        if on_step is not None:
+            on_step(iteration)
+        # Derivatives that take decompositions serve on while the steps are short.
+        if iteration < 3 or np.abs(moved_by).max() > 3:
+            frozen = {}
+        rows = job.derivatives(state, frozen)
+        _, _, normal, gradient = job.normal(state, rows)
+        curved = np.maximum(np.diag(normal), 1e-12 * np.diag(normal).max() / np.maximum(unit, 1e-300) ** 2)
+        for _ in range(8):
+            step = np.linalg.lstsq(normal + damping * np.diag(curved), gradient, rcond=1e-14)[0]
+            # No more than this at once: derivatives hold nearby.
+            step *= min(1.0, float((_REACH * unit / np.maximum(np.abs(step), 1e-300)).min()))
+            values = {name: state.point.get(name) + float(s) for name, s in zip(job.names, step, strict=True)}
+            trial = job.evaluate(state.point.moved(job.clip(values)))
+            if trial is not None and trial.score >= state.score - 1e-13:
+                break
+            damping *= 6
+        else:
+            converged = True  # nothing near is better
+            break
+        damping = max(damping / 8, 1e-7)
+        moved_by = np.array([trial.point.get(n) - state.point.get(n) for n in job.names]) / unit
+        gain, state = trial.score - state.score, trial
+        if np.abs(moved_by).max() < 0.02 or gain < 1e-10:
+            converged = True
+            break
+    rows = job.derivatives(state, {} if moved_by.size and np.abs(moved_by).max() > 3 else frozen)
+    covariance, correlation = _covariance(job, state, rows)
+    disks = correlate(model.pixels, state.values, joint=False).scores
+    left, tried = job.left, tuple(job.history)
+    return FineResult(state.point, state.score, disks, job.names, covariance, correlation, converged, left, tried)
+
+
+_REACH = 20.0
+"""Largest step, in units of those of the derivatives."""
+
+
+def _covariance(job: _Climb, state: _State, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Covariance from the residual, summed over squares of pixels within which it may be correlated."""
+    jacobian, residual, normal, _ = job.normal(state, rows)
+    scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    scaled = normal / np.outer(scale, scale)
+    inverse = np.linalg.pinv(scaled, rcond=1e-12, hermitian=True)
+    plain = float(residual @ residual) / max(1, len(residual) - len(scale)) * inverse
+    pixels = job.model.pixels
+    square = np.floor(pixels.points / BLOCK_PX).astype(np.int64)
+    square -= square.min(0)
+    key = (pixels.disk * (square[:, 0].max() + 1) + square[:, 0]) * (square[:, 1].max() + 1) + square[:, 1]
+    _, index = np.unique(key, return_inverse=True)
+    sums = np.stack([np.bincount(index, row * residual) for row in jacobian]) / scale[:, None]
+    clustered = inverse @ (sums @ sums.T) @ inverse
+    wider = np.sqrt(np.maximum(1.0, np.diag(clustered) / np.maximum(np.diag(plain), 1e-300)))
+    covariance = plain * np.outer(wider, wider) / np.outer(scale, scale)
+    deviation = np.sqrt(np.maximum(np.diag(inverse), 1e-300))
+    return covariance, inverse / np.outer(deviation, deviation)

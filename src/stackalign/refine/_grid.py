@@ -1,0 +1,70 @@
+"""Regular grids of tilts, and the blur of images on them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+__all__ = ["TiltGrid", "blurred"]
+
+Array = Any
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TiltGrid:
+    """Tilts on a grid that is laid out as the display is: rows downwards, columns along gx.
+
+    Parameters
+    ----------
+    first : (float, float)
+        Tilt (x, y) in 1/angstrom of the first node, the top left one.
+    spacing : float
+        In 1/angstrom.
+    shape : (int, int)
+        Rows and columns.
+    """
+
+    first: tuple[float, float]
+    spacing: float
+    shape: tuple[int, int]
+
+    @property
+    def tilts(self) -> FloatArray:
+        """(rows * columns, 2) tilts (x, y)."""
+        row, column = np.indices(self.shape)
+        x = self.first[0] + column.ravel() * self.spacing
+        y = self.first[1] - row.ravel() * self.spacing
+        return np.stack([x, y], -1)
+
+    def nodes(self, tilts: FloatArray) -> FloatArray:
+        """(..., 2) row and column, between nodes, of tilts (x, y)."""
+        return np.asarray((tilts - self.first)[..., ::-1] / (-self.spacing, self.spacing))
+
+    def images(self, prepared: Any, thicknesses: Any, reflections: Any) -> Array:
+        """Return simulated images (thicknesses, reflections, rows, columns)."""
+        values = prepared.intensities(thicknesses, reflections)
+        return values.reshape(*values.shape[:2], *self.shape)
+
+
+def blurred(xp: Any, images: Array, sigma: float) -> Array:
+    """Convolve the last two axes with a Gaussian of `sigma` nodes; edges are continued.
+
+    The kernel is the discrete Gaussian, whose variance is exact however small it is.
+    """
+    if sigma <= 0:
+        return images
+    radius = max(1, int(np.ceil(4 * sigma)))
+    kernel = special.ive(np.arange(radius + 1), sigma * sigma)
+    kernel = kernel / (kernel[0] + 2 * kernel[1:].sum())
+    for axis in (-2, -1):
+        n = images.shape[axis]
+        index = xp.arange(n)
+        total = images * float(kernel[0])
+        for k in range(1, radius + 1):
+            low, high = (xp.clip(index + s, 0, n - 1) for s in (-k, k))
+            total = total + float(kernel[k]) * (xp.take(images, low, axis=axis) + xp.take(images, high, axis=axis))
+        images = total
+    return images

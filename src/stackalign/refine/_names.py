@@ -1,0 +1,122 @@
+"""Names of parameters, what they stand for in the simulator, and how far they move."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._model import FREE
+from .frames import DisplayFrame
+
+__all__ = ["CELL", "Wanted", "canonical", "wanted"]
+
+CELL = ("a", "b", "c", "alpha", "beta", "gamma")
+ALIASES = {"hv": "kv", "dwf": "b_iso", "t": "thickness"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One parameter to refine.
+
+    Parameters
+    ----------
+    name : str
+        As it is reported.
+    low, high : float
+        Bounds.
+    start : float or None
+        Value to start from, None where it is not known.
+    step : float
+        By which derivatives are taken.
+    drives : tuple of str
+        Parameters of the simulator that take its value; empty for those of the geometry.
+    """
+
+    name: str
+    low: float
+    high: float
+    start: float | None
+    step: float
+    drives: tuple[str, ...] = ()
+
+    @property
+    def dear(self) -> bool:
+        """It takes decompositions."""
+        return bool(self.drives)
+
+
+def canonical(name: str) -> str:
+    """The name under which a parameter is kept: "hv" and "dwf" are what the original calls them."""
+    return ALIASES.get(name.lower(), name)
+
+
+def wanted(
+    name: str,
+    bounds: Sequence[float] | None,
+    simulator: Any,
+    frame: DisplayFrame,
+    thickness: float | None,
+    together: Sequence[str],
+) -> Wanted:
+    """Look a parameter up; `together` are all that are refined at once, on which depends what a, b and c drive."""
+    drives: tuple[str, ...] = ()
+    start: float | None
+    if name == "thickness":
+        start, step, span = thickness, 2.0, (200.0, 3000.0)
+    elif name == "gl":
+        start, step, span = frame.gl, 2e-4 * frame.gl, (0.9 * frame.gl, 1.1 * frame.gl)
+    elif name == "rotation":
+        start, step, span = frame.rotation, 0.05, (frame.rotation - 3, frame.rotation + 3)
+    elif name in ("blur", "tilt_x", "tilt_y"):
+        msg = f"{name} is always fitted along: see `blur` and `search_radius` of CoarseRefine"
+        raise ValueError(msg)
+    else:
+        drives, start, step, span = _simulated(name, simulator, together)
+    low, high = _bounds(name, span if bounds is None else bounds)
+    if start is not None and not low <= start <= high and name != "thickness":
+        start = (low + high) / 2
+    return Wanted(name, low, high, start, step, drives)
+
+
+def _simulated(
+    name: str, simulator: Any, together: Sequence[str]
+) -> tuple[tuple[str, ...], float, float, tuple[float, float]]:
+    known: Mapping[str, float] = simulator.parameters
+    group = [key for key in known if key.startswith("b_iso.")] if name == "b_iso" else []
+    if name not in known and not group:
+        listed = ", ".join([*(n for n in FREE if n in ("thickness", "gl", "rotation")), *list(known)[:8]])
+        msg = f"this simulator cannot vary {name!r}; what can be refined: {listed}, ..."
+        raise ValueError(msg)
+    value = float(np.mean([known[key] for key in group])) if group else float(known[name])
+    if group or name.startswith("b_iso."):
+        return tuple(group) or (name,), value, 0.02, (0.0, max(2.0, 2 * value))
+    if name == "kv":
+        return (name,), value, 2e-5 * value, (value * 0.995, value * 1.005)
+    if name in ("a", "b", "c"):
+        return _driven(name, known, together), value, 1e-4 * value, (value * 0.99, value * 1.01)
+    if name in CELL:
+        return (name,), value, 0.01, (value - 1, value + 1)
+    step = 1e-3 if abs(value) < 1 else 1e-3 * abs(value)
+    return (name,), value, step, (value - 20 * step, value + 20 * step)
+
+
+def _driven(name: str, known: Mapping[str, float], together: Sequence[str]) -> tuple[str, ...]:
+    """Equal edges that are not refined by themselves follow a."""
+    if name != "a":
+        return (name,)
+    return ("a", *(other for other in ("b", "c") if other not in together and known.get(other) == known["a"]))
+
+
+def _bounds(name: str, bounds: Sequence[float]) -> tuple[float, float]:
+    pair = np.asarray(bounds, dtype=np.float64)
+    if pair.shape != (2,) or not np.isfinite(pair).all() or pair[0] >= pair[1]:
+        msg = f"the bounds of {name} must be (lower, upper) with lower below upper, got {bounds!r}"
+        raise ValueError(msg)
+    if name in ("thickness", "gl", "kv", "a", "b", "c") and pair[0] <= 0:
+        msg = f"{name} must stay above 0, got the bounds {tuple(pair.tolist())}"
+        raise ValueError(msg)
+    if name.startswith("b_iso") and pair[0] < 0:
+        msg = f"{name} must not become negative, got the bounds {tuple(pair.tolist())}"
+        raise ValueError(msg)
+    return float(pair[0]), float(pair[1])

@@ -1,0 +1,429 @@
+"""Coarse refinement: parameters from the correlation of simulated with measured disks, found globally."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _report
+from ._names import CELL, Wanted, canonical, wanted
+from ._search import Search
+from .data import DiffractionData
+from .frames import ROI
+from .preprocess import Hook
+from .result import RefinementResult
+from .simulator import Reflection, Simulator
+
+__all__ = ["CoarseOptimize", "CoarseRefine"]
+
+FloatArray = NDArray[np.float64]
+Bounds = Sequence[float] | None
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class CoarseRefine:
+    """Find parameters by matching simulated with measured disks. Nothing is computed before a method is called.
+
+    Parameters
+    ----------
+    simulator : Simulator
+        Source of intensities; see `datpath` for the other way.
+    data : DiffractionData
+        Measured disks. Their frame says from where the search starts.
+    roi : ROI
+        What is compared, in pixels of the display.
+    thickness : float, optional
+        In angstrom; needed by the methods that do not refine it.
+    search_radius : float, optional
+        Half of the side of the simulated area in units of gx, about the middle of the region: the region has to fit.
+        By default the region and a quarter of its longer side around it, 8 pixels at least.
+    grid : float, optional
+        Spacing of the wide grid of the global scan in pixels. By default a sixteenth of the region's shorter side, from
+        1 to 4 pixels, and that of the fine grid where no thickness is scanned.
+    fine_grid : float
+        Spacing of the fine grid in pixels.
+    preprocess : callable, optional
+        ``preprocess(image, sim=False) -> image`` filters one disk, measured or simulated (`sim=True`), before they are
+        compared: a function of the caller, or one of `stackalign.refine.preprocess`. The measured disks are filtered
+        once, at full resolution; simulated ones at about the same size of pixels.
+    metric : {"joint", "per_disk"}
+        One correlation coefficient over all disks, with one mean and one variance, or the mean of those of the disks.
+    weights : array_like, optional
+        (D,) of the disks, for "per_disk".
+    blur : "fit" or float
+        Standard deviation in pixels of the Gaussian by which the experiment is blurred against the simulation.
+    device : str
+        Where simulations and their matching are done, as for `stackalign.asarray`; the fine grid is on the host.
+    datpath : path-like, optional
+        A crystal and beam file of the original, in place of `simulator`.
+    dinfo : DiffractionData, optional
+        The original's name for `data`.
+    filter : callable, optional
+        The original's name for `preprocess`.
+    progress : callable, optional
+        ``progress(stage, done, total)`` is called as the work goes on.
+
+    Notes
+    -----
+    A global scan simulates a grid of tilts around the start once per set of structure parameters, and scores all
+    thicknesses at all positions. The best few maxima are polished, by Brent's method or Nelder and Mead's simplex, and
+    a fine grid on the region, where the blur is fitted as well, decides between them: there all parameters climb
+    together by Gauss-Newton steps, whose normal matrix gives error bars and correlations.
+    """
+
+    simulator: Simulator
+    data: DiffractionData
+    roi: ROI
+    thickness: float | None = None
+    search_radius: float | None = None
+    grid: float | None = None
+    fine_grid: float = 2.0
+    preprocess: Hook | None = None
+    metric: Literal["joint", "per_disk"] = "joint"
+    weights: NDArray[np.float64] | None = None
+    blur: float | Literal["fit"] = "fit"
+    device: str = "cpu"
+    progress: Progress | None = field(default=None, repr=False)
+
+    def __init__(
+        self,
+        simulator: Simulator | None = None,
+        data: DiffractionData | None = None,
+        roi: ROI | None = None,
+        *,
+        thickness: float | None = None,
+        search_radius: float | None = None,
+        grid: float | None = None,
+        fine_grid: float = 2.0,
+        preprocess: Hook | None = None,
+        metric: Literal["joint", "per_disk"] = "joint",
+        weights: ArrayLike | None = None,
+        blur: float | Literal["fit"] = "fit",
+        device: str = "cpu",
+        datpath: str | Path | None = None,
+        dinfo: DiffractionData | None = None,
+        filter: Hook | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        data = _either(data, dinfo, "data", "dinfo")
+        hook = _either(preprocess, filter, "preprocess", "filter", needed=False)
+        if not isinstance(data, DiffractionData):
+            msg = f"data must be a DiffractionData, see its from_cbed and from_larbed, got {type(data).__name__}"
+            raise TypeError(msg)
+        if datpath is not None:
+            if simulator is not None:
+                msg = "give either a simulator or datpath"
+                raise ValueError(msg)
+            simulator = _from_dat(Path(datpath), data)
+        if not isinstance(simulator, Simulator):
+            msg = f"a simulator is needed, such as BlochSimulator(crystal, beam), or datpath; got {simulator!r}"
+            raise TypeError(msg)
+        if not isinstance(roi, ROI):
+            msg = f"roi must be a ROI, such as ROI.rectangle(height, width), got {type(roi).__name__}"
+            raise TypeError(msg)
+        if metric not in ("joint", "per_disk"):
+            msg = f'metric must be "joint" or "per_disk", got {metric!r}'
+            raise ValueError(msg)
+        for name, value in (("thickness", thickness), ("search_radius", search_radius), ("grid", grid)):
+            if value is not None and not (np.isfinite(value) and value > 0):
+                msg = f"{name} must be above 0, got {value}"
+                raise ValueError(msg)
+        if not (np.isfinite(fine_grid) and 0.1 <= fine_grid <= 20):
+            msg = f"fine_grid must be a spacing in pixels, got {fine_grid}"
+            raise ValueError(msg)
+        if blur != "fit" and not (isinstance(blur, int | float) and 0 <= blur <= 20):
+            msg = f'blur must be "fit" or a width in pixels, got {blur!r}'
+            raise ValueError(msg)
+        _require_reflections(simulator, data.reflections)
+        disks = None if weights is None else np.array(weights, dtype=np.float64)
+        if disks is not None and (disks.shape != (len(data.images),) or (disks < 0).any() or not disks.any()):
+            msg = f"weights must be {len(data.images)} numbers, one per disk, not negative and not all 0"
+            raise ValueError(msg)
+        if disks is not None and metric == "joint":
+            msg = 'weights are those of disks that are scored each by itself: metric="per_disk"'
+            raise ValueError(msg)
+        values = {"simulator": simulator, "data": data, "roi": roi, "thickness": thickness, "metric": metric}
+        values |= {"search_radius": search_radius, "grid": grid, "fine_grid": float(fine_grid), "preprocess": hook}
+        values |= {"weights": disks, "blur": blur, "device": device, "progress": progress}
+        for name, given in values.items():
+            object.__setattr__(self, name, given)
+
+    # --- the seed's methods -------------------------------------------------------------------------------------------
+
+    def optimize_orientation_thickness(self, bounds: Bounds = (200.0, 3000.0)) -> RefinementResult:
+        """Find the tilt and the thickness (angstrom) from anywhere within bounds."""
+        return self.optimize({"thickness": bounds})
+
+    def optimize_orientation_gl(self, bounds: Bounds = None, n_scan: int | None = None) -> RefinementResult:
+        """Find the tilt and the length of gx in pixels, by default within 10 %; the thickness is held.
+
+        All values are compared with one set of decompositions.
+        """
+        return self.optimize({"gl": bounds}, n_scan=None if n_scan is None else {"gl": n_scan})
+
+    def optimize_hv(self, bounds: Bounds = None, n_scan: int | None = None) -> RefinementResult:
+        """Find the accelerating voltage in kV, by default within 0.5 %; the tilt follows, the thickness is held."""
+        return self.optimize({"kv": bounds}, n_scan=None if n_scan is None else {"kv": n_scan})
+
+    def optimize_dwf(
+        self, species: str | None = None, bounds: Bounds = None, *, with_thickness: bool = True
+    ) -> RefinementResult:
+        """Find the isotropic Debye-Waller factor B of a species, or one of all atoms, in square angstrom.
+
+        Parameters
+        ----------
+        species : str, optional
+            Symbol of the element.
+        bounds : (float, float), optional
+            0 to 2 by default.
+        with_thickness : bool
+            Whether the thickness is fitted along, from where it is; both change how strong the beams are.
+        """
+        name = "b_iso" if species is None else f"b_iso.{species}"
+        return self.optimize({name: bounds} | self._thickness_nearby(with_thickness))
+
+    def optimize_unit_cell(
+        self,
+        free: Literal["symmetry", "all"] | Sequence[str] = "symmetry",
+        bounds: Mapping[str, Bounds] | None = None,
+        *,
+        method: Literal["gauss-newton", "nelder-mead"] = "nelder-mead",
+        with_thickness: bool = False,
+    ) -> RefinementResult:
+        """Find edges (angstrom) and angles (degrees) of the unit cell.
+
+        Parameters
+        ----------
+        free : "symmetry", "all" or names
+            Those that the shape of the cell leaves free: equal edges stay equal, angles of 90 and 120 degrees stay. Or
+            all six, or some of "a", "b", "c", "alpha", "beta", "gamma"; edges equal to a follow it unless they are
+            named.
+        bounds : mapping, optional
+            By name; 1 % of an edge and 1 degree by default.
+        method : "nelder-mead" or "gauss-newton"
+            How the way from the start to the fine grid's climb is found; the climb alone needs fewer decompositions,
+            and a start within about half a line's width.
+        with_thickness : bool
+            Whether the thickness is fitted along.
+        """
+        names = self._free_cell(free)
+        chosen: dict[str, Bounds] = {name: (bounds or {}).get(name) for name in names}
+        return self.optimize(chosen | self._thickness_nearby(with_thickness), method=method)
+
+    def optimize(
+        self,
+        parameters: Mapping[str, Bounds] | Sequence[str],
+        *,
+        n_scan: Mapping[str, int] | None = None,
+        method: Literal["gauss-newton", "nelder-mead"] = "gauss-newton",
+    ) -> RefinementResult:
+        """Find any parameters together, and always the tilt.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Name to bounds (lower, upper), or to None for those of the methods above: "thickness", "gl", "rotation",
+            "kv" (or "hv"), "b_iso" (or "dwf"), "b_iso.Ga", "a" ... "gamma", and whatever else the simulator varies.
+        n_scan : mapping, optional
+            Number of values that the global scan tries, by name.
+        method : "gauss-newton" or "nelder-mead"
+            Whether parameters that take decompositions are climbed to by a simplex first.
+        """
+        if not isinstance(parameters, Mapping):
+            parameters = dict.fromkeys(parameters)
+        if not parameters:
+            msg = 'name at least one parameter, such as {"thickness": (200, 3000)}'
+            raise ValueError(msg)
+        if method not in ("gauss-newton", "nelder-mead"):
+            msg = f'method must be "gauss-newton" or "nelder-mead", got {method!r}'
+            raise ValueError(msg)
+        given = {canonical(name): bounds for name, bounds in parameters.items()}
+        chosen = [self._wanted(name, bounds, given) for name, bounds in given.items()]
+        search = Search(self, chosen, self.progress)
+        counts = {p.name: self._count(p) for p in chosen}
+        for name, count in (n_scan or {}).items():
+            if canonical(name) not in counts or int(count) < 1:
+                msg = f"n_scan must give 1 or more for parameters that are refined, got {name!r}: {count!r}"
+                raise ValueError(msg)
+            counts[canonical(name)] = int(count)
+        return self._run(search, counts, method)
+
+    # --- the original's spelling --------------------------------------------------------------------------------------
+
+    def optimizeOrientationThickness(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
+        """See `optimize_orientation_thickness`."""
+        return self._filtered(options).optimize_orientation_thickness(*args, **options)
+
+    def optimizeOrientationGL(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
+        """See `optimize_orientation_gl`."""
+        return self._filtered(options).optimize_orientation_gl(*args, **options)
+
+    def optimizeHV(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
+        """See `optimize_hv`."""
+        return self._filtered(options).optimize_hv(*args, **options)
+
+    def optimizeDWF(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
+        """See `optimize_dwf`."""
+        return self._filtered(options).optimize_dwf(*args, **options)
+
+    def optimizeUnitCell(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
+        """See `optimize_unit_cell`."""
+        return self._filtered(options).optimize_unit_cell(*args, **options)
+
+    # --- derived ------------------------------------------------------------------------------------------------------
+
+    @property
+    def disk_weights(self) -> FloatArray:
+        """(D,) weights of the disks."""
+        return np.ones(len(self.data.images)) if self.weights is None else self.weights
+
+    def with_(self, **changes: Any) -> "CoarseRefine":
+        """Return a refiner in which some settings differ."""
+        names = ("simulator", "data", "roi", "thickness", "search_radius", "grid", "fine_grid", "preprocess", "metric")
+        settings = {name: getattr(self, name) for name in (*names, "weights", "blur", "device", "progress")}
+        return CoarseRefine(**settings | changes)
+
+    def with_result(self, result: RefinementResult) -> "CoarseRefine":
+        """Return a refiner that starts from a result: tilt, gl, rotation, thickness and structure."""
+        given = {canonical(n): None for n in result.names}
+        changes: dict[str, float] = {}
+        for name in result.names:
+            if name in ("tilt_x", "tilt_y", "thickness", "gl", "rotation", "blur"):
+                continue
+            drives = self._wanted(name, None, given).drives
+            changes |= dict.fromkeys(drives, result.values[name])
+        simulator: Any = self.simulator
+        if changes:
+            simulator = (
+                simulator.with_parameters(changes)
+                if hasattr(simulator, "with_parameters")
+                else replace(simulator, parameters={**simulator.parameters, **changes})
+            )
+        data = replace(self.data, frame=result.frame)
+        return self.with_(simulator=simulator, data=data, thickness=result.values["thickness"])
+
+    def disks(self, result: RefinementResult, step_px: float = 1.0) -> tuple[FloatArray, FloatArray]:
+        """Return measured and simulated disks (D, h, w) on one grid, to be looked at.
+
+        Parameters
+        ----------
+        result : RefinementResult
+            Of this refiner.
+        step_px : float
+            Size of their pixels, in pixels of the display. Invalid pixels are NaN; the simulation is scaled to the
+            measured intensities, per disk or for all as the metric is.
+        """
+        return _report.disks(self, result, step_px)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _filtered(self, options: dict[str, Any]) -> "CoarseRefine":
+        """Take `filter` or `preprocess` out of the options of one call."""
+        hook = _either(options.pop("preprocess", None), options.pop("filter", None), "preprocess", "filter", False)
+        return self if hook is None else self.with_(preprocess=hook)
+
+    def _wanted(self, name: str, bounds: Bounds, together: Mapping[str, Any]) -> Wanted:
+        return wanted(name, bounds, self.simulator, self.data.frame, self.thickness, list(together))
+
+    def _thickness_nearby(self, take: bool) -> dict[str, Bounds]:
+        if not take:
+            return {}
+        if self.thickness is None:
+            return {"thickness": (200.0, 3000.0)}
+        return {"thickness": (0.97 * self.thickness, 1.03 * self.thickness)}
+
+    def _free_cell(self, free: Literal["symmetry", "all"] | Sequence[str]) -> tuple[str, ...]:
+        known = self.simulator.parameters
+        if isinstance(free, str) and free not in ("symmetry", "all"):
+            free = (free,)
+        if free == "all":
+            return CELL
+        if free != "symmetry":
+            names = tuple(free)
+            if not names or any(name not in CELL for name in names):
+                msg = f'free must be "symmetry", "all" or some of {", ".join(CELL)}, got {free!r}'
+                raise ValueError(msg)
+            return names
+        if any(name not in known for name in CELL):
+            msg = "this simulator has no unit cell to vary"
+            raise ValueError(msg)
+        edges = [name for name in ("a", "b", "c") if name == "a" or known[name] != known["a"]]
+        return (*edges, *(name for name in ("alpha", "beta", "gamma") if known[name] not in (90.0, 120.0)))
+
+    def _count(self, parameter: Wanted) -> int:
+        """How many values the scan tries."""
+        top, left, bottom, right = self.roi.bounds
+        reach = max(abs(v) for v in (top, left, bottom, right))
+        span = parameter.high - parameter.low
+        if parameter.name == "gl":  # a pixel and a half at the region's end
+            return int(np.ceil(span / self.data.frame.gl * reach / 1.5)) + 1
+        if parameter.name == "rotation":
+            return int(np.ceil(np.deg2rad(span) * reach / 1.5)) + 1
+        if parameter.name.startswith("b_iso"):
+            return 3
+        return 9 if parameter.name == "kv" else 5
+
+    def _run(self, search: Search, counts: Mapping[str, int], method: str) -> RefinementResult:
+        began = time.perf_counter()
+        top, left, bottom, right = self.roi.bounds
+        frame = self.data.frame
+        side, longer = min(bottom - top, right - left), max(bottom - top, right - left)
+        cheap_only = not search.dear and not search.scanned_thickness
+        spacing = self.grid or (self.fine_grid if cheap_only else float(np.clip(side / 16, 1.0, 4.0)))
+        radius = max(8.0, 0.25 * longer)
+        if search.dear:
+            radius = 8.0
+        if self.search_radius is not None:
+            radius = self.search_radius * frame.gl - longer / 2
+            if radius < 0:
+                msg = (
+                    f"the region of {bottom - top:g} x {right - left:g} pixels is larger than the search area of "
+                    f"{2 * self.search_radius * frame.gl:g} pixels: raise search_radius, or take a smaller region"
+                )
+                raise ValueError(msg)
+        search.measured.pixels(frame, 1)  # says what is wrong with the region before the long part
+        net = search.net(spacing, radius)
+        search.fix_beams(net)
+        candidates = search.scan(net, counts)
+        if method == "nelder-mead" and search.dear:
+            candidates = [search.simplex(candidates[0], net)]
+        chosen, fine = search.refine(candidates, net)
+        return _report.result(self, search, chosen, fine, time.perf_counter() - began)
+
+
+CoarseOptimize = CoarseRefine
+
+
+def _either(first: Any, second: Any, name: str, other: str, needed: bool = True) -> Any:
+    if first is not None and second is not None:
+        msg = f"{name} and {other} are the same: give one of them"
+        raise ValueError(msg)
+    found = second if first is None else first
+    if found is None and needed:
+        msg = f"{name} is needed"
+        raise TypeError(msg)
+    return found
+
+
+def _require_reflections(simulator: Simulator, wanted_reflections: Sequence[Reflection]) -> None:
+    known = simulator.reflections
+    missing = [] if known is None else [hkl for hkl in wanted_reflections if hkl not in known]
+    if missing:
+        msg = (
+            f"the reflections {missing} were measured and are not simulated: add them to the simulator's `reflections`, "
+            "or leave them out with DiffractionData.select"
+        )
+        raise ValueError(msg)
+
+
+def _from_dat(path: Path, data: DiffractionData) -> Simulator:
+    from .bloch import BlochSimulator
+    from .dat import read_dat
+
+    found = read_dat(path)
+    return BlochSimulator(found.crystal, found.beam, reflections=data.reflections)

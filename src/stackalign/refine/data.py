@@ -1,0 +1,228 @@
+"""What was measured: a window around each disk, or one image per reflection, with mask and variance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .beam import Beam
+from .crystal import Crystal
+from .frames import DisplayFrame
+from .simulator import Reflection, as_reflections, reflection_indices
+
+__all__ = ["DiffractionData"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class DiffractionData:
+    """Measured disks and their geometry; see `from_cbed` and `from_larbed`.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        (D, H, W), one image or window per reflection. Never changed.
+    reflections : tuple of (h, k, l)
+        The D reflections.
+    frame : DisplayFrame
+        Where the images are.
+    mask : numpy.ndarray
+        (D, H, W) boolean, True = valid; NaN and infinite pixels are invalid too.
+    variance : numpy.ndarray, optional
+        (D, H, W) of the noise; pixels of zero or unknown variance are invalid.
+    corners : numpy.ndarray
+        (D, 2) pixel of the experiment at which each window begins.
+    offsets : numpy.ndarray
+        (D, 2) in 1/angstrom: where the disks lie against that of 000. Zero for LARBED, where the same pixel of all
+        images is the same tilt.
+    """
+
+    images: NDArray[Any]
+    reflections: tuple[Reflection, ...]
+    frame: DisplayFrame
+    mask: NDArray[np.bool_]
+    variance: NDArray[Any] | None = None
+    corners: FloatArray = field(default_factory=lambda: np.zeros(0))
+    offsets: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reflections", as_reflections(self.reflections))
+        images = np.asarray(self.images)
+        if images.ndim != 3 or images.dtype.kind not in "fiu" or not images.size:
+            msg = f"images must be real numbers (reflections, y, x), got {images.dtype} {images.shape}"
+            raise ValueError(msg)
+        if len(images) != len(self.reflections):
+            msg = f"there must be one image per reflection, got {len(images)} for {len(self.reflections)}"
+            raise ValueError(msg)
+        mask = np.asarray(self.mask)
+        if mask.dtype != bool or mask.shape not in (images.shape, images.shape[1:]):
+            msg = f"mask must be boolean, of the shape of the images {images.shape} or of one, got {mask.shape}"
+            raise ValueError(msg)
+        valid = np.isfinite(images) & mask
+        if self.variance is not None:
+            variance = np.broadcast_to(np.asarray(self.variance), images.shape)
+            valid &= np.isfinite(variance) & (variance > 0)
+            object.__setattr__(self, "variance", _frozen(variance))
+        empty = [self.reflections[i] for i in np.flatnonzero(~valid.any((1, 2)))]
+        if empty:
+            msg = f"the images of {empty} have no valid pixel: leave these reflections out, see `select`"
+            raise ValueError(msg)
+        object.__setattr__(self, "images", _frozen(images))
+        object.__setattr__(self, "mask", _frozen(valid))
+        for name in ("corners", "offsets"):
+            given = np.asarray(getattr(self, name), dtype=np.float64)
+            given = np.zeros((len(images), 2)) if given.size == 0 else given
+            if given.shape != (len(images), 2) or not np.isfinite(given).all():
+                msg = f"{name} must be ({len(images)}, 2) finite numbers, got {given.shape}"
+                raise ValueError(msg)
+            object.__setattr__(self, name, _frozen(given))
+
+    @classmethod
+    def from_larbed(
+        cls,
+        images: ArrayLike,
+        reflections: Sequence[Sequence[int]],
+        frame: DisplayFrame,
+        *,
+        mask: ArrayLike | None = None,
+        variance: ArrayLike | None = None,
+    ) -> "DiffractionData":
+        """Take images (D, H, W) of large-angle patterns, one per reflection: the same pixel is the same tilt in all.
+
+        Parameters
+        ----------
+        images : array_like
+            (D, H, W).
+        reflections : sequence of (h, k, l)
+            What each shows.
+        frame : DisplayFrame
+            Its `center` is the pixel of the images at which the tilt is counted from.
+        mask : array_like, optional
+            Boolean (D, H, W) or (H, W), True = valid.
+        variance : array_like, optional
+            (D, H, W) or (H, W) of the noise.
+        """
+        array = np.asarray(images)
+        valid = np.ones(array.shape[-2:], dtype=bool) if mask is None else np.asarray(mask)
+        noise = None if variance is None else np.asarray(variance)
+        return cls(array, as_reflections(reflections), frame, valid, noise)
+
+    @classmethod
+    def from_cbed(
+        cls,
+        image: ArrayLike,
+        reflections: Sequence[Sequence[int]],
+        frame: DisplayFrame,
+        crystal: Crystal,
+        beam: Beam,
+        *,
+        radius: float,
+        mask: ArrayLike | None = None,
+        variance: ArrayLike | None = None,
+    ) -> "DiffractionData":
+        """Cut the disks out of one convergent-beam pattern, at whole pixels: nothing is interpolated.
+
+        Parameters
+        ----------
+        image : array_like
+            (H, W) the pattern.
+        reflections : sequence of (h, k, l)
+            Disks to take.
+        frame : DisplayFrame
+            Its `center` is the middle of the disk of 000.
+        crystal, beam : Crystal, Beam
+            They say where the disks are.
+        radius : float
+            Of the disks, in pixels: what lies beyond is invalid. Take it a little smaller than the disks are.
+        mask : array_like, optional
+            Boolean (H, W), True = valid.
+        variance : array_like, optional
+            (H, W) of the noise.
+        """
+        array, listed = np.asarray(image), as_reflections(reflections)
+        if array.ndim != 2:
+            msg = f"a CBED pattern is one image (y, x), got shape {array.shape}; several are LARBED, see from_larbed"
+            raise ValueError(msg)
+        if not (np.isfinite(radius) and radius >= 2):
+            msg = f"radius must be that of the disks in pixels, 2 or more, got {radius}"
+            raise ValueError(msg)
+        valid = np.ones(array.shape, dtype=bool) if mask is None else np.asarray(mask)
+        if valid.shape != array.shape or valid.dtype != bool:
+            msg = f"mask must be boolean, of the shape of the pattern {array.shape}, got {valid.dtype} {valid.shape}"
+            raise ValueError(msg)
+        noise = None if variance is None else np.broadcast_to(np.asarray(variance), array.shape)
+        g = (crystal.g_vectors(np.array(listed)) @ beam.frame(crystal).T)[:, :2]
+        middles = frame.to_experiment(g[:, ::-1] * (-1, 1) / frame.step)
+        reach = int(np.ceil(radius)) + 1
+        corners = np.round(middles).astype(int) - reach
+        side = 2 * reach + 1
+        outside = (middles < -0.5).any(1) | (middles > np.array(array.shape) - 0.5).any(1)
+        if outside.any():
+            msg = (
+                f"the disks of {[listed[i] for i in np.flatnonzero(outside)]} lie outside of the pattern of "
+                f"{array.shape[0]} x {array.shape[1]} pixels: leave them out, or correct gl, center or rotation"
+            )
+            raise ValueError(msg)
+        rows, columns = np.mgrid[:side, :side]
+        windows = np.zeros((len(listed), side, side), dtype=array.dtype)
+        masks = np.zeros(windows.shape, dtype=bool)
+        noises = np.ones(windows.shape)
+        for d, (corner, middle) in enumerate(zip(corners, middles, strict=True)):
+            y, x = rows + corner[0], columns + corner[1]
+            inside = (y >= 0) & (x >= 0) & (y < array.shape[0]) & (x < array.shape[1])
+            windows[d][inside] = array[y[inside], x[inside]]
+            disk = np.hypot(y - middle[0], x - middle[1]) <= radius
+            masks[d][inside] = valid[y[inside], x[inside]] & disk[inside]
+            if noise is not None:
+                noises[d][inside] = noise[y[inside], x[inside]]
+        return cls(windows, listed, frame, masks, None if noise is None else noises, corners, g)
+
+    def select(self, reflections: Sequence[Sequence[int]]) -> "DiffractionData":
+        """Return the data of some reflections, in this order."""
+        wanted = as_reflections(reflections)
+        missing = [item for item in wanted if item not in self.reflections]
+        if missing:
+            msg = f"the reflections {missing} were not measured; there are {list(self.reflections)[:12]}"
+            raise ValueError(msg)
+        index = reflection_indices(self.reflections, wanted)
+        arrays = {name: getattr(self, name)[index] for name in ("images", "mask", "corners", "offsets")}
+        arrays["variance"] = None if self.variance is None else self.variance[index]
+        return replace(self, reflections=wanted, **arrays)
+
+    def with_frame(self, **changes: Any) -> "DiffractionData":
+        """Return the same data with another `gl`, `center`, `rotation`, `flip` or `tilt`."""
+        return replace(self, frame=self.frame.with_(**changes))
+
+    def display_points(self, index: int, points: ArrayLike) -> FloatArray:
+        """Return pixels of the display for pixels (y, x) of a window: (0, 0) is the middle of its disk."""
+        frame = self.frame
+        shown = frame.to_display(np.asarray(points, dtype=np.float64) + self.corners[index])
+        return np.asarray(shown - self.offsets[index][::-1] * (-1, 1) / frame.step)
+
+    def pull_matrix(self, index: int, spacing: float, origin: tuple[float, float]) -> FloatArray:
+        """(2, 3) matrix from nodes of a grid of tilts to pixels of a window, as `resample_affine` takes it.
+
+        Parameters
+        ----------
+        index : int
+            Number of the window.
+        spacing : float
+            Of the nodes, in 1/angstrom.
+        origin : (float, float)
+            (row, column) offset of the first node from the middle of the disk, in nodes.
+        """
+        frame = self.frame
+        matrix = frame.matrix.T * (spacing / frame.step)
+        first = np.asarray(origin) + self.offsets[index][::-1] * (-1, 1) / spacing
+        start = matrix @ first + frame.center - self.corners[index]
+        return np.concatenate([matrix, start[:, None]], axis=1)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written to: what the caller holds stays writable and unchanged."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,179 @@
+"""What a refinement found."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.io.atomic import write_text_atomic
+
+from .frames import DisplayFrame
+from .simulator import Reflection
+
+if TYPE_CHECKING:
+    from .coarse import CoarseRefine
+
+__all__ = ["WARNINGS", "RefinementResult"]
+
+FloatArray = NDArray[np.float64]
+
+WARNINGS: Mapping[str, str] = {
+    "on_border": "the optimum lies on a bound, or on the border of the searched area: the true one may lie beyond",
+    "degenerate": "the data leave a combination of parameters open",
+    "poor": "measured and simulated disks do not look alike",
+    "not_converged": "the search ended before the steps became small",
+}
+"""Why a result should not be trusted; `RefinementResult.warnings` begin with these words."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinementResult:
+    """Values that bring the simulation closest to the experiment, with error bars.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Parameters that were fitted together at the end, of the rows of `covariance`: "tilt_x" and "tilt_y" in
+        1/angstrom, "thickness" in angstrom, "gl" and "blur" in pixels, "rotation" in degrees, "kv", "b_iso..." in
+        square angstrom, "a" ... "gamma".
+    values : dict
+        Their values, and those that were held.
+    covariance : numpy.ndarray
+        (P, P) from the residual between the disks, which includes what the simulation cannot describe, as far as it
+        varies from place to place. What is wrong everywhere, such as a held parameter, shows in no error bar.
+    correlation : numpy.ndarray
+        (P, P) correlation coefficients of the parameters, from the curvature of the score.
+    score : float
+        Zero-normalised correlation, over all disks or averaged over them.
+    disk_scores : dict
+        Coefficient of each disk by itself.
+    frame : DisplayFrame
+        With the refined tilt, gl and rotation.
+    wavenumber : float or None
+        1/wavelength in 1/angstrom where the simulator knows it.
+    position_map : numpy.ndarray
+        (rows, columns) score of the global search at the best candidate, over the positions of the region.
+    map_tilts : numpy.ndarray
+        (2, 2) tilts (x, y) of the first and last element of the map.
+    history : tuple of dict
+        Every evaluation: stage, score, and values by name.
+    n_decompositions : int
+        Sets of decompositions, each of a grid of tilts.
+    n_tilts : int
+        Decompositions of single tilts.
+    n_evaluations : int
+        Comparisons of simulated with measured disks.
+    seconds : float
+        Time that it took.
+    warnings : tuple of str
+        Each begins with a key of `WARNINGS`; empty for a result that can be trusted.
+    """
+
+    names: tuple[str, ...]
+    values: Mapping[str, float]
+    covariance: FloatArray
+    correlation: FloatArray
+    score: float
+    disk_scores: Mapping[Reflection, float]
+    frame: DisplayFrame
+    wavenumber: float | None
+    position_map: FloatArray
+    map_tilts: FloatArray
+    history: tuple[Mapping[str, Any], ...] = field(repr=False)
+    n_decompositions: int
+    n_tilts: int
+    n_evaluations: int
+    seconds: float
+    warnings: tuple[str, ...]
+    _refiner: "CoarseRefine | None" = field(default=None, repr=False)
+
+    def __getitem__(self, name: str) -> float:
+        """Value of a parameter by name; "hv" is "kv" and "dwf" is "b_iso"."""
+        name = {"hv": "kv", "dwf": "b_iso"}.get(name.lower(), name)
+        if name not in self.values:
+            msg = f"there is no {name!r} in this result; it has {', '.join(self.values)}"
+            raise KeyError(msg)
+        return self.values[name]
+
+    @property
+    def sigma(self) -> dict[str, float]:
+        """Standard deviations of the fitted parameters."""
+        return dict(zip(self.names, np.sqrt(np.diagonal(self.covariance)).tolist(), strict=True))
+
+    def correlation_of(self, first: str, second: str) -> float:
+        """Correlation coefficient of two fitted parameters."""
+        return float(self.correlation[self.names.index(first), self.names.index(second)])
+
+    @property
+    def tilt(self) -> tuple[float, float]:
+        """Tilt (x, y) at the origin of the display in 1/angstrom."""
+        return self.frame.tilt
+
+    @property
+    def tilt_mrad(self) -> tuple[float, float] | None:
+        """The same in thousandths of the sine of the angle."""
+        if self.wavenumber is None:
+            return None
+        return self.tilt[0] / self.wavenumber * 1e3, self.tilt[1] / self.wavenumber * 1e3
+
+    @property
+    def tilt_gx(self) -> tuple[float, float]:
+        """The same in lengths of gx."""
+        return self.tilt[0] / self.frame.gx, self.tilt[1] / self.frame.gx
+
+    @property
+    def ok(self) -> bool:
+        """No warning."""
+        return not self.warnings
+
+    def apply(self) -> "CoarseRefine":
+        """Return a refiner that starts from this result."""
+        if self._refiner is None:
+            msg = "a result from a file does not hold its data: make a CoarseRefine and set its values"
+            raise ValueError(msg)
+        return self._refiner.with_result(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists, as JSON takes them."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
+        found["frame"] = {f.name: getattr(self.frame, f.name) for f in fields(self.frame)}
+        found["disk_scores"] = [[list(hkl), score] for hkl, score in self.disk_scores.items()]
+        return {name: _plain(value) for name, value in found.items()} | {"sigma": _plain(self.sigma)}
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON; a file that exists is replaced at once or not at all."""
+        write_text_atomic(path, json.dumps(self.to_dict(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "RefinementResult":
+        """Read what `save` wrote; `apply` needs the data and is not possible then."""
+        found = json.loads(Path(path).read_text())
+        found.pop("sigma")
+        for name in ("covariance", "correlation", "position_map", "map_tilts"):
+            array = np.array(found[name], dtype=object)
+            found[name] = np.where(array == None, np.inf, array).astype(np.float64)  # noqa: E711
+        frame = found["frame"]
+        found["frame"] = DisplayFrame(**frame | {name: tuple(frame[name]) for name in ("center", "tilt")})
+        found["disk_scores"] = {tuple(hkl): score for hkl, score in found["disk_scores"]}
+        found |= {name: tuple(found[name]) for name in ("names", "history", "warnings")}
+        return cls(**found)
+
+    def __str__(self) -> str:
+        sigma = self.sigma
+        lines = [f"score {self.score:.4f}, {self.n_evaluations} evaluations, {self.seconds:.1f} s"]
+        lines += [f"  {name:<10} {self.values[name]:.6g} +- {sigma[name]:.2g}" for name in self.names]
+        return "\n".join([*lines, *(f"  ! {text}" for text in self.warnings)])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
