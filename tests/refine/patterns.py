@@ -11,7 +11,7 @@ from stackalign.refine import Beam, BeamSelection, BlochSimulator, Crystal, Diff
 
 @dataclass(frozen=True)
 class Truth:
-    """What the pattern was made with. The frame of `data` is what a user would start from."""
+    """What the pattern was made with, `simulator` with all its beams. The frame of `data` is where a user starts."""
 
     data: DiffractionData
     frame: DisplayFrame
@@ -33,7 +33,8 @@ def larbed(
     background: float = 0.02,
     counts: float | None = 300.0,
     selection: BeamSelection | None = None,
-    oversample: int = 2,
+    more_beams: float = 2.0,
+    oversample: int = 1,
     seed: int = 0,
     flip: bool = False,
     rotation: float = 0.0,
@@ -48,12 +49,13 @@ def larbed(
     tilt = (tilt_px[0] * frame.step, tilt_px[1] * frame.step)
     frame = frame.with_(tilt=tilt)
     simulator = BlochSimulator(
-        crystal, beam, reflections=tuple(reflections), selection=(selection or BeamSelection()).tighter(3.0)
+        crystal, beam, reflections=tuple(reflections), selection=(selection or BeamSelection()).tighter(more_beams)
     )
     pad = int(np.ceil(4 * blur)) + 1
     rows, columns = ((np.arange((n + 2 * pad) * oversample) + 0.5) / oversample - 0.5 - pad for n in side)
     points = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
     tilts = frame.to_tilt(frame.to_display(points)).reshape(-1, 2)
+    simulator = simulator.with_beams(tilts)
     images = simulator.prepare({}, tilts).intensities([thickness])[0].reshape(-1, len(rows), len(columns))
     images = ndimage.gaussian_filter(images, (0, blur * oversample, blur * oversample), mode="nearest")
     images = images.reshape(len(images), h + 2 * pad, oversample, w + 2 * pad, oversample).mean((2, 4))

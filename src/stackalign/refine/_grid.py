@@ -56,7 +56,7 @@ def blurred(xp: Any, images: Array, sigma: float) -> Array:
     """
     if sigma <= 0:
         return images
-    radius = max(1, int(np.ceil(4 * sigma)))
+    radius = int(np.ceil(4 * sigma)) + 1
     kernel = special.ive(np.arange(radius + 1), sigma * sigma)
     kernel = kernel / (kernel[0] + 2 * kernel[1:].sum())
     for axis in (-2, -1):

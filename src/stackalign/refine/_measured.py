@@ -86,16 +86,15 @@ class Measured:
         top, left, bottom, right = self.roi.bounds
         slack = 1e-9
         row, column = (int(np.ceil(v / per_px - slack)) for v in (top, left))
-        shape = tuple(
-            int(np.floor(v / per_px + slack)) - low + 1 for v, low in ((bottom, row), (right, column))
-        )
+        h, w = (int(np.floor(v / per_px + slack)) - low + 1 for v, low in ((bottom, row), (right, column)))
+        shape = (h, w)
         if min(shape) < 3:
             msg = (
                 f"the region of {bottom - top:g} x {right - left:g} pixels is too small for a grid of {per_px:.1f} "
                 "pixels: enlarge it, or set a smaller grid"
             )
             raise ValueError(msg)
-        nodes = (np.indices(shape).transpose(1, 2, 0) + (row, column)) * per_px
+        nodes = (np.indices(shape).transpose(1, 2, 0) + np.array([row, column])) * per_px
         inside = self.roi.contains(nodes)
         data = self.data.with_frame(gl=frame.gl, rotation=frame.rotation, flip=frame.flip, center=frame.center)
         values, weights = [], []
@@ -125,7 +124,9 @@ class Measured:
             points = np.indices(means.shape).reshape(2, -1).T * binning + (binning - 1) / 2
             weights = np.asarray(counts, dtype=np.float64).ravel() / binning**2
             if data.variance is not None:
-                noise = bin_mean(np.ascontiguousarray(data.variance[d], dtype=np.float64), binning, mask=mask.copy())
+                noise = np.asarray(
+                    bin_mean(np.ascontiguousarray(data.variance[d], dtype=np.float64), binning, mask=mask.copy())
+                )
                 weights = weights / np.nan_to_num(noise.ravel(), nan=np.inf)
             use = (counts.ravel() >= (binning**2 + 1) // 2) & self.roi.contains(data.display_points(d, points))
             placed = points[use] + data.corners[d] - frame.center

@@ -153,4 +153,4 @@ def correlate(pixels: Pixels, values: FloatArray, joint: bool) -> Correlation:
     measured, _ = normalised(pixels.values)
     simulated, norms = normalised(values)
     scores = np.bincount(groups, measured * simulated, n)
-    return Correlation(measured, simulated, norms, groups, root, scores)
+    return Correlation(measured, simulated, norms, groups, root, np.asarray(scores, dtype=np.float64))

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ._model import FREE
-from .frames import DisplayFrame
+from .frames import ROI, DisplayFrame
 
-__all__ = ["CELL", "Wanted", "canonical", "wanted"]
+__all__ = ["CELL", "Wanted", "canonical", "free_cell", "scan_count", "wanted"]
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 ALIASES = {"hv": "kv", "dwf": "b_iso", "t": "thickness"}
@@ -120,3 +120,33 @@ def _bounds(name: str, bounds: Sequence[float]) -> tuple[float, float]:
         msg = f"{name} must not become negative, got the bounds {tuple(pair.tolist())}"
         raise ValueError(msg)
     return float(pair[0]), float(pair[1])
+
+
+def free_cell(free: Literal["symmetry", "all"] | Sequence[str], known: Mapping[str, float]) -> tuple[str, ...]:
+    """Names of the edges and angles to refine, see `CoarseRefine.optimize_unit_cell`."""
+    if any(name not in known for name in CELL):
+        msg = "this simulator has no unit cell to vary"
+        raise ValueError(msg)
+    if free == "all":
+        return CELL
+    if free != "symmetry":
+        names = (free,) if isinstance(free, str) else tuple(free)
+        if not names or any(name not in CELL for name in names):
+            msg = f'free must be "symmetry", "all" or some of {", ".join(CELL)}, got {free!r}'
+            raise ValueError(msg)
+        return names
+    edges = [name for name in ("a", "b", "c") if name == "a" or known[name] != known["a"]]
+    return (*edges, *(name for name in ("alpha", "beta", "gamma") if known[name] not in (90.0, 120.0)))
+
+
+def scan_count(parameter: Wanted, roi: ROI, frame: DisplayFrame) -> int:
+    """How many values of a parameter the global scan tries."""
+    reach = max(abs(v) for v in roi.bounds)
+    span = parameter.high - parameter.low
+    if parameter.name == "gl":  # a pixel and a half at the region's end
+        return int(np.ceil(span / frame.gl * reach / 1.5)) + 1
+    if parameter.name == "rotation":
+        return int(np.ceil(np.deg2rad(span) * reach / 1.5)) + 1
+    if parameter.name.startswith("b_iso"):
+        return 3
+    return 9 if parameter.name == "kv" else 5

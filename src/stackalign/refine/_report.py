@@ -31,16 +31,19 @@ def result(
     """Put a result together, with what is to be warned of."""
     point = fine.point
     values = {"tilt_x": point.frame.tilt[0], "tilt_y": point.frame.tilt[1], "thickness": point.thickness}
-    values |= {"gl": point.frame.gl, "rotation": point.frame.rotation, "blur": point.blur, **point.simulator}
+    # The climb blurs in pixels of the start; pixels of the result are smaller where gl has grown.
+    grown = point.frame.gl / refiner.data.frame.gl
+    unit = np.where(np.array(fine.names) == "blur", grown, 1.0)
+    values |= {"gl": point.frame.gl, "rotation": point.frame.rotation, "blur": point.blur * grown}
+    values |= point.simulator
     beam = getattr(refiner.simulator, "beam", None)
-    kv_changed = beam is not None and "kv" in point.simulator
-    if kv_changed:
+    if beam is not None and "kv" in point.simulator:
         beam = replace(beam, kv=point.simulator["kv"])
     scores = dict(zip(refiner.data.reflections, fine.disk_scores.tolist(), strict=True))
     return RefinementResult(
         names=fine.names,
         values=values,
-        covariance=fine.covariance,
+        covariance=fine.covariance * np.outer(unit, unit),
         correlation=fine.correlation,
         score=fine.score,
         disk_scores=scores,
@@ -115,4 +118,3 @@ def disks(refiner: "CoarseRefine", found: RefinementResult, step_px: float) -> t
         slope = float(((x - x.mean()) * (y - y.mean())).sum() / max(((x - x.mean()) ** 2).sum(), 1e-300))
         scaled[group] = (scaled[group] - x.mean()) * slope + y.mean()
     return shown, np.where(template.weights > 0, scaled, np.nan)
-

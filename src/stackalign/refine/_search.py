@@ -161,8 +161,8 @@ class Search:
         """Values of each parameter that the scan tries."""
         return [np.linspace(p.low, p.high, n_scan[p.name]) for p in parameters]
 
-    def scan(self, grid: TiltGrid, n_scan: Mapping[str, int]) -> list[Candidate]:
-        """Score a grid of all parameters, and polish the best few over those that take no decompositions."""
+    def scan(self, grid: TiltGrid, n_scan: Mapping[str, int], *, simplex: bool = False) -> list[Candidate]:
+        """Score a grid of all parameters and polish its best few; with `simplex` the best one, over all parameters."""
         cheap = [p for p in self.parameters if not p.dear and p.name != "thickness"]
         dear_axes, cheap_axes = self.combinations(self.dear, n_scan), self.combinations(cheap, n_scan)
         start = {p.name: p.start for p in self.dear if p.start is not None}
@@ -174,7 +174,9 @@ class Search:
         total, done = int(np.prod(shape[:-1])), 0
         matchers: dict[tuple[float, ...], TemplateMatcher] = {}
         for i in np.ndindex(*shape[: len(dear_axes)]):
-            prepared = self.prepare({p.name: float(a[k]) for p, a, k in zip(self.dear, dear_axes, i, strict=True)}, grid)
+            prepared = self.prepare(
+                {p.name: float(a[k]) for p, a, k in zip(self.dear, dear_axes, i, strict=True)}, grid
+            )
             for j in np.ndindex(*shape[len(dear_axes) : -1]):
                 geometry = {p.name: float(a[k]) for p, a, k in zip(cheap, cheap_axes, j, strict=True)}
                 key = tuple(geometry.values())
@@ -190,31 +192,41 @@ class Search:
             values = {name: float(axis[k]) for name, axis, k in zip(names, axes, index, strict=True)}
             self.history.append({"stage": "scan", "score": float(scores[index]), **values})
         seeds = _maxima(scores, SEEDS)
+        if simplex:
+            seeds = seeds[:1]
         found = []
         for index in seeds:
             values = {name: float(axis[k]) for name, axis, k in zip(names, axes, index, strict=True)}
             spans = [float(axis[1] - axis[0]) if len(axis) > 1 else 0.0 for axis in axes]
-            found.append(self.polish(grid, values, dict(zip(names, spans, strict=True)), xp))
+            found.append(self.polish(grid, values, dict(zip(names, spans, strict=True)), xp, dear=simplex))
             self.progress("polish", len(found), len(seeds))
         return sorted(found, key=lambda c: -c.score)
 
-    def polish(self, grid: TiltGrid, values: dict[str, float], spans: Mapping[str, float], xp: Any) -> Candidate:
-        """Climb from a maximum of the scan: Brent's method for one parameter, Nelder and Mead's simplex for more."""
+    def polish(
+        self, grid: TiltGrid, values: dict[str, float], spans: Mapping[str, float], xp: Any, *, dear: bool = False
+    ) -> Candidate:
+        """Climb from a maximum of the scan: Brent's method for one parameter, Nelder and Mead's simplex for more.
+
+        Parameters that take decompositions are held unless `dear`.
+        """
         bounds = {p.name: (p.low, p.high) for p in self.parameters}
-        dear = {p.name: values[p.name] for p in self.dear}
-        prepared = self.prepare(dear, grid)
-        free = [n for n in values if n not in dear and n in bounds and spans[n] > 0]
+        structure = [p.name for p in self.dear]
+        free = [n for n in values if n in bounds and spans[n] > 0 and (dear or n not in structure)]
 
         def measure(changes: Mapping[str, float]) -> tuple[Peaks, FloatArray, Template]:
             now = {**values, **changes}
-            geometry = {name: now[name] for name in ("gl", "rotation") if name in now}
+            geometry: dict[str, float] = {str(name): now[name] for name in ("gl", "rotation") if name in now}
+            prepared = self.prepare({name: now[name] for name in structure}, grid)
             matcher, template = self.matcher(grid, geometry, xp)
             peaks, best = self.match(matcher, prepared, grid, np.array([now["thickness"]]), xp)
-            self.history.append({"stage": "polish", "score": float(peaks.score[0]), **now})
+            self.history.append({"stage": "simplex" if dear else "polish", "score": float(peaks.score[0]), **now})
             return peaks, best, template
 
         def score(parameters: FloatArray) -> FloatArray:
-            rows = [[measure(dict(zip(free, p, strict=True)))[0].score[0] for p in problem] for problem in parameters]
+            rows = [
+                [measure(dict(zip(free, p.tolist(), strict=True)))[0].score[0] for p in problem]
+                for problem in parameters
+            ]
             return np.array(rows, dtype=np.float64)
 
         limits = np.array(
@@ -223,10 +235,9 @@ class Search:
         if len(free) == 1:
             result = maximize_scalar(score, limits[0], tolerance=0.02 * spans[free[0]], max_iter=20)
         elif free:
-            widths = np.array([spans[n] for n in free])
-            result = nelder_mead(
-                score, [values[n] for n in free], steps=0.4 * widths, tolerance=0.05 * widths, bounds=limits, max_iter=30
-            )
+            widths, start = np.array([spans[n] for n in free]), [values[n] for n in free]
+            options: dict[str, Any] = {"tolerance": 0.05 * widths, "score_tolerance": 1e-5, "bounds": limits}
+            result = nelder_mead(score, start, steps=0.4 * widths, max_iter=60 if dear else 30, **options)
         if free:
             values = {**values, **dict(zip(free, result.parameters[0].tolist(), strict=True))}
         peaks, best, template = measure({})
@@ -256,9 +267,7 @@ class Search:
         columns, rows = (int(np.ceil(v)) + 1 for v in (high - low) / spacing)
         return TiltGrid((float(low[0]), float(high[1])), spacing, (rows, columns))
 
-    def climb(
-        self, point: Point, grid: TiltGrid, spacing_px: float, max_iter: int, stage: str
-    ) -> FineResult | None:
+    def climb(self, point: Point, grid: TiltGrid, spacing_px: float, max_iter: int, stage: str) -> FineResult | None:
         """Fit all at once from a point, on grids that follow the tilt."""
         frame = self.refiner.data.frame
         binning = max(1, int(spacing_px))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _report
-from ._names import CELL, Wanted, canonical, wanted
+from ._names import Wanted, canonical, free_cell, scan_count, wanted
 from ._search import Search
 from .data import DiffractionData
 from .frames import ROI
@@ -211,7 +211,7 @@ class CoarseRefine:
         with_thickness : bool
             Whether the thickness is fitted along.
         """
-        names = self._free_cell(free)
+        names = free_cell(free, self.simulator.parameters)
         chosen: dict[str, Bounds] = {name: (bounds or {}).get(name) for name in names}
         return self.optimize(chosen | self._thickness_nearby(with_thickness), method=method)
 
@@ -245,7 +245,7 @@ class CoarseRefine:
         given = {canonical(name): bounds for name, bounds in parameters.items()}
         chosen = [self._wanted(name, bounds, given) for name, bounds in given.items()]
         search = Search(self, chosen, self.progress)
-        counts = {p.name: self._count(p) for p in chosen}
+        counts = {p.name: scan_count(p, self.roi, self.data.frame) for p in chosen}
         for name, count in (n_scan or {}).items():
             if canonical(name) not in counts or int(count) < 1:
                 msg = f"n_scan must give 1 or more for parameters that are refined, got {name!r}: {count!r}"
@@ -337,37 +337,6 @@ class CoarseRefine:
             return {"thickness": (200.0, 3000.0)}
         return {"thickness": (0.97 * self.thickness, 1.03 * self.thickness)}
 
-    def _free_cell(self, free: Literal["symmetry", "all"] | Sequence[str]) -> tuple[str, ...]:
-        known = self.simulator.parameters
-        if isinstance(free, str) and free not in ("symmetry", "all"):
-            free = (free,)
-        if free == "all":
-            return CELL
-        if free != "symmetry":
-            names = tuple(free)
-            if not names or any(name not in CELL for name in names):
-                msg = f'free must be "symmetry", "all" or some of {", ".join(CELL)}, got {free!r}'
-                raise ValueError(msg)
-            return names
-        if any(name not in known for name in CELL):
-            msg = "this simulator has no unit cell to vary"
-            raise ValueError(msg)
-        edges = [name for name in ("a", "b", "c") if name == "a" or known[name] != known["a"]]
-        return (*edges, *(name for name in ("alpha", "beta", "gamma") if known[name] not in (90.0, 120.0)))
-
-    def _count(self, parameter: Wanted) -> int:
-        """How many values the scan tries."""
-        top, left, bottom, right = self.roi.bounds
-        reach = max(abs(v) for v in (top, left, bottom, right))
-        span = parameter.high - parameter.low
-        if parameter.name == "gl":  # a pixel and a half at the region's end
-            return int(np.ceil(span / self.data.frame.gl * reach / 1.5)) + 1
-        if parameter.name == "rotation":
-            return int(np.ceil(np.deg2rad(span) * reach / 1.5)) + 1
-        if parameter.name.startswith("b_iso"):
-            return 3
-        return 9 if parameter.name == "kv" else 5
-
     def _run(self, search: Search, counts: Mapping[str, int], method: str) -> RefinementResult:
         began = time.perf_counter()
         top, left, bottom, right = self.roi.bounds
@@ -389,9 +358,7 @@ class CoarseRefine:
         search.measured.pixels(frame, 1)  # says what is wrong with the region before the long part
         net = search.net(spacing, radius)
         search.fix_beams(net)
-        candidates = search.scan(net, counts)
-        if method == "nelder-mead" and search.dear:
-            candidates = [search.simplex(candidates[0], net)]
+        candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
         chosen, fine = search.refine(candidates, net)
         return _report.result(self, search, chosen, fine, time.perf_counter() - began)
 
@@ -415,7 +382,7 @@ def _require_reflections(simulator: Simulator, wanted_reflections: Sequence[Refl
     missing = [] if known is None else [hkl for hkl in wanted_reflections if hkl not in known]
     if missing:
         msg = (
-            f"the reflections {missing} were measured and are not simulated: add them to the simulator's `reflections`, "
+            f"{missing} were measured and are not simulated: add them to `reflections` of the simulator, "
             "or leave them out with DiffractionData.select"
         )
         raise ValueError(msg)

@@ -42,10 +42,10 @@ class Preset:
         if self.kind == "log1p":
             low = values.min((-2, -1), keepdims=True)
             mean = (values - low).mean((-2, -1), keepdims=True)
-            return np.log1p((values - low) / np.where(mean > 0, mean, 1.0))
+            return np.asarray(np.log1p((values - low) / np.where(mean > 0, mean, 1.0)))
         if self.kind == "ridge":
             found = [s * s * _curvature(values, (*lead, s, s), self.dark) for s in self.sigmas]
-            return np.maximum.reduce([*found, np.zeros_like(values)])
+            return np.asarray(np.maximum.reduce([*found, np.zeros_like(values)]))
         sigma = (*lead, *self.sigmas * 2)
         rest = values - ndimage.gaussian_filter(values, sigma, mode="nearest")
         if self.kind == "high_pass":
@@ -74,7 +74,7 @@ def high_pass(sigma: float = 10.0) -> Preset:
 
 
 def local_normalise(sigma: float = 10.0) -> Preset:
-    """Take away the mean within about `sigma` pixels and divide by the deviation from it: dim features count as well."""
+    """Take away the mean within about `sigma` pixels and divide by the deviation from it: dim features count too."""
     return Preset("local_normalise", _positive((sigma,), "sigma"))
 
 
