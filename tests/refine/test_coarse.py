@@ -185,3 +185,24 @@ def test_what_cannot_be_done_is_said(truth: Truth, simulator: BlochSimulator) ->
         make(preprocess=lambda image, sim=False: image[1:]).optimize_orientation_thickness()
     with pytest.raises(ValueError, match="blur is always fitted along"):
         make().optimize(["blur"])
+
+
+DAT = """
+crystal silicon : dw = iso occ = 1
+cell 5.431 5.431 5.431 90.0 90.0 90.0
+atom Si 0.125 0.125 0.125 0.4668
+spg 227 2
+hv 300
+zone 1 1 0
+kt 0 0 0
+xaxis 1 -1 1
+"""
+
+
+def test_the_form_of_the_original(truth: Truth, simulator: BlochSimulator, found: RefinementResult, tmp_path: Path):
+    (tmp_path / "si.dat").write_text(DAT)
+    coarse = CoarseOptimize(datpath=tmp_path / "si.dat", dinfo=truth.data, roi=REGION)
+    result = coarse.optimizeOrientationThickness((600, 1000))
+    assert result["thickness"] == pytest.approx(found["thickness"], rel=5e-3)
+    with pytest.raises(ValueError, match="either a simulator or datpath"):
+        CoarseOptimize(simulator, truth.data, REGION, datpath=tmp_path / "si.dat")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _report
 from ._names import Wanted, canonical, free_cell, scan_count, wanted
 from ._search import Search
+from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
 from .preprocess import Hook
@@ -60,7 +61,8 @@ class CoarseRefine:
     device : str
         Where simulations and their matching are done, as for `stackalign.asarray`; the fine grid is on the host.
     datpath : path-like, optional
-        A crystal and beam file of the original, in place of `simulator`.
+        A crystal and beam file of the original, in place of `simulator`. The search starts at its tilt where the frame
+        of `data` has none.
     dinfo : DiffractionData, optional
         The original's name for `data`.
     filter : callable, optional
@@ -119,7 +121,10 @@ class CoarseRefine:
             if simulator is not None:
                 msg = "give either a simulator or datpath"
                 raise ValueError(msg)
-            simulator = _from_dat(Path(datpath), data)
+            read = read_dat(datpath)
+            simulator = read.simulator(data.reflections)
+            if data.frame.tilt == (0.0, 0.0):
+                data = data.with_frame(tilt=tuple(read.tilt.tolist()))
         if not isinstance(simulator, Simulator):
             msg = f"a simulator is needed, such as BlochSimulator(crystal, beam), or datpath; got {simulator!r}"
             raise TypeError(msg)
@@ -386,11 +391,3 @@ def _require_reflections(simulator: Simulator, wanted_reflections: Sequence[Refl
             "or leave them out with DiffractionData.select"
         )
         raise ValueError(msg)
-
-
-def _from_dat(path: Path, data: DiffractionData) -> Simulator:
-    from .bloch import BlochSimulator
-    from .dat import read_dat
-
-    found = read_dat(path)
-    return BlochSimulator(found.crystal, found.beam, reflections=data.reflections)
