@@ -139,8 +139,19 @@ def test_from_files_and_to_files(scene, rng, tmp_path) -> None:
     again = solar.coalign(written, scene)
     with pytest.raises(DataError, match="carries a correction already"):
         again.write(tmp_path / "twice.fits")
-    without_file = solar.coalign(target, scene).write(tmp_path / "map.fits")
-    assert fits.getheader(without_file)["XC_DX"] == pytest.approx(result["dx"], abs=0.01)
+    with_map = solar.coalign(target, scene, model="rigid")
+    without_file = fits.getheader(with_map.write(tmp_path / "map.fits"))
+    assert without_file["XC_DX"] == pytest.approx(with_map["dx"], abs=0.01)
+    assert without_file["XC_ROT"] == pytest.approx(with_map["angle"], abs=1e-9)
+    assert "correction 1 of the coordinates" in str(without_file["HISTORY"])
+    assert without_file["PARENT"] == "made.fits"
+    assert error_arcsec(solar.read_map(tmp_path / "map.fits"), true).max() < 0.1
+    with fits.open(tmp_path / "map.fits", checksum=True) as hdus:
+        assert hdus[0].verify_checksum() == hdus[0].verify_datasum() == 1
+    second = solar.coalign(solar.read_map(tmp_path / "map.fits"), scene)
+    with pytest.raises(DataError, match=r"map\.fits carries a correction already"):
+        second.write(tmp_path / "twice.fits")
+    assert fits.getheader(second.write(tmp_path / "twice.fits", again=True))["XC_N"] == 2
 
 
 def test_a_result_that_is_not_to_be_trusted_is_not_written(scene, rng, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 
 import astropy.units as u
 import numpy as np
@@ -17,8 +18,10 @@ from stackalign import solar
 SHAPE = (220, 64)
 
 
-def save(path, solar_map) -> None:
-    fits.HDUList([fits.PrimaryHDU(solar_map.data.astype(np.float32), fits.Header(solar_map.fits_header))]).writeto(path)
+def save(path, solar_map, *, overwrite=False) -> None:
+    fits.PrimaryHDU(solar_map.data.astype(np.float32), fits.Header(solar_map.fits_header)).writeto(
+        path, overwrite=overwrite
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,113 @@ def test_a_batch(observed_files, tmp_path) -> None:
     assert list(again["status"]) == list(found["status"])
 
 
+def manifest_of(path, rows, names=("target", "reference")):
+    with path.open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(names)
+        table.writerows(rows)
+    return path
+
+
+def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, monkeypatch) -> None:
+    folder, _ = observed_files
+    manifest = manifest_of(
+        folder / "odd.csv",
+        [("", "fsi.fits"), ("raster0.fits", "fsi.fits"), ("raster0.fits", "fsi.fits"), ("raster1.fits", ""),
+         ("raster1.fits", "fsi.fits", "too", "many"), ("raster2.fits", "fsi.fits", "raster2.fits"),
+         ("fsi.fits", "fsi.fits")],
+        ("target", "reference", "output"),
+    )  # fmt: skip
+    from stackalign.solar import files
+
+    real = files.coalign_job
+
+    def strange(target, *arguments, **settings):
+        if target.name == "fsi.fits":
+            msg = "lambda"
+            raise KeyError(msg)
+        return real(target, *arguments, **settings)
+
+    monkeypatch.setattr(files, "coalign_job", strange)
+    ran = run("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec")
+    assert ran.code == 1
+    found = Table.read(tmp_path / "coalign.ecsv")
+    assert list(found["status"]) == ["failed", "done"] + ["failed"] * 5
+    for row, words in enumerate((
+        "row 2 of", None, "would be written twice", "has no reference: give one image",
+        "more cells than there are columns",
+        "the corrected file must be another one", "unexpected KeyError: 'lambda'",
+    )):  # fmt: skip
+        assert words is None or words in found["message"][row]
+    assert found["sigma_dx"].info.description == "standard deviation of: how far the middle of the image moves along x"
+    assert "2/7: raster0.fits: done" in ran.err
+
+
+def test_resume_looks_at_what_is_there(observed_files, tmp_path) -> None:
+    folder, _ = observed_files
+    arguments = ("coalign", folder / "raster0.fits", folder / "fsi.fits", "-o", tmp_path)
+    output, record = tmp_path / "raster0_coaligned.fits", tmp_path / "raster0_coaligned.json"
+    assert run(*arguments).code == 0
+    other = run(*arguments, "--resume", "--scale")
+    assert other.code == 1
+    assert "is of an earlier run with other settings (--overwrite replaces it)" in other.err
+    assert run(*arguments, "--resume", "--scale", "--overwrite").code == 0
+    assert json.loads(record.read_text())["model"] == "shift+scale"
+    output.unlink()  # as if killed before, or moved away
+    assert run(*arguments, "--resume", "--scale").code == 0
+    assert output.exists()
+    record.unlink()  # as if killed between the two
+    assert run(*arguments, "--resume").code == 0
+    assert json.loads(record.read_text())["model"] == "shift"
+    record.unlink()
+    save(output, solar.read_map(folder / "raster1.fits"), overwrite=True)
+    foreign = run(*arguments, "--resume")
+    assert foreign.code == 1
+    assert "was not written by an earlier run" in foreign.err
+
+
+def test_an_interrupted_batch_goes_on(observed_files, tmp_path, monkeypatch) -> None:
+    folder, _ = observed_files
+    rows = [(f"raster{k}.fits", "fsi.fits", f"{tmp_path}/{k}.fits") for k in (0, 1, 2)]
+    manifest = manifest_of(folder / "three.csv", rows, ("target", "reference", "output"))
+    from stackalign.cli.coalign import _Saying
+    from stackalign.solar import files
+
+    monkeypatch.setattr(files.run_tasks, "__kwdefaults__", {**files.run_tasks.__kwdefaults__, "together": 1})
+    real = _Saying.__call__
+
+    def after_the_first(self, outcome):
+        real(self, outcome)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(_Saying, "__call__", after_the_first)
+    command = ("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec")
+    ran = run(*command)
+    assert ran.code == 1
+    assert "interrupted with 2 of 3 left; the same command with --resume goes on from here" in ran.err
+    assert len(Table.read(tmp_path / "coalign.ecsv")) == 1
+    monkeypatch.setattr(_Saying, "__call__", real)
+    again = run(*command, "--resume")
+    assert again.code == 0, again.err
+    assert "finished by an earlier run" in again.err
+    assert list(Table.read(tmp_path / "coalign.ecsv")["status"]) == ["done"] * 3
+
+
+def test_a_page_that_cannot_be_drawn_loses_nothing(observed_files, tmp_path, monkeypatch) -> None:
+    folder, _ = observed_files
+    from stackalign.plot import solar_report
+
+    def broken(*_):
+        msg = "no font"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(solar_report, "write_coalignment_report", broken)
+    ran = run("coalign", folder / "raster0.fits", folder / "fsi.fits", "-o", tmp_path, "--report")
+    assert ran.code == 1
+    assert "its page was not written: RuntimeError: no font" in ran.err
+    assert (tmp_path / "raster0_coaligned.fits").exists()
+
+
 def test_a_sequence_from_an_archive(observed, tmp_path) -> None:
     _, raster, frames, image = observed
     (tmp_path / "fsi").mkdir()
@@ -118,6 +228,11 @@ def test_a_sequence_from_an_archive(observed, tmp_path) -> None:
     assert "columns 0-" in dry.out
     assert "s away" in dry.out
     assert not (tmp_path / "raster_coaligned.fits").exists()
+    manifest = manifest_of(tmp_path / "jobs.csv", [("nowhere.fits",), ("raster.fits",)], ("target",))
+    several = run("coalign", "--batch", manifest, *common[2:], "--dry-run")
+    assert several.code == 1
+    assert "nowhere.fits" in several.errors[0]
+    assert "columns 0-" in several.out
     ran = run(*common, "-o", tmp_path / "out", "--threshold-time", "400", "--report")
     assert ran.code == 0, ran.err
     assert error_arcsec(solar.read_map(tmp_path / "out" / "raster_coaligned.fits"), raster).max() < 0.3

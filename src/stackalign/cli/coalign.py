@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -108,6 +109,7 @@ def coalign(
     Into the folder go TARGET_coaligned.fits, a copy with new headers, and TARGET_coaligned.json with the parameters.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a result is flagged: then no corrected file is written.
     """
+    from stackalign.chunks import StopRequest
     from stackalign.errors import StackalignError
 
     if quiet:
@@ -133,38 +135,48 @@ def coalign(
     if threshold_time is not None:
         settings["threshold_time"] = threshold_time
     try:
-        from stackalign.solar import files
+        from stackalign.solar import files, manifest
 
+        if report:
+            from stackalign.plot._canvas import new_figure
+
+            new_figure()  # says now if matplotlib is missing, not after the work
         folder = Path() if output is None else output
         if output is not None and not dry_run:
             output.mkdir(parents=True, exist_ok=True)
+            if not os.access(output, os.W_OK):
+                raise fail(f"{output} cannot be written: the folder is read-only", FAILED)
         common: dict[str, Any] = {"frames_dir": fsi_dir, "time_window": time_window, "channel": channel}
         tasks: Iterable[Task]
+        total = 1
         if batch is not None:
-            tasks = files.read_manifest(batch, folder, settings, references=tuple(reference or ()), **common)
+            tasks = manifest.read_manifest(batch, folder, settings, references=tuple(reference or ()), **common)
+            total = manifest.count_rows(batch)
         else:
             path = Path(str(target))
-            name = path.name.removesuffix(".gz").removesuffix(".fits").removesuffix(".fit")
-            tasks = [files.Task(path, tuple(reference or ()), folder / f"{name}_coaligned.fits", settings, **common)]
+            tasks = [files.Task(path, tuple(reference or ()), files.output_in(folder, path), settings, **common)]
         if dry_run:
-            _dry_run(tasks)
-            raise typer.Exit(DONE)
-        said = _Saying(report, quiet or as_json)
-        outcomes = files.run_tasks(
-            tasks,
-            device=device,
-            workers=workers,
-            resume=resume,
-            overwrite=overwrite,
-            again=again,
-            write_flagged=write_flagged,
-            command=" ".join(["stackalign", *sys.argv[1:]]),
-            each=said,
-        )
+            raise typer.Exit(_dry_run(tasks))
+        said = _Saying(report, quiet or as_json, total)
+        with StopRequest() as stop:
+            outcomes = files.run_tasks(
+                tasks,
+                device=device,
+                workers=workers,
+                resume=resume,
+                overwrite=overwrite,
+                again=again,
+                write_flagged=write_flagged,
+                command=" ".join(["stackalign", *sys.argv[1:]]),
+                each=said,
+                stop=stop,
+            )
         if table is not None or batch is not None:
             from stackalign.registration.table import write_table
 
-            write_table(table or folder / "coalign.ecsv", files.table_columns(outcomes))
+            write_table(
+                table or folder / "coalign.ecsv", manifest.table_columns(outcomes), descriptions=manifest.DESCRIPTIONS
+            )
     except StackalignError as error:
         raise fail(str(error), FAILED) from error
     except OSError as error:
@@ -176,34 +188,56 @@ def coalign(
         counts = {name: sum(o.status == name for o in outcomes) for name in ("done", "flagged", "failed", "earlier")}
         seconds = time.monotonic() - said.began
         print_facts([(name, str(n)) for name, n in counts.items()] + [("seconds", f"{seconds:.1f}")])
+    if len(outcomes) < total:
+        left = total - len(outcomes)
+        raise fail(f"interrupted with {left} of {total} left; the same command with --resume goes on from here", FAILED)
     states = {o.record.get("status", o.status) for o in outcomes}
-    raise typer.Exit(FAILED if "failed" in states else SHORT if "flagged" in states else DONE)
+    raise typer.Exit(FAILED if "failed" in states or said.lost else SHORT if "flagged" in states else DONE)
 
 
 class _Saying:
     """Say what became of each file, and draw its page."""
 
-    def __init__(self, report: bool, quiet: bool) -> None:
-        self.report, self.quiet, self.began, self.count = report, quiet, time.monotonic(), 0
+    def __init__(self, report: bool, quiet: bool, total: int) -> None:
+        self.report, self.quiet, self.total = report, quiet, total
+        self.began, self.count, self.lost = time.monotonic(), 0, 0
 
     def __call__(self, outcome: "Outcome") -> None:
         self.count += 1
         name = outcome.task.target.name
         if self.report and outcome.result is not None:
-            from stackalign.plot.solar_report import write_coalignment_report
-
-            write_coalignment_report(outcome.result, outcome.task.output.with_suffix(".html"))
+            self._draw(outcome)
         if outcome.status == "failed":
             say(f"error: {name}: {outcome.message}")
         elif not self.quiet:
             text = outcome.message if outcome.result is None else str(outcome.result)
-            say(f"{self.count}: {name}: {outcome.status}: {text}")
+            left = (time.monotonic() - self.began) / self.count * (self.total - self.count)
+            where = f"{self.count}/{self.total}: " if self.total > 1 else ""
+            say(f"{where}{name}: {outcome.status}: {text}" + (f"; {left:.0f} s left" if left >= 1 else ""))
+
+    def _draw(self, outcome: "Outcome") -> None:
+        from stackalign.plot.solar_report import write_coalignment_report
+
+        assert outcome.result is not None
+        try:
+            write_coalignment_report(outcome.result, outcome.task.output.with_suffix(".html"))
+        except Exception as error:  # a page that cannot be drawn is no reason to lose what was found
+            self.lost += 1
+            say(f"error: {outcome.task.target.name}: its page was not written: {type(error).__name__}: {error}")
 
 
-def _dry_run(tasks: "Iterable[Task]") -> None:
+def _dry_run(tasks: "Iterable[Task]") -> int:
+    from stackalign.errors import StackalignError
     from stackalign.solar.files import dry_run
 
+    code = DONE
     for task in tasks:
-        plan = dry_run(task)
         out.print(f"{task.target} -> {task.output}", markup=False)
+        try:
+            plan = dry_run(task)
+        except (StackalignError, ValueError, OSError) as error:
+            say(f"error: {task.target.name}: {error}")
+            code = FAILED
+            continue
         out.print("no synthetic raster: one reference image" if plan is None else str(plan), markup=False)
+    return code

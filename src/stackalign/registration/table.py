@@ -48,7 +48,12 @@ DESCRIPTIONS = {
 }
 
 
-def write_table(path: str | os.PathLike[str], columns: Mapping[str, NDArray[Any]]) -> None:
+def write_table(
+    path: str | os.PathLike[str],
+    columns: Mapping[str, NDArray[Any]],
+    *,
+    descriptions: Mapping[str, str] | None = None,
+) -> None:
     """Write columns of one length as ``.csv``, or as ``.ecsv`` with units and descriptions.
 
     Parameters
@@ -57,6 +62,8 @@ def write_table(path: str | os.PathLike[str], columns: Mapping[str, NDArray[Any]
         An existing file is replaced.
     columns : mapping of str to numpy.ndarray
         As `RegistrationStack.columns` gives them, more may be added.
+    descriptions : mapping of str to str, optional
+        Of columns, instead of those that they have in registrations.
 
     Raises
     ------
@@ -70,7 +77,7 @@ def write_table(path: str | os.PathLike[str], columns: Mapping[str, NDArray[Any]
         raise DataError(msg)
     text = io.StringIO()
     if kind == ".ecsv":
-        text.writelines(_ecsv_header(columns))
+        text.writelines(_ecsv_header(columns, {**DESCRIPTIONS, **(descriptions or {})}))
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*(_cells(values) for values in columns.values()), strict=True))
@@ -81,7 +88,7 @@ def _cells(values: NDArray[Any]) -> Sequence[Any]:
     return [repr(value) if isinstance(value, float) else value for value in values.tolist()]
 
 
-def _ecsv_header(columns: Mapping[str, NDArray[Any]]) -> list[str]:
+def _ecsv_header(columns: Mapping[str, NDArray[Any]], descriptions: Mapping[str, str]) -> list[str]:
     """Header of Enhanced Character-Separated Values 1.0 (Astropy APE 6)."""
     lines = ["# %ECSV 1.0", "# ---", "# delimiter: ','", "# datatype:"]
     for name, values in columns.items():
@@ -90,8 +97,8 @@ def _ecsv_header(columns: Mapping[str, NDArray[Any]]) -> list[str]:
         record = {"name": name, "datatype": kind}
         if base in UNITS:
             record["unit"] = UNITS[base]
-        if base in DESCRIPTIONS:
-            record["description"] = ("standard deviation of: " if base != name else "") + DESCRIPTIONS[base]
+        if base in descriptions:
+            record["description"] = ("standard deviation of: " if base != name else "") + descriptions[base]
         lines.append(f"# - {json.dumps(record)}")
     lines.append("# schema: astropy-2.0")
     return [line + "\n" for line in lines]

@@ -338,7 +338,7 @@ class CoalignmentResult:
             msg = f"the correction of {name_of(self.target)} is not to be trusted and was not written: {why}"
             raise DataError(msg)
         sigma = dict(zip(self.names, self.sigma.tolist(), strict=True))
-        facts = {
+        facts: dict[str, Any] = {
             "score": self.score,
             "sigma_x": sigma["dx"],
             "sigma_y": sigma["dy"],
@@ -346,12 +346,13 @@ class CoalignmentResult:
             "model": self.model,
             "phases": " ".join(phase.name for phase in self.phases),
             "flags": " ".join(self.flags) or "none",
+            # On the sky, which on pixels that are not square is not what the matrix of pixels says.
+            **{name: self[name] for name in ("sx", "sy", "angle") if name in self.names},
         }
         if self.source is not None:
             return write_corrected(
                 self.source, path, self.correction, hdu=self.hdu, provenance=facts, again=again, overwrite=overwrite
             ).path
-        cards = {"XC_DX": self["dx"], "XC_DY": self["dy"], "XC_CORR": self.score, "XC_REF": facts["reference"][:60]}
-        cards |= {"XC_SIGX": sigma["dx"], "XC_SIGY": sigma["dy"]}
-        cards["XC_VERS"] = f"stackalign {self.provenance['versions']['stackalign']}"
-        return write_map(self.corrected_map, path, overwrite=overwrite, **cards)
+        return write_map(
+            self.target, path, correction=self.correction, provenance=facts, again=again, overwrite=overwrite
+        )

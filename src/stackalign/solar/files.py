@@ -1,38 +1,36 @@
 """Coalignments of files: what goes in, what comes out, one or thousands, resumable."""
 
-import csv
 import json
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from sunpy.map import GenericMap
 
+from stackalign.chunks import StopRequest
 from stackalign.errors import DataError, OutputExistsError, StackalignError
 from stackalign.io.atomic import write_text_atomic
-from stackalign.io.provenance import dump_json
+from stackalign.io.provenance import dump_json, to_jsonable
 
 from .archive import get_EUI_paths
 from .coalign import Job, coalign_job, open_target, run_jobs
 from .coalign_result import CoalignmentResult
 from .columns import column_times, time_axis
 from .frames import observation_time
-from .headers import read_map
+from .headers import UNREADABLE, quiet, read_map
 from .plan import RasterPlan, plan_synthetic_raster
 
-__all__ = ["Outcome", "Task", "dry_run", "read_manifest", "run_tasks", "table_columns"]
+__all__ = ["Outcome", "Task", "dry_run", "output_in", "run_tasks"]
 
 TOGETHER = 8
 """Jobs that are worked on in lock-step: enough to share the calls, few enough for their images to fit into memory."""
-
-MANIFEST = ("target", "reference", "output", "window", "model", "max_shift", "frames_dir", "time_window")
-"""Columns of a manifest; all but the target may be missing or empty. Several references are separated by ``;``."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class Task:
     time_window : str
         How far from the raster, such as "2 h".
     channel : str
+    problem : str
+        Why it cannot even begin.
     """
 
     target: Path
@@ -62,11 +62,40 @@ class Task:
     frames_dir: Path | None = None
     time_window: str = "1 h"
     channel: str = "fsi174"
+    problem: str = ""
 
     @property
     def record(self) -> Path:
         """File of the parameters."""
         return self.output.with_suffix(".json")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the result depends on, as JSON takes it."""
+        plain: dict[str, Any] = to_jsonable(
+            {
+                "target": str(self.target),
+                "references": [str(path) for path in self.references],
+                "settings": {key: str(value) for key, value in sorted(self.settings.items()) if value is not None},
+                **(
+                    {}
+                    if self.frames_dir is None
+                    else {
+                        "frames_dir": str(self.frames_dir),
+                        "time_window": self.time_window,
+                        "channel": self.channel,
+                    }
+                ),
+            }
+        )
+        return plain
+
+
+def output_in(folder: Path, target: Path) -> Path:
+    """Where the corrected copy of a file goes by default."""
+    name = target.name
+    for ending in (".gz", ".fits", ".fit"):
+        name = name.removesuffix(ending)
+    return folder / f"{name}_coaligned.fits"
 
 
 @dataclass(frozen=True)
@@ -126,6 +155,8 @@ def _job(task: Task) -> Job:
 
 def dry_run(task: Task) -> RasterPlan | None:
     """Which frame would serve which column; None without a sequence. Images are not read."""
+    if task.problem:
+        raise DataError(task.problem)
     frames = _frames(task)
     image, *_ = open_target(task.target, task.settings.get("window"))
     for path in task.references:
@@ -134,65 +165,6 @@ def dry_run(task: Task) -> RasterPlan | None:
         return None
     chosen = {key: task.settings[key] for key in ("threshold_time", "method") if key in task.settings}
     return plan_synthetic_raster(image, frames, **chosen)
-
-
-def read_manifest(
-    path: str | os.PathLike[str], folder: Path, settings: Mapping[str, Any], **common: Any
-) -> Iterator[Task]:
-    """Read tasks from a table, one row at a time.
-
-    Parameters
-    ----------
-    path : path-like
-        CSV with the columns of `MANIFEST`; paths are relative to it.
-    folder : Path
-        Where outputs go that the table does not name.
-    settings : mapping
-        Of all tasks; a row's own come first.
-    **common
-        Fields of `Task` for rows that say nothing.
-
-    Raises
-    ------
-    DataError
-        The table cannot be read or has an unknown column.
-    """
-    file = Path(path)
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            names = reader.fieldnames or []
-            unknown = [name for name in names if name not in MANIFEST]
-            if "target" not in names or unknown:
-                msg = f"{file} must have the column target, and may have {', '.join(MANIFEST[1:])}; it has {names}"
-                raise DataError(msg)
-            for row in reader:
-                yield _task(
-                    file, {key: (value or "").strip() for key, value in row.items() if key}, folder, settings, common
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{file} cannot be read: {error}"
-        raise DataError(msg) from error
-
-
-def _task(
-    file: Path, row: Mapping[str, str], folder: Path, settings: Mapping[str, Any], common: Mapping[str, Any]
-) -> Task:
-    base = file.parent
-    target = base / row["target"]
-    own: dict[str, Any] = {key: row[key] for key in ("window", "model", "max_shift") if row.get(key)}
-    fields = dict(common)
-    if row.get("frames_dir"):
-        fields["frames_dir"] = base / row["frames_dir"]
-    if row.get("time_window"):
-        fields["time_window"] = row["time_window"]
-    references = tuple(base / name.strip() for name in row.get("reference", "").split(";") if name.strip())
-    if references:
-        fields["references"] = references
-    output = (
-        base / row["output"] if row.get("output") else folder / f"{target.stem.removesuffix('.fits')}_coaligned.fits"
-    )
-    return Task(target=target, output=output, settings={**settings, **own}, **{"references": (), **fields})
 
 
 def run_tasks(
@@ -208,6 +180,7 @@ def run_tasks(
     together: int = TOGETHER,
     keep: bool = False,
     each: Callable[[Outcome], None] | None = None,
+    stop: StopRequest | None = None,
 ) -> list[Outcome]:
     """Coalign files, a few at a time in lock-step; one that fails does not stop the others.
 
@@ -218,7 +191,7 @@ def run_tasks(
     device, workers
         See `stackalign.register`.
     resume : bool
-        Leave out what an earlier run finished, flagged ones included.
+        Leave out what an earlier run finished with the same settings, flagged ones included.
     overwrite, again, write_flagged : bool
         See `CoalignmentResult.write`.
     command : str, optional
@@ -229,6 +202,8 @@ def run_tasks(
         Keep the results with their images; else only their records stay in memory.
     each : callable, optional
         Is given each outcome as soon as it is there, with its result.
+    stop : StopRequest, optional
+        When it is set, the tasks that are being worked on are finished, and no others begun.
 
     Returns
     -------
@@ -236,25 +211,27 @@ def run_tasks(
         In the order of the tasks.
     """
     outcomes: list[Outcome] = []
+    taken: dict[Path, Path] = {}
     stream = iter(tasks)
-    while some := list(islice(stream, max(1, together))):
+    while not stop and (some := list(islice(stream, max(1, together)))):
         finished: dict[int, Outcome] = {}
         jobs: list[tuple[int, Job]] = []
         for number, task in enumerate(some):
             try:
-                if resume and task.record.exists():
-                    record = json.loads(task.record.read_text())
-                    finished[number] = Outcome(task, "earlier", "finished by an earlier run", record)
+                _check(task, taken)
+                earlier = _earlier(task, overwrite, write_flagged) if resume else None
+                if earlier is not None:
+                    finished[number] = earlier
                     continue
-                if not overwrite and (task.output.exists() or task.record.exists()):
+                if not (overwrite or resume) and (task.output.exists() or task.record.exists()):
                     msg = f"output {task.output} exists; choose another folder or allow it to be replaced (--overwrite)"
                     raise OutputExistsError(msg)
                 jobs.append((number, _job(task)))
-            except (StackalignError, ValueError, TypeError, OSError) as error:
-                finished[number] = Outcome(task, "failed", str(error), {})
+            except Exception as error:  # whatever is wrong with one file is no reason to lose the others
+                finished[number] = _failed(task, error)
         found = run_jobs([job for _, job in jobs], device=device, workers=workers)
         for (number, _), result in zip(jobs, found, strict=True):
-            finished[number] = _finished(some[number], result, overwrite, again, write_flagged, command)
+            finished[number] = _finished(some[number], result, overwrite or resume, again, write_flagged, command)
         for number in range(len(some)):
             if each is not None:
                 each(finished[number])
@@ -263,54 +240,77 @@ def run_tasks(
     return outcomes
 
 
+def _check(task: Task, taken: dict[Path, Path]) -> None:
+    """Refuse what would destroy something."""
+    if task.problem:
+        raise DataError(task.problem)
+    first = taken.setdefault(task.output.absolute(), task.target)
+    if first is not task.target:
+        msg = f"{task.output} would be written twice, for {first} too; give one of them another output"
+        raise DataError(msg)
+    for path in (task.target, *task.references):
+        if task.output.exists() and path.exists() and task.output.samefile(path):
+            msg = f"the corrected file must be another one than {path}"
+            raise DataError(msg)
+
+
+def _earlier(task: Task, overwrite: bool, write_flagged: bool) -> Outcome | None:
+    """What an earlier run finished; None if there is something left to do."""
+    if not task.record.exists():
+        if task.output.exists() and not overwrite and not _is_corrected(task.output):
+            msg = f"output {task.output} exists and was not written by an earlier run (--overwrite replaces it)"
+            raise OutputExistsError(msg)
+        return None
+    try:
+        record = json.loads(task.record.read_text())
+        same = record["task"] == task.to_dict()
+    except (OSError, ValueError, KeyError, TypeError):
+        record, same = {}, False
+    if not same:
+        if overwrite:
+            return None
+        msg = f"{task.record} is of an earlier run with other settings (--overwrite replaces it)"
+        raise OutputExistsError(msg)
+    written = record["status"] == "done" or write_flagged
+    if written and not task.output.exists():
+        return None
+    return Outcome(task, "earlier", "finished by an earlier run", record)
+
+
+def _is_corrected(path: Path) -> bool:
+    try:
+        with quiet(), fits.open(path, disable_image_compression=True) as hdus:
+            return any("XC_VERS" in one.header for one in hdus)
+    except UNREADABLE:
+        return False
+
+
+def _failed(task: Task, error: BaseException) -> Outcome:
+    said = str(error) or type(error).__name__
+    if not isinstance(error, (StackalignError, ValueError, TypeError, OSError, MemoryError)):
+        said = f"unexpected {type(error).__name__}: {said}"
+        logging.getLogger(__name__).debug("%s", task.target, exc_info=error)
+    return Outcome(task, "failed", said, {})
+
+
 def _finished(
     task: Task, result: Any, overwrite: bool, again: bool, write_flagged: bool, command: str | None
 ) -> Outcome:
     """Write what a task found."""
     if not isinstance(result, CoalignmentResult):
-        if isinstance(result, (StackalignError, ValueError, TypeError, OSError, MemoryError)):
-            return Outcome(task, "failed", str(result) or type(result).__name__, {})
-        raise result
+        return _failed(task, result)
     record = result.to_dict()
     record["provenance"]["command"] = command
+    record["task"] = task.to_dict()
     record["status"] = "done" if result.ok else "flagged"
     try:
         if result.ok or write_flagged:
             result.write(task.output, overwrite=overwrite, again=again, flagged=write_flagged)
             record["output"] = str(task.output)
+        elif task.output.exists() and _is_corrected(task.output):
+            task.output.unlink()  # of an earlier run, and not what this one says
         write_text_atomic(task.record, dump_json(record))
-    except (StackalignError, OSError) as error:
-        return Outcome(task, "failed", str(error), {})
+    except Exception as error:
+        return _failed(task, error)
     message = "" if result.ok else "not to be trusted: " + "; ".join(record["flags"].values())
     return Outcome(task, record["status"], message, record, result)
-
-
-def table_columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The outcomes as a table by columns, one row a task; NaN where there is no number."""
-    names = ("dx", "dy", "sx", "sy", "scale", "angle", "shear")
-    used = [name for name in names if any(name in o.record.get("parameters", {}) for o in outcomes)]
-
-    def numbers(key: str, part: str | int | None = None) -> Any:
-        values: list[float] = []
-        for outcome in outcomes:
-            value = outcome.record.get(key)
-            if value is not None and part is not None:
-                value = value.get(part) if isinstance(part, str) else value[part]
-            values.append(np.nan if value is None else float(value))
-        return np.array(values)
-
-    columns: dict[str, Any] = {
-        "target": np.array([str(o.task.target) for o in outcomes]),
-        "status": np.array([o.record.get("status", o.status) for o in outcomes]),
-        "model": np.array([str(o.record.get("model", "")) for o in outcomes]),
-    }
-    for name in used:
-        columns[name] = numbers("parameters", name)
-        columns[f"sigma_{name}"] = numbers("sigma", name)
-    for k, name in enumerate(("tx", "ty")):
-        columns[name] = numbers("shift_arcsec", k)
-        columns[f"sigma_{name}"] = numbers("sigma_arcsec", k)
-    columns |= {"score": numbers("score"), "overlap": numbers("overlap")}
-    columns["flags"] = np.array([" ".join(o.record.get("flags", {})) for o in outcomes])
-    columns["message"] = np.array([o.message for o in outcomes])
-    return columns

@@ -101,9 +101,7 @@ def write_corrected(
         grid = _grid(_aligned(images, hdus, hdu, old))
         sharing = [one for one in images if _same(_grid(one), grid)]
         for one in sharing:
-            if one.header.get("XC_VERS") and not again:
-                msg = f"{old} carries a correction already ({one.header.get('XC_DATE')}); allow it with again=True"
-                raise DataError(msg)
+            _check_first(one.header, str(old), again)
         facts = _facts(correction, grid, provenance or {})
         for one in sharing:
             _correct(one, correction, facts, old.name, new.name)
@@ -137,19 +135,53 @@ def _opened(path: Path) -> Iterator[fits.HDUList]:
         yield hdus
 
 
-def write_map(solar_map: GenericMap, output: str | os.PathLike[str], *, overwrite: bool = False, **cards: Any) -> Path:
-    """Write a map with all its cards, in its own data type, with checksums, complete or not at all."""
+def write_map(
+    solar_map: GenericMap,
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    correction: PixelTransform | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    again: bool = False,
+    **cards: Any,
+) -> Path:
+    """Write a map with all its cards, in its own data type, with checksums, complete or not at all.
+
+    Parameters
+    ----------
+    solar_map : GenericMap
+    output : path-like
+    overwrite : bool
+        Replace an existing file.
+    correction : PixelTransform, optional
+        To be applied to the header, and recorded in it as in `write_corrected`.
+    provenance, again
+        See `write_corrected`.
+    **cards
+        More cards.
+    """
     new = Path(output)
     _check_output(new, overwrite)
     with quiet():
-        header = solar_map.fits_header
+        made = fits.PrimaryHDU(solar_map.data, solar_map.fits_header)
+        if correction is not None:
+            name = str(made.header.get("FILENAME") or "a map")
+            _check_first(made.header, name, again)
+            facts = _facts(correction, _grid(made), provenance or {})
+            _correct(made, correction, facts, name, new.name)
         for key, value in cards.items():
-            header[key.upper()] = value
-        made = fits.PrimaryHDU(solar_map.data, header)
+            made.header[key.upper()] = value
         made.add_checksum()
         with _writing(new) as partial:
             made.writeto(partial, output_verify="fix+ignore")
     return new
+
+
+def _check_first(header: fits.Header, name: str, again: bool) -> None:
+    """Refuse a second correction that was not asked for."""
+    if header.get("XC_VERS") and not again:
+        msg = f"{name} carries a correction already ({header.get('XC_DATE')}); allow it with again=True"
+        raise DataError(msg)
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
