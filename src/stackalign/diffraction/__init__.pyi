@@ -1,18 +1,24 @@
 from .alignment import Alignment, align, ialign, track_peak
+from .baseline import Baseline, baseline_dwt
 from .files import DiffractionImages, diffread
+from .hotspots import HotSpots, remove_hot_spots
 from .masks import PixelMask, combine_masks, mask_from_collection
 from .profile import AzimuthalProfile, azimuthal_average
 
 __all__ = [
     "Alignment",
     "AzimuthalProfile",
+    "Baseline",
     "DiffractionImages",
+    "HotSpots",
     "PixelMask",
     "align",
     "azimuthal_average",
+    "baseline_dwt",
     "combine_masks",
     "diffread",
     "ialign",
     "mask_from_collection",
+    "remove_hot_spots",
     "track_peak",
 ]

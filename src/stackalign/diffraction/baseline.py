@@ -1,0 +1,230 @@
+"""Baselines by discrete wavelets, after Galloway, Le Ru & Etchegoin, Applied Spectroscopy 63, 1370 (2009)."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.errors import DataError
+from stackalign.io.provenance import provenance, to_jsonable
+
+from ._fill import fill_nearest
+
+__all__ = ["Baseline", "baseline_dwt"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What lies under the peaks of curves or images.
+
+    Parameters
+    ----------
+    baseline : numpy.ndarray
+        Of the shape of the data, float64.
+    n_iterations : int
+    converged : bool
+        The last step changed less than the tolerance.
+    last_change : float
+        Largest change in the last step, in units of the range of the data.
+    provenance : dict
+        Versions and settings.
+    """
+
+    baseline: FloatArray
+    n_iterations: int
+    converged: bool
+    last_change: float
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON knows them."""
+        found = to_jsonable(
+            {
+                "baseline": self.baseline,
+                "n_iterations": self.n_iterations,
+                "converged": self.converged,
+                "last_change": self.last_change,
+                "provenance": self.provenance,
+            }
+        )
+        assert isinstance(found, dict)
+        return found
+
+
+def baseline_dwt(
+    array: Any,
+    *,
+    axis: int | Sequence[int] = -1,
+    wavelet: str = "sym6",
+    level: int | None = None,
+    mode: str = "constant",
+    max_iter: int = 1000,
+    tolerance: float = 1e-3,
+    lower: float | None = None,
+    background_regions: Sequence[Any] = (),
+    mask: Any = None,
+) -> Baseline:
+    """Find the baseline of curves along an axis, or of images over two, by repeated wavelet approximation.
+
+    The data are replaced by the smaller one of themselves and of their approximation on a coarse scale, again and
+    again: peaks that are narrower than the scale sink down to what is under them.
+
+    Parameters
+    ----------
+    array : array_like
+        Real numbers; NaN and infinite ones are invalid.
+    axis : int or tuple of int
+        One axis: curves. Two: images; all others are a stack of them.
+    wavelet : str
+        Any discrete wavelet of PyWavelets, ``pywt.wavelist(kind="discrete")``.
+    level : int, optional
+        Scale: details of 2**level elements and less are no part of an approximation. By default the coarsest that the
+        length of the shortest axis allows; 1 for spikes of a pixel or two.
+    mode : str
+        How the data go on beyond their borders, one of ``pywt.Modes.modes``.
+    max_iter : int
+        Most steps.
+    tolerance : float
+        The search ends when the largest change of a step is below this share of the range of the data; 0 takes all
+        steps.
+    lower : float, optional
+        The baseline does not fall below; the smallest valid value by default.
+    background_regions : sequence
+        Indices or slices of parts that are known to be background: there the baseline is the data.
+    mask : array_like, optional
+        Boolean, True = valid, of the shape of the data or of their last axes. Invalid elements do not draw the baseline
+        down; it is interpolated there.
+
+    Returns
+    -------
+    Baseline
+
+    Raises
+    ------
+    DataError
+        Nothing is valid, the data are complex, or an axis is too short for the wavelet and level.
+    ValueError
+        Wavelet, mode or axis is not known, or a number makes no sense.
+
+    Notes
+    -----
+    Fine for display and for peaks over a smooth background. Sharp *and* wide features lose intensity: for the
+    photometry of spots among hot pixels, take `remove_hot_spots`.
+    """
+    import pywt
+
+    data = np.asarray(array)
+    if data.dtype.kind not in "buif":
+        msg = f"array must hold real numbers, got {data.dtype}; take abs() or the real part of complex data first"
+        raise TypeError(msg)
+    data = data.astype(np.float64)
+    axes = _axes(axis, data.ndim)
+    if wavelet not in pywt.wavelist(kind="discrete"):
+        msg = f"wavelet {wavelet!r} is not known; choose one of pywt.wavelist(kind='discrete'), for example sym6 or db4"
+        raise ValueError(msg)
+    if mode not in pywt.Modes.modes:
+        msg = f"mode {mode!r} is not known; choose one of {', '.join(pywt.Modes.modes)}"
+        raise ValueError(msg)
+    if operator.index(max_iter) < 1 or not tolerance >= 0:
+        msg = f"max_iter must be at least 1 and tolerance 0 or more, got {max_iter} and {tolerance}"
+        raise ValueError(msg)
+    shortest = min(data.shape[a] for a in axes)
+    length = pywt.Wavelet(wavelet).dec_len
+    coarsest = pywt.dwt_max_level(shortest, length)
+    if level is None:
+        level = max(1, coarsest)
+    if level < 1 or shortest < 2:
+        msg = f"level must be at least 1 and axes have at least 2 elements, got level {level} and {data.shape}"
+        raise DataError(msg)
+    if shortest < 2 ** (level - 1) * length and level > max(1, coarsest):
+        msg = f"level {level} is too coarse for {shortest} elements with {wavelet}; the coarsest is {max(1, coarsest)}"
+        raise DataError(msg)
+    valid = _valid(data, mask)
+    values = data[valid]
+    bottom = float(values.min()) if lower is None else float(lower)
+    span = float(values.max() - values.min())
+    signal = fill_nearest(data, valid, axes)
+    regions = _regions(background_regions, data.shape) & valid
+    change, steps = np.inf, 0
+    while steps < max_iter and (steps == 0 or change > tolerance * span):
+        steps += 1
+        approximation = _approximation(signal, axes, wavelet, level, mode)
+        # Where nothing is known the approximation takes its place; where the background is known, the data.
+        lowered = np.where(valid, np.minimum(signal, approximation), approximation)
+        lowered = np.maximum(lowered, np.minimum(bottom, signal))
+        lowered[regions] = data[regions]
+        change = float(np.abs(lowered - signal)[valid].max())
+        signal = lowered
+    settings = {
+        "axis": axes, "wavelet": wavelet, "level": level, "mode": mode, "max_iter": max_iter, "tolerance": tolerance,
+        "lower": bottom,
+    }  # fmt: skip
+    return Baseline(
+        baseline=signal,
+        n_iterations=steps,
+        converged=change <= tolerance * span,
+        last_change=change / span if span > 0 else 0.0,
+        provenance=provenance(settings, [], device="cpu"),
+    )
+
+
+def _axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    wanted = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
+    if len(wanted) not in (1, 2) or any(not -ndim <= a < ndim for a in wanted):
+        msg = f"axis must be one axis or two of the {ndim} of the array, got {axis}"
+        raise ValueError(msg)
+    axes = tuple(int(a) % ndim for a in wanted)
+    if len(set(axes)) != len(axes):
+        msg = f"axis must be two different axes, got {axis}"
+        raise ValueError(msg)
+    return axes
+
+
+def _valid(data: FloatArray, mask: Any) -> NDArray[np.bool_]:
+    valid: NDArray[np.bool_] = np.isfinite(data)
+    if mask is not None:
+        given = np.asarray(mask)
+        if given.dtype != np.bool_:
+            msg = f"mask must be boolean, True = valid, got {given.dtype}; pass mask.astype(bool)"
+            raise TypeError(msg)
+        if given.shape != data.shape[data.ndim - given.ndim :]:
+            msg = f"mask must have the shape {data.shape} of the array, got {given.shape}"
+            raise DataError(msg)
+        valid = valid & given
+    if not valid.any():
+        msg = "no element is valid; True means valid here: pass ~mask if it marks bad elements"
+        raise DataError(msg)
+    return valid
+
+
+def _regions(regions: Sequence[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    known = np.zeros(shape, bool)
+    for region in regions:
+        try:
+            known[region] = True
+        except IndexError as error:
+            msg = f"background region {region} does not lie within the array of the shape {shape}"
+            raise DataError(msg) from error
+    return known
+
+
+def _approximation(data: FloatArray, axes: tuple[int, ...], wavelet: str, level: int, mode: str) -> FloatArray:
+    """The data without details up to a level. Over two axes it is that along one of that along the other."""
+    import pywt
+
+    for axis in axes:
+        lengths = []
+        coarse = data
+        for _ in range(level):
+            lengths.append(coarse.shape[axis])
+            coarse = pywt.dwt(coarse, wavelet, mode, axis=axis)[0]
+        for length in reversed(lengths):
+            coarse = pywt.idwt(coarse, None, wavelet, mode, axis=axis)
+            coarse = coarse[(slice(None),) * axis + (slice(0, length),)]
+        data = coarse
+    return data
