@@ -13,6 +13,7 @@ from .align import align
 from .coalign import coalign
 from .crop import crop
 from .info import info
+from .refine import refine
 from .warmup import warmup
 
 __all__ = ["app", "main"]
@@ -27,6 +28,7 @@ app.command()(align)
 app.command()(coalign)
 app.command()(crop)
 app.command()(info)
+app.command()(refine)
 app.command()(warmup)
 
 

@@ -64,12 +64,12 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 @contextmanager
-def progress_reporter(quiet: bool) -> "Iterator[ProgressCallback | None]":
+def progress_reporter(quiet: bool, unit: str = "patterns") -> "Iterator[ProgressCallback | None]":
     """Give a progress callback: a bar on a terminal, a line every few seconds elsewhere, none when quiet."""
     if quiet:
         yield None
     elif not sys.stderr.isatty():
-        yield _PlainLines()
+        yield _PlainLines(unit)
     else:
         from rich import progress as bars
 
@@ -86,20 +86,22 @@ def progress_reporter(quiet: bool) -> "Iterator[ProgressCallback | None]":
             def show(state: "Progress") -> None:
                 if state.stage not in tasks:
                     tasks[state.stage] = display.add_task(state.stage, total=state.total, rate="")
-                display.update(tasks[state.stage], completed=state.done, total=state.total, rate=_rate(state))
+                display.update(tasks[state.stage], completed=state.done, total=state.total, rate=_rate(state, unit))
 
             yield show
 
 
-def _rate(state: "Progress") -> str:
-    return f"{state.rate:,.0f} patterns/s, {format_bytes(state.bytes_done / max(state.seconds, 1e-9))}/s"
+def _rate(state: "Progress", unit: str) -> str:
+    if not state.bytes_done:  # searches, that read nothing
+        return f"{state.seconds:,.0f} s"
+    return f"{state.rate:,.0f} {unit}/s, {format_bytes(state.bytes_done / max(state.seconds, 1e-9))}/s"
 
 
 class _PlainLines:
     """Progress as plain lines: the first after a while, the last of each stage always."""
 
-    def __init__(self) -> None:
-        self._last = time.monotonic()
+    def __init__(self, unit: str) -> None:
+        self._last, self._unit = time.monotonic(), unit
 
     def __call__(self, state: "Progress") -> None:
         now = time.monotonic()
@@ -107,4 +109,4 @@ class _PlainLines:
             return
         self._last = now
         left = "" if state.done >= state.total else f", {state.remaining:,.0f} s left"
-        say(f"{state.stage}: {state.done}/{state.total} patterns, {_rate(state)}{left}")
+        say(f"{state.stage}: {state.done}/{state.total} {self._unit}, {_rate(state, self._unit)}{left}")

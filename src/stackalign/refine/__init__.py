@@ -9,6 +9,7 @@ from .crystal import Crystal
 from .dat import DatFile, read_dat
 from .data import DiffractionData
 from .frames import ROI, DisplayFrame
+from .orientation import OrientationTrial, find_orientation
 from .preprocess import high_pass, local_normalise, log1p, ridge
 from .result import RefinementResult
 from .scattering import ScatteringFactors, kirkland
@@ -30,12 +31,14 @@ __all__ = [
     "DatFile",
     "DiffractionData",
     "DisplayFrame",
+    "OrientationTrial",
     "Prepared",
     "PreparedBloch",
     "RefinementResult",
     "ScatteringFactors",
     "Simulator",
     "StackSimulator",
+    "find_orientation",
     "high_pass",
     "kirkland",
     "local_normalise",

@@ -1,0 +1,268 @@
+"""What a configuration of `stackalign refine` says: TOML into a refiner and the steps to take."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from stackalign.errors import DataError
+
+if TYPE_CHECKING:
+    from stackalign.refine import Beam, CoarseRefine, Crystal, DiffractionData
+
+__all__ = ["Plan", "Step", "load_plan"]
+
+DATA = ("kind", "file", "dataset", "reflections", "use", "mask", "variance", "radius")
+FRAME = ("gl", "center", "rotation", "flip", "tilt_mrad")
+CRYSTAL = ("cif", "dat", "cell", "species", "positions", "b_iso", "u_aniso", "occupancy")
+BEAM = ("kv", "zone", "x_axis", "normal")
+ROI_KEYS = ("rectangles", "height", "width", "center")
+SIMULATION = ("absorption", "absorptive_ratio", "refraction")
+MATCHING = ("thickness", "search_radius", "grid", "fine_grid", "metric", "weights", "blur", "preprocess", "device")
+STEP = ("orientation", "refine", "n_scan", "method", "name")
+PRESETS = ("ridge", "high_pass", "local_normalise", "log1p")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: which parameters within which bounds, and settings that differ for it."""
+
+    title: str
+    orientation: tuple[float, float] | None
+    parameters: Mapping[str, Any]
+    options: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that a configuration says."""
+
+    refiner: "CoarseRefine"
+    steps: tuple[Step, ...]
+    inputs: tuple[Path, ...]
+    table: Mapping[str, Any]
+
+
+def load_plan(path: Path, *, workers: int | None = None, memory_limit: str | None = None) -> Plan:
+    """Read a configuration, the data and the crystal that it names; nothing is simulated."""
+    from stackalign.refine import ROI, BeamSelection, BlochSimulator, CoarseRefine
+
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror or error}"
+        raise DataError(msg) from error
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{path} is not TOML: {error}"
+        raise DataError(msg) from error
+    reader = _Reader(path, table)
+    reader.known(table, ("data", "crystal", "beam", "simulation", "roi", "matching", "step"), "")
+    crystal, beam = reader.crystal_and_beam()
+    data = reader.data(crystal, beam)
+    selection = tuple(f.name for f in fields(BeamSelection))
+    simulation = reader.section("simulation", (*SIMULATION, *selection), needed=False)
+    simulator = reader.checked(
+        "simulation",
+        lambda: BlochSimulator(
+            crystal,
+            beam,
+            data.reflections,
+            BeamSelection(**{name: value for name, value in simulation.items() if name in selection}),
+            workers=workers,
+            memory_limit=memory_limit,
+            **{name: value for name, value in simulation.items() if name in SIMULATION},
+        ),
+    )
+    area = reader.section("roi", ROI_KEYS)
+    sized = any(name in area for name in ("height", "width", "center"))
+    if ("rectangles" in area) == sized:
+        reader.stop("[roi] needs either rectangles = [[top, left, bottom, right], ...], or height and width")
+    if "rectangles" in area:
+        roi = reader.checked("roi", lambda: ROI(tuple(area["rectangles"])))
+    else:
+        reader.needs(area, ("height", "width"), "roi")
+        roi = reader.checked("roi", lambda: ROI.rectangle(area["height"], area["width"], area.get("center", (0, 0))))
+    settings = reader.settings(reader.section("matching", MATCHING, needed=False), "matching")
+    refiner = reader.checked("matching", lambda: CoarseRefine(simulator, data, roi, **settings))
+    return Plan(refiner, reader.steps(), tuple(reader.inputs), table)
+
+
+class _Reader:
+    """The tables of one file; mistakes are said with the table's name."""
+
+    def __init__(self, path: Path, table: Mapping[str, Any]) -> None:
+        self.path, self.table, self.inputs = path, table, [path]
+
+    def stop(self, text: str) -> NoReturn:
+        msg = f"{self.path}: {text}"
+        raise DataError(msg)
+
+    def checked(self, name: str, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except DataError:
+            raise
+        except (ValueError, TypeError) as error:
+            msg = f"{self.path}: [{name}] {error}"
+            raise DataError(msg) from error
+
+    def known(self, table: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
+        for name in table:
+            if name not in names:
+                self.stop(f"{where}unknown {name!r}; known are {', '.join(names)}")
+
+    def needs(self, table: Mapping[str, Any], names: tuple[str, ...], section: str) -> None:
+        for name in names:
+            if name not in table:
+                self.stop(f"[{section}] needs {name}")
+
+    def section(self, name: str, known: tuple[str, ...], *, needed: bool = True) -> dict[str, Any]:
+        found = self.table.get(name, {})
+        if not isinstance(found, dict) or (needed and not found):
+            self.stop(f"there is no table [{name}]")
+        self.known(found, known, f"[{name}] ")
+        return dict(found)
+
+    def file(self, name: str) -> Path:
+        """A file beside the configuration, or an absolute one."""
+        path = self.path.parent / name
+        if path not in self.inputs:
+            self.inputs.append(path)
+        return path
+
+    def crystal_and_beam(self) -> "tuple[Crystal, Beam]":
+        from stackalign.refine import Beam, Crystal, read_dat
+
+        given = self.section("crystal", CRYSTAL)
+        beam = self.section("beam", BEAM, needed="dat" not in given)
+        if sum(name in given for name in ("cif", "dat", "cell")) != 1:
+            self.stop("[crystal] needs one of cif, dat, or cell with species and positions")
+        if "dat" in given:
+            self.known(given, ("dat",), "[crystal] beside dat: ")
+            found = read_dat(self.file(given["dat"]))
+            defaults = {f.name: getattr(found.beam, f.name) for f in fields(Beam)}
+            return found.crystal, self.checked("beam", lambda: Beam(**defaults | beam))
+        if "cif" in given:
+            self.known(given, ("cif", "b_iso"), "[crystal] beside cif: ")
+            crystal = Crystal.from_cif(self.file(given["cif"]))
+            if "b_iso" in given:
+                crystal = self.checked("crystal", lambda: crystal.with_parameters({"b_iso": given["b_iso"]}))
+        else:
+            self.needs(given, ("species", "positions"), "crystal")
+            crystal = self.checked("crystal", lambda: Crystal(**given))
+        self.needs(beam, ("kv", "zone", "x_axis"), "beam")
+        return crystal, self.checked("beam", lambda: Beam(**beam))
+
+    def data(self, crystal: "Crystal", beam: "Beam") -> "DiffractionData":
+        from stackalign.refine import DiffractionData, DisplayFrame
+
+        given = self.section("data", (*DATA, *FRAME))
+        self.needs(given, ("kind", "file", "reflections", "gl", "center"), "data")
+        if given["kind"] not in ("cbed", "larbed"):
+            self.stop(f'[data] kind must be "cbed" or "larbed", got {given["kind"]!r}')
+        image = self.array(given["file"], given.get("dataset"))
+        listed = given["reflections"]
+        hkl = self.array(given["file"], listed) if isinstance(listed, str) else np.asarray(listed)
+        others: dict[str, Any] = {}
+        if "mask" in given:
+            others["mask"] = self.array(given["mask"], None) != 0
+        if "variance" in given:
+            others["variance"] = self.array(given["variance"], None)
+
+        def make() -> DiffractionData:
+            tilt = beam.tilts_from_mrad(given.get("tilt_mrad", (0.0, 0.0)))
+            options = {name: given[name] for name in ("rotation", "flip") if name in given}
+            frame = DisplayFrame.for_beam(
+                crystal, beam, given["gl"], tuple(given["center"]), tilt=(float(tilt[0]), float(tilt[1])), **options
+            )
+            if given["kind"] == "larbed":
+                data = DiffractionData.from_larbed(image, hkl.tolist(), frame, **others)
+            else:
+                self.needs(given, ("radius",), "data")
+                flat = image[0] if image.ndim == 3 and len(image) == 1 else image
+                squeezed = {name: np.squeeze(value) for name, value in others.items()}
+                data = DiffractionData.from_cbed(
+                    flat, hkl.tolist(), frame, crystal, beam, radius=given["radius"], **squeezed
+                )
+            return data.select(given["use"]) if "use" in given else data
+
+        made: DiffractionData = self.checked("data", make)
+        return made
+
+    def array(self, name: str, dataset: str | None) -> Any:
+        """Read all of a file; `.npz` by the name of its array."""
+        from stackalign.io.images import open_images
+
+        path = self.file(name)
+        if path.suffix != ".npz":
+            with closing(open_images(path, dataset=dataset)) as reader:
+                out = np.empty(reader.info.shape, reader.info.dtype)
+                reader.read(0, len(out), out)
+                return out[0] if reader.info.metadata.get("single") else out
+        try:
+            with np.load(path) as held:
+                if dataset is None and len(held.files) == 1:
+                    dataset = held.files[0]
+                if dataset not in held.files:
+                    msg = f"{path} has no array {dataset!r}; it has {', '.join(held.files)}"
+                    raise DataError(msg)
+                return held[dataset]
+        except DataError:
+            raise
+        except (OSError, ValueError) as error:
+            msg = f"{path} cannot be read: {error}"
+            raise DataError(msg) from error
+
+    def settings(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """Arguments of `CoarseRefine`; a preset by its name, as "ridge" or {ridge = [2, 3]}."""
+        from stackalign.refine import preprocess
+
+        found = dict(given)
+        hook = found.get("preprocess")
+        if hook is not None:
+            name, sigmas = (hook, None) if isinstance(hook, str) else next(iter(hook.items()), ("", None))
+            if name not in PRESETS:
+                self.stop(f"[{where}] preprocess must be one of {', '.join(PRESETS)}, got {name!r}")
+            make = getattr(preprocess, name)
+            widths = () if sigmas is None else np.atleast_1d(sigmas).tolist()
+            found["preprocess"] = self.checked(
+                where, lambda: make(*([widths] if name == "ridge" and widths else widths))
+            )
+        return found
+
+    def pair(self, value: Any, where: str) -> tuple[float, float]:
+        """Bounds."""
+        if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, int | float) for v in value)):
+            self.stop(f'{where} needs bounds [low, high], or "auto", got {value!r}')
+        return float(value[0]), float(value[1])
+
+    def steps(self) -> tuple[Step, ...]:
+        listed = self.table.get("step")
+        if not isinstance(listed, list) or not listed:
+            self.stop("there is no [[step]] that says what to refine, such as refine = { thickness = [200, 3000] }")
+        found: list[Step] = []
+        for k, given in enumerate(listed, start=1):
+            self.known(given, (*STEP, *MATCHING), f"[[step]] {k}: ")
+            if ("orientation" in given) == ("refine" in given):
+                self.stop(f"[[step]] {k} needs refine = {{ thickness = [200, 3000] }} or orientation = [200, 3000]")
+            settings = self.settings({name: value for name, value in given.items() if name in MATCHING}, f"step {k}")
+            options = {name: given[name] for name in ("n_scan", "method") if name in given}
+            bounds = given.get("orientation")
+            if bounds is not None:
+                title = "orientation, thickness, tilt"
+                bounds = self.pair(bounds, f"[[step]] {k}: orientation")
+            parameters = {}
+            for name, value in given.get("refine", {}).items():
+                parameters[name] = None if value == "auto" else self.pair(value, f"[[step]] {k}: {name}")
+            if bounds is None:
+                if not parameters:
+                    self.stop(f"[[step]] {k}: refine names no parameter")
+                title = ", ".join((*parameters, "tilt"))
+            found.append(Step(given.get("name", title), bounds, parameters, options, settings))
+        return tuple(found)
