@@ -21,7 +21,7 @@ def lattice():
     hot[tuple(rng.integers(0, 512, (2, 800)))] = True
     for y, x in rng.integers(5, 500, (20, 2)):
         hot[y : y + 3, x : x + 2] = True
-    hot[300:305, 60:65] = True
+    hot[300:308, 60:67] = True
     hot[511, 100:140] = True
     hot &= pattern.mask
     image = pattern.image + np.where(hot, rng.uniform(300, 5000, hot.shape), 0.0)
@@ -85,6 +85,16 @@ def test_stacks_and_kinds_of_numbers(rng) -> None:
         single = diffraction.remove_hot_spots(images[2].astype(kind))
         np.testing.assert_array_equal(single.images, found.images[2])
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["hot"] == [[1, 20, 22], [2, 0, 0]]
+
+
+@pytest.mark.parametrize("sigma", [1.2, 2.5])
+@pytest.mark.parametrize("peak", [100, 3000, 100000])
+def test_spots_of_any_brightness_stay(rng, sigma, peak) -> None:
+    y, x = np.indices((200, 200))
+    clean = np.full(y.shape, 5.0)
+    for cy, cx in rng.uniform(15, 185, (25, 2)):
+        clean += peak * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * sigma**2))
+    assert diffraction.remove_hot_spots(rng.poisson(clean)).n_hot == 0
 
 
 def test_counts_that_are_mostly_zero(rng) -> None:

@@ -17,8 +17,6 @@ FloatArray = NDArray[np.float64]
 
 STRIDE = 4
 """The local background is smooth: it is taken at every fourth pixel and interpolated."""
-PLATEAU = 0.6
-"""A hot pixel reaches this share of the highest of its neighbours; the flank of a spot does so only near its top."""
 COLD = 2
 """Of the eight neighbours, sorted, the one that is cold: even at the edge of a hot block three are."""
 ROUNDS = 64
@@ -67,7 +65,7 @@ class HotSpots:
 
 
 def remove_hot_spots(
-    images: Any, *, mask: Any = None, threshold: float = 8.0, contrast: float = 4.0, size: int = 9
+    images: Any, *, mask: Any = None, threshold: float = 8.0, contrast: float = 8.0, size: int = 9
 ) -> HotSpots:
     """Find hot pixels, single ones and blocks of them, and replace them; spots that a lens has made stay as they are.
 
@@ -81,8 +79,8 @@ def remove_hot_spots(
         A hot pixel is above the local background by so many standard deviations, as the median absolute deviation
         around it says.
     contrast : float
-        And so many times as high above the background as the cold ones among its neighbours. Spots of a full width at
-        half maximum of 2 pixels and more fall off more slowly.
+        And so many times as high above the background as the cold ones among its neighbours, or, beside a higher pixel,
+        by so much closer to that one: spots of a full width at half maximum of 3 pixels and more fall off more evenly.
     size : int
         Width of the window of the local background, in pixels, odd: more than three times the width of a spot.
 
@@ -105,8 +103,7 @@ def remove_hot_spots(
     Notes
     -----
     Works on the host. Blocks of hot pixels are taken off from their edges inwards, in as many rounds as that takes.
-    Blocks that are wider than half a window are found whole only where they are saturated; for others take a larger
-    `size`, or mask them.
+    Of blocks that are wider than half a window something may be left; for them take a larger `size`, or mask them.
     """
     if not (threshold > 0 and contrast > 1):
         msg = f"threshold must be above 0 and contrast above 1, got {threshold} and {contrast}"
@@ -149,10 +146,10 @@ def _one(
     least = max(float(typical), 1.0 if whole else 0.0)
     for _ in range(ROUNDS):
         above = work - background
-        limit = threshold * np.maximum(noise, least)
+        floor = np.maximum(noise, least)
         with np.errstate(invalid="ignore"):
-            candidates = np.argwhere((above > limit) & ~hot)
-        cliff, cold = _is_cliff(above, candidates, contrast)
+            candidates = np.argwhere((above > threshold * floor) & ~hot)
+        cliff, cold = _is_cliff(above, floor, candidates, contrast)
         fresh = candidates[cliff]
         if not len(fresh):
             break
@@ -174,9 +171,13 @@ def _one(
 
 
 def _is_cliff(
-    above: NDArray[Any], candidates: NDArray[np.int64], contrast: float
+    above: NDArray[Any], floor: NDArray[Any], candidates: NDArray[np.int64], contrast: float
 ) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Whether pixels are high over the cold ones among their neighbours, and not lower than most; and what is cold."""
+    """Whether pixels end more suddenly towards the cold ones among their neighbours than any spot; and what is cold.
+
+    On the flank of a spot, a pixel is to the next one outwards as the next one inwards is to it, and for a Gaussian the
+    ratio of the two ratios is ``exp(1 / sigma**2)`` wherever that is.
+    """
     if not len(candidates):
         return np.zeros(0, bool), np.zeros(0)
     padded = np.pad(above, 1, constant_values=np.nan)
@@ -190,7 +191,8 @@ def _is_cliff(
     cold = neighbours[each, np.clip(np.minimum(COLD, count // 2), 0, 7)]
     cold[count == 0] = 0.0
     highest = np.where(count > 0, neighbours[each, np.clip(count - 1, 0, 7)], value)
-    found: NDArray[np.bool_] = (value > contrast * np.maximum(cold, 0.0)) & (value >= PLATEAU * highest)
+    lowest = np.maximum(cold, floor[y, x])
+    found: NDArray[np.bool_] = value * value > contrast * lowest * np.maximum(value, highest)
     return found, cold
 
 
