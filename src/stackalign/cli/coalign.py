@@ -43,8 +43,9 @@ def coalign(
         Path | None, typer.Option(metavar="DIR", help="Archive in which frames are looked for.", rich_help_panel=_INPUT)
     ] = None,
     time_window: Annotated[
-        str, typer.Option(metavar="DURATION", help="How far from the raster, as 2h.", rich_help_panel=_INPUT)
-    ] = "1 h",
+        str | None,
+        typer.Option(metavar="DURATION", help="How far from the raster images may be: 2h.", rich_help_panel=_INPUT),
+    ] = None,
     channel: Annotated[str, typer.Option(help="What names of frames contain.", rich_help_panel=_INPUT)] = "fsi174",
     threshold_time: Annotated[
         float | None,

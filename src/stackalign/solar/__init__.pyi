@@ -27,6 +27,7 @@ from .reprojection import reproject_map, reproject_map_to_reference
 from .search import correlation_for_params, optimize_alignment_local_grad_disc_persworkers
 from .spice import CollapsedWindow, WindowInfo, collapse_window, read_window, spectral_windows
 from .sunkit import register_with_sunkit_image, sunkit_coalign
+from .testdata import TestObservation, create_test_observation
 from .wcs import corrected_header, regridded_header
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "PixelTransform",
     "RasterPlan",
     "SyntheticRaster",
+    "TestObservation",
     "WindowInfo",
     "WrittenFile",
     "arcsec_per_pixel",
@@ -54,6 +56,7 @@ __all__ = [
     "corrected_header",
     "correlation_for_params",
     "correlation_with_iteration",
+    "create_test_observation",
     "find_original_correction",
     "get_EUI_paths",
     "local_transform",

@@ -20,6 +20,7 @@ from .framestore import as_frame, frame_image
 from .headers import as_map
 from .phases import Phase, Request, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
+from .plan import plan_synthetic_raster
 from .provenance import solar_provenance
 from .skymodel import SkyModel
 from .spice import read_window, spectral_windows
@@ -35,6 +36,9 @@ WIDE = 300.0
 
 LARGEST = 384
 """Blocks along the longer side of the wide search's grid, so that it takes a second at most."""
+
+_PLANNED = ("threshold_time", "method", "times", "observer", "on_bad_frame")
+"""Settings of a synthetic raster that decide which frame serves which column."""
 
 Job = Generator[Request, RegistrationResult, CoalignmentResult]
 """A coalignment at work: yields pairs of images to be registered."""
@@ -227,6 +231,9 @@ def coalign_job(
     )
     _check(settings)
     wanted = _phases(phases, reference, frames)
+    SkyModel(model, arcsec_per_pixel(image.wcs), image.data.shape)  # the last phase would say it late
+    if "synthetic" in wanted:
+        plan_synthetic_raster(image, frames or (), **{k: v for k, v in settings.raster.items() if k in _PLANNED})
     against = as_map(_nearest(image, frames or ()) if reference is None else reference)
     prepared = Target.of(image, against, settings)
     so_far = PixelTransform.identity() if start is None else start

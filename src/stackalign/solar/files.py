@@ -24,10 +24,14 @@ from .coalign import Job, coalign_job, open_target, run_jobs
 from .coalign_result import CoalignmentResult
 from .columns import column_times, time_axis
 from .frames import observation_time
+from .framestore import as_frame
 from .headers import UNREADABLE, quiet, read_map
 from .plan import RasterPlan, plan_synthetic_raster
 
 __all__ = ["Outcome", "Task", "dry_run", "output_in", "run_tasks"]
+
+WINDOW = "1 h"
+"""How far from a raster frames are looked for by default."""
 
 TOGETHER = 8
 """Jobs that are worked on in lock-step: enough to share the calls, few enough for their images to fit into memory."""
@@ -48,8 +52,9 @@ class Task:
         For `coalign`.
     frames_dir : Path, optional
         Archive in which the frames are looked for.
-    time_window : str
-        How far from the raster, such as "2 h".
+    time_window : str, optional
+        How far from the raster frames and references may be, such as "2 h". By default 1 h for frames that are looked
+        for, and any time for references that are named.
     channel : str
     problem : str
         Why it cannot even begin.
@@ -60,7 +65,7 @@ class Task:
     output: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
     frames_dir: Path | None = None
-    time_window: str = "1 h"
+    time_window: str | None = None
     channel: str = "fsi174"
     problem: str = ""
 
@@ -81,10 +86,10 @@ class Task:
                     if self.frames_dir is None
                     else {
                         "frames_dir": str(self.frames_dir),
-                        "time_window": self.time_window,
                         "channel": self.channel,
                     }
                 ),
+                **({} if self.time_window is None else {"time_window": self.time_window}),
             }
         )
         return plain
@@ -125,20 +130,30 @@ def _reference(path: Path) -> GenericMap:
 
 def _frames(task: Task) -> list[Path]:
     """Files of the sequence, given or found."""
-    if task.frames_dir is None:
+    if task.frames_dir is None and task.time_window is None:
         return list(task.references) if len(task.references) > 1 else []
     image, *_ = open_target(task.target, task.settings.get("window"))
     times = observation_time(image)[None]
     if time_axis(image.meta) is not None:
         times = column_times(image.meta, image.data.shape)
+    window = task.time_window or WINDOW
     try:
-        margin = u.Quantity(task.time_window).to(u.s)
+        margin = u.Quantity(window).to(u.s)
     except (TypeError, ValueError) as error:
-        msg = f'the time window must be a duration such as "2 h", got {task.time_window!r}'
+        msg = f'the time window must be a duration such as "2 h", got {window!r}'
         raise ValueError(msg) from error
+    if task.time_window is not None:
+        for path in task.references:
+            taken = as_frame(path).time
+            far = max((times.min() - taken).to(u.s), (taken - times.max()).to(u.s))
+            if far > margin:
+                msg = f"{path.name} was taken {far.to_value(u.h):.1f} h from {task.target.name}, outside {window}"
+                raise DataError(msg)
+    if task.frames_dir is None:
+        return list(task.references) if len(task.references) > 1 else []
     found = get_EUI_paths(times.min() - margin, times.max() + margin, task.frames_dir, channel=task.channel)
     if not found:
-        msg = f"{task.frames_dir} has no file of {task.channel} within {task.time_window} of {task.target.name}"
+        msg = f"{task.frames_dir} has no file of {task.channel} within {window} of {task.target.name}"
         raise DataError(msg)
     return found
 

@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +160,7 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
         with quiet(), fits.open(file, memmap=False) as hdus:
             images = [(np.asarray(hdu.data), hdu.header) for hdu in hdus if _is_map(hdu)]
     except UNREADABLE as error:
-        msg = f"{file} cannot be read as FITS: {one_line(error)}"
-        raise DataError(msg) from error
+        raise DataError(_why(file, error)) from error
     if not images:
         msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
         raise DataError(msg)
@@ -193,8 +192,7 @@ def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
         with quiet(), fits.open(file, memmap=True, lazy_load_hdus=True) as hdus:
             header = next((h.header.copy() for h in hdus if _is_map(h)), None)
     except UNREADABLE as error:
-        msg = f"{file} cannot be read as FITS: {one_line(error)}"
-        raise DataError(msg) from error
+        raise DataError(_why(file, error)) from error
     if header is None:
         msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
         raise DataError(msg)
@@ -206,6 +204,16 @@ def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
     except DataError as error:
         msg = f"{file}: {error}"
         raise DataError(msg) from error
+
+
+def _why(file: Path, error: Exception) -> str:
+    """Why a file cannot be read: what lacks in a file that was cut short is not what the parser stumbles over."""
+    with suppress(*UNREADABLE), quiet(), fits.open(file, memmap=True, disable_image_compression=True) as hdus:
+        end = max(one.fileinfo()["datLoc"] + one.fileinfo()["datSpan"] for one in hdus)
+        size = file.stat().st_size
+        if end > size and file.suffix.lower() in (".fits", ".fit", ".fts"):
+            return f"{file} cannot be read: it is truncated, {size} bytes of {end}"
+    return f"{file} cannot be read as FITS: {one_line(error)}"
 
 
 def _is_map(hdu: Any) -> bool:
