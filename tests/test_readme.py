@@ -22,6 +22,8 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     printed = capsys.readouterr().out
     assert "saved, lowest retention 0.9" in printed
     assert (tmp_path / "cropped_results.json").exists()
+    assert namespace["result"].ok  # type: ignore[attr-defined]
+    assert (tmp_path / "raster_coaligned.fits").exists()
 
 
 def test_commands_are_those_of_the_makefile() -> None:
