@@ -1,11 +1,13 @@
 """Patterns with known parameters: more beams than the fit has, blur, background and counting noise."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from stackalign.errors import StackalignWarning
 from stackalign.refine import Beam, BeamSelection, BlochSimulator, Crystal, DiffractionData, DisplayFrame
 
 
@@ -56,7 +58,9 @@ def larbed(
     points = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
     tilts = frame.to_tilt(frame.to_display(points)).reshape(-1, 2)
     simulator = simulator.with_beams(tilts)
-    images = simulator.prepare({}, tilts).intensities([thickness])[0].reshape(-1, len(rows), len(columns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StackalignWarning)
+        images = simulator.prepare({}, tilts).intensities([thickness])[0].reshape(-1, len(rows), len(columns))
     images = ndimage.gaussian_filter(images, (0, blur * oversample, blur * oversample), mode="nearest")
     images = images.reshape(len(images), h + 2 * pad, oversample, w + 2 * pad, oversample).mean((2, 4))
     images = images[:, pad : pad + h, pad : pad + w]

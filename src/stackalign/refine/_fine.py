@@ -151,14 +151,14 @@ def climb(
     for iteration in range(max_iter):
         if on_step is not None:
             on_step(iteration)
-        # Derivatives that take decompositions serve on while the steps are short.
-        if iteration < 3 or np.abs(moved_by).max() > 3:
+        # Derivatives that take decompositions are made at the start and once more on the way.
+        if iteration == 2:
             frozen = {}
         rows = job.derivatives(state, frozen)
         _, _, normal, gradient = job.normal(state, rows)
-        curved = np.maximum(np.diag(normal), 1e-12 * np.diag(normal).max() / np.maximum(unit, 1e-300) ** 2)
+        inverse = _truncated(normal * np.outer(unit, unit))
         for _ in range(8):
-            step = np.linalg.lstsq(normal + damping * np.diag(curved), gradient, rcond=1e-14)[0]
+            step = inverse(gradient * unit, damping) * unit
             # No more than this at once: derivatives hold nearby.
             step *= min(1.0, float((_REACH * unit / np.maximum(np.abs(step), 1e-300)).min()))
             values = {name: state.point.get(name) + float(s) for name, s in zip(job.names, step, strict=True)}
@@ -175,15 +175,33 @@ def climb(
         if np.abs(moved_by).max() < 0.02 or gain < 1e-10:
             converged = True
             break
-    rows = job.derivatives(state, {} if moved_by.size and np.abs(moved_by).max() > 3 else frozen)
+    rows = job.derivatives(state, frozen)
     covariance, correlation = _covariance(job, state, rows)
     disks = correlate(model.pixels, state.values, joint=False).scores
     left, tried = job.left, tuple(job.history)
     return FineResult(state.point, state.score, disks, job.names, covariance, correlation, converged, left, tried)
 
 
+OPEN = 1e-7
+"""Share of the largest curvature below which a direction is not moved along."""
 _REACH = 20.0
 """Largest step, in units of those of the derivatives."""
+
+
+def _truncated(normal: FloatArray) -> Callable[[FloatArray, float], FloatArray]:
+    """Damped inverse of a normal matrix, in which directions that change nothing, such as free tilts, stay at rest."""
+    scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    seen = np.diag(normal) > OPEN * np.diag(normal).max()
+    values, vectors = np.linalg.eigh(
+        np.where(np.outer(seen, seen), normal / np.outer(scale, scale), np.eye(len(scale)))
+    )
+    kept = values > OPEN * values[-1]
+
+    def apply(gradient: FloatArray, damping: float) -> FloatArray:
+        along = vectors.T @ (np.where(seen, gradient, 0.0) / scale)
+        return np.asarray(vectors @ np.where(kept, along / (np.maximum(values, 1e-300) + damping), 0.0) / scale)
+
+    return apply
 
 
 def _covariance(job: _Climb, state: _State, rows: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,11 +1,13 @@
 """From the end of a search to a result."""
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.errors import StackalignWarning
 from stackalign.ops import to_numpy
 
 from ._fine import FineResult
@@ -84,6 +86,12 @@ def _warnings(refiner: "CoarseRefine", search: Search, chosen: Candidate, fine: 
             if abs(fine.correlation[i, j]) > DEGENERATE:
                 second, value = fine.names[j], fine.correlation[i, j]
                 found.append(f"degenerate: {first} and {second} change the disks alike, correlation {value:.3f}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        grid = search.fine_grid(point, refiner.fine_grid)
+        corner = TiltGrid(grid.first, grid.spacing, (1, 1))
+        search.prepare(point.simulator, corner).intensities([point.thickness], refiner.data.reflections)
+    found += [f"few_beams: {item.message}" for item in caught if issubclass(item.category, StackalignWarning)]
     if fine.score < POOR:
         found.append(f"poor: the score is {fine.score:.3f}")
     if not fine.converged:

@@ -1,6 +1,7 @@
 """Coarse refinement: parameters from the correlation of simulated with measured disks, found globally."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from stackalign.errors import StackalignWarning
 
 from . import _report
 from ._names import Wanted, canonical, free_cell, scan_count, wanted
@@ -199,6 +202,7 @@ class CoarseRefine:
         *,
         method: Literal["gauss-newton", "nelder-mead"] = "nelder-mead",
         with_thickness: bool = False,
+        n_scan: int | None = None,
     ) -> RefinementResult:
         """Find edges (angstrom) and angles (degrees) of the unit cell.
 
@@ -215,10 +219,13 @@ class CoarseRefine:
             and a start within about half a line's width.
         with_thickness : bool
             Whether the thickness is fitted along.
+        n_scan : int, optional
+            Values of each that the global scan tries, 5 by default: all combinations are decomposed.
         """
         names = free_cell(free, self.simulator.parameters)
         chosen: dict[str, Bounds] = {name: (bounds or {}).get(name) for name in names}
-        return self.optimize(chosen | self._thickness_nearby(with_thickness), method=method)
+        counts = None if n_scan is None else dict.fromkeys(names, n_scan)
+        return self.optimize(chosen | self._thickness_nearby(with_thickness), method=method, n_scan=counts)
 
     def optimize(
         self,
@@ -362,9 +369,12 @@ class CoarseRefine:
                 raise ValueError(msg)
         search.measured.pixels(frame, 1)  # says what is wrong with the region before the long part
         net = search.net(spacing, radius)
-        search.fix_beams(net)
-        candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
-        chosen, fine = search.refine(candidates, net)
+        with warnings.catch_warnings():
+            # The scan goes through thicknesses for which the beams are few; what counts is where it ends.
+            warnings.simplefilter("ignore", StackalignWarning)
+            search.fix_beams(net)
+            candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
+            chosen, fine = search.refine(candidates, net)
         return _report.result(self, search, chosen, fine, time.perf_counter() - began)
 
 

@@ -24,6 +24,7 @@ FloatArray = NDArray[np.float64]
 WARNINGS: Mapping[str, str] = {
     "on_border": "the optimum lies on a bound, or on the border of the searched area: the true one may lie beyond",
     "degenerate": "the data leave a combination of parameters open",
+    "few_beams": "the simulation has too few beams for the thickness",
     "poor": "measured and simulated disks do not look alike",
     "not_converged": "the search ended before the steps became small",
 }
