@@ -1,0 +1,153 @@
+"""Centres of crystals: spots come in Friedel pairs, of equal strength but for a trend across the image."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
+from scipy.spatial import cKDTree
+
+__all__ = ["Spots", "find_spots", "half_sums", "pair_center", "pair_score"]
+
+FloatArray = NDArray[np.float64]
+
+WIDTHS = (1.2, 2.0, 3.5)
+"""Sigmas in pixels of the spots that are looked for."""
+SIGNIFICANT = 6.0
+MOST = 300
+FEWEST = 6
+SPREAD = 0.25
+"""Scatter of the asymmetry of spots that do not belong together."""
+LEAST_SPREAD = 0.04
+SEEN = 6.0
+"""Strength in units of the noise from which the far end of a pair counts."""
+NEAR = 1.5
+"""Distance in pixels up to which a spot is the partner of another."""
+
+
+class Spots(NamedTuple):
+    """Spots (K, 2), their strengths (K,), the filtered image they come from, its noise, and where it is valid."""
+
+    points: FloatArray
+    strengths: FloatArray
+    response: FloatArray
+    noise: float
+    usable: NDArray[np.bool_]
+
+
+def find_spots(image: FloatArray, valid: NDArray[np.bool_]) -> Spots:
+    """Find spots of the width that stands out most."""
+    found = [_spots(image, valid, width) for width in WIDTHS]
+    return max(found, key=lambda s: float(np.sort(s.strengths / s.noise)[-50:].sum()) if len(s.points) else 0.0)
+
+
+def _spots(image: FloatArray, valid: NDArray[np.bool_], width: float) -> Spots:
+    narrow, share = _smooth(image, valid, 0.8 * width)
+    wide, _ = _smooth(image, valid, 2.5 * width)
+    usable = valid & (share > 0.97)
+    response = np.where(usable, narrow - wide, 0.0)
+    level = np.sqrt(np.maximum(np.where(usable, wide, 0.0) - wide[usable].min(initial=0.0), 0.0))
+    level = np.maximum(level, 1e-3 * level.max(initial=0.0) + 1e-30)
+    ratio = response / level  # noise of counts grows with the root of what is around
+    inside = ratio[usable]
+    noise = 1.4826 * float(np.median(np.abs(inside - np.median(inside)))) if inside.size else 0.0
+    if noise <= 0.0:
+        noise = 1e-3 * float(np.abs(inside).max(initial=0.0)) + 1e-30
+    peak = (maximum_filter(response, 2 * int(np.ceil(width)) + 1) == response) & (ratio > SIGNIFICANT * noise)
+    peak[[0, -1], :] = peak[:, [0, -1]] = False
+    points = np.argwhere(peak)
+    strengths = response[peak]
+    order = np.argsort(-strengths, kind="stable")[:MOST]
+    points = points[order]
+    typical = noise * float(np.median(level[usable])) if usable.any() else 1.0
+    return Spots(_tops(response, points), strengths[order], response, typical, usable)
+
+
+def _smooth(image: FloatArray, valid: NDArray[np.bool_], sigma: float) -> tuple[FloatArray, FloatArray]:
+    """Gaussian mean of the valid pixels, and the share of the weights that they have."""
+    share = gaussian_filter(valid.astype(np.float32), sigma, truncate=3.0, mode="nearest")
+    total = gaussian_filter(np.where(valid, image, 0).astype(np.float32), sigma, truncate=3.0, mode="nearest")
+    return (total / np.maximum(share, 1e-6)).astype(np.float64), share
+
+
+def _tops(response: FloatArray, points: NDArray[np.int64]) -> FloatArray:
+    """Places of maxima to fractions of a pixel, by parabolas through the logarithms of three pixels."""
+    out = points.astype(np.float64)
+    y, x = points.T
+    middle = response[y, x]
+    floor = 1e-3 * middle
+    for axis, (dy, dx) in enumerate(((1, 0), (0, 1))):
+        a, b, c = (np.log(np.maximum(v, floor)) for v in (response[y - dy, x - dx], middle, response[y + dy, x + dx]))
+        curvature = a - 2 * b + c
+        out[:, axis] += np.where(curvature < 0, np.clip(0.5 * (a - c) / np.minimum(curvature, -1e-9), -0.5, 0.5), 0.0)
+    return out
+
+
+def half_sums(spots: Spots, count: int) -> FloatArray:
+    """Centres (K, 2) about which most spots meet another one."""
+    p = spots.points
+    i, j = np.triu_indices(len(p), 1)
+    middles = 0.5 * (p[i] + p[j])
+    ratio = np.minimum(spots.strengths[i], spots.strengths[j]) / np.maximum(spots.strengths[i], spots.strengths[j])
+    shape = spots.response.shape
+    cells = np.rint(middles).astype(np.int64)
+    votes = np.bincount(cells[:, 0] * shape[1] + cells[:, 1], ratio, shape[0] * shape[1]).reshape(shape)
+    votes = _box(votes)
+    peaks = np.argwhere((maximum_filter(votes, 7) == votes) & (votes > 0))
+    order = np.argsort(-votes[tuple(peaks.T)], kind="stable")[:count]
+    return peaks[order].astype(np.float64)
+
+
+def _box(votes: FloatArray) -> FloatArray:
+    padded = np.pad(votes, 1)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])
+
+
+def pair_center(spots: Spots, tree: cKDTree, center: FloatArray, reach: float) -> tuple[FloatArray, int]:
+    """Move a centre to the middle of the pairs around it; also returns their number."""
+    for radius in (reach, NEAR):
+        distance, partner = tree.query(2 * center - spots.points, distance_upper_bound=radius)
+        found = np.flatnonzero(np.isfinite(distance))
+        if len(found) < 3:
+            return center, len(found)
+        middles = 0.5 * (spots.points[found] + spots.points[partner[found]])
+        weight = np.sqrt(np.minimum(spots.strengths[found], spots.strengths[partner[found]]))
+        center = np.median(middles, axis=0)
+        off = np.hypot(*(middles - center).T)
+        kept = off <= max(3.0 * float(np.median(off)), 1e-6)
+        center = (weight[kept, None] * middles[kept]).sum(axis=0) / weight[kept].sum()
+    return center, len(found)
+
+
+def pair_score(spots: Spots, center: FloatArray) -> float:
+    """Evidence that spots and what stands opposite of them are as strong, but for a linear trend.
+
+    The asymmetry (a - b) / (a + b) of a pair is a linear function of its direction where the strength is; its scatter
+    about that is compared with that of spots that have nothing to do with each other. Pairs count as far as both are
+    seen: spots with nothing opposite neither speak for a centre nor, on the far side of a strong trend, against it.
+    """
+    across = 2 * center - spots.points
+    edge = np.array(spots.response.shape) - 1
+    inside = ((across >= 0) & (across <= edge)).all(axis=1)
+    across = np.clip(across, 0, edge)
+    place = np.rint(across).astype(np.int64)
+    offset = spots.points - center
+    inside &= spots.usable[place[:, 0], place[:, 1]] & ((offset**2).sum(axis=1) > 4 * NEAR**2)
+    if inside.sum() < FEWEST:
+        return 0.0
+    a, offset = spots.strengths[inside], offset[inside]
+    b = np.maximum(map_coordinates(spots.response, across[inside].T, order=1), 0.0)
+    asymmetry = (a - b) / (a + b)
+    # Both ends of a pair of found spots are here: each half counts half.
+    weight = 0.5 * b**2 / (b**2 + (SEEN * spots.noise) ** 2)
+    variance = (spots.noise / (a + b)) ** 2
+    trend = np.zeros(2)
+    residual = asymmetry
+    for _ in range(4):
+        robust = weight / (variance + LEAST_SPREAD**2) / (1.0 + (residual / (3 * LEAST_SPREAD)) ** 2)
+        normal = (offset * robust[:, None]).T @ offset
+        trend = np.linalg.lstsq(normal, offset.T @ (robust * asymmetry), rcond=None)[0]
+        residual = asymmetry - offset @ trend
+    spread = np.sqrt(residual**2 + LEAST_SPREAD**2)
+    return float((weight * np.log(np.maximum(SPREAD / spread, 1e-2))).sum())
