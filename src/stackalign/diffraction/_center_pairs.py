@@ -1,6 +1,6 @@
 """Centres of crystals: spots come in Friedel pairs, of equal strength but for a trend across the image."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,14 +91,13 @@ def half_sums(spots: Spots, count: int) -> FloatArray:
     ratio = np.minimum(spots.strengths[i], spots.strengths[j]) / np.maximum(spots.strengths[i], spots.strengths[j])
     shape = spots.response.shape
     cells = np.rint(middles).astype(np.int64)
-    votes = np.bincount(cells[:, 0] * shape[1] + cells[:, 1], ratio, shape[0] * shape[1]).reshape(shape)
-    votes = _box(votes)
+    votes = _box(np.bincount(cells[:, 0] * shape[1] + cells[:, 1], ratio, shape[0] * shape[1]).reshape(shape))
     peaks = np.argwhere((maximum_filter(votes, 7) == votes) & (votes > 0))
     order = np.argsort(-votes[tuple(peaks.T)], kind="stable")[:count]
     return peaks[order].astype(np.float64)
 
 
-def _box(votes: FloatArray) -> FloatArray:
+def _box(votes: NDArray[Any]) -> FloatArray:
     padded = np.pad(votes, 1)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])
@@ -120,12 +119,14 @@ def pair_center(spots: Spots, tree: cKDTree, center: FloatArray, reach: float) -
     return center, len(found)
 
 
-def pair_score(spots: Spots, center: FloatArray) -> float:
-    """Evidence that spots and what stands opposite of them are as strong, but for a linear trend.
+def pair_score(spots: Spots, center: FloatArray) -> tuple[float, float]:
+    """Score a centre by the evidence that spots and what stands opposite of them are as strong, but for a linear trend.
 
     The asymmetry (a - b) / (a + b) of a pair is a linear function of its direction where the strength is; its scatter
     about that is compared with that of spots that have nothing to do with each other. Pairs count as far as both are
     seen: spots with nothing opposite neither speak for a centre nor, on the far side of a strong trend, against it.
+    The sum is divided by the root of their number, or centres with more pairs of worse agreement would win, and
+    multiplied by the root of how good pairs are by themselves, from 0 to 1, which is returned as well.
     """
     across = 2 * center - spots.points
     edge = np.array(spots.response.shape) - 1
@@ -135,7 +136,7 @@ def pair_score(spots: Spots, center: FloatArray) -> float:
     offset = spots.points - center
     inside &= spots.usable[place[:, 0], place[:, 1]] & ((offset**2).sum(axis=1) > 4 * NEAR**2)
     if inside.sum() < FEWEST:
-        return 0.0
+        return 0.0, 0.0
     a, offset = spots.strengths[inside], offset[inside]
     b = np.maximum(map_coordinates(spots.response, across[inside].T, order=1), 0.0)
     asymmetry = (a - b) / (a + b)
@@ -150,4 +151,8 @@ def pair_score(spots: Spots, center: FloatArray) -> float:
         trend = np.linalg.lstsq(normal, offset.T @ (robust * asymmetry), rcond=None)[0]
         residual = asymmetry - offset @ trend
     spread = np.sqrt(residual**2 + LEAST_SPREAD**2)
-    return float((weight * np.log(np.maximum(SPREAD / spread, 1e-2))).sum())
+    evidence = float((weight * np.log(SPREAD / spread)).sum())
+    pairs = float(weight.sum())
+    seen = min(1.0, pairs / (0.25 * len(a)))
+    quality = max(0.0, evidence / (pairs + 1.0) / np.log(SPREAD / LEAST_SPREAD) * seen)
+    return float(np.sqrt(quality) * evidence / np.sqrt(pairs + 1.0)), float(quality)

@@ -35,6 +35,10 @@ MIDDLE, COARSE = 512, 128
 """Longest sides of the images in which spots and rings are looked for."""
 RINGS, PAIRS = 0.3, 0.25
 """Quality from which rings or pairs are believed at once."""
+RING_SCALES = (60, 30, 10)
+"""Side of the image in units of the sigma of the background that is taken away, for narrow rings up to wide ones."""
+PLAIN = 0.15
+"""Confidence from which rings of a scale are taken."""
 TRIED = 150
 RUNNERS = 5
 UNCERTAIN = 0.1
@@ -113,6 +117,15 @@ class _Answer(NamedTuple):
     kind: str
     candidates: list[_Candidate]
     quality: float
+    part: int = 30
+    """Side of the image in units of the sigma of the background at which the best is refined."""
+
+    def confidence(self) -> float:
+        """How good the best is, and how much better than the next."""
+        if not self.candidates or not self.candidates[0].score > 0:
+            return 0.0
+        second = self.candidates[1].score if len(self.candidates) > 1 else 0.0
+        return float(np.clip(self.quality, 0.0, 1.0) ** 0.5 * (1.0 - second / self.candidates[0].score))
 
 
 def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto", workers: int | None = None) -> Center:
@@ -176,7 +189,7 @@ def _center_of(
         return 0.5 * (np.array(image.shape) - 1), 0.0, "inversion", *nothing, ("constant",)
     levels = {side: _level(image, valid, side, workers) for side in (MIDDLE, COARSE)}
     inversions = _inversions(levels[MIDDLE], device, workers)
-    rings = _rings(levels[COARSE], levels[MIDDLE], inversions)
+    rings = _rings(levels[COARSE], inversions)
     answer = rings
     if rings.quality < RINGS:
         pairs = _pairs(levels[MIDDLE], inversions)
@@ -184,12 +197,11 @@ def _center_of(
     best, *others = answer.candidates
     center = best.center
     if answer.kind != "pairs":
-        center = _refined(image, valid, center, levels[MIDDLE].factor, device, workers)
+        center = _refined(image, valid, center, levels[MIDDLE].factor, answer.part, device, workers)
     runners, scores = nothing
     for k, (score, there) in enumerate(others[:RUNNERS]):
         runners[k], scores[k] = there, score / best.score
-    margin = 1.0 - float(scores[0])
-    confidence = float(np.clip(answer.quality, 0.0, 1.0) ** 0.5 * np.clip(margin, 0.0, 1.0))
+    confidence = answer.confidence()
     return center, confidence, answer.kind, runners, scores, ("uncertain",) if confidence < UNCERTAIN else ()
 
 
@@ -264,16 +276,22 @@ def _distinct(candidates: list[_Candidate], distance: float) -> list[_Candidate]
     return kept
 
 
-def _rings(coarse: _Level, middle: _Level, inversions: list[_Candidate]) -> _Answer:
-    """Centres of rings: of a coarse image first, the best of them in a finer one."""
-    image, valid = _passed(coarse, max(coarse.image.shape) / 10)
-    score = RingScore(image.astype(np.float64), valid)
-    found = [_Candidate(s, coarse.up(c)) for c, s in ring_candidates(score, 4)]
-    for candidate in inversions[:4]:
-        center, s = score.climb(coarse.down(candidate.center), 1.0, 0.5)
-        found.append(_Candidate(s, coarse.up(center)))
-    found = [c for c in _distinct(found, 4.0 * coarse.factor) if c.score > 0]
-    return _Answer("rings", found, found[0].score if found else 0.0)
+def _rings(coarse: _Level, inversions: list[_Candidate]) -> _Answer:
+    """Centres of rings in a coarse image: at the finest scale that shows them."""
+    side = max(coarse.image.shape)
+    passed = [_passed(coarse, side / part) for part in RING_SCALES]
+    valid = np.logical_and.reduce([v for _, v in passed])
+    score = RingScore([image for image, _ in passed], valid)
+    answers = []
+    for which, rough in enumerate(ring_candidates(score, 4)):
+        found = [_Candidate(s, coarse.up(c)) for c, s in rough]
+        for candidate in inversions[:4]:
+            center, s = score.climb(coarse.down(candidate.center), which, 1.0, 0.5)
+            found.append(_Candidate(s, coarse.up(center)))
+        found = [c for c in _distinct(found, 4.0 * coarse.factor) if c.score > 0]
+        answers.append(_Answer("rings", found, found[0].score if found else 0.0, RING_SCALES[which]))
+    # A background makes wide rings: they are not asked where there are narrow ones.
+    return next((a for a in answers if a.confidence() >= PLAIN), max(answers, key=_Answer.confidence))
 
 
 def _pairs(level: _Level, inversions: list[_Candidate]) -> _Answer:
@@ -282,19 +300,27 @@ def _pairs(level: _Level, inversions: list[_Candidate]) -> _Answer:
     if len(spots.points) < FEWEST:
         return _Answer("pairs", [], 0.0)
     tree = cKDTree(spots.points)
+    quality: dict[float, float] = {}
     starts = [*half_sums(spots, TRIED), *(level.down(c.center) for c in inversions)]
     found = []
     for start in starts:
         center, n = pair_center(spots, tree, start, 3.0)
-        score = pair_score(spots, center)
+        score, good = pair_score(spots, center)
         if n >= FEWEST and score > 0:
             found.append(_Candidate(score, level.up(center)))
+            quality[score] = good
     found = _distinct(found, 2.0 * level.factor)
-    return _Answer("pairs", found, found[0].score / len(spots.points) if found else 0.0)
+    return _Answer("pairs", found, quality[found[0].score] if found else 0.0)
 
 
 def _refined(
-    image: NDArray[Any], valid: NDArray[np.bool_], center: FloatArray, factor: int, device: str, workers: int | None
+    image: NDArray[Any],
+    valid: NDArray[np.bool_],
+    center: FloatArray,
+    factor: int,
+    part: int,
+    device: str,
+    workers: int | None,
 ) -> FloatArray:
     """Correlate what lies around a centre with itself turned, at full resolution."""
     size = np.array(image.shape)
@@ -305,8 +331,8 @@ def _refined(
         if (high - low < SMALLEST).any():
             return center
         window = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
-        part, mask = image[window].astype(np.float32)[None], valid[window][None]
-        passed = band_pass(part, mask, max(2.0, max(size) / 20))[0]
+        pixels, mask = image[window].astype(np.float32)[None], valid[window][None]
+        passed = band_pass(pixels, mask, max(2.0, max(image.shape) / part))[0]
         seen = mask[0] & np.isfinite(passed)
         found = masked_shift(
             asarray(np.ascontiguousarray(passed), device),
