@@ -13,6 +13,8 @@ from .align import align
 from .coalign import coalign
 from .crop import crop
 from .info import info
+from .mask import mask_command
+from .profile import profile
 from .refine import refine
 from .warmup import warmup
 
@@ -28,6 +30,8 @@ app.command()(align)
 app.command()(coalign)
 app.command()(crop)
 app.command()(info)
+app.command("mask")(mask_command)
+app.command()(profile)
 app.command()(refine)
 app.command()(warmup)
 

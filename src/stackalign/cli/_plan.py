@@ -10,7 +10,7 @@ from pathlib import Path
 from stackalign.errors import DataError
 from stackalign.io.stacks import readable_extensions, writable_extensions
 
-__all__ = ["Job", "plan_jobs"]
+__all__ = ["Job", "expand", "plan_jobs"]
 
 _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 """A folder that holds one of these is a store, and one input."""
@@ -24,7 +24,7 @@ class Job:
     output: Path
 
 
-def _expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
+def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
     """Turn files, folders and globs into files, in order, each once."""
     found: list[Path] = []
     # Archives and headers are opened when they are named; in a folder they stand beside the data.
@@ -78,7 +78,7 @@ def plan_jobs(
 
     In a folder an output has the name of its input after `prefix`, and its extension where that can be written.
     """
-    files = _expand(sources, readable_extensions() if readable is None else readable)
+    files = expand(sources, readable_extensions() if readable is None else readable)
     many = len(files) > 1 or any(map(_names_several, sources))
     writable = {extension.lower() for extension in (writable_extensions() if writable is None else writable)}
     is_folder = output.is_dir() and output.suffix.lower() not in writable

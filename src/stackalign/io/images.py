@@ -253,7 +253,10 @@ def _write_tiff(path: Path, images: NDArray[Any]) -> None:
     import tifffile
 
     big = images.nbytes > 2**32 - 2**25
-    frames = images if images.ndim == 3 else images[None]
+    if images.ndim == 2:
+        tifffile.imwrite(path, images, photometric="minisblack", bigtiff=big, metadata={"axes": "YX"})
+        return
+    frames = images
     tifffile.imwrite(
         path, iter(frames), shape=frames.shape, dtype=images.dtype, photometric="minisblack", bigtiff=big,
         metadata={"axes": "QYX"},
