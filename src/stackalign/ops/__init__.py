@@ -4,6 +4,7 @@ from .azimuthal import AzimuthalAverage, AzimuthalGeometry, azimuthal_average, a
 from .correlate import ImagePair, prepare_pair, score_affine
 from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift, match_template
 from .linearize import AffineLinearization, linearize_affine
+from .peaks import PersistencePairs, persistence_pairs
 from .radial import (
     PatternSummary,
     centroid,
@@ -25,6 +26,7 @@ __all__ = [
     "BestShift",
     "ImagePair",
     "PatternSummary",
+    "PersistencePairs",
     "ShiftMap",
     "ShiftResult",
     "ShiftTable",
@@ -42,6 +44,7 @@ __all__ = [
     "masked_shift",
     "match_template",
     "pattern_summary",
+    "persistence_pairs",
     "prepare_pair",
     "radial_cumulative",
     "resample_affine",

@@ -1,0 +1,370 @@
+"""Bragg peaks: by a matched filter with its signal-to-noise ratio, and by topological persistence."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from stackalign.errors import DataError
+from stackalign.io.provenance import provenance, to_jsonable
+from stackalign.ops import persistence_pairs, to_numpy
+from stackalign.ops._peaks import offsets
+
+from ._background import smooth_background
+from ._inputs import checked_images
+
+__all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]
+
+FloatArray = NDArray[np.float64]
+
+WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
+"""Standard deviations of spots in pixels that are tried, 0.8 to 9."""
+
+BRIGHTEST = 30
+"""Peaks by whose signal-to-noise ratio widths are compared: more than a direct beam and its halo make."""
+
+WINDOWS = (24, 24, 48, 48, 48)
+"""The background is smooth over these parts of the image, one for each round: first as if there were no halo."""
+
+CLIPPED = 3.0
+BLUR = 1.2
+"""Noise is clipped where this Gaussian of the image stands out: spots are wider than pixels."""
+
+SEEN = 0.6
+"""Share of a spot's weight that must lie on valid pixels."""
+
+STEPS = 6
+
+
+@dataclass(frozen=True)
+class BraggPeaks:
+    """Peaks of one image, the most significant first.
+
+    Parameters
+    ----------
+    position : numpy.ndarray
+        (N, 2) float64 (row, col) in pixel indices.
+    intensity : numpy.ndarray
+        (N,) integrated counts above the background; for peaks by persistence their height above the saddle.
+    snr : numpy.ndarray
+        (N,) signal-to-noise ratio of the matched filter; for peaks by persistence the persistence as a share of the
+        image's range.
+    width : float
+        Standard deviation in pixels of the spots that were looked for; NaN for peaks by persistence.
+    provenance : dict
+        Versions and settings.
+    """
+
+    position: FloatArray
+    intensity: FloatArray
+    snr: FloatArray
+    width: float
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def sorted_by_distance(self, center: ArrayLike) -> "BraggPeaks":
+        """The same peaks, the nearest to a point (row, col) first."""
+        order = np.argsort(np.hypot(*(self.position - np.asarray(center, np.float64)).T), kind="stable")
+        return self._of(order)
+
+    def _of(self, chosen: NDArray[Any]) -> "BraggPeaks":
+        return BraggPeaks(
+            self.position[chosen], self.intensity[chosen], self.snr[chosen], self.width, dict(self.provenance)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON knows them."""
+        names = ("position", "intensity", "snr", "width", "provenance")
+        plain: dict[str, Any] = to_jsonable({name: getattr(self, name) for name in names})
+        return plain
+
+
+def bragg_peaks(
+    image: Any,
+    *,
+    mask: Any = None,
+    min_snr: float = 6.0,
+    width: float | None = None,
+    min_distance: float | None = None,
+) -> BraggPeaks:
+    """Find the spots of a crystal's diffraction pattern, without a centre or a template.
+
+    Parameters
+    ----------
+    image : (H, W) array
+        Counts or anything proportional to them; NaN is invalid. An image on a GPU is brought to the host.
+    mask : (H, W) array, optional
+        Boolean, True = valid.
+    min_snr : float
+        Smallest signal-to-noise ratio. With 6, noise alone makes a peak in one of a thousand images.
+    width : float, optional
+        Standard deviation of the spots in pixels; by default the one that makes the brightest peaks stand out most.
+    min_distance : float, optional
+        Of two peaks nearer than this, in pixels, the more significant one is kept; three widths by default.
+
+    Returns
+    -------
+    BraggPeaks
+
+    Raises
+    ------
+    DataError
+        The shapes do not fit, the image is smaller than 8 x 8, or no pixel is valid.
+
+    Notes
+    -----
+    The background is a Gaussian mean over the valid pixels from which what stands out is clipped, the noise their
+    scatter about it, so neither gain nor offset of the detector matters. A spot's signal is the correlation with a
+    Gaussian of its width over the valid pixels (North 1963, Proc. IEEE 51, 1016), its noise the same sum of the noise.
+    """
+    pixels, valid = _one_image(image, mask)
+    if min(pixels.shape) < 8:
+        msg = f"an image of at least 8 x 8 pixels is needed to tell spots from background, got {pixels.shape}"
+        raise DataError(msg)
+    if not (np.isfinite(min_snr) and min_snr > 0):
+        msg = f"min_snr must be above 0, got {min_snr}"
+        raise ValueError(msg)
+    if width is not None and not 0.3 <= width <= min(pixels.shape) / 8:
+        msg = f"width must be between 0.3 and an eighth of the image, in pixels, got {width}"
+        raise ValueError(msg)
+    widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
+    # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
+    spread = float(pixels[valid].std()) or 1.0
+    ground = _ground(np.where(valid, (pixels - pixels[valid].mean()) / spread, 0.0), valid)
+    best = _filtered(ground, width) if width is not None else _widest(ground, widths)
+    places, snr = _maxima(
+        _calibrated(best.snr, best.width), min_snr, 3.0 * best.width if min_distance is None else float(min_distance)
+    )
+    position, intensity = _fitted(ground, places, best.width)
+    # A spot whose middle is not seen is known by its flank alone.
+    whole = np.rint(position).astype(np.int64)
+    rows, columns = np.clip(whole, 0, np.array(pixels.shape) - 1).T
+    inside = ((whole >= 0) & (whole < pixels.shape)).all(axis=1) & valid[rows, columns]
+    position, intensity, snr = position[inside], intensity[inside] * spread, snr[inside]
+    settings = {"min_snr": min_snr, "width": width, "min_distance": min_distance}
+    return BraggPeaks(position, intensity, snr, best.width, provenance(settings, [], device="cpu"))
+
+
+class _Ground(NamedTuple):
+    """What is left of an image above its background, its valid pixels, and the variance of its noise."""
+
+    rest: FloatArray
+    weight: FloatArray
+    variance: FloatArray
+
+
+class _Filtered(NamedTuple):
+    width: float
+    snr: FloatArray
+    strength: float
+
+
+def _one_image(image: Any, mask: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
+    checked = checked_images(image, mask, "cpu" if isinstance(image, np.ndarray) else "auto", "image")
+    if not checked.single:
+        msg = f"image must have the shape (H, W), got {tuple(checked.values.shape)}; loop over the images of a stack"
+        raise DataError(msg)
+    pixels = to_numpy(checked.values)[0].astype(np.float64)
+    valid = np.isfinite(pixels)
+    if checked.mask is not None:
+        valid &= to_numpy(checked.mask)[0]
+    if not valid.any():
+        msg = "no pixel of the image is valid; NaN pixels are not, and True means valid in a mask"
+        raise DataError(msg)
+    return np.where(valid, pixels, 0.0), valid
+
+
+def _ground(pixels: FloatArray, valid: NDArray[np.bool_]) -> _Ground:
+    """Background and noise, from the pixels that nothing stands out of."""
+    weight = valid.astype(np.float64)
+    seen = ndimage.gaussian_filter(weight, BLUR, mode="constant")
+    quiet = valid
+    for part in WINDOWS:
+        window = max(10.0, min(pixels.shape) / part)
+        background = _smooth(pixels, quiet, window)
+        rest = np.where(valid, pixels - background, 0.0)
+        variance = _smooth(rest**2, quiet, window)
+        stands = ndimage.gaussian_filter(rest, BLUR, mode="constant")
+        # The scatter of a mean over 4 pi BLUR^2 pixels; fewer where they are not valid.
+        limit = CLIPPED * np.sqrt(variance * np.maximum(seen, 0.1) / (4.0 * np.pi * BLUR**2))
+        quiet = valid & (stands <= limit)
+        if not quiet.any():
+            quiet = valid
+    known = variance[valid & (variance > 0)]
+    floor = 1e-6 * float(known.mean()) if known.size else 1.0
+    return _Ground(rest, weight, np.maximum(variance, floor))
+
+
+def _smooth(values: FloatArray, valid: NDArray[np.bool_], sigma: float) -> FloatArray:
+    """Gaussian mean of the valid pixels; the mean of all where there is none near."""
+    middle = float(values[valid].mean())
+    shifted = np.where(valid, values - middle, 0.0)
+    scale = float(np.abs(shifted).max()) or 1.0
+    mean = np.asarray(smooth_background((shifted / scale)[None], valid[None], sigma)[0], np.float64) * scale
+    return np.where(np.isfinite(mean), mean, 0.0) + middle
+
+
+def _filtered(ground: _Ground, width: float) -> _Filtered:
+    """The matched filter for spots of one width."""
+    seen = ndimage.gaussian_filter(ground.weight, width / np.sqrt(2.0), mode="constant")
+    total = ndimage.gaussian_filter(ground.rest, width, mode="constant")
+    noise = np.sqrt(ground.variance * np.maximum(seen, 1e-9) / (4.0 * np.pi * width**2))
+    snr = np.where(seen >= SEEN, total / noise, 0.0)
+    top = ndimage.maximum_filter(snr, size=2 * int(np.ceil(2 * width)) + 1)
+    peaks = np.sort(snr[(snr == top) & (snr > 0)])[::-1][:BRIGHTEST]
+    return _Filtered(width, snr, float(np.median(peaks)) if peaks.size else 0.0)
+
+
+def _calibrated(snr: FloatArray, width: float) -> FloatArray:
+    """Divide by the local scatter of what is no peak, where that is above 1.
+
+    Pixels of a real detector are not independent, and backgrounds have structure: what is left of an image scatters by
+    more than the noise of its pixels says.
+    """
+    usable = snr != 0
+    quiet = usable
+    window = max(8.0 * width, min(snr.shape) / WINDOWS[-1])
+    scatter = np.ones(snr.shape)
+    for _ in range(3):
+        if not quiet.any():
+            break
+        scatter = np.maximum(np.sqrt(np.maximum(_smooth(snr**2, quiet, window), 0.0)), 1.0)
+        quiet = usable & (np.abs(snr) < CLIPPED * scatter)
+    return snr / scatter
+
+
+def _widest(ground: _Ground, widths: tuple[float, ...]) -> _Filtered:
+    """The filter of the width at which the brightest peaks stand out most, between the widths that are tried too."""
+    found = [_filtered(ground, w) for w in widths]
+    k = int(np.argmax([f.strength for f in found]))
+    if not 0 < k < len(found) - 1:
+        return found[k]
+    below, here, above = (f.strength for f in found[k - 1 : k + 2])
+    bend = below - 2 * here + above
+    between = _filtered(
+        ground, widths[k] * (widths[k + 1] / widths[k]) ** (0.5 * (below - above) / bend if bend else 0)
+    )
+    return max(found[k], between, key=lambda f: f.strength)
+
+
+def _fitted(ground: _Ground, places: NDArray[np.int64], width: float) -> tuple[FloatArray, FloatArray]:
+    """Positions (N, 2) and integrated intensities of Gaussians of a width, by least squares over valid pixels."""
+    position = places.astype(np.float64)
+    if not len(places):
+        return position.reshape(0, 2), np.zeros(0)
+    reach = max(2, int(np.ceil(2.0 * width)))
+    data, weight = (_neighbourhoods(a, places, reach) for a in (ground.rest, ground.weight))
+    weight = np.nan_to_num(weight)
+    data = np.where(weight > 0, data, 0.0)
+    grid = np.arange(-reach, reach + 1, dtype=np.float64)
+    offset = np.zeros((len(places), 2))
+    for _ in range(STEPS):
+        y, x = grid[:, None] - offset[:, 0, None, None], grid - offset[:, 1, None, None]
+        shape = np.exp(-(y * y + x * x) / (2 * width**2)) * weight
+        height = (shape * data).sum((1, 2)) / np.maximum((shape * shape).sum((1, 2)), 1e-30)
+        slopes = np.stack([shape, shape * y / width**2, shape * x / width**2], axis=-1)
+        slopes[..., 1:] *= height[:, None, None, None]
+        left = data - height[:, None, None] * shape
+        normal = np.einsum("nijk,nijl->nkl", slopes, slopes) + 1e-12 * np.eye(3)
+        step = np.linalg.solve(normal, np.einsum("nijk,nij->nk", slopes, left)[..., None])[..., 0]
+        offset = np.clip(offset + np.clip(step[:, 1:], -0.5, 0.5), -1.5, 1.5)
+    return position + offset, 2.0 * np.pi * width**2 * height
+
+
+def _maxima(snr: FloatArray, least: float, distance: float) -> tuple[NDArray[np.int64], FloatArray]:
+    """Local maxima (N, 2) above a level, the highest first, none nearer to a higher one than a distance."""
+    tops = (snr == ndimage.maximum_filter(snr, size=3)) & (snr >= least)
+    places = np.argwhere(tops)
+    values = snr[tops]
+    order = np.argsort(-values, kind="stable")
+    keep = _kept(places[order], distance)
+    return places[order][keep], values[order][keep]
+
+
+def _kept(places: NDArray[Any], distance: float) -> NDArray[np.bool_]:
+    """Which places, in their order of precedence, have no kept one before them within a distance."""
+    from scipy.spatial import cKDTree
+
+    keep = np.ones(len(places), bool)
+    if len(places) < 2 or distance <= 0:
+        return keep
+    near = cKDTree(places).query_ball_point(places, distance)
+    for k, others in enumerate(near):
+        if keep[k]:
+            for other in others:
+                if other > k:
+                    keep[other] = False
+    return keep
+
+
+def _neighbourhoods(image: FloatArray, places: NDArray[Any], reach: int) -> FloatArray:
+    """(N, 2r+1, 2r+1) pixels around places; NaN beyond the image."""
+    framed = np.pad(image, reach, constant_values=np.nan)
+    window = np.arange(2 * reach + 1)
+    cut: FloatArray = framed[places[:, 0, None, None] + window[:, None], places[:, 1, None, None] + window]
+    return cut
+
+
+def bragg_peaks_persistence(
+    image: Any,
+    *,
+    mask: Any = None,
+    prominence: float = 0.0,
+    relative: bool = False,
+    min_distance: float | None = None,
+    subpixel: bool = True,
+) -> BraggPeaks:
+    """Find peaks by how far each stands above the saddle to a higher one.
+
+    Suits spots of any size and shape without noise: each maximum of noise is a peak too, of low prominence.
+
+    Parameters
+    ----------
+    image : (H, W) array
+        Real; NaN is invalid. An image on a GPU is brought to the host.
+    mask : (H, W) array, optional
+        Boolean, True = valid; what is not valid takes no part, and peaks do not meet through it.
+    prominence : float
+        Peaks are kept whose persistence is above this, in the image's units.
+    relative : bool
+        The prominence is a share of the range between the lowest and the highest valid pixel.
+    min_distance : float, optional
+        Of two peaks nearer than this, in pixels, the more persistent one is kept.
+    subpixel : bool
+        Refine positions by a paraboloid through the neighbours.
+
+    Returns
+    -------
+    BraggPeaks
+
+    Raises
+    ------
+    DataError
+        The shapes do not fit, or no pixel is valid.
+
+    See Also
+    --------
+    stackalign.persistence_pairs : births and deaths, and the reference.
+    """
+    if not (np.isfinite(prominence) and prominence >= 0):
+        msg = f"prominence must not be negative, got {prominence}"
+        raise ValueError(msg)
+    pixels, valid = _one_image(image, mask)
+    pairs = persistence_pairs(pixels, mask=valid)
+    span = float(np.ptp(pixels[valid]))
+    height = pairs.persistence
+    keep = height > (prominence * span if relative else prominence)
+    places, height = pairs.birth_index[keep], height[keep]
+    if min_distance is not None:
+        apart = _kept(places, float(min_distance))
+        places, height = places[apart], height[apart]
+    position = places.astype(np.float64)
+    if subpixel and len(places):
+        position = places + offsets(_neighbourhoods(np.where(valid, pixels, np.nan), places, 2))
+    settings = {"prominence": prominence, "relative": relative, "min_distance": min_distance, "subpixel": subpixel}
+    share = height / span if span > 0 else np.zeros_like(height)
+    return BraggPeaks(position, height, share, float("nan"), provenance(settings, [], device="cpu"))
