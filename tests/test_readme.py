@@ -21,6 +21,7 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         exec(compile(block, "README.md", "exec"), namespace)
     printed = capsys.readouterr().out
     assert "saved, lowest retention 0.9" in printed
+    assert re.search(r"thickness found: 81[0-4]\n", printed)
     assert (tmp_path / "cropped_results.json").exists()
     assert namespace["result"].ok  # type: ignore[attr-defined]
     assert (tmp_path / "raster_coaligned.fits").exists()

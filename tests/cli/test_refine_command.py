@@ -11,6 +11,7 @@ from cli.runner import run, strict_json
 from refine.crystals import silicon
 from refine.patterns import larbed
 from stackalign.cli import _refine_jobs
+from stackalign.cli._refine_config import load_plan
 from stackalign.refine import Beam, BeamSelection
 
 HKL = [(0, 0, 0), (1, -1, 1), (1, -1, -1), (0, 0, 2)]
@@ -219,6 +220,24 @@ def test_mistakes_are_said(config, tmp_path: Path, old: str, new: str, message: 
     assert len(ran.errors) == 1
     assert re.search(message, ran.err), ran.err
     assert not (tmp_path / "si_refined.json").exists()
+
+
+def test_the_configuration_of_the_readme(tmp_path: Path) -> None:
+    pytest.importorskip("gemmi", reason="gemmi is not installed: pip install gemmi")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (text,) = re.findall(r"^```toml\n(# si.toml.*?)^```", readme, re.M | re.S)
+    (tmp_path / "si.toml").write_text(text)
+    np.savez(tmp_path / "disks.npz", images=np.ones((4, 64, 64)), hkl=np.array(HKL))
+    (tmp_path / "si.cif").write_text(
+        "data_si\n_cell_length_a 5.431\n_cell_length_b 5.431\n_cell_length_c 5.431\n_cell_angle_alpha 90\n"
+        "_cell_angle_beta 90\n_cell_angle_gamma 90\n_space_group_name_H-M_alt 'F d -3 m:2'\nloop_\n_atom_site_label\n"
+        "_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nSi1 Si 0.125 0.125 0.125\n"
+    )
+    plan = load_plan(tmp_path / "si.toml")
+    assert [step.orientation for step in plan.steps] == [(300, 1500), None]
+    assert plan.steps[1].parameters == {"thickness": (300, 1500), "gl": (42, 46)}
+    assert plan.refiner.simulator.crystal.species == ("Si",) * 8
+    assert plan.refiner.roi.bounds == (-24, -24, 24, 24)
 
 
 def test_usage(config, tmp_path: Path) -> None:
