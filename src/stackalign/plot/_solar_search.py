@@ -138,6 +138,7 @@ def plot_shift_map(
     a, b = np.asarray(target, np.float64), np.asarray(reference, np.float64)
     if (np.isfinite(a) & np.isfinite(b)).sum() < 3:
         say_in(axes, "nothing in common")
+        axes.set_axis_off()
         return axes
     found = masked_ncc(b, a, max_shift=tuple(max(1, n // 2) for n in a.shape))
     scores = np.asarray(found.scores, np.float64)

@@ -80,8 +80,7 @@ def plot_map(solar_map: Any, ax: "Axes | None" = None, *, label: str = "", limit
     if limits and known.size:
         low, high = np.percentile(known, [1.0, 99.7])
         if norm is not None and high > low:
-            norm = copy.copy(norm)
-            norm.vmin, norm.vmax = float(low), float(high)
+            norm = _norm(norm, float(low), float(np.median(known)), float(high))
     x, y = pixel_lengths(solar_map)
     drawn = solar_map.plot(axes=axes, norm=norm, aspect=y / x, interpolation="nearest")
     drawn.set_cmap(drawn.get_cmap().with_extremes(bad=_BAD))
@@ -92,6 +91,18 @@ def plot_map(solar_map: Any, ax: "Axes | None" = None, *, label: str = "", limit
     title(axes, label or str(solar_map.latex_name))
     _coordinates(axes)
     return axes
+
+
+def _norm(norm: Any, low: float, middle: float, high: float) -> Any:
+    """The map's own scale over a range; a linear one as a square root where most of the image would be black."""
+    from matplotlib.colors import PowerNorm
+
+    stretch = type(getattr(norm, "stretch", None)).__name__
+    if middle - low < 0.2 * (high - low) and (type(norm).__name__ == "Normalize" or stretch == "LinearStretch"):
+        return PowerNorm(0.5, low, high, clip=True)
+    norm = copy.copy(norm)
+    norm.vmin, norm.vmax = low, high
+    return norm
 
 
 def _limb(solar_map: Any, axes: Any) -> None:
@@ -173,6 +184,8 @@ def plot_residual(
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < 3:
         say_in(axes, "nothing in common")
+        axes.set_axis_off()
+        title(axes, label)
         return axes
     difference = np.full(a.shape, np.nan)
     difference[both] = (a[both] - a[both].mean()) / (a[both].std() or 1) - (b[both] - b[both].mean()) / (

@@ -49,11 +49,12 @@ def write_coalignment_report(
         else '<p class="short">Not to be trusted:</p>' + items(result.to_dict()["flags"].values())
     )
     lengths = pixel_lengths(result.target)
+    more = "" if result.plan is None else f" and {len(result.plan.used)} frames of a sequence"
     body = [
         BLINK_STYLE,
         f"<header><h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(short_name(name, 100))} against '
-        f"{escape(str(result.reference.meta.get('filename') or 'the reference'))}</p></header>",
+        f"{escape(str(result.reference.meta.get('filename') or 'the reference'))}{more}</p></header>",
         verdict,
         f"<p>The middle of the image moves by ({tx:.3f} &plusmn; {sx:.2g}, {ty:.3f} &plusmn; {sy:.2g}) arcsec.</p>",
         "<h2>Blinking</h2>",
@@ -175,7 +176,7 @@ def _facts(result: "CoalignmentResult") -> str:
     facts = {
         "target": result.source or result.target.meta.get("filename"),
         "reference": result.reference.meta.get("filename"),
-        "matrix A": np.array2string(result.correction.matrix, precision=7).replace("\n", " "),
+        "matrix A": np.array2string(result.correction.matrix, precision=7, suppress_small=True).replace("\n", " "),
         "offset b": np.array2string(result.correction.offset, precision=4),
         "device": record.get("device"),
         "time (UTC)": record.get("time_utc"),
