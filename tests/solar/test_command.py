@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from cli.runner import run
+from solar.make import l2_header
 from solar.problem import error_arcsec, raster_of
 from stackalign import solar
 
@@ -106,6 +107,35 @@ def test_a_batch(observed_files, tmp_path) -> None:
     assert list(again["status"]) == list(found["status"])
 
 
+def test_windows_of_spice(observed_files, tmp_path, rng, scene) -> None:
+    """One window is compared, both that share its pixels are corrected; tables and data stay as they are."""
+    folder, _ = observed_files
+    raster, true = raster_of(scene, rng, shape=(300, 64), error=(20.0, -12.0))
+    profile = np.exp(-((np.arange(16) - 7.5) ** 2) / 8)[:, None, None]
+    cube = (raster.data * profile + 5)[None].astype(np.float32)
+    head = l2_header(cube.shape, "N IV 765")
+    head.update({key.upper(): raster.meta[key] for key in (
+        "crpix1", "crpix2", "crval1", "crval2", "cdelt1", "cdelt2", "pc1_1", "pc1_2", "pc2_1", "pc2_2", "date-avg",
+        "dsun_obs", "rsun_ref", "hgln_obs", "hglt_obs")})  # fmt: skip
+    other = head.copy()
+    other["EXTNAME"] = "Ne VIII 770"
+    table = fits.BinTableHDU(np.rec.array([(np.arange(3.0),)], formats=["3f8"], names=["TEXPOSUR"]), name="KEYWORDS")
+    fits.HDUList([fits.PrimaryHDU(cube, head), fits.ImageHDU(2 * cube, other), table]).writeto(tmp_path / "l2.fits")
+    ran = run("coalign", tmp_path / "l2.fits", folder / "fsi.fits", "--window", "Ne VIII 770", "-o", tmp_path / "out",
+              "--max-shift", "60arcsec")  # fmt: skip
+    assert ran.code == 0, ran.err
+    with fits.open(tmp_path / "out" / "l2_coaligned.fits", checksum=True) as hdus:
+        assert [hdu.name for hdu in hdus] == ["N IV 765", "Ne VIII 770", "KEYWORDS"]
+        np.testing.assert_array_equal(hdus[1].data, 2 * cube)
+        assert hdus[0].data.dtype == np.dtype(">f4")
+        for hdu in hdus[:2]:
+            assert hdu.header["XC_N"] == 1
+            found = solar.as_map((true.data, solar.collapse_window(hdu.data, hdu.header, rows=None).map.meta))
+            assert error_arcsec(found, true).max() < 0.1
+    missing = run("coalign", tmp_path / "l2.fits", folder / "fsi.fits", "--window", "9", "-o", tmp_path / "none")
+    assert missing.code == 1
+
+
 def manifest_of(path, rows, names=("target", "reference")):
     with path.open("w", newline="") as stream:
         table = csv.writer(stream)
@@ -128,7 +158,7 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
     real = files.coalign_job
 
     def strange(target, *arguments, **settings):
-        if target.name == "fsi.fits":
+        if target.source.name == "fsi.fits":
             msg = "lambda"
             raise KeyError(msg)
         return real(target, *arguments, **settings)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -257,24 +257,34 @@ def coalign_job(
     )
 
 
-def open_target(target: Any, window: int | str | None) -> tuple[GenericMap, Path | None, int | None]:
-    """The target's map, and the file and HDU it came from."""
+class Opened(NamedTuple):
+    """A target: its map, and the file and HDU it came from."""
+
+    map: GenericMap
+    source: Path | None
+    hdu: int | None
+
+
+def open_target(target: Any, window: int | str | None) -> Opened:
+    """Read a target, unless that was done already."""
+    if isinstance(target, Opened):
+        return target
     if not isinstance(target, (str, os.PathLike)):
         if window is not None:
             msg = "window chooses a spectral window of a file; the target is not one"
             raise ValueError(msg)
-        return as_map(target), None, None
+        return Opened(as_map(target), None, None)
     path = Path(target)
     windows = spectral_windows(path)
     if not windows:
         if window is not None:
             msg = f"{path} has no spectral windows; leave the window out"
             raise DataError(msg)
-        return as_map(path), path, None
+        return Opened(as_map(path), path, None)
     collapsed = read_window(path, window)
     name = collapsed.map.meta.get("extname")
     index = next((info.index for info in windows if info.name == name), windows[0].index)
-    return collapsed.map, path, index
+    return Opened(collapsed.map, path, index)
 
 
 def _raster_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -128,11 +128,10 @@ def _reference(path: Path) -> GenericMap:
     return _cached(os.fspath(path), changed)
 
 
-def _frames(task: Task) -> list[Path]:
+def _frames(task: Task, image: GenericMap) -> list[Path]:
     """Files of the sequence, given or found."""
     if task.frames_dir is None and task.time_window is None:
         return list(task.references) if len(task.references) > 1 else []
-    image, *_ = open_target(task.target, task.settings.get("window"))
     times = observation_time(image)[None]
     if time_axis(image.meta) is not None:
         times = column_times(image.meta, image.data.shape)
@@ -159,21 +158,22 @@ def _frames(task: Task) -> list[Path]:
 
 
 def _job(task: Task) -> Job:
-    frames = _frames(task)
+    opened = open_target(task.target, task.settings.get("window"))
+    frames = _frames(task, opened.map)
     one = task.references[0] if len(task.references) == 1 else None
     if one is None and not frames:
         msg = f"{task.target} has no reference: give one image, several frames, or the folder of an archive"
         raise DataError(msg)
     reference = None if one is None else _reference(one)
-    return coalign_job(task.target, reference, frames=frames or None, **task.settings)
+    return coalign_job(opened, reference, frames=frames or None, **task.settings)
 
 
 def dry_run(task: Task) -> RasterPlan | None:
     """Which frame would serve which column; None without a sequence. Images are not read."""
     if task.problem:
         raise DataError(task.problem)
-    frames = _frames(task)
-    image, *_ = open_target(task.target, task.settings.get("window"))
+    image = open_target(task.target, task.settings.get("window")).map
+    frames = _frames(task, image)
     for path in task.references:
         _reference(path)
     if not frames:
