@@ -58,6 +58,27 @@ def test_the_right_one_of_eight_orientations_is_found(trials) -> None:
     assert first.score > second.score + 0.3
 
 
+def test_the_grid_that_orientations_share_is_simulated_once(refiner, measured, monkeypatch) -> None:
+    """And results do not depend on it: the simulator of a trial's refiner is the caller's."""
+    calls = []
+    prepare = BlochSimulator.prepare
+
+    def counted(self, parameters, tilts):
+        calls.append(tilts.tobytes())
+        return prepare(self, parameters, tilts)
+
+    monkeypatch.setattr(BlochSimulator, "prepare", counted)
+    small = refiner.with_(roi=ROI.rectangle(16, 16), search_radius=1.2, grid=4)
+    trials = find_orientation(small, (960, 1000), fine_grid=4.0)
+    assert calls.count(calls[0]) == 1
+    best = trials[0].result.apply()
+    assert best.simulator.crystal is refiner.simulator.crystal
+    assert best.simulator.beams is None
+    alone = small.with_(data=measured.with_frame(flip=True, rotation=90), fine_grid=4.0)
+    found = alone.optimize_orientation_thickness((960, 1000))
+    assert found.values == next(t for t in trials if t.flip and t.rotation == 90).result.values
+
+
 def test_thickness_and_correlation_of_all_disks(trials, refiner) -> None:
     result = trials[0].result
     assert result.ok, result.warnings

@@ -1,17 +1,21 @@
 """Which way round an image is: turned by quarters, mirrored or not, where nobody noted it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .result import RefinementResult
+from .simulator import Prepared, Reflection, Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .coarse import CoarseRefine
 
 __all__ = ["OrientationTrial", "find_orientation"]
+
+KEPT = 3
+"""Simulations that are remembered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +42,59 @@ class OrientationTrial:
         return self.result.score
 
 
+@dataclass(frozen=True, eq=False)
+class _Remembering:
+    """A simulator that does nothing twice: all orientations are looked for in the same grid of tilts."""
+
+    simulator: Simulator
+    made: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def reflections(self) -> tuple[Reflection, ...] | None:
+        return self.simulator.reflections
+
+    @property
+    def parameters(self) -> Mapping[str, float]:
+        return self.simulator.parameters
+
+    @property
+    def beam(self) -> Any:
+        return getattr(self.simulator, "beam", None)
+
+    def requires(self, name: str) -> frozenset[str]:
+        return self.simulator.requires(name)
+
+    def with_beams(self, tilts: Any) -> "_Remembering":
+        fix: Any = getattr(self.simulator, "with_beams", None)
+        if fix is None or getattr(self.simulator, "beams", None) is not None:
+            return self
+        fixed: _Remembering = self._remembered(("beams", *_key(tilts)), lambda: _Remembering(fix(tilts)))
+        return fixed
+
+    def prepare(self, parameters: Mapping[str, float], tilts: Any) -> Prepared:
+        key = (*sorted(parameters.items()), *_key(tilts))
+        prepared: Prepared = self._remembered(key, lambda: self.simulator.prepare(parameters, tilts))
+        return prepared
+
+    def _remembered(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self.made:
+            while len(self.made) >= KEPT:  # the first is the grid of all orientations
+                self.made.pop(list(self.made)[1])
+            self.made[key] = make()
+        return self.made[key]
+
+
+def _key(tilts: Any) -> tuple[Any, ...]:
+    values = np.asarray(tilts.get() if hasattr(tilts, "get") else tilts)
+    return values.shape, values.tobytes()
+
+
 def find_orientation(
     refiner: "CoarseRefine",
     thickness_bounds: Sequence[float] = (200.0, 3000.0),
     *,
     fine_grid: float = 6.0,
-    on_trial: "Callable[[OrientationTrial], None] | None" = None,
+    on_trial: Callable[[OrientationTrial], None] | None = None,
 ) -> tuple[OrientationTrial, ...]:
     """Try all eight orientations of the images, and thickness and tilt with each.
 
@@ -65,14 +116,16 @@ def find_orientation(
         The best first. `refiner.with_result(trials[0].result)` goes on from there.
     """
     frame, trials = refiner.data.frame, list[OrientationTrial]()
+    simulator = _Remembering(refiner.simulator)
     for flip in (frame.flip, not frame.flip):
         for turn in (0, 90, 180, 270):
             rotation = (frame.rotation + turn) % 360
             turned = refiner.with_(
                 data=refiner.data.with_frame(flip=flip, rotation=rotation), metric="per_disk", fine_grid=fine_grid
             )
-            found = turned.optimize({"thickness": (float(thickness_bounds[0]), float(thickness_bounds[1]))})
-            trials.append(OrientationTrial(flip, rotation, found))
+            bounds = (float(thickness_bounds[0]), float(thickness_bounds[1]))
+            found = turned.with_(simulator=simulator).optimize({"thickness": bounds})
+            trials.append(OrientationTrial(flip, rotation, replace(found, _refiner=turned)))
             if on_trial is not None:
                 on_trial(trials[-1])
     return tuple(sorted(trials, key=lambda trial: -trial.score))
