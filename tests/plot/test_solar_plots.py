@@ -25,6 +25,7 @@ def test_a_map_is_drawn_in_its_coordinates(limb_map) -> None:
     assert axes.get_aspect() == pytest.approx(0.5)
     assert axes.get_ylim() == (9.5, 74.5), "empty rows are left out"
     assert len(axes.patches) + len(axes.lines) >= 1, "the limb"
+    assert axes.get_title() == limb_map.name
     whole = pictures.plot_map(limb_map, limits=False)
     assert whole.get_ylim() == (-0.5, 89.5)
     assert limb_map.plot_settings["norm"].vmax is None or limb_map.plot_settings["norm"].vmax < 1e9
@@ -75,6 +76,7 @@ def test_blinking(limb_map, tmp_path) -> None:
     animation = solar.blink_maps([limb_map, other], labels=["before", "after"], interval=100)
     animation.save(tmp_path / "blink.gif", writer="pillow", dpi=40)
     assert (tmp_path / "blink.gif").read_bytes()[:4] == b"GIF8"
+    assert animation._fig.axes[0].get_ylim() == (9.5, 74.5)
     with pytest.raises(ValueError, match="two or more maps of one shape"):
         solar.blink_maps([limb_map])
     with pytest.raises(ValueError, match="need as many labels"):

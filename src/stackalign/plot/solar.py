@@ -88,7 +88,7 @@ def plot_map(solar_map: Any, ax: "Axes | None" = None, *, label: str = "", limit
     rows, columns = used_part(image) if limits else (slice(0, image.shape[0]), slice(0, image.shape[1]))
     axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
     axes.set_ylim(rows.start - 0.5, rows.stop - 0.5)
-    title(axes, label or str(solar_map.latex_name))
+    title(axes, label or str(solar_map.name))
     _coordinates(axes)
     return axes
 
@@ -248,6 +248,10 @@ def blink_maps(maps: Sequence[Any], *, labels: Sequence[str] | None = None, inte
         _unit(images[0]), origin="lower", cmap=colours, vmin=0, vmax=1, interpolation="nearest",
         aspect=aspect,
     )  # fmt: skip
+    drawn.set_cmap(drawn.get_cmap().with_extremes(bad=_BAD))
+    rows, columns = used_part(np.where(np.isfinite(images).any(axis=0), 1.0, np.nan))
+    axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
+    axes.set_ylim(rows.start - 0.5, rows.stop - 0.5)
     if has_wcs:
         _coordinates(axes)
 
