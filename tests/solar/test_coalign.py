@@ -1,6 +1,7 @@
 """Coalignment of rasters with an imager: known errors of a header are found again."""
 
 import json
+from types import SimpleNamespace
 
 import astropy.units as u
 import numpy as np
@@ -152,6 +153,18 @@ def test_from_files_and_to_files(scene, rng, tmp_path) -> None:
     with pytest.raises(DataError, match=r"map\.fits carries a correction already"):
         second.write(tmp_path / "twice.fits")
     assert fits.getheader(second.write(tmp_path / "twice.fits", again=True))["XC_N"] == 2
+
+
+def test_cubes_and_arrays(scene, rng) -> None:
+    """What ndcube and sunraster give: data, wcs and meta; and an array with its WCS."""
+    target, true = raster_of(scene, rng, shape=(200, 60), error=(20.0, 10.0))
+    cube = SimpleNamespace(data=target.data, wcs=target.wcs, meta=dict(target.meta), unit=u.ct, mask=None)
+    settings = {"phases": "full", "max_shift": 60 * u.arcsec}
+    expected = solar.coalign(target, scene, **settings)
+    for one, other in ((cube, (scene.data, scene.wcs)), ((target.data, target.wcs), scene)):
+        found = solar.coalign(one, other, **settings)
+        np.testing.assert_allclose(found.parameters, expected.parameters, atol=1e-6)
+        assert error_arcsec(found.corrected_map, true).max() < 0.1
 
 
 def test_a_result_that_is_not_to_be_trusted_is_not_written(scene, rng, tmp_path) -> None:

@@ -11,11 +11,15 @@ from solar.problem import error_arcsec
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.solar import (
     Coaligner,
+    blink_maps,
     build_synthetic_raster_from_maps,
     correlation_for_params,
+    correlation_with_iteration,
     find_original_correction,
     make_corrected_wcs_map,
     optimize_alignment_local_grad_disc_persworkers,
+    plot_alignment_before_after,
+    plot_history_scatter,
     reproject_map_to_reference,
 )
 
@@ -230,6 +234,14 @@ def test_typical_usage_of_the_functions(wrong) -> None:
     assert error_arcsec(native, true).max() < 10, "one image for 3.2 hours"
     raster = build_synthetic_raster_from_maps(native, frames)
     assert raster.data.shape == spice.data.shape
+    figure = plot_alignment_before_after(
+        spice, reproject_map_to_reference(reference, spice), reproject_map_to_reference(reference, native), native
+    )
+    before, after = (float(axes.get_title().split()[-1]) for axes in figure.axes)
+    assert before < 0.9 < after
+    assert "best: dx" in plot_history_scatter(history).get_title()
+    assert correlation_with_iteration(history).lines
+    blink_maps([native, raster])
 
 
 def test_settings_that_do_not_fit(wrong, tmp_path) -> None:

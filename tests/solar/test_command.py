@@ -178,7 +178,7 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
     assert "2/7: raster0.fits: done" in ran.err
 
 
-def test_resume_looks_at_what_is_there(observed_files, tmp_path) -> None:
+def test_resume_looks_at_what_is_there(observed_files, tmp_path, monkeypatch) -> None:
     folder, _ = observed_files
     arguments = ("coalign", folder / "raster0.fits", folder / "fsi.fits", "-o", tmp_path)
     output, record = tmp_path / "raster0_coaligned.fits", tmp_path / "raster0_coaligned.json"
@@ -187,6 +187,9 @@ def test_resume_looks_at_what_is_there(observed_files, tmp_path) -> None:
     assert other.code == 1
     assert "is of an earlier run with other settings (--overwrite replaces it)" in other.err
     assert run(*arguments, "--resume", "--scale", "--overwrite").code == 0
+    monkeypatch.chdir(folder)
+    elsewhere = run("coalign", "raster0.fits", "fsi.fits", "-o", tmp_path, "--resume", "--scale")
+    assert "finished by an earlier run" in elsewhere.err, "the same files by other names"
     assert json.loads(record.read_text())["model"] == "shift+scale"
     output.unlink()  # as if killed before, or moved away
     assert run(*arguments, "--resume", "--scale").code == 0

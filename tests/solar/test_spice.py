@@ -272,6 +272,18 @@ def test_distortions_are_carried_with_a_warning(tmp_path, rng) -> None:
         solar.write_corrected(tmp_path / "a.fits", tmp_path / "b.fits", change((30, 20)))
 
 
+def test_packed_files_and_names_of_any_alphabet(tmp_path, rng) -> None:
+    image = rng.random((30, 20)).astype(np.float32)
+    fits.PrimaryHDU(image, header((30, 20), FILENAME="a.fits")).writeto(tmp_path / "Größe.fits.gz")
+    facts = {"reference": "référence.fits", "model": "Größe"}
+    written = solar.write_corrected(
+        tmp_path / "Größe.fits.gz", tmp_path / "Höhe.fits", change((30, 20)), provenance=facts
+    )
+    data, head = read(written.path)
+    np.testing.assert_array_equal(data, image)
+    assert (head["FILENAME"], head["XC_REF"], head["PARENT"]) == ("H?he.fits", "r?f?rence.fits", "a.fits")
+
+
 def test_maps_are_written(tmp_path, rng) -> None:
     image = rng.integers(0, 9, (30, 20)).astype(np.int16)
     made = solar.as_map((image, header((30, 20), PRSTEP1="kept")))

@@ -78,14 +78,14 @@ class Task:
         """What the result depends on, as JSON takes it."""
         plain: dict[str, Any] = to_jsonable(
             {
-                "target": str(self.target),
-                "references": [str(path) for path in self.references],
+                "target": os.path.abspath(self.target),
+                "references": [os.path.abspath(path) for path in self.references],
                 "settings": {key: str(value) for key, value in sorted(self.settings.items()) if value is not None},
                 **(
                     {}
                     if self.frames_dir is None
                     else {
-                        "frames_dir": str(self.frames_dir),
+                        "frames_dir": os.path.abspath(self.frames_dir),
                         "channel": self.channel,
                     }
                 ),

@@ -129,10 +129,21 @@ def _opened(path: Path) -> Iterator[fits.HDUList]:
             msg = f"{path} cannot be read as FITS: {one_line(error)}"
             raise DataError(msg) from error
         end, size = max(one["datLoc"] + one["datSpan"] for one in info), path.stat().st_size
-        if end > size:
+        if end > size and not _is_packed(path):
             msg = f"{path} is truncated: {size} bytes of {end}"
             raise DataError(msg)
         yield hdus
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether the file as a whole is compressed; its first bytes say it, whatever it is called."""
+    with path.open("rb") as stream:
+        return stream.read(6) != b"SIMPLE"
+
+
+def _ascii(text: str) -> str:
+    """Text as a card takes it."""
+    return text.encode("ascii", "replace").decode()
 
 
 def write_map(
@@ -281,14 +292,14 @@ def _correct(one: Any, correction: PixelTransform, facts: Mapping[str, Any], old
     now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
     for card, (key, comment) in _CARDS.items():
         if facts.get(key) is not None:
-            header[card] = (facts[key] if isinstance(facts[key], str) else float(facts[key]), comment)
+            header[card] = (_ascii(facts[key]) if isinstance(facts[key], str) else float(facts[key]), comment)
     header["XC_N"] = (number, "corrections applied, the last one above")
     header["XC_VERS"] = (f"stackalign {versions['stackalign']}", "software of the correction")
     header["XC_DATE"] = (now, "[UTC] date of the correction")
-    parent = str(header.get("FILENAME") or old)
+    parent = _ascii(str(header.get("FILENAME") or old))
     header["PARENT"] = (parent, "file that was corrected")
     if "FILENAME" in header:
-        header["FILENAME"] = new
+        header["FILENAME"] = _ascii(new)
     header.add_history(
         f"stackalign {versions['stackalign']}: correction {number} of the coordinates, {now} UTC, of {parent}"
     )
@@ -297,6 +308,6 @@ def _correct(one: Any, correction: PixelTransform, facts: Mapping[str, Any], old
     )
     header.add_history("before: " + ", ".join(f"{key} = {value!r}" for key, value in before.items()))
     for key in sorted(set(facts) - {key for key, _ in _CARDS.values()}):
-        header.add_history(f"{key} = {facts[key]}")
+        header.add_history(_ascii(f"{key} = {facts[key]}"))
     header.remove("ZHECKSUM", ignore_missing=True)  # of the uncompressed HDU, whose header is no longer that
     one.add_checksum()
