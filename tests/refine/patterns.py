@@ -1,5 +1,6 @@
 """Patterns with known parameters: more beams than the fit has, blur, background and counting noise."""
 
+import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from stackalign.errors import StackalignWarning
-from stackalign.refine import Beam, BeamSelection, BlochSimulator, Crystal, DiffractionData, DisplayFrame
+from stackalign.refine import Beam, BeamSelection, BlochSimulator, Crystal, DiffractionData, DisplayFrame, PreparedBloch
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,13 @@ def larbed(
     frame = DisplayFrame.for_beam(crystal, beam, gl, center, flip=flip, rotation=rotation)
     tilt = (tilt_px[0] * frame.step, tilt_px[1] * frame.step)
     frame = frame.with_(tilt=tilt)
-    simulator = BlochSimulator(
-        crystal, beam, reflections=tuple(reflections), selection=(selection or BeamSelection()).tighter(more_beams)
-    )
     pad = int(np.ceil(4 * blur)) + 1
-    rows, columns = ((np.arange((n + 2 * pad) * oversample) + 0.5) / oversample - 0.5 - pad for n in side)
-    points = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
-    tilts = frame.to_tilt(frame.to_display(points)).reshape(-1, 2)
-    simulator = simulator.with_beams(tilts)
+    rules = (selection or BeamSelection()).tighter(more_beams)
+    simulator, prepared = _scene(crystal, beam, tuple(reflections), frame, side, pad, oversample, rules)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StackalignWarning)
-        images = simulator.prepare({}, tilts).intensities([thickness])[0].reshape(-1, len(rows), len(columns))
+        images = prepared.intensities([thickness])[0]
+    images = images.reshape(len(images), (h + 2 * pad) * oversample, -1)
     images = ndimage.gaussian_filter(images, (0, blur * oversample, blur * oversample), mode="nearest")
     images = images.reshape(len(images), h + 2 * pad, oversample, w + 2 * pad, oversample).mean((2, 4))
     images = images[:, pad : pad + h, pad : pad + w]
@@ -70,3 +67,22 @@ def larbed(
         images = rng.poisson(images * (counts / images.mean())).astype(np.float32)
     start = frame.with_(tilt=(0.0, 0.0), gl=gl if start_gl is None else start_gl)
     return Truth(DiffractionData.from_larbed(images, reflections, start), frame, thickness, simulator)
+
+
+@functools.lru_cache(maxsize=2)
+def _scene(
+    crystal: Crystal,
+    beam: Beam,
+    reflections: tuple[tuple[int, int, int], ...],
+    frame: DisplayFrame,
+    side: tuple[int, int],
+    pad: int,
+    oversample: int,
+    rules: BeamSelection,
+) -> tuple[BlochSimulator, PreparedBloch]:
+    """Bloch waves at all pixels: they serve every thickness and every noise."""
+    rows, columns = ((np.arange((n + 2 * pad) * oversample) + 0.5) / oversample - 0.5 - pad for n in side)
+    points = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
+    tilts = frame.to_tilt(frame.to_display(points)).reshape(-1, 2)
+    simulator = BlochSimulator(crystal, beam, reflections=reflections, selection=rules).with_beams(tilts)
+    return simulator, simulator.prepare({}, tilts)

@@ -8,6 +8,7 @@ import pytest
 
 from refine.crystals import silicon
 from refine.patterns import Truth, larbed
+from stackalign.errors import DataError
 from stackalign.refine import (
     ROI,
     Beam,
@@ -206,3 +207,44 @@ def test_the_form_of_the_original(truth: Truth, simulator: BlochSimulator, found
     assert result["thickness"] == pytest.approx(found["thickness"], rel=5e-3)
     with pytest.raises(ValueError, match="either a simulator or datpath"):
         CoarseOptimize(simulator, truth.data, REGION, datpath=tmp_path / "si.dat")
+
+
+def test_a_pattern_of_disks(rng: np.random.Generator) -> None:
+    """CBED: all disks in one image, turned; two rectangles; the thickness, gl and tilt come back."""
+    crystal, hkl, gl, radius = silicon(), HKL, 120.0, 24.0
+    frame = DisplayFrame.for_beam(crystal, BEAM, gl, (70.3, 159.6), rotation=8.0)
+    tilt = (1.4 * frame.step, -2.2 * frame.step)
+    simulator = BlochSimulator(crystal, BEAM, reflections=hkl, selection=FEW)
+    g = (crystal.g_vectors(hkl) @ BEAM.frame(crystal).T)[:, :2]
+    simulator = simulator.with_beams(np.array([[-0.2, -0.2], [0.2, -0.2], [-0.2, 0.2], [0.2, 0.2]]))
+    pattern = np.full((140, 320), 20.0)
+    pixels = np.indices(pattern.shape).reshape(2, -1).T
+    for d in range(len(hkl)):
+        shown = frame.to_display(pixels) - g[d, ::-1] * (-1, 1) / frame.step
+        disk = np.hypot(*shown.T) <= radius
+        tilts = frame.with_(tilt=tilt).to_tilt(shown[disk])
+        values = simulator.prepare({}, tilts).intensities([640.0])[0, d]
+        pattern.reshape(-1)[disk] += 4000 * values
+    pattern = rng.poisson(pattern).astype(np.uint16)
+    start = frame.with_(gl=1.01 * gl)
+    data = DiffractionData.from_cbed(pattern, hkl, start, crystal, BEAM, radius=radius - 2)
+    roi = ROI(((-15, -15, 15, -1), (-15, 1, 15, 15)))
+    result = CoarseRefine(simulator, data, roi).optimize({"thickness": (550, 750), "gl": (118, 124)}, n_scan={"gl": 2})
+    assert result["thickness"] == pytest.approx(640, rel=5e-3)
+    # A small region without much in it: the error bars say so.
+    assert result["gl"] == pytest.approx(gl, abs=min(3 * result.sigma["gl"], 5e-3 * gl))
+    assert np.abs(np.subtract(result.tilt, tilt)).max() < 0.3 * frame.step
+    measured, _ = result.apply().disks(result)
+    assert np.isnan(measured[:, :, measured.shape[2] // 2]).all()
+
+
+def test_too_few_beams_are_said(truth: Truth) -> None:
+    few = BeamSelection(strong=0.3, weak=9.0, laue_zones=0)
+    poor = BlochSimulator(silicon(), BEAM, reflections=HKL, selection=few)
+    result = CoarseRefine(poor, truth.data, REGION).optimize_orientation_thickness((700, 900))
+    assert any(text.startswith("few_beams") for text in result.warnings), result.warnings
+
+
+def test_memory_is_limited(truth: Truth, simulator: BlochSimulator) -> None:
+    with pytest.raises(DataError, match="more than the limit"):
+        CoarseRefine(replace(simulator, memory_limit="100kB"), truth.data, REGION).optimize_orientation_thickness()
