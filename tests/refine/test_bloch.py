@@ -9,7 +9,19 @@ from scipy.linalg import expm
 
 from refine.crystals import copper, gallium_arsenide, silicon, triclinic
 from stackalign.errors import DataError, StackalignWarning
-from stackalign.refine import Beam, BeamList, BeamSelection, BlochSimulator, Crystal, Simulator, _fold, _waves, kirkland
+from stackalign.refine import (
+    Beam,
+    BeamList,
+    BeamSelection,
+    BlochSimulator,
+    Crystal,
+    Simulator,
+    _eigen,
+    _fold,
+    _tridiagonal,
+    _waves,
+    kirkland,
+)
 
 NONE = np.zeros((0, 3), dtype=np.int64)
 FEW = BeamSelection(strong=0.2, weak=0.01, laue_zones=0)
@@ -248,6 +260,33 @@ def test_absorption(rng: np.random.Generator) -> None:
         decayed = mean.prepare({}, tilts).intensities([300.0, 900.0])
         expected = np.exp(-2 * np.pi * 2e-3 * np.array([300, 900]) / plain.geometry.wavenumber)
         np.testing.assert_allclose(decayed, perfect * expected[:, None, None], rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.complex128])
+def test_rows_of_eigenvectors_are_those_of_all(rng: np.random.Generator, kind: type) -> None:
+    assert _tridiagonal.is_available()
+    for n, rows in ((2, [1]), (67, [0, 5, 66]), (130, list(range(0, 130, 9)))):
+        matrices = rng.normal(size=(3, n, n)).astype(kind)
+        if kind is np.complex128:
+            matrices += 1j * rng.normal(size=(3, n, n))
+        matrices += matrices.conj().transpose(0, 2, 1)
+        matrices[1, 0, 1:] = matrices[1, 1:, 0] = 0  # a beam that nothing couples to
+        expected, vectors = np.linalg.eigh(matrices)
+        values, products = _tridiagonal.first_row_products(matrices.copy(), np.array(rows))
+        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12 * n)
+        np.testing.assert_allclose(products, vectors[:, :1].conj() * vectors[:, rows], rtol=0, atol=1e-10)
+
+
+def test_large_matrices_take_the_short_way_to_the_same(rng: np.random.Generator, monkeypatch) -> None:
+    tilts, kept = disc(rng, 5, 0.2), ((0, 0, 0), (1, -1, 1), (0, 0, 2), (-2, 2, 2))
+    for crystal in (silicon(), gallium_arsenide()):
+        rules = BeamSelection(sg_max=0.02, g_max=2.5, laue_zones=0)
+        simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), kept, rules).with_beams(tilts)
+        assert len(simulator.beams) > _tridiagonal.SMALLEST
+        short = simulator.prepare({}, tilts).intensities([300.0, 1200.0])
+        monkeypatch.setattr(_eigen, "SMALLEST", 1000)
+        np.testing.assert_allclose(short, simulator.prepare({}, tilts).intensities([300.0, 1200.0]), rtol=0, atol=1e-10)
+        monkeypatch.undo()
 
 
 def test_parameters_say_what_they_cost() -> None:

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_numpy_namespace
 from numpy.typing import NDArray
 
 from stackalign.errors import BackendUnavailableError
+
+from ._tridiagonal import SMALLEST, first_row_products, is_available
 
 __all__ = ["Matrices", "amplitudes", "bytes_per_tilt", "decompose"]
 
@@ -78,6 +81,9 @@ def decompose(
         absorbed = matrices.absorptive * scale[:, :, None] * scale[:, None, :]
     if matrices.exact:
         return _general(xp, matrix + 1j * absorbed, matrices.rows, normal)
+    if is_numpy_namespace(xp) and absorbed is None and n >= SMALLEST and 4 * len(matrices.rows) <= n and is_available():
+        values, weight = first_row_products(matrix, matrices.rows)
+        return values / (2 * normal[:, None]), weight
     values, vectors = xp.linalg.eigh(matrix)
     gamma = values / (2 * normal[:, None])
     if absorbed is not None:
