@@ -216,7 +216,7 @@ def test_a_seed_instead_of_the_first_phase(wrong) -> None:
     assert seeded["dy"] == pytest.approx(found["dy"], abs=0.02)
 
 
-def test_typical_usage_of_the_functions(wrong) -> None:
+def test_typical_usage_of_the_functions(wrong, tmp_path) -> None:
     """Reproject, optimise, correct, and take the correction back to the raster."""
     spice, true, frames = wrong
     reference = frames[10]
@@ -241,7 +241,8 @@ def test_typical_usage_of_the_functions(wrong) -> None:
     assert before < 0.9 < after
     assert "best: dx" in plot_history_scatter(history).get_title()
     assert correlation_with_iteration(history).lines
-    blink_maps([native, raster])
+    blink_maps([native, raster]).save(tmp_path / "blink.gif", writer="pillow", dpi=30)
+    assert (tmp_path / "blink.gif").exists()
 
 
 def test_settings_that_do_not_fit(wrong, tmp_path) -> None:
