@@ -572,6 +572,28 @@ def _binned():
             yield Case("bin_sums", "far_from_zero", dtype, far_from_zero)
 
 
+def _averaged():
+    for dtype in KERNEL_DTYPES:
+        for shape in ((1, 1), (2, 3), (37, 41), (40, 300)):
+            for kind in ("none", "shared", "each"):
+                for for_all in (True, False):
+                    if shape[1] == 300 and (dtype not in ("uint16", "float32") or kind != "shared"):
+                        continue
+
+                    def mean(rng, shape=shape, kind=kind, dtype=dtype, for_all=for_all):
+                        images = _stack(rng, shape, dtype, n=10, low=0.0 if dtype.startswith("u") else -5.0)
+                        if dtype.startswith("float"):
+                            images[3, 0, : shape[1] // 2 + 1] = np.nan
+                            images[4, :, 0] = np.inf
+                        m = _matrices(rng, 1 if for_all else 10, 5, "mixed")
+                        m[:, 0] = [[1, 0, 0], [0, 1, 0]]
+                        m[:, 1] = [[-1, 0, shape[0] - 1], [0, -1, shape[1] - 1.5]]
+                        return {"images": images, "mask": _mask(rng, 10, shape, kind), "matrices": m}
+
+                    name = f"{shape[0]}x{shape[1]}-mask_{kind}-{'shared' if for_all else 'own'}"
+                    yield Case("affine_average", name, dtype, mean)
+
+
 CASES = [
     *_summaries(),
     *_others(),
@@ -582,5 +604,6 @@ CASES = [
     *_resampled(),
     *_lag_sums(),
     *_binned(),
+    *_averaged(),
 ]
 OPERATIONS = sorted({case.operation for case in CASES})

@@ -36,6 +36,7 @@ PUBLIC = {
     "masked_peaks": ("masked_shift",),
     "resample_affine": ("resample_affine",),
     "bin_mean": ("bin_mean",),
+    "affine_average": ("rotational_average", "mirror_average"),
     "bin_sums": ("azimuthal_average",),
     "shift_sums": ("shift_table",),
     "linearize_affine": ("linearize_affine",),

@@ -16,6 +16,7 @@ ARRAYS = {
     "standardise": "planes",
     "masked_ncc": "maps",
     "resample_affine": "samples",
+    "affine_average": "samples",
     "shift_sums": "lag_sums",
     "linearize_affine": "linear_sums",
 }

@@ -12,6 +12,7 @@ from scipy.ndimage import spline_filter1d
 from cuda_host import host
 from cuda_host.host import HostModule
 from stackalign.backends import (
+    _cuda_average,
     _cuda_bins,
     _cuda_correlate,
     _cuda_linearize,
@@ -184,6 +185,12 @@ class HostBackend:
     def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
         """See `Backend.bin_mean`."""
         return _cuda_resample.bin_mean(self.runtime, images, mask, factors, workers)
+
+    def affine_average(
+        self, images: Array, mask: Array | None, matrices: NDArray[np.float64], workers: int, /
+    ) -> Array:
+        """See `Backend.affine_average`."""
+        return _cuda_average.affine_average(self.runtime, images, mask, matrices, workers)
 
     def bin_sums(self, images: Array, mask: Array | None, table: BinTable, workers: int, /) -> BinSums:
         """See `Backend.bin_sums`."""

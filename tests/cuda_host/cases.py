@@ -249,6 +249,24 @@ def _planes(backend: Any, case: Case) -> list[str]:
     return found
 
 
+def _averaged(backend: Any, case: Case) -> list[str]:
+    height, width = case.patterns.shape[1:]
+    found = []
+    for for_all in (True, False):
+        c = np.array(
+            [[0.4 * height, 0.6 * width]] if for_all else [[0.3 * k, 0.5 * width] for k in range(len(case.patterns))]
+        )
+        angles = np.radians([0.0, 90.0, 77.0, 200.0])
+        turns = np.array([[[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]] for a in angles])
+        turns[:2] = [[[1, 0], [0, 1]], [[0, -1], [1, 0]]]
+        offsets = c[:, None] - np.einsum("tij,nj->nti", turns, c)
+        matrices = np.concatenate([np.broadcast_to(turns, (len(c), 4, 2, 2)), offsets[..., None]], axis=-1)
+        arguments = (case.patterns, case.mask, np.ascontiguousarray(matrices), 1)
+        given, expected = backend.affine_average(*arguments), reference.affine_average(*arguments)
+        found += _compare(f"affine_average, {for_all}", (given / 6e4,), (expected / 6e4,), ("0",), 1e-6 / TOLERANCE)
+    return found
+
+
 def _table_sums(backend: Any, case: Case) -> list[str]:
     rng = np.random.default_rng(29)
     pixels = case.patterns[0].size
@@ -278,6 +296,7 @@ OPERATIONS = {
     "affine_resample": (_resampled,),
     "binning": (_bins,),
     "bins": (_table_sums,),
+    "affine_average": (_averaged,),
     "affine_linearize": (_linearized,),
     "standardise": (_planes,),
 }

@@ -48,8 +48,9 @@ NCC = ("affine_ncc",)
 LINEAR = ("affine_linearize",)
 MAPS = ("masked_ncc",)
 SHARING = ("crop", "radial", "affine_ncc", "affine_linearize", "masked_ncc")
-TYPED = ("crop", "radial", "statistics", "affine_resample", "binning", "bins")
+TYPED = ("crop", "radial", "statistics", "affine_resample", "binning", "bins", "affine_average")
 RESAMPLE = ("affine_resample",)
+AVERAGE = ("affine_average",)
 PLANES = ("standardise",)
 RULES = (
     Rule(BARRIER, r"__sync(?:threads|warp)\(\)", "static_cast<void>(0)", SHARING),
@@ -118,6 +119,16 @@ RULES = (
     Rule("holes not bridged", r"slope \* double\(j - known\)", "0.0", RESAMPLE),
     Rule("bins in the other order", r"\bi / across % down\b", "i % down", ("binning",)),
     Rule("columns left out", r"\bsum \+= column", "sum = column", ("binning",)),
+    Rule(
+        "first image for all",
+        r"frame_of\(images, mask, mask_frames, n,",
+        "frame_of(images, mask, mask_frames, 0,",
+        AVERAGE,
+    ),
+    Rule("first matrix for all", r"for_all \? 0 : n \* n_transforms \* 6", "0", AVERAGE),
+    Rule("border of the image", r"\by <= double\(height - 1\)|\bx <= double\(width - 1\)", "true", AVERAGE),
+    Rule("weights exchanged", r"\bgy \* gx(?=, sum)", "fy * gx", AVERAGE),
+    Rule("weight not asked", r"weight >= least", "true", AVERAGE),
     Rule("weight not asked", r"weighted \? double\(weights\[i\]\) : 1\.0", "1.0", ("bins",)),
     Rule("entries left out", r"\bi \+= 32", "i += 64", ("bins",)),
     Rule("first image for all", r"\bimages \+ n \* n_pixels", "images", ("bins",)),

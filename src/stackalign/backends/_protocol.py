@@ -50,6 +50,10 @@ Sums at whole-pixel lags
     i <= j, j running fastest. Float64 throughout.
 Means of bins
     Sums are float64, over y first and then over x, divided by the count and rounded to `real_kind`.
+Means over transforms
+    Each of T pull matrices gives a pixel an affine sample, positions as under "Affine samples"; one that lies outside
+    has no tap. Taps that are valid count with their bilinear weights, of `real_kind`, all others with none. The mean is
+    the weighted sum of all taps of all T samples over the sum of their weights, NaN where that is below `LEAST_WEIGHT`.
 Sums over bins
     A table gives each pixel of an image K entries, a bin and a weight w, a multiple of 2**-24 in [0, 1]; an invalid
     pixel has none. Of the entries of each bin, ``bin_weight`` is the sum of w, exact, ``bin_mean`` that of w*v divided
@@ -107,6 +111,7 @@ __all__ = [
     "GROUP",
     "KERNEL_DTYPES",
     "LANES",
+    "LEAST_WEIGHT",
     "LINEAR_SUMS",
     "REACH",
     "SHIFT_TAPS",
@@ -128,6 +133,7 @@ Array = Any
 
 KERNEL_DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
 LANES = 256
+LEAST_WEIGHT = 2.0**-8
 GROUP = 8
 SHIFT_TAPS = (((0, 0), (0, 1), (1, 0), (1, 1)), ((0, 0), (1, 0)), ((0, 0), (0, 1)), ((0, 0),))
 """Pixels (y, x) that a bilinear sample takes: between four of them, and at positions whole along x, y, and both."""
@@ -357,6 +363,12 @@ class Backend(Protocol):
 
     def bin_mean(self, images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
         """Average the valid pixels of blocks of factors (fy, fx) pixels; what does not fill a block is left out."""
+
+    def affine_average(
+        self, images: Array, mask: Array | None, matrices: NDArray[np.float64], workers: int, /
+    ) -> Array:
+        """Average images (N, H, W) over pull matrices (1 or N, T, 2, 3), as (N, H, W) of `real_kind`."""
+        ...
 
     def bin_sums(self, images: Array, mask: Array | None, table: "BinTable", workers: int, /) -> BinSums:
         """Weight, mean and squared deviations of the valid pixels of each bin of images (N, H, W); H*W is P."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ._protocol import Array, BinArrays, real_kind
 from ._spline import coefficients, fill, real_planes
 
-__all__ = ["bin_mean", "positions", "resample_affine", "sample_affine", "taps"]
+__all__ = ["bin_mean", "is_inside", "positions", "resample_affine", "sample_affine", "taps"]
 
 
 def positions(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -18,9 +18,9 @@ def positions(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDAr
     return (m[0, 0] * y + m[0, 2]) + m[0, 1] * x, (m[1, 0] * y + m[1, 2]) + m[1, 1] * x
 
 
-def _inside(qy: NDArray[np.float64], qx: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = (qy >= 0) & (qy <= shape[0] - 1) & (qx >= 0) & (qx <= shape[1] - 1)
-    return inside
+def is_inside(qy: NDArray[np.float64], qx: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    within: NDArray[np.bool_] = (qy >= 0) & (qy <= shape[0] - 1) & (qx >= 0) & (qx <= shape[1] - 1)
+    return within
 
 
 def taps(q: NDArray[np.float64], size: int, kind: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
@@ -39,13 +39,13 @@ def sample_affine(moving: NDArray[Any], matrix: NDArray[np.float64], shape: tupl
     x0, x1, wx = taps(qx, moving.shape[1], moving.dtype)
     top = moving[y0, x0] + wx * (moving[y0, x1] - moving[y0, x0])
     low = moving[y1, x0] + wx * (moving[y1, x1] - moving[y1, x0])
-    sampled: NDArray[Any] = np.where(_inside(qy, qx, moving.shape), top + wy * (low - top), moving.dtype.type(np.nan))
+    sampled: NDArray[Any] = np.where(is_inside(qy, qx, moving.shape), top + wy * (low - top), moving.dtype.type(np.nan))
     return sampled
 
 
 def _nearest(plane: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[Any]:
     qy, qx = positions(matrix, shape)
-    inside = _inside(qy, qx, plane.shape)
+    inside = is_inside(qy, qx, plane.shape)
     y, x = (np.where(inside, np.floor(q + 0.5), 0.0).astype(np.int64) for q in (qy, qx))
     return np.where(inside, plane[y, x], plane.dtype.type(np.nan))
 
@@ -71,7 +71,7 @@ def _cubic(plane: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, i
         for x, wx in _cubic_taps(qx, plane.shape[1], plane.dtype):
             row = row + np.where((wx == 0) | (wy == 0), 0, wx * plane[y, x])
         result = result + wy * row
-    return np.where(_inside(qy, qx, plane.shape), result, plane.dtype.type(np.nan))
+    return np.where(is_inside(qy, qx, plane.shape), result, plane.dtype.type(np.nan))
 
 
 def resample_affine(

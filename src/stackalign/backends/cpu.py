@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import stackalign_kernels
 
 from . import _shift_sums
+from ._cpu_average import affine_average
 from ._cpu_bins import bin_sums
 from ._cpu_linearize import linearize_affine
 from ._cpu_resample import bin_mean, resample_affine
@@ -25,6 +26,7 @@ from .reference import asarray, device_of, owns, synchronize, to_numpy
 
 __all__ = [
     "NAME",
+    "affine_average",
     "asarray",
     "bin_mean",
     "bin_sums",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import (
+    _cuda_average,
     _cuda_bins,
     _cuda_correlate,
     _cuda_linearize,
@@ -25,6 +26,7 @@ from ._protocol import Array, BinArrays, BinSums, Lags, PeakArrays, ScoreArrays,
 
 __all__ = [
     "NAME",
+    "affine_average",
     "asarray",
     "bin_mean",
     "bin_sums",
@@ -218,6 +220,12 @@ def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], worker
     """See `Backend.bin_mean`."""
     with images.device:
         return _cuda_resample.bin_mean(_runtime(images.device.id), images, mask, factors, workers)
+
+
+def affine_average(images: Array, mask: Array | None, matrices: NDArray[np.float64], workers: int, /) -> Array:
+    """See `Backend.affine_average`."""
+    with images.device:
+        return _cuda_average.affine_average(_runtime(images.device.id), images, mask, matrices, workers)
 
 
 def bin_sums(images: Array, mask: Array | None, table: BinTable, workers: int, /) -> BinSums:

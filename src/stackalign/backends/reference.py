@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ._planes import standardise as _standardise
 from ._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from ._reference_average import affine_average
 from ._reference_bins import bin_sums
 from ._reference_linearize import linearize_affine
 from ._reference_masked_ncc import masked_ncc, masked_peaks
@@ -17,6 +18,7 @@ from ._reference_shift_sums import shift_sums
 
 __all__ = [
     "NAME",
+    "affine_average",
     "asarray",
     "bin_mean",
     "bin_sums",

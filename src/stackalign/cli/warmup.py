@@ -35,6 +35,7 @@ def warmup(
             ops.azimuthal_average(patterns, (8, 8), split=split, workers=1)
         ops.prepare_pair(patterns, patterns, workers=1)
         if name in ("float32", "float64"):  # all others become float32
+            ops.rotational_average(patterns, None, 3, workers=1)
             ops.resample_affine(patterns, [[1, 0.1, 0], [-0.1, 1, 0]], workers=1)
         if name == "float32":  # planes of image pairs have this type
             pair = ops.prepare_pair(patterns, patterns, smooth=1.0, workers=1)

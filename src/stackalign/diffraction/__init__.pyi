@@ -6,6 +6,7 @@ from .hotspots import HotSpots, remove_hot_spots
 from .masks import PixelMask, combine_masks, mask_from_collection
 from .peaks import BraggPeaks, bragg_peaks, bragg_peaks_persistence
 from .profile import AzimuthalProfile, azimuthal_average
+from .symmetry import nfold, reflection
 from .zones import BrillouinZones, ZoneConsistency, brillouin_zones
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "diffread",
     "ialign",
     "mask_from_collection",
+    "nfold",
+    "reflection",
     "remove_hot_spots",
     "track_peak",
 ]

@@ -17,6 +17,7 @@ from .radial import (
 from .resample import bin_mean, resample_affine
 from .shift_table import BestShift, ShiftTable, shift_table
 from .statistics import StackStatistics, stack_statistics
+from .symmetry import mirror_average, rotational_average
 from .transfer import asarray, device_of, synchronize, to_numpy
 
 __all__ = [
@@ -43,12 +44,14 @@ __all__ = [
     "masked_ncc",
     "masked_shift",
     "match_template",
+    "mirror_average",
     "pattern_summary",
     "persistence_pairs",
     "prepare_pair",
     "radial_cumulative",
     "resample_affine",
     "retention_radius",
+    "rotational_average",
     "score_affine",
     "shift_table",
     "stack_statistics",
