@@ -1,0 +1,80 @@
+"""Six-fold averages under a mask, beside scikit-ued where an environment that has it is named; one thread, in turns.
+
+The peer runs in a process of its own (``SKUED_PYTHON``, an interpreter that imports skued), which times each call
+between those of ours.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from _harness import median, save
+from stackalign.diffraction import nfold
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from diffraction.make import block
+
+PEER = """
+import sys, time
+import numpy as np
+from skued import nfold
+image, mask = np.load(sys.argv[1]), np.load(sys.argv[2])
+n = len(image)
+for line in sys.stdin:
+    began = time.process_time()
+    nfold(image, mod=6, center=(0.52 * n, 0.49 * n), mask=mask)
+    print(time.process_time() - began, flush=True)
+"""
+STACK = 8
+
+
+def main() -> None:
+    interpreter = os.environ.get("SKUED_PYTHON")
+    rows = []
+    for side in (512, 1024, 2048):
+        image = np.random.default_rng(0).poisson(100, (side, side)).astype(np.float32)
+        mask = block(side)
+        stack = np.repeat(image[None], STACK, axis=0)
+        center = (0.49 * side, 0.52 * side)
+        names = [f"/tmp/bench_nfold_{name}.npy" for name in ("image", "mask")]
+        np.save(names[0], image.astype(np.float64))
+        np.save(names[1], mask)
+        peer = None
+        if interpreter is not None:
+            peer = subprocess.Popen(
+                [interpreter, "-c", PEER, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        times: dict[str, list[float]] = {"one": [], "stack": [], "peer": []}
+        nfold(stack, 6, center=center, mask=mask, workers=1)
+        for _ in range(5):
+            for name, images in (("one", image), ("stack", stack)):
+                began = time.process_time()
+                nfold(images, 6, center=center, mask=mask, workers=1)
+                times[name].append((time.process_time() - began) / (STACK if name == "stack" else 1))
+            if peer is not None:
+                peer.stdin.write("go\n")
+                peer.stdin.flush()
+                times["peer"].append(float(peer.stdout.readline()))
+        if peer is not None:
+            peer.stdin.close()
+            peer.wait()
+        row = {
+            "case": f"{side}^2, 6-fold",
+            "ms": median(times["one"]) * 1e3,
+            "ms_in_stack": median(times["stack"]) * 1e3,
+        }
+        if times["peer"]:
+            row["ms_scikit_ued"] = median(times["peer"]) * 1e3
+            row["over"] = median([p / o for p, o in zip(times["peer"], times["one"], strict=True)])
+            row["over_in_stack"] = median([p / o for p, o in zip(times["peer"], times["stack"], strict=True)])
+        rows.append(row)
+        print({k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    print(f"saved {save('diffraction_nfold', rows)}")
+
+
+if __name__ == "__main__":
+    main()
