@@ -53,6 +53,7 @@ def test_one_file(observed_files, tmp_path) -> None:
     assert row["model"] == "shift+scale"
     assert row["parameters"]["sx"] == pytest.approx(1 / 1.01, abs=1e-3)
     assert row["status"] == "done"
+    assert [phase["name"] for phase in row["phases"]] == ["binned", "full"]
     record = json.loads((tmp_path / "out" / "raster2_coaligned.json").read_text())
     assert record["provenance"]["command"].startswith("stackalign ")
     page = (tmp_path / "out" / "raster2_coaligned.html").read_text()
@@ -176,6 +177,12 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
         assert words is None or words in found["message"][row]
     assert found["sigma_dx"].info.description == "standard deviation of: how far the middle of the image moves along x"
     assert "2/7: raster0.fits: done" in ran.err
+    rows = json.loads(
+        run("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec", "--resume", "--json").out
+    )
+    assert len(rows) == 7
+    assert rows[1]["sigma_arcsec"][0] < 0.2
+    assert "phases" not in rows[1], "thousands of them are kept short"
 
 
 def test_resume_looks_at_what_is_there(observed_files, tmp_path, monkeypatch) -> None:

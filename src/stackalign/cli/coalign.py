@@ -169,6 +169,7 @@ def coalign(
                 again=again,
                 write_flagged=write_flagged,
                 command=" ".join(["stackalign", *sys.argv[1:]]),
+                keep=batch is None,
                 each=said,
                 stop=stop,
             )

@@ -36,6 +36,12 @@ WINDOW = "1 h"
 TOGETHER = 8
 """Jobs that are worked on in lock-step: enough to share the calls, few enough for their images to fit into memory."""
 
+SHORT = (
+    "status", "output", "model", "parameters", "sigma", "shift_arcsec", "sigma_arcsec", "score", "overlap", "flags",
+    "ok",
+)  # fmt: skip
+"""Of a record what stays in memory when thousands are made; all of it stands in the file of the task."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -214,7 +220,7 @@ def run_tasks(
     together : int
         Tasks in lock-step.
     keep : bool
-        Keep the results with their images; else only their records stay in memory.
+        Keep the results with their images and whole records; else what a table needs stays in memory.
     each : callable, optional
         Is given each outcome as soon as it is there, with its result.
     stop : StopRequest, optional
@@ -251,7 +257,10 @@ def run_tasks(
             if each is not None:
                 each(finished[number])
             outcome = finished[number]
-            outcomes.append(outcome if keep else Outcome(outcome.task, outcome.status, outcome.message, outcome.record))
+            if not keep:
+                short = {key: outcome.record[key] for key in SHORT if key in outcome.record}
+                outcome = Outcome(outcome.task, outcome.status, outcome.message, short)
+            outcomes.append(outcome)
     return outcomes
 
 
