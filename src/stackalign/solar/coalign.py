@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -241,7 +242,7 @@ def coalign_job(
     for name in wanted:
         last = name == wanted[-1]
         sky = SkyModel(model if last else "shift", arcsec_per_pixel(image.wcs), image.data.shape)
-        phase = _phase(name, sky, image, max_shift, bin_kernel, done, frames or ())
+        phase = replace(_phase(name, sky, image, max_shift, bin_kernel, done, frames or ()), rough=not last)
         done.append((yield from run_phase(phase, prepared, settings, so_far)))
         so_far = done[-1].correction
     lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]

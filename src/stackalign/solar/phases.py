@@ -24,7 +24,7 @@ from .headers import valid_mask
 from .pixels import PixelTransform
 from .plan import RasterPlan
 from .raster import build_synthetic_raster
-from .sampling import sample
+from .sampling import map_by_rows, sample
 from .skymodel import SkyFit, SkyModel
 
 __all__ = ["Phase", "Registering", "Request", "Settings", "Target", "reference_sampler", "run_phase"]
@@ -33,6 +33,9 @@ FloatArray = NDArray[np.float64]
 
 MIN_VALID = 0.5
 """Share of a block's pixels that must be valid, else it is not compared."""
+
+ROUGH = 4.0
+"""Pixels by which the last round of a phase may move the image if another phase follows, which samples anew."""
 
 LITTLE = 0.7
 """A round that moves the image by more than this share of the round before goes back and forth."""
@@ -115,6 +118,8 @@ class Phase:
         Look at every shift within reach, instead of climbing from where the image is thought to be.
     frames : sequence, optional
         For the synthetic raster.
+    rough : bool
+        Another phase follows: a few pixels are near enough, and error bars of its own are not worth a registration.
     """
 
     name: str
@@ -123,6 +128,12 @@ class Phase:
     reach: tuple[float, float]
     search: bool
     frames: Sequence[Any] = ()
+    rough: bool = False
+
+    def tolerance(self, settings: "Settings") -> float:
+        """Pixels by which the last round may move a corner."""
+        block = max(self.binning)
+        return max(settings.tolerance * block, max(ROUGH, block) if self.rough else 0.0)
 
 
 @dataclass(frozen=True)
@@ -191,10 +202,10 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
             move = _distance(fit.correction, so_far, model)
         moves.append(move)
         last, so_far = so_far, fit.correction
-        if moves[-1] <= settings.tolerance * max(phase.binning) or _enough(settings, found):
+        if moves[-1] <= phase.tolerance(settings) or _enough(settings, found):
             break
     assert fit is not None
-    if max(phase.binning) == 1:
+    if max(phase.binning) == 1 and not phase.rough:
         # The error bars come from the derivatives of the engine's reference: of the two, the image with less noise.
         swapped = yield Request(moving, fixed, _engine_settings(phase, grid, settings, False))
         spread = model.covariance_of(last, grid.to_pixels, swapped, swapped=True)
@@ -250,7 +261,7 @@ def _sampled(
     own, other = target.steps
     size = own[::-1] * grid.binning
     per_block = (max(1, round(size[0] / other.min())), max(1, round(size[1] / other.min())))
-    points = target.mapping(so_far(grid.points(per_block)))
+    points = map_by_rows(target.mapping, so_far(grid.points(per_block)))
     reference = target.reference
     values = sample(reference.data, valid_mask(reference), points, order=settings.order)
     known = np.isfinite(values)
@@ -325,7 +336,7 @@ def _flags(
     moved = np.abs(fit.correction.shift_at(model.center) - start.shift_at(model.center))[::-1]
     if (moved >= np.array(phase.reach) - 1e-6).any() and "on_bound" not in flags:
         flags.append("on_bound")
-    still_moves = moves[-1] > settings.tolerance * max(phase.binning) and not _enough(settings, found)
+    still_moves = moves[-1] > phase.tolerance(settings) and not _enough(settings, found)
     if still_moves and "not_converged" not in flags:
         flags.append("not_converged")
     return tuple(flags)

@@ -18,7 +18,7 @@ from .frames import name_of, pixels_to_pixels, step_arcsec, surface_radius
 from .framestore import frame_image
 from .headers import as_map, new_map, valid_mask
 from .plan import RasterPlan, plan_synthetic_raster
-from .sampling import masked_blur, sample
+from .sampling import map_by_rows, masked_blur, sample
 
 __all__ = ["SyntheticRaster", "build_synthetic_raster", "build_synthetic_raster_from_maps"]
 
@@ -164,16 +164,22 @@ class _Slit:
         pixel[..., 1] = np.arange(ny)[:, None, None] + dy
         later = dt * exposure
         to_frame = (self.plan.frame_times[index] - self.plan.times[columns]).to_value(u.s)
-        return pixels_to_pixels(
-            pixel,
-            self.wcs,
-            self._positions(columns, later),
-            self.plan.sources[index].wcs,
-            self.plan.frame_positions[index],
-            radius=self.radius,
-            seconds=np.asarray(to_frame)[:, None] - later,
-            rotation=self.rotation,
-        )
+        positions = self._positions(columns, later)
+        frame = self.plan.sources[index].wcs
+
+        def mapping(points: FloatArray) -> FloatArray:
+            return pixels_to_pixels(
+                points,
+                self.wcs,
+                positions,
+                frame,
+                self.plan.frame_positions[index],
+                radius=self.radius,
+                seconds=np.asarray(to_frame)[:, None] - later,
+                rotation=self.rotation,
+            )
+
+        return map_by_rows(mapping, pixel)
 
     def _positions(self, columns: NDArray[np.intp], later: FloatArray) -> FloatArray:
         """(columns, samples, 3): the spacecraft at each moment of the exposures, by the velocity between columns."""
