@@ -18,7 +18,7 @@ STRIDE = 8
 """Rows from one whose coordinates are computed to the next."""
 
 STRAIGHT = 1e-3
-"""Fourth difference of such coordinates, in pixels, up to which a cubic goes between: it is wrong by a twentieth of it."""
+"""Fourth difference of these, in pixels, up to which a cubic goes between; it is wrong by a twentieth of that."""
 
 
 def map_by_rows(mapping: Callable[[FloatArray], FloatArray], points: FloatArray) -> FloatArray:
