@@ -128,6 +128,24 @@ def test_crystals_from_cif(tmp_path: Path, rng: np.random.Generator) -> None:
     )
 
 
+def test_cells_that_are_written_as_a_table(tmp_path: Path) -> None:
+    pytest.importorskip("gemmi", reason="gemmi is not installed: pip install gemmi")
+    for text in (CIF.replace("_cell_length_a", "loop_\n_cell_length_a"), "data_empty\n_title none\n" + CIF):
+        (tmp_path / "test.cif").write_text(text)
+        assert Crystal.from_cif(tmp_path / "test.cif").cell == (4, 4, 6, 90, 90, 90)
+
+
+def test_a_cif_of_a_database(shared_data: Path) -> None:
+    pytest.importorskip("gemmi", reason="gemmi is not installed: pip install gemmi")
+    crystal = Crystal.from_cif(shared_data / "cbed" / "felix_gaas_dlacbed" / "felix.cif")
+    assert [crystal.species.count(name) for name in ("Ga", "As")] == [4, 4]
+    assert crystal.cell == (5.65325, 5.65325, 5.65325, 90, 90, 90)
+    known = gallium_arsenide().with_parameters({"b_iso": 0.0})
+    hkl = np.random.default_rng(0).integers(-5, 6, (30, 3))
+    found = crystal.with_parameters({"b_iso": 0.0}).structure_factors(hkl)
+    np.testing.assert_allclose(np.abs(found), np.abs(known.structure_factors(hkl)), atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -16,8 +16,8 @@ __all__ = ["read_cif"]
 def read_cif(path: Path, gemmi: ModuleType) -> dict[str, Any]:
     """Return the arguments of a `Crystal`."""
     try:
-        small = gemmi.read_small_structure(str(path))
-    except (OSError, RuntimeError, ValueError) as error:
+        small = _read(path, gemmi)
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
         msg = f"{path} cannot be read as a CIF file: {error}"
         raise DataError(msg) from error
     if not len(small.sites) or small.cell.volume <= 1:
@@ -34,6 +34,21 @@ def read_cif(path: Path, gemmi: ModuleType) -> dict[str, Any]:
     lengths = np.array([cell.reciprocal().a, cell.reciprocal().b, cell.reciprocal().c])
     parameters = (cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma)
     return fill_cell(parameters, lengths, sites, operation_matrices(_operations(path, small, gemmi)))
+
+
+def _read(path: Path, gemmi: ModuleType) -> Any:
+    """The first block with a cell; some programs write the cell as a table of one row."""
+    blocks = list(gemmi.cif.read(str(path)))
+    for block in blocks:
+        if len(block.find_values("_cell_length_a")) == 1:
+            for tag in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"):
+                found = block.find_values(f"_cell_{tag}")
+                if len(found) == 1:
+                    value = found[0]
+                    found.erase()
+                    block.set_pair(f"_cell_{tag}", value)
+            return gemmi.make_small_structure_from_block(block)
+    return gemmi.make_small_structure_from_block(blocks[0])
 
 
 def _operations(path: Path, small: Any, gemmi: ModuleType) -> list[Any]:
