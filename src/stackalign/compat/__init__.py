@@ -1,0 +1,1 @@
+"""Functions under the names of other packages, for scripts that move over by changing an import."""

@@ -1,0 +1,333 @@
+"""scikit-ued's functions for diffraction images, by `stackalign.diffraction`.
+
+``from stackalign.compat.skued import autocenter, align, nfold`` in place of ``from skued import ...``. Names,
+arguments, their order and their conventions are those of scikit-ued 2.2, also where they contradict each other:
+
+- masks are True = valid, but what `mask_from_collection` gives and `baseline_dwt` takes is True = invalid;
+- `autocenter` and `bragg_peaks` speak of (row, col); `nfold`, `reflection`, `azimuthal_average`, `brillouin_zones` and
+  what `bragg_peaks_persistence` gives are (col, row);
+- frames are stacked on the last axis; angle zero of `azimuthal_average` is on -x;
+- shifts of `align` are whole pixels.
+
+What is different, because it was wrong there:
+
+- `autocenter` was half a pixel too far on each axis, and jumped to other centres of inversion of a lattice;
+- `nfold` and `reflection` let values leak from under the mask, and averaged corners with zeros; every fold works;
+- NaN is a pixel without a value everywhere, and poisons nothing;
+- `azimuthal_average` wraps bounds such as (340, 20), keeps the last ring with ``trim=False``, and genuine zeros;
+- `mask_from_collection` looks at the final standard deviation, not at each one on the way;
+- `bragg_peaks` needs no centre of inversion; `bragg_peaks_persistence` does not see what is masked, and gives births,
+  deaths and persistences of the very peaks that it returns;
+- `baseline_dwt` stops when nothing changes any more; `diffread` reads read-only and non-square files right.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stackalign import diffraction
+
+__all__ = [
+    "align",
+    "autocenter",
+    "azimuthal_average",
+    "baseline_dwt",
+    "bragg_peaks",
+    "bragg_peaks_persistence",
+    "brillouin_zones",
+    "brilluoin_zones",
+    "combine_masks",
+    "diffread",
+    "ialign",
+    "itrack_peak",
+    "mask_from_collection",
+    "nfold",
+    "reflection",
+]
+
+FloatArray = NDArray[np.float64]
+
+
+def _mask(mask: Any) -> Any:
+    return None if mask is None else np.asarray(mask).astype(bool)
+
+
+def _swapped(center: Any) -> Any:
+    """From (col, row) to (row, col)."""
+    return None if center is None else np.asarray(center, np.float64)[::-1]
+
+
+def diffread(fname: Any) -> NDArray[Any]:
+    """Read an image; frames of a file with several are on the last axis. See `stackalign.diffraction.diffread`."""
+    images = diffraction.diffread(fname).images
+    return np.moveaxis(images, 0, -1) if images.ndim == 3 else images
+
+
+def autocenter(im: ArrayLike, mask: Any = None, normalize_bg: bool = True) -> FloatArray:
+    """Centre (row, col) of a pattern. See `stackalign.diffraction.autocenter`; `normalize_bg` changes nothing."""
+    center: FloatArray = diffraction.autocenter(np.asarray(im), mask=_mask(mask)).center
+    return center
+
+
+def _aligned(found: diffraction.Alignment, like: NDArray[Any]) -> NDArray[Any]:
+    """The image in its own type; whole-pixel shifts leave integers what they are."""
+    image = np.asarray(found.image)
+    if like.dtype.kind in "iu":
+        limits = np.iinfo(like.dtype)
+        image = np.clip(np.rint(image), limits.min, limits.max)
+    return image.astype(like.dtype)
+
+
+def align(image: ArrayLike, reference: ArrayLike, mask: Any = None, fill_value: float = 0.0) -> NDArray[Any]:
+    """Image moved onto a reference by whole pixels. See `stackalign.diffraction.align`."""
+    moving = np.asarray(image)
+    found = diffraction.align(
+        moving, np.asarray(reference), mask=_mask(mask), subpixel=False, fill_value=fill_value, fill_masked=False
+    )
+    return _aligned(found, moving)
+
+
+def ialign(
+    images: Iterable[ArrayLike], reference: ArrayLike | None = None, mask: Any = None, fill_value: float = 0.0
+) -> Iterator[NDArray[Any]]:
+    """Yield images moved onto a reference, by default the first of them. See `stackalign.diffraction.ialign`."""
+    stream = (np.asarray(image) for image in images)
+    fixed = None if reference is None else np.asarray(reference)
+    for image in stream:
+        fixed = image if fixed is None else fixed
+        yield align(image, fixed, mask, fill_value)
+
+
+def itrack_peak(
+    images: Iterable[ArrayLike],
+    row_slice: slice | None = None,
+    col_slice: slice | None = None,
+    precision: float = 1 / 10,
+) -> Iterator[FloatArray]:
+    """Yield how far (row, col) a peak moved from where it was in the first image. `precision` changes nothing."""
+    first: NDArray[Any] | None = None
+    for image in images:
+        pixels = np.asarray(image)
+        first = pixels if first is None else first
+        yield diffraction.track_peak(pixels[None], row_slice, col_slice, reference=first)[0]
+
+
+def nfold(
+    im: ArrayLike, mod: int, center: ArrayLike | None = None, mask: Any = None, fill_value: float = 0.0
+) -> FloatArray:
+    """Average of `mod` rotations about (col, row). See `stackalign.diffraction.nfold`."""
+    found = diffraction.nfold(np.asarray(im), mod, center=_swapped(center), mask=_mask(mask))
+    return _filled(found, fill_value)
+
+
+def reflection(
+    im: ArrayLike, angle: float, center: ArrayLike | None = None, mask: Any = None, fill_value: float = 0.0
+) -> FloatArray:
+    """Average of an image and its mirror image about a line through (col, row).
+
+    See `stackalign.diffraction.reflection`.
+    """
+    found = diffraction.reflection(np.asarray(im), angle, center=_swapped(center), mask=_mask(mask))
+    return _filled(found, fill_value)
+
+
+def _filled(found: Any, fill_value: float) -> FloatArray:
+    image = np.asarray(getattr(found, "image", found), np.float64)
+    return np.where(np.isfinite(image), image, fill_value)
+
+
+def mask_from_collection(
+    images: Iterable[ArrayLike], px_thresh: float | tuple[float, float] = (0, 3e4), std_thresh: float | None = None
+) -> NDArray[np.bool_]:
+    """Mask of bad pixels, True = **invalid**. See `stackalign.diffraction.mask_from_collection`."""
+    stream = images if isinstance(images, np.ndarray) else (np.asarray(image) for image in images)
+    low, high = np.sort(np.r_[-np.inf, px_thresh] if np.ndim(px_thresh) == 0 else np.asarray(px_thresh))
+    limits = (float(low), float(high))
+    valid: NDArray[np.bool_] = diffraction.mask_from_collection(stream, limits=limits, max_std=std_thresh).mask
+    return ~valid
+
+
+def combine_masks(*masks: ArrayLike) -> NDArray[np.bool_]:
+    """Mask that is True where all masks are. See `stackalign.diffraction.combine_masks`."""
+    return diffraction.combine_masks(*(np.asarray(mask).astype(bool) for mask in masks))
+
+
+def bragg_peaks(
+    im: ArrayLike, mask: Any = None, center: ArrayLike | None = None, min_dist: float | None = None
+) -> list[FloatArray]:
+    """List of (row, col), the nearest to the centre first. See `stackalign.diffraction.bragg_peaks`."""
+    found = diffraction.bragg_peaks(np.asarray(im), mask=_mask(mask), min_distance=min_dist)
+    if len(found):
+        found = found.sorted_by_distance(autocenter(im, mask) if center is None else center)
+    return list(found.position)
+
+
+def bragg_peaks_persistence(
+    im: ArrayLike,
+    mask: Any = None,
+    center: ArrayLike | None = None,
+    min_dist: float | None = None,
+    bd_threshold: float = 0.0,
+    prominence: float = 0.0,
+) -> tuple[FloatArray, FloatArray, NDArray[np.int64], FloatArray]:
+    """Peaks by persistence, the nearest to the centre first. See `stackalign.diffraction.bragg_peaks_persistence`.
+
+    Returns
+    -------
+    peaks : numpy.ndarray
+        (N, 2) **(col, row)**, whole pixels.
+    birth_death : numpy.ndarray
+        (N, 2): values at which each peak is born and dies.
+    indices : numpy.ndarray
+        (N, 2, 2): (row, col) of both; (-1, -1) where a peak never dies.
+    persistencies : numpy.ndarray
+        (N,) above `prominence` and `bd_threshold`.
+    """
+    from stackalign.ops import persistence_pairs
+
+    pairs = persistence_pairs(np.asarray(im), mask=_mask(mask))
+    keep = pairs.persistence > max(float(prominence), float(bd_threshold))
+    chosen = np.flatnonzero(keep)
+    if min_dist is not None:
+        apart = diffraction.bragg_peaks_persistence(
+            np.asarray(im), mask=_mask(mask), prominence=max(float(prominence), float(bd_threshold)),
+            min_distance=min_dist, subpixel=False,
+        )  # fmt: skip
+        kept = {tuple(place) for place in apart.position.astype(int).tolist()}
+        chosen = np.array([k for k in chosen if tuple(pairs.birth_index[k].tolist()) in kept], np.intp)
+    middle = (np.array(np.shape(im)) - 1) / 2 if center is None else np.asarray(center, np.float64)
+    chosen = chosen[np.argsort(np.hypot(*(pairs.birth_index[chosen] - middle).T), kind="stable")]
+    return (
+        pairs.birth_index[chosen, ::-1].astype(np.float64),
+        np.stack([pairs.birth, pairs.death], axis=1)[chosen],
+        np.stack([pairs.birth_index, pairs.death_index], axis=1)[chosen],
+        pairs.persistence[chosen],
+    )
+
+
+class brillouin_zones:  # noqa: N801 -- the original's name
+    """Zones of peaks (col, row). See `stackalign.diffraction.brillouin_zones`, whose result is `zones`.
+
+    Parameters
+    ----------
+    image, mask : (H, W) array_like
+        Where the mask is False there is nothing to see: zones that touch it are not visible.
+    peaks : (N, 2) array_like
+        (col, row).
+    center : array_like, optional
+        (col, row).
+    optimization_radius : float, optional
+        Move each peak to the centre of mass of the pixels within this distance.
+    """
+
+    def __init__(
+        self,
+        image: ArrayLike,
+        mask: Any,
+        peaks: ArrayLike,
+        center: ArrayLike | None = None,
+        optimization_radius: float | None = None,
+    ) -> None:
+        self.image = np.asarray(image, np.float64)
+        self.mask = np.ones(self.image.shape, bool) if mask is None else _mask(mask)
+        places = np.asarray(peaks, np.float64).reshape(-1, 2)[:, ::-1]
+        if optimization_radius is not None:
+            places = np.array([self._centre_of_mass(place, float(optimization_radius)) for place in places])
+        self.zones = diffraction.brillouin_zones(places, self.image.shape, center=_swapped(center))
+        self.visible: NDArray[np.int64] = self._seen(None, None)
+
+    def _centre_of_mass(self, place: FloatArray, radius: float) -> FloatArray:
+        rows, columns = np.indices(self.image.shape)
+        near = (np.hypot(rows - place[0], columns - place[1]) <= radius) & self.mask & np.isfinite(self.image)
+        weight = self.image[near] - (self.image[near].min() if near.any() else 0.0)
+        if not weight.sum() > 0:
+            return place
+        return np.array([np.average(rows[near], weights=weight), np.average(columns[near], weights=weight)])
+
+    def _seen(self, symmetry: int | None, bbox: Sequence[float] | None) -> NDArray[np.int64]:
+        box = None if bbox is None else (bbox[0], bbox[1], bbox[2], bbox[3])
+        chosen = self.zones.visible_zones(symmetry, box)
+        last = np.array(self.image.shape) - 1
+        keep = []
+        for corners in (self.zones.vertices[int(i)] for i in chosen):
+            rows, columns = np.clip(np.rint(corners), 0, last).astype(np.int64).T
+            keep.append(bool(self.mask[rows, columns].all()))
+        seen: NDArray[np.int64] = chosen[np.array(keep, bool)]
+        return seen
+
+    def getVisibleBZs(  # noqa: N802
+        self, symmetry: int | None = None, bbox: Sequence[float] | None = None
+    ) -> list[FloatArray]:
+        """Choose the zones with a number of sides, within (top, left, bottom, right); gives corners as (col, row)."""
+        self.visible = self._seen(symmetry, bbox)
+        return [self.zones.vertices[i][:, ::-1] for i in self.visible]
+
+    def renderVisibleBZs(self, axis: Any, **style: Any) -> None:  # noqa: N802
+        """Draw the chosen zones."""
+        self.zones.render(axis, self.visible, **style)
+
+    def determineConsistency(self) -> diffraction.ZoneConsistency:  # noqa: N802
+        """Compare the chosen zones with each other. See `stackalign.diffraction.ZoneConsistency`."""
+        return self.zones.consistency(self.visible)
+
+    def getEquivalentScatteringVectors(self, Q: ArrayLike) -> FloatArray:  # noqa: N802, N803
+        """Points (col, row) in the chosen zones that are equivalent to a point (col, row)."""
+        return self.zones.equivalent_scattering_vectors(_swapped(Q), self.visible)[:, ::-1]
+
+
+brilluoin_zones = brillouin_zones
+"""As the tutorial spells it."""
+
+
+def azimuthal_average(
+    image: ArrayLike,
+    center: ArrayLike,
+    mask: Any = None,
+    angular_bounds: tuple[float, float] | None = None,
+    trim: bool = True,
+) -> tuple[FloatArray, FloatArray]:
+    """Radius and mean intensity about (col, row). See `stackalign.diffraction.azimuthal_average`.
+
+    Parameters
+    ----------
+    image, center, mask
+        Image, (col, row), True = valid.
+    angular_bounds : (float, float), optional
+        Degrees from -x on, towards smaller rows; they may wrap.
+    trim : bool
+        Leave out rings without pixels before the first and after the last that has some.
+    """
+    bounds = None
+    if angular_bounds is not None and abs(angular_bounds[1] - angular_bounds[0]) < 360:
+        bounds = (180.0 - angular_bounds[1], 180.0 - angular_bounds[0])
+    found = diffraction.azimuthal_average(
+        np.asarray(image), _swapped(center), mask=_mask(mask), angular_bounds=bounds
+    )  # fmt: skip
+    known = np.isfinite(found.intensity)
+    radius, intensity = found.radius, np.where(known, found.intensity, 0.0)
+    if trim and known.any():
+        first, last = np.flatnonzero(known)[[0, -1]]
+        radius, intensity = radius[first : last + 1], intensity[first : last + 1]
+    return radius, intensity
+
+
+def baseline_dwt(
+    array: ArrayLike,
+    max_iter: int,
+    level: int | None = None,
+    wavelet: str = "sym6",
+    background_regions: Sequence[Any] | None = None,
+    mask: Any = None,
+    mode: str = "constant",
+    axis: int | Sequence[int] = -1,
+) -> FloatArray:
+    """Baseline of curves or images; the mask is True = **invalid**. See `stackalign.diffraction.baseline_dwt`."""
+    invalid = _mask(mask)
+    found = diffraction.baseline_dwt(
+        array, axis=axis, wavelet=wavelet, level=level, mode=mode, max_iter=max_iter, lower=0.0,
+        background_regions=background_regions or (), mask=None if invalid is None else ~invalid,
+    )  # fmt: skip
+    baseline = np.array(found.baseline, np.float64)
+    return baseline if invalid is None else np.where(invalid, 0.0, baseline)
