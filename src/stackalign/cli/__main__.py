@@ -14,6 +14,7 @@ from .coalign import coalign
 from .crop import crop
 from .info import info
 from .mask import mask_command
+from .peaks import peaks
 from .profile import profile
 from .refine import refine
 from .warmup import warmup
@@ -31,6 +32,7 @@ app.command()(coalign)
 app.command()(crop)
 app.command()(info)
 app.command("mask")(mask_command)
+app.command()(peaks)
 app.command()(profile)
 app.command()(refine)
 app.command()(warmup)

@@ -219,7 +219,8 @@ def brillouin_zones(
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         msg = f"peaks must be (N, 2) finite (row, col), got the shape {points.shape}"
         raise DataError(msg)
-    points = np.unique(points, axis=0)
+    _, first = np.unique(points, axis=0, return_index=True)
+    points = points[np.sort(first)]
     try:
         if len(points) < 4:
             raise QhullError
