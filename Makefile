@@ -37,4 +37,7 @@ benchmarks: $(V)/.test ## Measure, and write benchmarks/results/.
 	$(V)/bin/python benchmarks/bench_resample.py
 	$(V)/bin/python benchmarks/report.py
 
-.PHONY: demo test lint benchmarks
+gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
+	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
+
+.PHONY: demo test lint benchmarks gallery

@@ -239,7 +239,8 @@ class brillouin_zones:  # noqa: N801 -- the original's name
         self.visible: NDArray[np.int64] = self._seen(None, None)
 
     def _centre_of_mass(self, place: FloatArray, radius: float) -> FloatArray:
-        rows, columns = np.indices(self.image.shape)
+        grid = np.indices(self.image.shape)
+        rows, columns = grid[0], grid[1]
         near = (np.hypot(rows - place[0], columns - place[1]) <= radius) & self.mask & np.isfinite(self.image)
         weight = self.image[near] - (self.image[near].min() if near.any() else 0.0)
         if not weight.sum() > 0:
