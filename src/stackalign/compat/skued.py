@@ -18,7 +18,7 @@ What is different, because it was wrong there:
 - `mask_from_collection` looks at the final standard deviation, not at each one on the way;
 - `bragg_peaks` needs no centre of inversion; `bragg_peaks_persistence` does not see what is masked, and gives births,
   deaths and persistences of the very peaks that it returns;
-- `baseline_dwt` stops when nothing changes any more; `diffread` reads read-only and non-square files right.
+- `diffread` reads read-only and non-square files right.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+EDGE = 1e-9
 
 
 def _mask(mask: Any) -> Any:
@@ -269,9 +270,9 @@ class brillouin_zones:  # noqa: N801 -- the original's name
         """Draw the chosen zones."""
         self.zones.render(axis, self.visible, **style)
 
-    def determineConsistency(self) -> diffraction.ZoneConsistency:  # noqa: N802
-        """Compare the chosen zones with each other. See `stackalign.diffraction.ZoneConsistency`."""
-        return self.zones.consistency(self.visible)
+    def determineConsistency(self) -> float:  # noqa: N802
+        """Tell how alike the chosen zones are: 1 minus the deviation of their areas. See `zones.consistency`."""
+        return 1.0 - self.zones.consistency(self.visible).area_deviation
 
     def getEquivalentScatteringVectors(self, Q: ArrayLike) -> FloatArray:  # noqa: N802, N803
         """Points (col, row) in the chosen zones that are equivalent to a point (col, row)."""
@@ -302,7 +303,8 @@ def azimuthal_average(
     """
     bounds = None
     if angular_bounds is not None and abs(angular_bounds[1] - angular_bounds[0]) < 360:
-        bounds = (180.0 - angular_bounds[1], 180.0 - angular_bounds[0])
+        # Pixels exactly on a bound are left out there.
+        bounds = (180.0 - angular_bounds[1] + EDGE, 180.0 - angular_bounds[0] - EDGE)
     found = diffraction.azimuthal_average(
         np.asarray(image), _swapped(center), mask=_mask(mask), angular_bounds=bounds
     )  # fmt: skip
@@ -327,7 +329,7 @@ def baseline_dwt(
     """Baseline of curves or images; the mask is True = **invalid**. See `stackalign.diffraction.baseline_dwt`."""
     invalid = _mask(mask)
     found = diffraction.baseline_dwt(
-        array, axis=axis, wavelet=wavelet, level=level, mode=mode, max_iter=max_iter, lower=0.0,
+        array, axis=axis, wavelet=wavelet, level=level, mode=mode, max_iter=max_iter, tolerance=0.0, lower=0.0,
         background_regions=background_regions or (), mask=None if invalid is None else ~invalid,
     )  # fmt: skip
     baseline = np.array(found.baseline, np.float64)

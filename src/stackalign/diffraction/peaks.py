@@ -25,10 +25,14 @@ WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
 BRIGHTEST = 30
 """Peaks by whose signal-to-noise ratio widths are compared: more than a direct beam and its halo make."""
 
-WINDOWS = (24, 24, 48, 48, 48)
+WINDOWS = (24, 24, 48, 48, 48, 48, 48, 48)
 """The background is smooth over these parts of the image, one for each round: first as if there were no halo."""
 
 CLIPPED = 3.0
+FEW = 1e-3
+"""Clipping has ended when it changes less than this share of the pixels. Images without noise take longest: then what
+is left scatters by little, and weak spots stand out."""
+
 BLUR = 1.2
 """Noise is clipped where this Gaussian of the image stands out: spots are wider than pixels."""
 
@@ -187,13 +191,15 @@ def _ground(pixels: FloatArray, valid: NDArray[np.bool_]) -> _Ground:
         window = max(10.0, min(pixels.shape) / part)
         background = _smooth(pixels, quiet, window)
         rest = np.where(valid, pixels - background, 0.0)
-        variance = _smooth(rest**2, quiet, window)
+        variance = np.maximum(_smooth(rest**2, quiet, window), 0.0)
         stands = ndimage.gaussian_filter(rest, BLUR, mode="constant")
         # The scatter of a mean over 4 pi BLUR^2 pixels; fewer where they are not valid.
         limit = CLIPPED * np.sqrt(variance * np.maximum(seen, 0.1) / (4.0 * np.pi * BLUR**2))
-        quiet = valid & (stands <= limit)
+        before, quiet = quiet, valid & (stands <= limit)
         if not quiet.any():
             quiet = valid
+        if part == WINDOWS[-1] and np.count_nonzero(before ^ quiet) < FEW * quiet.size:
+            break
     known = variance[valid & (variance > 0)]
     floor = 1e-6 * float(known.mean()) if known.size else 1.0
     return _Ground(rest, weight, np.maximum(variance, floor))
@@ -229,11 +235,13 @@ def _calibrated(snr: FloatArray, width: float) -> FloatArray:
     quiet = usable
     window = max(8.0 * width, min(snr.shape) / WINDOWS[-1])
     scatter = np.ones(snr.shape)
-    for _ in range(3):
+    for _ in range(8):
         if not quiet.any():
             break
         scatter = np.maximum(np.sqrt(np.maximum(_smooth(snr**2, quiet, window), 0.0)), 1.0)
-        quiet = usable & (np.abs(snr) < CLIPPED * scatter)
+        before, quiet = quiet, usable & (np.abs(snr) < CLIPPED * scatter)
+        if np.count_nonzero(before ^ quiet) < FEW * quiet.size:
+            break
     return snr / scatter
 
 
