@@ -18,6 +18,8 @@ from stackalign.compat.skued import (
     ialign,
     itrack_peak,
     mask_from_collection,
+    nfold,
+    reflection,
 )
 
 
@@ -135,3 +137,24 @@ def test_frames_are_on_the_last_axis(shared_data, tmp_path) -> None:
     assert diffread(shared_data / "diffraction" / "test_multi.mib").shape == (256, 256, 9)
     tifffile.imwrite(tmp_path / "a.tif", lattice(64).image)
     assert diffread(tmp_path / "a.tif").shape == (64, 64)
+
+
+def test_symmetry() -> None:
+    """Values under the mask stay there, and corners keep what they have."""
+    mask = np.ones((65, 65), dtype=bool)
+    mask[20:30, 30:40] = False
+    image = np.where(mask, 1.0, 1e4)
+    np.testing.assert_allclose(nfold(image, mod=6, center=(32, 32), mask=mask), 1.0, atol=1e-6)
+    np.testing.assert_allclose(nfold(np.ones((65, 65)), mod=7), 1.0, atol=1e-6)
+    mirrored = reflection(image, 30.0, center=(32, 32), mask=mask)
+    np.testing.assert_allclose(mirrored[mirrored != 0], 1.0, atol=1e-6)
+    assert (mirrored == 0).sum() < 100, "only what is hidden on both sides is filled"
+    hidden = np.zeros((65, 65), dtype=bool)
+    hidden[:, 32:] = True
+    assert nfold(np.ones((65, 65)), 1, mask=hidden, fill_value=-5.0)[0, 0] == -5.0
+    marked = np.zeros((65, 65))
+    marked[10, 40] = 4.0
+    assert nfold(marked, 2, center=(30, 20))[30, 20] == 0.0
+    assert nfold(marked, 2, center=(30, 20))[10, 40] == pytest.approx(2.0)  # (col, row): its twin is at (30, 20)
+    with pytest.raises(ValueError, match="fold"):
+        nfold(image, 1.7)
