@@ -154,7 +154,7 @@ def test_symmetry() -> None:
     assert nfold(np.ones((65, 65)), 1, mask=hidden, fill_value=-5.0)[0, 0] == -5.0
     marked = np.zeros((65, 65))
     marked[10, 40] = 4.0
-    assert nfold(marked, 2, center=(30, 20))[30, 20] == 0.0
-    assert nfold(marked, 2, center=(30, 20))[10, 40] == pytest.approx(2.0)  # (col, row): its twin is at (30, 20)
+    assert nfold(marked, 2, center=(30, 20))[30, 20] == pytest.approx(2.0)
+    assert nfold(marked, 2, center=(30, 20))[10, 40] == pytest.approx(2.0)  # about row 20, column 30
     with pytest.raises(ValueError, match="fold"):
         nfold(image, 1.7)
