@@ -1,169 +1,152 @@
-"""Write the measured table of the README from benchmarks/results/*.json."""
+"""Write what benchmarks/results/*.json hold: all tables to benchmarks/RESULTS.md, a short one into the README."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from _sections import SECTIONS, Section
+from _tables import Rows, pixels, plain, ratio, table, yes
+
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "benchmarks" / "RESULTS.md"
 START, END = "<!-- measured: written by benchmarks/report.py -->", "<!-- /measured -->"
+ABOUT = """\
+# Measured
+
+Written by `benchmarks/report.py` from `benchmarks/results/*.json`, which hold more digits and the commits. "Over X" is
+the time of X divided by ours, so that below 1x the other is faster; all candidates take turns in one run, and ratios
+are medians over the rounds, unless a section says otherwise. "2 workers" is the gain of a second worker.
+"""
 
 
-def radial(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| patterns | radius, given centres | centroid and radius | patterns/s "
-        "| over sqrt + bincount | over a mask per radius | 2 workers |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['case']} | {r['radius_over_read']:.1f}x read | {r['both_over_read']:.1f}x read "
-        f"| {r['patterns_per_s']:,.0f} "
-        f"| {r['over_sqrt_bincount']:.0f}x | {r['over_mask_per_radius']:.0f}x | {r['two_workers']:.2f}x |"
-        for r in rows
-    ]
-    return [
-        "One thread; times as multiples of reading the same data once from memory; speed-ups over plain NumPy.",
-        "",
-        *lines,
-    ]
+def hardest(rows: Rows, peers: dict[str, str]) -> tuple[float, str, dict[str, Any]] | None:
+    """Smallest ratio of any problem and any peer, the peer's name, and the problem's row."""
+    found = [(row[key], name, row) for row in rows for key, name in peers.items() if row.get(key) is not None]
+    return min(found, key=lambda each: each[0], default=None)
 
 
-def crop(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["| `crop_file` | input | seconds | over reading twice and writing once |", "|---|---|---|---|"]
-    lines += [f"| {r['case']} | {r['input_gb']:.1f} GB | {r['seconds']:.2f} | {r['over_floor']:.2f}x |" for r in rows]
+def duration(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 0.1:
+            return f"{seconds * factor:.2g} {unit}" if seconds * factor < 100 else f"{seconds * factor:.0f} {unit}"
+    return f"{seconds * 1e6:.2g} us"
+
+
+def headlines(contents: dict[str, Any]) -> list[list[str]]:
+    """At most one row per operation, for the problem with the smallest ratio: of twelve operations at most."""
+
+    def rows(section: str) -> Rows:
+        found: Rows = contents[section]["rows"] if section in contents else []
+        return found
+
+    lines = []
+    if best := hardest(rows("radial"), {"over_sqrt_bincount": "NumPy", "over_mask_per_radius": "NumPy"}):
+        over, peer, r = best
+        seconds = r["radius_over_read"] / r["both_over_read"] / r["patterns_per_s"]
+        time = f"{duration(seconds)} per pattern, {r['radius_over_read']:.1f}x read"
+        error = "same radii" if r["radii_equal"] else yes(False)
+        lines.append(["`retention_radius`", r["case"], time, f"{ratio(over)} {peer}", error])
+    if rows("crop"):
+        r = max(rows("crop"), key=lambda row: row["over_floor"])
+        problem = f"{r['case']}, {r['input_gb']:.1f} GB, all cores"
+        over = f"{ratio(1 / r['over_floor'])} plain reads and writes, a floor"
+        lines.append(["`crop_file`", problem, duration(r["seconds"]), over, "-"])
+    peers = {"over_scipy": "SciPy", "over_numba_loop": "a Numba loop", "over_opencv": "OpenCV", "over_torch": "torch"}
+    for rotated in (False, True):
+        if best := hardest([r for r in rows("affine") if ("rotated" in r["case"]) == rotated], peers):
+            over, peer, r = best
+            time = f"{duration(1 / r['candidates_per_s'])} per candidate"
+            problem = f"{r['case']}, 81 candidates, 10 % NaN"
+            lines.append(["`score_affine`", problem, time, f"{ratio(over)} {peer}", f"{r['error']:.0e}"])
+    if best := hardest(rows("resample"), peers):
+        over, peer, r = best
+        time = f"{r['ns_per_pixel']:.2g} ns per pixel"
+        problem = f"1024^2, {r['case']}, 5 % NaN"
+        lines.append(["`resample_affine`", problem, time, f"{ratio(over)} {peer}", f"{r['error_float64']:.0e}"])
+    for name, key, time_of, error_of, how in (
+        ("`optimize.gauss_newton`", "over_ecc", "gauss_newton_ms", "corner_error", "from 3 px off"),
+        ("`register`", "register_over_ecc", "register_ms", "register_corner_error", "from anywhere, with error bars"),
+    ):
+        if best := hardest(rows("gauss_newton"), {key: "OpenCV's ECC from 3 px off"}):
+            over, peer, r = best
+            error = f"{pixels(r[error_of])} (its {pixels(r['ecc_corner_error'])})"
+            problem = f"{r['case']}, 10 % NaN, {how}"
+            lines.append([name, problem, duration(r[time_of] / 1e3), f"{ratio(over)} {peer}", error])
+    if best := hardest([r for r in rows("solar_peers") if "time_over_ours" in r], {"time_over_ours": ""}):
+        over, _, r = best
+        model, _, peer = r["case"].partition(": ")
+        ours = next(o for o in rows("solar_peers") if o["case"] == f"{model}: stackalign")
+        error = f"{pixels(ours['rms'])} (its {pixels(r['rms'])})"
+        problem = f"512^2, {model}, 10 % NaN, all cores"
+        lines.append(["`register`", problem, duration(ours["seconds"]), f"{ratio(over)} {peer}", error])
+    if best := hardest(rows("masked_ncc"), {"over_float32": "scikit-image", "over_float64": "scikit-image"}):
+        over, peer, r = best
+        error = "same shifts" if r["same_shifts"] else yes(False)
+        time = f"{duration(r['ms_per_image'] / 1e3)} per image"
+        lines.append(["`masked_shift`", r["case"], time, f"{ratio(over)} {peer}", error])
+    if best := hardest(rows("match_template"), {"over_scikit_image": "scikit-image"}):
+        over, peer, r = best
+        time = f"{duration(r['ms_per_template'] / 1e3)} per template"
+        lines.append(["`match_template`", r["case"], time, f"{ratio(over)} {peer}", f"{r['error']:.0e}"])
+    if best := hardest(rows("bloch_abtem"), {"over_abtem_with_union": "abTEM"}):
+        over, peer, r = best
+        time = f"{duration(r['abtem_ms_per_tilt'] / over / 1e3)} per tilt"
+        problem = f"Si [110], {r['kv']} kV, {r['beams_of_union']} beams, 15 thicknesses"
+        lines.append(["`BlochSimulator`", problem, time, f"{ratio(over)} {peer}", "-"])
+    if rows("solar_accuracy"):
+        r = max(rows("solar_accuracy"), key=lambda row: max(row["x"] / row["limit"][0], row["y"] / row["limit"][1]))
+        error = f"{r['x']:.2f}, {r['y']:.2f} arcsec (asked for {r['limit'][0]:.2f}, {r['limit'][1]:.2f})"
+        lines.append(["`solar.coalign`", f"{r['case']}, all cores", duration(r["seconds"]), "no peer", error])
     return lines
 
 
-def resample(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| `resample_affine`, 1024^2, 5 % NaN | ns per pixel | over SciPy | over OpenCV | over torch |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['case']} | {r['ns_per_pixel']:.1f} | {r['over_scipy']:.1f}x "
-        f"| {_ratio(r.get('over_opencv'))} | {_ratio(r.get('over_torch'))} |"
-        for r in rows
-    ]
-    return lines
+def machine_of(path: Path, contents: dict[str, Any]) -> str:
+    machine = next(iter(contents.values()))["machine"]
+    cpu = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}"
+    on_cpu = path.stem == re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
+    return cpu if on_cpu else f"{path.stem} ({cpu})"
 
 
-def affine(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| `score_affine`, 81 candidates, 10 % NaN | ns per pixel and candidate | error | over SciPy "
-        "| over a Numba loop | over OpenCV | over torch | 2 workers |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['case']} | {r['ns_per_pixel_and_candidate']:.2f} | {r['error']:.0e} | {r['over_scipy']:.0f}x "
-        f"| {r['over_numba_loop']:.0f}x | {_ratio(r.get('over_opencv'))} | {_ratio(r.get('over_torch'))} "
-        f"| {r['two_workers']:.2f}x |"
-        for r in rows
-    ]
-    return lines
+def short(path: Path, contents: dict[str, Any]) -> str:
+    """The README's part."""
+    lines = table("operation | problem | time | over the fastest peer | error", headlines(contents))
+    return "\n".join(
+        [
+            f"On {machine_of(path, contents)}, one thread unless said otherwise. Of the problems measured each row",
+            "has the one with the smallest ratio to any peer; below 1x the peer is faster. All problems and peers:",
+            "[benchmarks/RESULTS.md](benchmarks/RESULTS.md).",
+            "",
+            *lines,
+        ]
+    )
 
 
-def masked_ncc(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| `masked_shift`, one reference and mask | ms per image | over scikit-image float64 | over float32 "
-        "| with `max_shift=64` | over float64 | same shifts |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['case']} | {r['ms_per_image']:.1f} | {r['over_float64']:.0f}x | {r['over_float32']:.1f}x "
-        f"| {r['ms_per_image_near']:.1f} | {r['near_over_float64']:.0f}x | {'yes' if r['same_shifts'] else 'NO'} |"
-        for r in rows
-    ]
-    return lines
-
-
-def match_template(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["| `match_template` | ms per template | over scikit-image | error |", "|---|---|---|---|"]
-    lines += [
-        f"| {r['case']} | {r['ms_per_template']:.2f} | {r['over_scikit_image']:.0f}x | {r['error']:.0e} |" for r in rows
-    ]
-    return lines
-
-
-def _ratio(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.0f}x"
-
-
-def large(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| `stackalign crop --memory-limit 512MB` | seconds | peak anonymous memory "
-        "| same bytes after `kill -9` and `--resume` |",
-        "|---|---|---|---|",
-    ]
-    for r in rows:
-        same = all(value for key, value in r.items() if key.startswith(("same_after", "killed_at")))
-        lines.append(
-            f"| {r['case']} | {r['seconds']:.1f} | {r['peak_anonymous_mb']:.0f} MB | {'yes' if same else 'NO'} |"
-        )
-    return lines
-
-
-def register(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| `register`: distance from the truth in pixels, worst of three seeds | rms | largest | Cramer-Rao bound: rms "
-        "| largest |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['case']} | {r['rms']:.4f} | {r['largest']:.4f} | {r['bound_rms']:.4f} | {r['bound_largest']:.4f} |"
-        for r in rows
-        if "rms" in r
-    ]
-    lines += ["", "| `register`: errors within one reported sigma, 50 seeds | all parameters |", "|---|---|"]
-    return lines + [f"| {r['case']} | {r['all']:.0%} |" for r in rows if "all" in r]
-
-
-def gauss_newton(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| Gauss-Newton from 3 px off, 4 parameters | in candidate evaluations | ms | over OpenCV's ECC "
-        "| corner error | of ECC | `register` as a whole |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['case']} | {r['equivalents']:.0f} | {r['gauss_newton_ms']:.1f} | {_ratio(r.get('over_ecc'))} "
-        f"| {r['corner_error']:.4f} px | {r.get('ecc_corner_error', float('nan')):.4f} px | {r['register_ms']:.0f} ms, "
-        f"{r['register_corner_error']:.4f} px |"
-        for r in rows
-        if "equivalents" in r
-    ]
-    stacks = [r for r in rows if "ms_per_pair" in r]
-    lines += ["", "| `register_stack` | ms per pair | over a loop | 2 workers |", "|---|---|---|---|"]
-    return lines + [
-        f"| {r['case']} | {r['ms_per_pair']:.1f} | {r['loop_over_stack']:.2f}x | {r['two_workers']:.2f}x |"
-        for r in stacks
-    ]
-
-
-SECTIONS = {
-    "radial": radial,
-    "crop": crop,
-    "large": large,
-    "affine": affine,
-    "resample": resample,
-    "gauss_newton": gauss_newton,
-    "register": register,
-    "masked_ncc": masked_ncc,
-    "match_template": match_template,
-}
+def page(files: dict[Path, dict[str, Any]]) -> str:
+    """All tables, under a heading for each machine and each operation."""
+    parts = [ABOUT]
+    for path, contents in files.items():
+        parts.append(f"## {machine_of(path, contents)}\n")
+        # Sections without an entry come last, as they are in the file: nothing measured is left out.
+        for name in [*(n for n in SECTIONS if n in contents), *(n for n in contents if n not in SECTIONS)]:
+            section = SECTIONS.get(name, Section(f"`{name}`", "The columns have the names of the results file.", plain))
+            machine = contents[name]["machine"]
+            versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
+            parts.append(f"### {section.title}\n\n{section.compared}\n")
+            parts.append("\n".join(section.lines(contents[name]["rows"])) + "\n")
+            parts.append(f"Measured on {machine['time_utc'][:10]} with {versions}.\n")
+    return "\n".join(parts)
 
 
 def main() -> None:
-    text: list[str] = []
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        contents = json.loads(path.read_text())
-        machine = next(iter(contents.values()))["machine"]
-        text += [f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}:", ""]
-        for name, section in SECTIONS.items():
-            if name in contents:
-                text += [*section(contents[name]["rows"]), ""]
+    found = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    files = {path: json.loads(path.read_text()) for path in found}
+    PAGE.write_text(page(files))
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(START)
     _, _, after = rest.partition(END)
-    body = "\n".join(text).strip()
-    readme.write_text(f"{before}{START}\n{body}\n{END}{after}")
+    widest = max(files, key=lambda path: len(headlines(files[path])))
+    readme.write_text(f"{before}{START}\n{short(widest, files[widest])}\n{END}{after}")
 
 
 if __name__ == "__main__":

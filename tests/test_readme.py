@@ -35,8 +35,20 @@ def test_commands_are_those_of_the_makefile() -> None:
         assert re.search(rf"^{target}:", makefile, re.M)
 
 
-def test_measured_table_is_there() -> None:
+def test_measured_table_is_short_and_leads_to_the_page() -> None:
     _, _, rest = README.read_text().partition("<!-- measured: written by benchmarks/report.py -->")
     body, _, _ = rest.partition("<!-- /measured -->")
+    rows = [line for line in body.splitlines() if line.startswith("|")][2:]
+    assert 1 <= len(rows) <= 12
+    assert all(row.count("|") == 6 for row in rows)
     assert "x read" in body
     assert "NO" not in body
+    assert "(benchmarks/RESULTS.md)" in body
+
+
+def test_measured_page_has_all_sections() -> None:
+    page = (README.parent / "benchmarks" / "RESULTS.md").read_text()
+    assert page.count("\n### ") >= 9
+    assert "| NO |" not in page
+    for part in page.split("\n### ")[1:]:
+        assert "\n|---|" in part, part.partition("\n")[0]
