@@ -10,7 +10,7 @@ import pytest
 from cli.runner import run, strict_json
 from refine.crystals import silicon
 from refine.patterns import larbed
-from stackalign.cli import _refine_jobs
+from stackalign.cli import _console, _refine_jobs
 from stackalign.cli._refine_config import load_plan
 from stackalign.refine import Beam, BeamSelection
 
@@ -155,6 +155,17 @@ def test_finished_steps_are_kept(config, tmp_path: Path, monkeypatch: pytest.Mon
     ran = run("refine", path)
     assert ran.code == 1
     assert "si_refined.json exists; give another --output, or --overwrite" in ran.err
+
+
+def test_progress_says_how_long_it_will_take(config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_console, "PLAIN_SECONDS", 0.0)
+    ran = run("refine", config(("n_scan = { gl = 3 }", "n_scan = { gl = 3 }\nfine_grid = 4")))
+    assert ran.code == 0, ran.err
+    lines = ran.err.splitlines()
+    assert any(re.fullmatch(r"scan: 2/3 evaluations, \d+ s, \d+ s left", line) for line in lines)
+    assert any(re.fullmatch(r"scan: 3/3 evaluations, \d+ s", line) for line in lines)
+    assert "step 2 of 2: step size" in lines
+    assert "inf s left" not in ran.err
 
 
 def test_another_run_is_not_resumed(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

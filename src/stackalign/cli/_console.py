@@ -108,5 +108,5 @@ class _PlainLines:
         if state.done < state.total and now - self._last < PLAIN_SECONDS:
             return
         self._last = now
-        left = "" if state.done >= state.total else f", {state.remaining:,.0f} s left"
+        left = "" if state.done in (0, state.total) else f", {state.remaining:,.0f} s left"
         say(f"{state.stage}: {state.done}/{state.total} {self._unit}, {_rate(state, self._unit)}{left}")

@@ -85,17 +85,19 @@ def _take(now: "CoarseRefine", step: Step, show: Any, stop: StopRequest) -> "tup
     """One step, with its progress on the screen."""
     from stackalign.refine import find_orientation
 
-    trial, began, stage_now, before = 0, time.perf_counter(), "", 0
+    trial, stage_now, before = 0, "", 0
+    began = last = time.perf_counter()
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal began, stage_now, before
+        nonlocal began, last, stage_now, before
         stop.check(STOPPED)
-        label = stage if step.orientation is None else f"orientation {trial + 1} of 8, {stage}"
-        if label != stage_now or done < before:
-            began, stage_now = time.perf_counter(), label
-        before = done
+        if step.orientation is not None:  # the time left is that of all eight
+            stage, done, total = "orientations", trial, 8
+        elif stage != stage_now or done < before:
+            began, stage_now = last, stage  # what is reported first was begun when the stage before ended
+        before, last = done, time.perf_counter()
         if show is not None:
-            show(Progress(label, done, total, 0, time.perf_counter() - began))
+            show(Progress(stage, done, total, 0, last - began))
 
     refiner = now.with_(progress=report)
     if step.orientation is None:
@@ -104,6 +106,7 @@ def _take(now: "CoarseRefine", step: Step, show: Any, stop: StopRequest) -> "tup
     def count(_: Any) -> None:
         nonlocal trial
         trial += 1
+        report("", 0, 0)
 
     trials = find_orientation(refiner, step.orientation, fine_grid=max(refiner.fine_grid, 6.0), on_trial=count)
     words = tuple(
