@@ -210,7 +210,8 @@ class _Saying:
         if self.report and outcome.result is not None:
             self._draw(outcome)
         if outcome.status == "failed":
-            say(f"error: {name}: {outcome.message}")
+            known = outcome.message.startswith((name, str(outcome.task.target)))
+            say(f"error: {outcome.message}" if known else f"error: {name}: {outcome.message}")
         elif not self.quiet:
             text = outcome.message if outcome.result is None else str(outcome.result)
             left = (time.monotonic() - self.began) / self.count * (self.total - self.count)

@@ -160,7 +160,7 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
         with quiet(), fits.open(file, memmap=False) as hdus:
             images = [(np.asarray(hdu.data), hdu.header) for hdu in hdus if _is_map(hdu)]
     except UNREADABLE as error:
-        raise DataError(_why(file, error)) from error
+        raise DataError(why_unreadable(file, error)) from error
     if not images:
         msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
         raise DataError(msg)
@@ -171,8 +171,7 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
             meta.setdefault("filename", file.name)
             maps.append(_checked(_map(data, meta), repair))
         except DataError as error:
-            msg = f"{file}: {error}"
-            raise DataError(msg) from error
+            raise DataError(_named(file, error)) from error
     return maps
 
 
@@ -192,7 +191,7 @@ def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
         with quiet(), fits.open(file, memmap=True, lazy_load_hdus=True) as hdus:
             header = next((h.header.copy() for h in hdus if _is_map(h)), None)
     except UNREADABLE as error:
-        raise DataError(_why(file, error)) from error
+        raise DataError(why_unreadable(file, error)) from error
     if header is None:
         msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
         raise DataError(msg)
@@ -202,12 +201,19 @@ def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
     try:
         return _checked(_map(nothing, meta), repair=False)
     except DataError as error:
-        msg = f"{file}: {error}"
-        raise DataError(msg) from error
+        raise DataError(_named(file, error)) from error
 
 
-def _why(file: Path, error: Exception) -> str:
+def _named(file: Path, error: Exception) -> str:
+    """What is wrong, with the path of the file, once."""
+    said = str(error)
+    return f"{file}{said[len(file.name) :]}" if said.startswith(file.name + " ") else f"{file}: {said}"
+
+
+def why_unreadable(file: Path, error: Exception) -> str:
     """Why a file cannot be read: what lacks in a file that was cut short is not what the parser stumbles over."""
+    if isinstance(error, FileNotFoundError):
+        return f"{file} cannot be read as FITS: it does not exist"
     with suppress(*UNREADABLE), quiet(), fits.open(file, memmap=True, disable_image_compression=True) as hdus:
         end = max(one.fileinfo()["datLoc"] + one.fileinfo()["datSpan"] for one in hdus)
         size = file.stat().st_size

@@ -16,7 +16,7 @@ from sunpy.map import GenericMap
 from stackalign.errors import DataError
 
 from .flatten import flat_header
-from .headers import UNREADABLE, as_map, one_line, quiet, read_map
+from .headers import UNREADABLE, as_map, one_line, quiet, read_map, why_unreadable
 from .wcs import read_linear
 
 __all__ = ["CollapsedWindow", "WindowInfo", "collapse_window", "read_window", "slit_rows", "spectral_windows"]
@@ -83,8 +83,7 @@ def spectral_windows(path: str | os.PathLike[str]) -> list[WindowInfo]:
                     dumbbell = int(header.get("DUMBBELL") or 0) > 0
                     found.append(WindowInfo(index, name, shape, light[[0, -1]], str(header.get("LEVEL", "")), dumbbell))
     except UNREADABLE as error:
-        msg = f"{path} cannot be read as FITS: {one_line(error)}"
-        raise DataError(msg) from error
+        raise DataError(why_unreadable(Path(path), error)) from error
     return found
 
 
