@@ -1,4 +1,6 @@
-"""Six-fold averages under a mask, beside scikit-ued where an environment that has it is named; one thread, in turns.
+"""Six-fold averages under a mask, beside scikit-ued where an environment that has it is named; in turns.
+
+CPU time of one thread, and wall time of all cores, which the peer cannot use.
 
 The peer runs in a process of its own (``SKUED_PYTHON``, an interpreter that imports skued), which times each call
 between those of ours.
@@ -48,13 +50,16 @@ def main() -> None:
             peer = subprocess.Popen(
                 [interpreter, "-c", PEER, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-        times: dict[str, list[float]] = {"one": [], "stack": [], "peer": []}
+        times: dict[str, list[float]] = {"one": [], "stack": [], "all_cores": [], "peer": []}
         nfold(stack, 6, center=center, mask=mask, workers=1)
         for _ in range(5):
             for name, images in (("one", image), ("stack", stack)):
                 began = time.process_time()
                 nfold(images, 6, center=center, mask=mask, workers=1)
                 times[name].append((time.process_time() - began) / (STACK if name == "stack" else 1))
+            began = time.perf_counter()
+            nfold(image, 6, center=center, mask=mask)
+            times["all_cores"].append(time.perf_counter() - began)
             if peer is not None:
                 peer.stdin.write("go\n")
                 peer.stdin.flush()
@@ -66,10 +71,12 @@ def main() -> None:
             "case": f"{side}^2, 6-fold",
             "ms": median(times["one"]) * 1e3,
             "ms_in_stack": median(times["stack"]) * 1e3,
+            "ms_all_cores": median(times["all_cores"]) * 1e3,
         }
         if times["peer"]:
             row["ms_scikit_ued"] = median(times["peer"]) * 1e3
             row["over"] = median([p / o for p, o in zip(times["peer"], times["one"], strict=True)])
+            row["over_all_cores"] = median([p / o for p, o in zip(times["peer"], times["all_cores"], strict=True)])
             row["over_in_stack"] = median([p / o for p, o in zip(times["peer"], times["stack"], strict=True)])
         rows.append(row)
         print({k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}, flush=True)

@@ -10,10 +10,12 @@ from stackalign import __version__
 
 from ._console import user_log
 from .align import align
+from .center import center
 from .coalign import coalign
 from .crop import crop
 from .info import info
 from .mask import mask_command
+from .nfold import nfold
 from .peaks import peaks
 from .profile import profile
 from .refine import refine
@@ -28,10 +30,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(align)
+app.command()(center)
 app.command()(coalign)
 app.command()(crop)
 app.command()(info)
 app.command("mask")(mask_command)
+app.command()(nfold)
 app.command()(peaks)
 app.command()(profile)
 app.command()(refine)

@@ -15,7 +15,7 @@ from stackalign.io.stacks import readable_extensions
 
 from ._plan import expand
 
-__all__ = ["CHUNK_BYTES", "check_output", "chunks_of", "image_files", "numbers", "opened"]
+__all__ = ["CHUNK_BYTES", "check_output", "chunks_of", "first_image", "image_files", "numbers", "opened"]
 
 CHUNK_BYTES = 1 << 27
 
@@ -71,3 +71,15 @@ def numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | No
         msg = f"{option} must be {count} numbers separated by commas, got {text!r}"
         raise ValueError(msg)
     return found
+
+
+def first_image(file: Path) -> NDArray[Any]:
+    """First image of a file, for a picture."""
+    reader = open_frames(file)
+    try:
+        _, height, width = reader.info.shape
+        block = np.empty((1, height, width), reader.info.dtype)
+        reader.read(0, 1, block)
+    finally:
+        reader.close()
+    return np.asarray(block[0])

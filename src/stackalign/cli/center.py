@@ -1,0 +1,148 @@
+"""`stackalign center`: the centres of diffraction patterns in files."""
+
+import csv
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+
+__all__ = ["center"]
+
+OUTPUTS = (".csv", ".json")
+COLUMNS = ("file", "frame", "row", "col", "confidence", "kind", "flags")
+_RUN, _INPUT = "Running", "Input"
+
+
+def center(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Table of the centres: .csv or .json.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Valid pixels (.npy .tif .h5), non-zero = valid.", rich_help_panel=_INPUT)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Dataset, series or HDU.", rich_help_panel=_INPUT)
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Centres as JSON on stdout.")] = False,
+    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Find the centres of diffraction patterns of powders and crystals, beam visible or blocked.
+
+    Without --output the centres are printed. Stacks are read in pieces; a file that fails is named and does not stop
+    the others. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a centre is not certain.
+    """
+    from stackalign.errors import StackalignError
+
+    from . import _crop_jobs as jobs
+    from . import _diffraction as shared
+
+    if quiet:
+        user_log.setLevel(logging.ERROR)
+    rows: list[dict[str, Any]] = []
+    failed = False
+    try:
+        if output is not None:
+            if output.suffix.lower() not in OUTPUTS:
+                raise fail(f"--output must end with .csv or .json, got {output}", USAGE)
+            shared.check_output(output, OUTPUTS, overwrite=overwrite)
+        if report is not None:
+            jobs.require_plots()
+            jobs.check_report(report, replace=overwrite)
+        valid = jobs.load_mask(mask, quiet)
+        for file in shared.image_files(files):
+            try:
+                rows += _of_file(file, dataset, valid, device, workers, quiet)
+            except StackalignError as error:
+                say(f"error: {file}: {error}")
+                failed = True
+        if output is not None and rows:
+            _write(output, rows)
+        if report is not None and rows:
+            _report(report, rows, valid)
+    except StackalignError as error:
+        raise fail(str(error), FAILED) from error
+    if as_json:
+        out.print_json(json.dumps(rows))
+    elif not quiet:
+        for row in rows if output is None else rows[:0]:
+            words = f"{row['row']:.3f}, {row['col']:.3f}  {row['kind']}, confidence {row['confidence']:.2f}"
+            out.print(f"{row['file']} {row['frame']}: {words} {row['flags']}", markup=False)
+        if output is not None:
+            flagged = sum(bool(row["flags"]) for row in rows)
+            print_facts([("output", str(output)), ("images", str(len(rows))), ("flagged", str(flagged))])
+    raise typer.Exit(FAILED if failed else SHORT if any(row["flags"] for row in rows) else DONE)
+
+
+def _of_file(
+    file: Path, dataset: str | None, mask: Any, device: str, workers: int | None, quiet: bool
+) -> list[dict[str, Any]]:
+    from stackalign.chunks import Progress
+    from stackalign.diffraction import autocenter
+    from stackalign.diffraction.files import open_frames
+
+    from ._diffraction import chunks_of
+
+    rows: list[dict[str, Any]] = []
+    reader = open_frames(file, dataset=dataset)
+    began = time.perf_counter()
+    try:
+        own = reader.info.mask
+        valid = mask if own is None else own if mask is None else own & mask
+        n = reader.info.shape[0]
+        with progress_reporter(quiet, "images") as progress:
+            for first, images in chunks_of(reader):
+                for k, image in enumerate(images):
+                    found = autocenter(image, mask=valid, device=device, workers=workers)
+                    values = [float(found.center[0]), float(found.center[1]), float(found.confidence)]
+                    words = found.kind[0], " ".join(found.flags[0])
+                    rows.append(dict(zip(COLUMNS, [str(file), first + k, *values, *words], strict=True)))
+                    if progress is not None:
+                        done, seconds = first + k + 1, time.perf_counter() - began
+                        progress(Progress(file.name, done, n, done * reader.info.pattern_bytes, seconds))
+    finally:
+        reader.close()
+    return rows
+
+
+def _write(output: Path, rows: list[dict[str, Any]]) -> None:
+    from stackalign.io.atomic import atomic_path, write_text_atomic
+
+    if output.suffix.lower() == ".json":
+        write_text_atomic(output, json.dumps(rows, indent=1) + "\n")
+        return
+    with (
+        atomic_path(output) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _report(path: Path, rows: list[dict[str, Any]], mask: Any) -> None:
+    from stackalign.plot._canvas import new_figure
+    from stackalign.plot.diffraction import plot_pattern
+    from stackalign.plot.diffraction_report import write_diffraction_report
+
+    from ._diffraction import first_image
+
+    figures = []
+    for row in [r for r in rows if r["frame"] == 0][:20]:
+        figure = new_figure(5, 4.2)
+        middle = (row["row"], row["col"])
+        plot_pattern(
+            first_image(Path(row["file"])), mask=mask, center=middle, words=row["kind"], ax=figure.add_subplot()
+        )
+        figures.append((figure, f"centre of {row['file']}"))
+    table = [[r[name] if not isinstance(r[name], float) else f"{r[name]:.3f}" for name in COLUMNS] for r in rows]
+    write_diffraction_report(path, "Centres", {"images": len(rows)}, figures, head=list(COLUMNS), rows=table)

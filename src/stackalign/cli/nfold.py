@@ -1,0 +1,139 @@
+"""`stackalign nfold`: diffraction patterns in files, averaged by their symmetry."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+
+__all__ = ["nfold"]
+
+_RUN, _INPUT = "Running", "Input"
+
+
+def nfold(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Output file (.npy .h5 .zarr .tif), or a folder for several.")
+    ] = None,
+    fold: Annotated[str, typer.Option("--fold", "-n", metavar="N", help="Parts of a turn.")] = "",
+    center: Annotated[
+        str, typer.Option(metavar="ROW,COL|auto", help="Centre in pixels; auto finds that of each image.")
+    ] = "auto",
+    fill: Annotated[float, typer.Option(metavar="VALUE", help="Where nothing is seen.")] = float("nan"),
+    mask: Annotated[
+        Path | None, typer.Option(help="Valid pixels (.npy .tif .h5), non-zero = valid.", rich_help_panel=_INPUT)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Dataset, series or HDU.", rich_help_panel=_INPUT)
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
+    memory_limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most memory for buffers, as 512MB.", rich_help_panel=_RUN)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Average patterns with themselves, turned by all multiples of 360 degrees / N; masked pixels are filled.
+
+    Stacks are read and written in pieces. A file that fails is named and does not stop the others.
+    Exit code: 0 done, 1 failed, 2 wrong usage.
+    """
+    from stackalign.chunks import StopRequest
+    from stackalign.device import parse_bytes
+    from stackalign.diffraction.symmetry_file import nfold_file
+    from stackalign.errors import Interrupted, StackalignError
+    from stackalign.io.images import FITS_EXTENSIONS, image_extensions
+    from stackalign.io.stacks import readable_extensions, writable_extensions
+
+    from . import _crop_jobs as jobs
+    from . import _diffraction as shared
+    from ._plan import plan_jobs
+
+    if quiet:
+        user_log.setLevel(logging.ERROR)
+    if output is None:
+        raise fail("give an output with --output", USAGE)
+    if not fold.isdigit() or int(fold) < 1:
+        raise fail(f"--fold must be a whole number of parts of a turn, as 6, got {fold or 'nothing'}", USAGE)
+    try:
+        middle: Any = None if center == "auto" else shared.numbers(center, 2, "--center")
+        limit = None if memory_limit is None else parse_bytes(memory_limit)
+    except ValueError as error:
+        raise fail(str(error), USAGE) from error
+    rows: list[dict[str, Any]] = []
+    try:
+        if report is not None:
+            jobs.require_plots()
+            jobs.check_report(report, replace=overwrite or resume)
+        valid = jobs.load_mask(mask, quiet)
+        planned = plan_jobs(
+            files,
+            output,
+            "nfold_",
+            readable=(*readable_extensions(), *FITS_EXTENSIONS),
+            writable=(*writable_extensions(), *image_extensions()),
+        )
+        with StopRequest() as stop:
+            for job in planned:
+                row: dict[str, Any] = {"input": str(job.source), "output": str(job.output), "images": 0, "message": ""}
+                rows.append(row)
+                if resume and job.output.exists() and not job.output.with_name(job.output.name + ".partial").exists():
+                    row["message"] = "finished by an earlier run"
+                    continue
+                try:
+                    with progress_reporter(quiet, "images") as progress:
+                        row["images"] = nfold_file(
+                            job.source, job.output, int(fold), center=middle, mask=valid, fill_value=fill,
+                            dataset=dataset, device=device, workers=workers, memory_limit=limit, resume=resume,
+                            overwrite=overwrite, progress=progress, stop=stop,
+                        )  # fmt: skip
+                except Interrupted as error:
+                    say(f"{error}; the same command with --resume goes on from here")
+                    raise fail("interrupted", FAILED) from error
+                except StackalignError as error:
+                    say(f"error: {error}")
+                    row["output"], row["message"], row["failed"] = None, str(error), True
+        if report is not None:
+            _report(report, rows, fold, valid)
+    except StackalignError as error:
+        raise fail(str(error), FAILED) from error
+    except ValueError as error:  # a setting that only shows to be wrong with the images at hand
+        raise fail(str(error), USAGE) from error
+    failed = any(row.pop("failed", False) for row in rows)
+    if as_json:
+        out.print_json(json.dumps(rows))
+    elif not quiet:
+        for row in rows:
+            print_facts([(name, str(value)) for name, value in row.items() if value not in ("", None)])
+    raise typer.Exit(FAILED if failed else DONE)
+
+
+def _report(path: Path, rows: list[dict[str, Any]], fold: str, mask: Any) -> None:
+    from stackalign.plot._canvas import new_figure
+    from stackalign.plot.diffraction import plot_pattern
+    from stackalign.plot.diffraction_report import write_diffraction_report
+
+    from ._diffraction import first_image
+
+    figures = []
+    for row in [r for r in rows if r["output"] is not None][:20]:
+        figure = new_figure(9, 4.2)
+        before, after = figure.subplots(1, 2)
+        plot_pattern(first_image(Path(row["input"])), mask=mask, words="as it was", ax=before)
+        plot_pattern(first_image(Path(row["output"])), words=f"{fold}-fold average", ax=after)
+        figures.append((figure, f"average of {row['input']}"))
+    table = [[str(r["input"]), str(r["output"]), r["images"], r["message"]] for r in rows]
+    head = ["file", "output", "images", "message"]
+    write_diffraction_report(path, f"{fold}-fold averages", {"fold": fold}, figures, head=head, rows=table)
