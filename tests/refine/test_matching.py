@@ -10,6 +10,7 @@ from stackalign.refine import DiffractionData, DisplayFrame, high_pass, local_no
 from stackalign.refine._grid import TiltGrid, blurred
 from stackalign.refine._match import TemplateMatcher, find_peaks
 from stackalign.refine._measured import Measured
+from stackalign.refine._model import correlate
 from stackalign.refine.frames import ROI
 from stackalign.refine.preprocess import apply_measured, apply_simulated
 
@@ -88,6 +89,20 @@ def test_templates_lie_where_the_tilts_are(rng: np.random.Generator) -> None:
         pixels = measured.pixels(frame, binning)
         at = pixels.tilts(frame)
         np.testing.assert_allclose(pixels.values, np.cos(9 * at[:, 0] + 4 * at[:, 1]), atol=0.01)
+
+
+def test_noisy_pixels_weigh_less(rng: np.random.Generator) -> None:
+    frame = DisplayFrame(0.5, 60, (15, 15))
+    image, variance = rng.normal(size=(1, 31, 31)), rng.uniform(1, 9, (1, 31, 31))
+    data = DiffractionData.from_larbed(image, [(0, 0, 0)], frame, variance=variance)
+    pixels = Measured(data, ROI.rectangle(20, 20)).pixels(frame, 1)
+    inner = (0, slice(5, 26), slice(5, 26))
+    np.testing.assert_array_equal(pixels.values, image[inner].ravel())
+    np.testing.assert_allclose(
+        pixels.weights * variance[inner].ravel(), np.full(441, pixels.weights[0] * variance[0, 5, 5])
+    )
+    found = correlate(pixels, 2 * pixels.values + 3, joint=True)
+    assert found.scores == pytest.approx(1)
 
 
 def test_blur_has_its_variance_however_small() -> None:

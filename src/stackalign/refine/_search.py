@@ -34,6 +34,8 @@ SEEDS = 5
 """Maxima of the scan that are polished."""
 CLIMBS = 3
 """Of these, maxima that the fine grid decides between."""
+HISTORY = 20_000
+"""Rows of the scan that the history keeps."""
 MARGIN_PX = 5.0
 """By how much the tilt may move on a fine grid."""
 
@@ -188,7 +190,13 @@ class Search:
                 self.progress("scan", done, total)
         axes = [*dear_axes, *cheap_axes, thicknesses]
         names = [*(p.name for p in (*self.dear, *cheap)), "thickness"]
-        for index in np.ndindex(*shape):
+        # All that was tried; of a large grid, the best thickness of each combination.
+        rows = (
+            np.ndindex(*shape)
+            if scores.size <= HISTORY
+            else ((*k, int(scores[k].argmax())) for k in np.ndindex(*shape[:-1]))
+        )
+        for index in rows:
             values = {name: float(axis[k]) for name, axis, k in zip(names, axes, index, strict=True)}
             self.history.append({"stage": "scan", "score": float(scores[index]), **values})
         seeds = _maxima(scores, SEEDS)

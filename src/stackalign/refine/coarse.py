@@ -14,13 +14,14 @@ from stackalign.errors import StackalignWarning
 
 from . import _report
 from ._names import Wanted, canonical, free_cell, scan_count, wanted
+from ._original import OriginalNames, either, require_reflections
 from ._search import Search
 from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
 from .preprocess import Hook
 from .result import RefinementResult
-from .simulator import Reflection, Simulator
+from .simulator import Simulator
 
 __all__ = ["CoarseOptimize", "CoarseRefine"]
 
@@ -30,7 +31,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class CoarseRefine:
+class CoarseRefine(OriginalNames):
     """Find parameters by matching simulated with measured disks. Nothing is computed before a method is called.
 
     Parameters
@@ -115,8 +116,8 @@ class CoarseRefine:
         filter: Hook | None = None,
         progress: Progress | None = None,
     ) -> None:
-        data = _either(data, dinfo, "data", "dinfo")
-        hook = _either(preprocess, filter, "preprocess", "filter", needed=False)
+        data = either(data, dinfo, "data", "dinfo")
+        hook = either(preprocess, filter, "preprocess", "filter", needed=False)
         if not isinstance(data, DiffractionData):
             msg = f"data must be a DiffractionData, see its from_cbed and from_larbed, got {type(data).__name__}"
             raise TypeError(msg)
@@ -147,7 +148,7 @@ class CoarseRefine:
         if blur != "fit" and not (isinstance(blur, int | float) and 0 <= blur <= 20):
             msg = f'blur must be "fit" or a width in pixels, got {blur!r}'
             raise ValueError(msg)
-        _require_reflections(simulator, data.reflections)
+        require_reflections(simulator, data.reflections)
         disks = None if weights is None else np.array(weights, dtype=np.float64)
         if disks is not None and (disks.shape != (len(data.images),) or (disks < 0).any() or not disks.any()):
             msg = f"weights must be {len(data.images)} numbers, one per disk, not negative and not all 0"
@@ -265,28 +266,6 @@ class CoarseRefine:
             counts[canonical(name)] = int(count)
         return self._run(search, counts, method)
 
-    # --- the original's spelling --------------------------------------------------------------------------------------
-
-    def optimizeOrientationThickness(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
-        """See `optimize_orientation_thickness`."""
-        return self._filtered(options).optimize_orientation_thickness(*args, **options)
-
-    def optimizeOrientationGL(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
-        """See `optimize_orientation_gl`."""
-        return self._filtered(options).optimize_orientation_gl(*args, **options)
-
-    def optimizeHV(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
-        """See `optimize_hv`."""
-        return self._filtered(options).optimize_hv(*args, **options)
-
-    def optimizeDWF(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
-        """See `optimize_dwf`."""
-        return self._filtered(options).optimize_dwf(*args, **options)
-
-    def optimizeUnitCell(self, *args: Any, **options: Any) -> RefinementResult:  # noqa: N802
-        """See `optimize_unit_cell`."""
-        return self._filtered(options).optimize_unit_cell(*args, **options)
-
     # --- derived ------------------------------------------------------------------------------------------------------
 
     @property
@@ -334,11 +313,6 @@ class CoarseRefine:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _filtered(self, options: dict[str, Any]) -> "CoarseRefine":
-        """Take `filter` or `preprocess` out of the options of one call."""
-        hook = _either(options.pop("preprocess", None), options.pop("filter", None), "preprocess", "filter", False)
-        return self if hook is None else self.with_(preprocess=hook)
-
     def _wanted(self, name: str, bounds: Bounds, together: Mapping[str, Any]) -> Wanted:
         return wanted(name, bounds, self.simulator, self.data.frame, self.thickness, list(together))
 
@@ -379,25 +353,3 @@ class CoarseRefine:
 
 
 CoarseOptimize = CoarseRefine
-
-
-def _either(first: Any, second: Any, name: str, other: str, needed: bool = True) -> Any:
-    if first is not None and second is not None:
-        msg = f"{name} and {other} are the same: give one of them"
-        raise ValueError(msg)
-    found = second if first is None else first
-    if found is None and needed:
-        msg = f"{name} is needed"
-        raise TypeError(msg)
-    return found
-
-
-def _require_reflections(simulator: Simulator, wanted_reflections: Sequence[Reflection]) -> None:
-    known = simulator.reflections
-    missing = [] if known is None else [hkl for hkl in wanted_reflections if hkl not in known]
-    if missing:
-        msg = (
-            f"{missing} were measured and are not simulated: add them to `reflections` of the simulator, "
-            "or leave them out with DiffractionData.select"
-        )
-        raise ValueError(msg)

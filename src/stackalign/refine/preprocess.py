@@ -124,8 +124,6 @@ def apply_simulated(hook: Hook | None, images: FloatArray, step_px: float) -> Fl
         return hook.scaled(1 / step_px)(images, sim=True)
     factor = max(1, round(step_px))
     flat = images.reshape(-1, *images.shape[-2:])
-    if getattr(hook, "batched", False) and factor == 1:
-        return _checked(hook(flat.copy(), sim=True), flat.shape).reshape(images.shape)
     rows, columns = flat.shape[1:]
     wide = ((rows - 1) * factor + 1, (columns - 1) * factor + 1)
     result = np.empty_like(flat)
