@@ -1,6 +1,7 @@
 """Where a result came from, and JSON that every reader accepts."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -77,6 +78,7 @@ def provenance(
     return result
 
 
+@functools.cache  # the search through all installed packages takes milliseconds for each
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
