@@ -12,6 +12,9 @@ import numpy as np
 
 from ._jit import exact
 
+BLOCK = 32768
+"""Pixels whose labels stay in the second-level cache."""
+
 
 @exact
 def pivot_values(images, mask, use_mask, pivots, out):
@@ -28,18 +31,29 @@ def pivot_values(images, mask, use_mask, pivots, out):
 
 
 @exact
-def add(image, mask, use_mask, labels, pivots, start, stop, sums):
-    """Pixels start..stop of an image whose pixels have one bin each and weight 1."""
-    r, m, bins = image[start:stop], mask[start:stop], labels[start:stop]
+def _add_block(r, m, use_mask, bins, pivots, sums):
     for x in range(r.size):
         b = bins[x]
         v = np.float64(r[x])
-        if (m[x] or not use_mask) and math.isfinite(v):
+        if (not use_mask or m[x]) and math.isfinite(v):
             d = v - pivots[b]
             sums[b, 1] += d
             sums[b, 2] += d * d
         else:
             sums[b, 0] += 1.0
+
+
+@exact
+def add(images, mask, use_mask, labels, pivots, first, last, start, stop, sums):
+    """Pixels start..stop of the images first..last whose pixels have one bin each and weight 1.
+
+    Blocks of pixels are taken from one image after the other, so that their labels are read from memory once.
+    """
+    for begin in range(start, stop, BLOCK):
+        end = min(begin + BLOCK, stop)
+        for n in range(first, last):
+            valid = mask[n if mask.shape[0] > 1 else 0, begin:end]
+            _add_block(images[n, begin:end], valid, use_mask, labels[begin:end], pivots[n], sums[n])
 
 
 @exact

@@ -16,6 +16,19 @@ LEAST_BAND = 65536
 SCRATCH_BYTES = 1 << 26
 
 
+FRAMES = 8
+"""Images that a thread takes together, block by block."""
+
+
+def _labels(table: BinTable) -> NDArray[np.generic]:
+    """Labels of tables with one entry per pixel, in 16 bits where that is enough: less to read for every image."""
+    if "cpu" not in table.at_home:
+        column = table.labels[:, 0]
+        table.at_home["cpu"] = column.astype(np.uint16) if table.n_bins < 65535 else np.ascontiguousarray(column)
+    labels: NDArray[np.generic] = table.at_home["cpu"]
+    return labels
+
+
 def _n_bands(n_pixels: int, n_bins: int) -> int:
     return max(1, min(MOST_BANDS, n_pixels // max(LEAST_BAND, 8 * n_bins)))
 
@@ -54,21 +67,27 @@ def _group(
     bins.pivot_values(images, valid, use_mask, table.pivots, pivots)
     sums = np.zeros((n, bands, table.n_bins + 1, 3))
 
+    labels = _labels(table)
+    plain = table.weights is None and table.labels.shape[1] == 1
+    together = FRAMES if plain else 1
+    parts = -(-n // together)
+
     def task(start: int, stop: int) -> None:
         for item in range(start, stop):
-            i, band = divmod(item, bands)
+            part, band = divmod(item, bands)
             ends = pixels * band // bands, pixels * (band + 1) // bands
-            row = valid[i if len(valid) > 1 else 0]
-            if table.weights is None and table.labels.shape[1] == 1:
-                bins.add(images[i], row, use_mask, table.labels[:, 0], pivots[i], *ends, sums[i, band])
-            else:
-                weights = np.ones((1, 1), np.float32) if table.weights is None else table.weights
-                weighted = table.weights is not None
-                bins.add_weighted(
-                    images[i], row, use_mask, table.labels, weights, weighted, pivots[i], *ends, sums[i, band]
-                )
+            if plain:
+                first = part * together
+                bins.add(images, valid, use_mask, labels, pivots, first, min(n, first + together), *ends, sums[:, band])
+                continue
+            row = valid[part if len(valid) > 1 else 0]
+            weights = np.ones((1, 1), np.float32) if table.weights is None else table.weights
+            weighted = table.weights is not None
+            bins.add_weighted(
+                images[part], row, use_mask, table.labels, weights, weighted, pivots[part], *ends, sums[part, band]
+            )
 
-    run(task, n * bands, workers)
+    run(task, parts * bands, workers)
     total = sums[:, 0, :-1]
     for band in range(1, bands):
         total += sums[:, band, :-1]
