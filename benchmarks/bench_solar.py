@@ -197,7 +197,7 @@ def peers(folder: Path, python: str | None) -> list[dict]:
 
 def batch(folder: Path, n: int) -> list[dict]:
     """Rasters of 192 x 830 against one sequence, one file of them broken."""
-    from stackalign.solar import files
+    from stackalign.solar import files, manifest
 
     true, image, frames = observed(folder, (830, 192), (4.0, 1.098), 60.0)
     with tempfile.TemporaryDirectory() as name:
@@ -223,7 +223,7 @@ def batch(folder: Path, n: int) -> list[dict]:
 
         (home / "out").mkdir()
         began = time.perf_counter()
-        outcomes = files.run_tasks(files.read_manifest(home / "jobs.csv", home / "out", settings), each=each)
+        outcomes = files.run_tasks(manifest.read_manifest(home / "jobs.csv", home / "out", settings), each=each)
         seconds = time.perf_counter() - began
         errors = [
             problem.error_arcsec(solar.read_map(o.task.output), true) for o in outcomes if o.status == "done"
