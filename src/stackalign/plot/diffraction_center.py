@@ -1,0 +1,95 @@
+"""Pictures of centres and alignments of diffraction patterns."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._canvas import axes_or_new, title
+from .diffraction import plot_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from stackalign.diffraction import Alignment, Center
+
+__all__ = ["plot_alignment", "plot_center"]
+
+
+def plot_center(
+    image: ArrayLike,
+    found: "Center",
+    *,
+    frame: int = 0,
+    mask: NDArray[np.bool_] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw a pattern with the centre that was found, and the runners-up as circles.
+
+    Parameters
+    ----------
+    image : array_like
+        (H, W).
+    found : Center
+        Of this image, or of a stack.
+    frame : int
+        Which of a stack.
+    mask : numpy.ndarray, optional
+        Boolean, True = valid.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    center, others = found.center.reshape(-1, 2)[frame], found.runners_up.reshape(-1, *found.runners_up.shape[-2:])
+    confidence = float(np.atleast_1d(found.confidence)[frame])
+    words = f"({center[0]:.2f}, {center[1]:.2f}) by {found.kind[frame]}, confidence {confidence:.2f}"
+    axes = plot_pattern(image, mask=mask, center=center, words=words, ax=ax)
+    rows, columns = others[frame].T
+    axes.plot(columns, rows, "o", color="white", markerfacecolor="none", markersize=6, scalex=False, scaley=False)
+    return axes
+
+
+def plot_alignment(
+    reference: ArrayLike, image: ArrayLike, found: "Alignment", *, frame: int = 0, axes: "Sequence[Axes] | None" = None
+) -> "list[Axes]":
+    """Draw the difference between a reference and an image, before and after it was aligned.
+
+    Parameters
+    ----------
+    reference, image : array_like
+        (H, W).
+    found : Alignment
+        Of this image, or of a stack.
+    frame : int
+        Which of a stack.
+    axes : sequence of matplotlib.axes.Axes, optional
+        Two.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+    """
+    first = np.asarray(reference, np.float64)
+    aligned = np.asarray(found.image, np.float64)
+    aligned = aligned if aligned.ndim == 2 else aligned[frame]
+    shift = found.shift.reshape(-1, 2)[frame]
+    differences = [first - np.asarray(image, np.float64), first - aligned]
+    finite = np.abs(differences[0][np.isfinite(differences[0])])
+    limit = float(np.percentile(finite, 99)) if finite.size else 1.0
+    drawn: list[Any] = []
+    words = ["difference before", f"after moving by ({shift[0]:.2f}, {shift[1]:.2f})"]
+    for k, (difference, text) in enumerate(zip(differences, words, strict=True)):
+        ax = axes_or_new(None if axes is None else axes[k])
+        step = max(1, max(difference.shape) // 1024)
+        height, width = difference.shape
+        ax.imshow(
+            difference[::step, ::step], cmap="RdBu_r", vmin=-limit or -1.0, vmax=limit or 1.0,
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )  # fmt: skip
+        title(ax, text)
+        drawn.append(ax)
+    return drawn
