@@ -109,7 +109,7 @@ def accuracy(folder: Path) -> list[dict]:
         for k, frame in enumerate(frames):
             files.append(write(Path(name) / f"frame{k:02d}.fits", frame.data, frame.meta))
         for noise, limit in LIMITS.items():
-            errors, expected, pulls, seconds, moved, flags = [], [], [], [], [], []
+            errors, expected, pointing, pulls, seconds, moved, flags = [], [], [], [], [], [], []
             for seed in SEEDS:
                 rng = np.random.default_rng(seed)
                 noisy = image + noise * np.nanstd(image[valid]) * rng.standard_normal(image.shape)
@@ -125,14 +125,15 @@ def accuracy(folder: Path) -> list[dict]:
                 off = [
                     found.corrected_map.wcs.wcs_pix2world([middle], 0)[0] - true.wcs.wcs_pix2world([middle], 0)[0]
                 ]  # fmt: skip
-                pulls.append((np.array(off[0]) * 3600) / found.sigma_arcsec.value)
+                pointing.append(np.array(off[0]) * 3600)
+                pulls.append(pointing[-1] / found.sigma_arcsec.value)
                 moved.append(problem.error_arcsec(found.map_after("full"), true))
                 flags.append(",".join(found.flags))
             worst = np.max(errors, axis=0)
             rows.append({
                 "case": f"{noise:.0%} noise", "x": float(worst[0]), "y": float(worst[1]), "limit": list(limit),
                 "x_px": float(worst[0] / 6.0), "y_px": float(worst[1] / 1.098),
-                "median": np.median(errors, axis=0).tolist(),
+                "median": np.median(errors, axis=0).tolist(), "pointing": np.abs(pointing).max(axis=0).tolist(),
                 "expected": np.mean(expected, axis=0).tolist(), "one_image": np.median(moved, axis=0).tolist(),
                 "pull_rms": float(np.sqrt(np.mean(np.square(pulls)))), "seconds": median(seconds), "flags": flags,
                 "reached": bool((worst < limit).all()),
