@@ -244,7 +244,8 @@ def solar_peers(rows: Rows) -> list[str]:
 
 def solar_accuracy(rows: Rows) -> list[str]:
     return table(
-        "raster | seconds | worst error along x | along y | target x | target y | target reached | one image only: "
+        "raster | seconds | worst error along x | along y | target x | target y | target reached "
+        "| worst in the middle: x | y | one image only: "
         "median x | median y",
         [
             [
@@ -252,6 +253,7 @@ def solar_accuracy(rows: Rows) -> list[str]:
                 f"{r['seconds']:.1f}",
                 *(f"{value:.3f} arcsec" for value in (r["x"], r["y"], *r["limit"])),
                 "yes" if r["reached"] else "no",
+                *(f"{value:.3f} arcsec" for value in r["pointing"]),
                 *(f"{value:.1f} arcsec" for value in r["one_image"]),
             ]
             for r in rows
@@ -327,7 +329,7 @@ def refine(rows: Rows) -> list[str]:
         ]
         time = f"{r['seconds']:.1f} (asked for {r['within_s']:g})"
         reached = "yes" if r["reached"] and r["in_time"] else "no"
-        cpu = f"{r['cpu_seconds']:.1f}"
+        cpu = f"{r['cpu_seconds']:.1f}" if "cpu_seconds" in r else MISSING
         lines.append([r["case"], time, cpu, f"{r['tilt_off_px']:.3f} px", ", ".join(errors), reached])
     return table("problem | seconds | CPU seconds | error of the tilt | other errors | reached, in time", lines)
 
