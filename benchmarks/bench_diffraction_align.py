@@ -16,13 +16,13 @@ from peers import masked_ncc as peers
 from stackalign.diffraction import align
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from diffraction.make import Pattern, powder
+from stackalign.diffraction.synthetic import SyntheticPattern, powder
 
 IMAGES = 32
 FEW = 2
 
 
-def stack(side: int) -> tuple[Pattern, np.ndarray, np.ndarray]:
+def stack(side: int) -> tuple[SyntheticPattern, np.ndarray, np.ndarray]:
     """A reference, patterns that have drifted and by how much."""
     rng = np.random.default_rng(0)
     shifts = rng.integers(-12, 13, (IMAGES, 2))

@@ -18,7 +18,7 @@ from _harness import median, save
 from stackalign.diffraction import nfold
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from diffraction.make import block
+from stackalign.diffraction.synthetic import beam_block
 
 PEER = """
 import sys, time
@@ -39,7 +39,7 @@ def main() -> None:
     rows = []
     for side in (512, 1024, 2048):
         image = np.random.default_rng(0).poisson(100, (side, side)).astype(np.float32)
-        mask = block(side)
+        mask = beam_block(side)
         stack = np.repeat(image[None], STACK, axis=0)
         center = (0.49 * side, 0.52 * side)
         names = [f"/tmp/bench_nfold_{name}.npy" for name in ("image", "mask")]

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from cli.runner import run
-from diffraction.make import lattice
+from stackalign.diffraction.synthetic import lattice
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from diffraction.make import lattice, powder
 from stackalign.compat.skued import (
     align,
     autocenter,
@@ -21,6 +20,7 @@ from stackalign.compat.skued import (
     nfold,
     reflection,
 )
+from stackalign.diffraction.synthetic import lattice, powder
 
 
 @pytest.fixture(scope="module")

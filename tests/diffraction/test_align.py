@@ -6,8 +6,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from diffraction.make import lattice, powder
 from stackalign.diffraction import align, ialign, track_peak
+from stackalign.diffraction.synthetic import lattice, powder
 from stackalign.errors import DataError, StackalignWarning
 
 MIDDLE = 255.5

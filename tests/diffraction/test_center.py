@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from diffraction.make import block, lattice, powder, profile
 from stackalign.diffraction import autocenter
+from stackalign.diffraction.synthetic import beam_block, lattice, powder, powder_profile
 from stackalign.errors import DataError, StackalignWarning
 
 SIZE = 512
@@ -41,6 +41,14 @@ def test_lattices_do_not_jump(walkoff: float, seed: int) -> None:
     assert (found.runner_scores[:, 0] < 0.85).all()
     rivals = np.hypot(*(found.runners_up[:, 0] - centers).T)
     assert (rivals > 10).all()
+
+
+def test_dense_lattice_of_a_large_image() -> None:
+    """Seen from afar it is one round patch, the middle of which is not the centre."""
+    pattern = lattice(2048, (1003.5, 1064.9), 0, 0.6)
+    found = autocenter(pattern.image, mask=pattern.mask)
+    assert found.kind == ("pairs",)
+    assert np.abs(found.center - (1003.5, 1064.9)).max() < 0.1
 
 
 @pytest.mark.slow
@@ -81,10 +89,10 @@ def test_faint_rings_on_a_strong_background() -> None:
     center = (236.3, 228.3)
     y, x = np.indices((SIZE, SIZE))
     r = np.hypot(y - center[0], x - center[1])
-    rings = 2 * (profile(r) - 200 * (0.6 * np.exp(-r / 60) + 0.05))
+    rings = 2 * (powder_profile(r) - 200 * (0.6 * np.exp(-r / 60) + 0.05))
     background = 2000 * np.exp(-((y - 300) ** 2 + (x - 200) ** 2) / 45000) + 200
     image = np.random.default_rng(0).poisson(background + rings).astype(np.float32)
-    mask = block(SIZE)
+    mask = beam_block(SIZE)
     image[~mask] = 3
     assert np.abs(autocenter(image, mask=mask).center - center).max() < 0.3
 
@@ -140,3 +148,18 @@ def test_bad_input() -> None:
     assert autocenter(np.full((32, 32), np.nan)).flags == (("constant",),)
     assert np.isfinite(autocenter(image.astype(np.float16)).center).all()
     assert np.isfinite(autocenter((100 * image).astype(np.int8)).center).all()
+
+
+@pytest.mark.parametrize("hidden", [(0, 130, 118, 138), (118, 138, 118, 138), (98, 158, 98, 158)])
+@pytest.mark.parametrize("sigma", [8.0, 20.0])
+def test_a_beam_behind_a_block_has_its_exact_centre(hidden, sigma) -> None:
+    """A block that is not about the centre must not draw it to itself."""
+    top, bottom, left, right = hidden
+    rows, columns = np.indices((256, 256))
+    mask = np.ones((256, 256), bool)
+    mask[top:bottom, left:right] = False
+    image = 1e-9 * np.exp(-((rows - 133.25) ** 2 + (columns - 118.5) ** 2) / (2 * sigma**2))
+    found = autocenter(image, mask=mask)
+    # Of a narrow beam behind a wide block there is next to nothing left to see.
+    far = sigma < 10 and right - left > 50
+    np.testing.assert_allclose(found.center, (133.25, 118.5), atol=0.7 if far else 0.02)

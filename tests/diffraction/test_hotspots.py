@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from diffraction import make
 from stackalign import diffraction
+from stackalign.diffraction import synthetic as make
 from stackalign.errors import DataError, StackalignWarning
 
 pytest.importorskip("pywt")

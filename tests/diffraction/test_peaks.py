@@ -6,8 +6,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 import stackalign as sa
-from diffraction.make import lattice
 from stackalign.diffraction import bragg_peaks, bragg_peaks_persistence
+from stackalign.diffraction.synthetic import lattice
 from stackalign.errors import DataError, StackalignWarning
 
 NEAR = 3.0
@@ -122,6 +122,24 @@ def test_pairs_are_those_of_the_definition(rng, masked) -> None:
     never = found.death_index[:, 0] < 0
     np.testing.assert_array_equal(image[tuple(found.death_index[~never].T)], found.death[~never])
     assert never.sum() == ndimage.label(valid, np.ones((3, 3)))[1]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pairs_are_those_of_gudhi(rng, masked) -> None:
+    """Another library's cubical complexes: pixels are its cells of highest dimension, so that 8 are neighbours."""
+    gudhi = pytest.importorskip("gudhi", reason="needs gudhi, of the extra test")
+    image = ndimage.gaussian_filter(rng.standard_normal((300, 217)), 1.5) + 1e-9 * rng.standard_normal((300, 217))
+    valid = rng.random(image.shape) < 0.8 if masked else np.ones(image.shape, bool)
+    complex_ = gudhi.CubicalComplex(top_dimensional_cells=np.where(valid, -image, np.inf))
+    complex_.compute_persistence()
+    pairs = -complex_.persistence_intervals_in_dimension(0)
+    pairs = pairs[np.isfinite(pairs[:, 0])]
+    pairs[np.isinf(pairs[:, 1]), 1] = image[valid].min()
+    expected = pairs[np.argsort(pairs[:, 1] - pairs[:, 0], kind="stable")]
+    found = sa.persistence_pairs(image, mask=valid)
+    assert len(expected) > 300
+    np.testing.assert_array_equal(found.birth, expected[:, 0])
+    np.testing.assert_array_equal(found.death, expected[:, 1])
 
 
 def test_persistence_of_negative_and_of_equal_pixels() -> None:

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from diffraction import make
 from stackalign import diffraction, ops
+from stackalign.diffraction import synthetic as make
 from stackalign.errors import StackalignWarning
 
 
@@ -62,7 +62,7 @@ def test_noise_free_powder(center, split) -> None:
     pattern = make.powder(512, center, noise=False)
     found = diffraction.azimuthal_average(pattern.image, center, mask=pattern.mask, split=split, device="cpu")
     inside = (found.radius >= 30) & (found.radius <= 230)
-    truth = make.profile(found.radius)
+    truth = make.powder_profile(found.radius)
     relative = (found.intensity / truth - 1)[inside]
     assert np.sqrt(np.mean(relative**2)) <= 0.006
     assert ring_centroids(found.radius, found.intensity, truth, make.RADII[make.RADII < 220]) <= 0.02

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from diffraction.make import powder
 from stackalign.diffraction import nfold, reflection
+from stackalign.diffraction.synthetic import powder
 from stackalign.errors import DataError
 
 

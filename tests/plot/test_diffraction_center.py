@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from diffraction.make import powder
 from stackalign.diffraction import align, autocenter
+from stackalign.diffraction.synthetic import powder
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 

@@ -18,6 +18,7 @@ from stackalign.ops import asarray, bin_mean, masked_ncc, masked_shift, to_numpy
 from ._background import band_pass
 from ._center_pairs import FEWEST, find_spots, half_sums, pair_center, pair_score
 from ._center_rings import RingScore, ring_candidates
+from ._center_smooth import LEFT, radial_center
 from ._inputs import checked_images
 
 __all__ = ["CENTER_FLAGS", "Center", "autocenter"]
@@ -191,13 +192,15 @@ def _center_of(
     inversions = _inversions(levels[MIDDLE], device, workers)
     rings = _rings(levels[COARSE], inversions)
     answer = rings
-    if rings.quality < RINGS:
+    # What is round at the widest scale alone may be the envelope of a dense lattice.
+    if rings.quality < RINGS or rings.part == RING_SCALES[-1]:
         pairs = _pairs(levels[MIDDLE], inversions)
         answer = _decided(rings, pairs, inversions)
     best, *others = answer.candidates
     center = best.center
     if answer.kind != "pairs":
         center = _refined(image, valid, center, levels[MIDDLE].factor, answer.part, device, workers)
+        center = _exact(image, valid, center, levels[COARSE], answer.part)
     runners, scores = nothing
     for k, (score, there) in enumerate(others[:RUNNERS]):
         runners[k], scores[k] = there, score / best.score
@@ -205,10 +208,25 @@ def _center_of(
     return center, confidence, answer.kind, runners, scores, ("uncertain",) if confidence < UNCERTAIN else ()
 
 
+def _exact(image: NDArray[Any], valid: NDArray[np.bool_], center: FloatArray, coarse: _Level, part: int) -> FloatArray:
+    """Another centre, where all of the image is a function of the distance from it: no filter misses what is masked."""
+    plain, unexplained = radial_center(image, valid, center)
+    if unexplained > LEFT:
+        return center
+    # A background that is round by itself must not hide faint rings about another centre.
+    fine, seen = _passed(coarse, max(coarse.image.shape) / part)
+    score = RingScore([fine], seen)
+    rings = [score.smooth(coarse.down(c), 0) for c in (plain, center)]
+    return plain if rings[0] > 0.5 * rings[1] else center
+
+
 def _decided(rings: _Answer, pairs: _Answer, inversions: list[_Candidate]) -> _Answer:
     """Choose where rings are not plain."""
-    if pairs.candidates and pairs.quality >= PAIRS:
+    plain = rings.quality < RINGS or pairs.confidence() >= UNCERTAIN
+    if pairs.candidates and pairs.quality >= PAIRS and plain:
         return pairs
+    if rings.quality >= RINGS:
+        return rings
     if rings.candidates:
         rivals = [c.score for c in rings.candidates[1:2]] or [0.0]
         if rings.candidates[0].score > 1.5 * rivals[0]:

@@ -222,7 +222,9 @@ def _filtered(ground: _Ground, width: float) -> _Filtered:
     snr = np.where(seen >= SEEN, total / noise, 0.0)
     top = ndimage.maximum_filter(snr, size=2 * int(np.ceil(2 * width)) + 1)
     peaks = np.sort(snr[(snr == top) & (snr > 0)])[::-1][:BRIGHTEST]
-    return _Filtered(width, snr, float(np.median(peaks)) if peaks.size else 0.0)
+    # Of a few wide peaks, which have swallowed their neighbours, the median is that of the brightest.
+    few = np.sqrt(peaks.size / BRIGHTEST)
+    return _Filtered(width, snr, float(np.median(peaks) * few) if peaks.size else 0.0)
 
 
 def _calibrated(snr: FloatArray, width: float) -> FloatArray:

@@ -1,12 +1,14 @@
-"""Patterns with known centres, rings and spots that the diffraction tests and benchmarks share.
-
-The recipes are those of the published comparison with other packages: a noisy powder and a noisy lattice of n x n
-pixels behind a beam block.
-"""
+"""Patterns with known centres, rings and spots, of a powder or a crystal behind a beam block."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SyntheticPattern", "beam_block", "create_test_pattern", "lattice", "powder", "powder_profile"]
+
+FloatArray = NDArray[np.float64]
 
 RADII = np.array([52.0, 85.0, 104.0, 137.0, 168.0, 190.0])
 AMPLITUDES = np.array([1.0, 0.45, 0.35, 0.25, 0.15, 0.1])
@@ -19,33 +21,91 @@ BLOCKED = 3.0
 
 
 @dataclass(frozen=True)
-class Pattern:
-    """An image, its mask (True = valid), and what is true of it; spots are (row, col), with their amplitudes."""
+class SyntheticPattern:
+    """An image, its mask, and what is true of it.
 
-    image: np.ndarray
-    mask: np.ndarray
-    clean: np.ndarray
+    Parameters
+    ----------
+    image, mask : numpy.ndarray
+        (n, n), float32 counts and what is valid of them.
+    clean : numpy.ndarray
+        (n, n) expected counts.
+    center : tuple of float
+        (row, col).
+    spots, amplitudes, background : numpy.ndarray
+        (S, 2) positions (row, col), (S,) heights in counts, and (S,) expected counts there without the spot.
+    """
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    clean: FloatArray
     center: tuple[float, float]
-    spots: np.ndarray
-    amplitudes: np.ndarray
-    background: np.ndarray
-    """Expected counts at each spot without the spot."""
+    spots: FloatArray
+    amplitudes: FloatArray
+    background: FloatArray
 
 
-def block(n: int) -> np.ndarray:
+def beam_block(n: int) -> NDArray[np.bool_]:
     """Mask of the usual beam block: rows 0 .. 0.6n, columns 0.47n .. 0.53n."""
     mask = np.ones((n, n), bool)
     mask[: int(0.6 * n), int(0.47 * n) : int(0.53 * n)] = False
     return mask
 
 
-def profile(radius: np.ndarray, n: int = 512) -> np.ndarray:
+def powder_profile(radius: FloatArray, n: int = 512) -> FloatArray:
     """Counts of the powder at these distances from the centre."""
     s = n / 512
     rings = [
         a * np.exp(-((radius - r * s) ** 2) / (2 * (WIDTH * s) ** 2)) for r, a in zip(RADII, AMPLITUDES, strict=True)
     ]
-    return COUNTS * (0.6 * np.exp(-radius / (60 * s)) + 0.05 + sum(rings))
+    counts: FloatArray = COUNTS * (0.6 * np.exp(-radius / (60 * s)) + 0.05 + sum(rings))
+    return counts
+
+
+def create_test_pattern(
+    kind: str = "powder",
+    n: int = 512,
+    *,
+    center: tuple[float, float] | None = None,
+    seed: int = 0,
+    walkoff: float = 0.0,
+    noise: bool = True,
+    blocked: bool = True,
+) -> SyntheticPattern:
+    """Make a diffraction pattern of which everything is known.
+
+    Parameters
+    ----------
+    kind : str
+        "powder": six rings on an exponential halo; "lattice": spots of Friedel-symmetric random strengths on a halo.
+    n : int
+        Pixels along each side.
+    center : tuple of float, optional
+        (row, col); the middle by default.
+    seed : int
+        Of the noise, and of the strengths of spots.
+    walkoff : float
+        How much brighter one side is than the other, as where the Ewald sphere is tilted: 0 to 1.
+    noise : bool
+        Poisson noise.
+    blocked : bool
+        Whether a beam block hides the direct beam.
+
+    Returns
+    -------
+    SyntheticPattern
+
+    Raises
+    ------
+    ValueError
+        Another kind.
+    """
+    makers: dict[str, Any] = {"powder": powder, "lattice": lattice}
+    if kind not in makers:
+        msg = f"kind must be one of {sorted(makers)}, got {kind!r}"
+        raise ValueError(msg)
+    made: SyntheticPattern = makers[kind](n, center, seed, walkoff, noise=noise, blocked=blocked)
+    return made
 
 
 def powder(
@@ -56,11 +116,11 @@ def powder(
     *,
     noise: bool = True,
     blocked: bool = True,
-) -> Pattern:
+) -> SyntheticPattern:
     """Six rings on an exponential halo; `walkoff` makes one side brighter than the other."""
     middle = (0.5 * (n - 1),) * 2 if center is None else center
     dy, dx = np.arange(n)[:, None] - middle[0], np.arange(n)[None, :] - middle[1]
-    clean = profile(np.hypot(dy, dx), n) * (1 + walkoff * (0.8 * dy + 0.6 * dx) / (n / 2))
+    clean = powder_profile(np.hypot(dy, dx), n) * (1 + walkoff * (0.8 * dy + 0.6 * dx) / (n / 2))
     empty = np.empty((0, 2))
     return _observed(np.maximum(clean, 0.0), middle, seed, noise, blocked, empty, empty[:, 0], empty[:, 0])
 
@@ -74,7 +134,7 @@ def lattice(
     counts: float = 400.0,
     noise: bool = True,
     blocked: bool = True,
-) -> Pattern:
+) -> SyntheticPattern:
     """Spots with Friedel-symmetric random amplitudes on a halo, without the direct beam where it is blocked."""
     middle = (0.5 * (n - 1),) * 2 if center is None else center
     rng = np.random.default_rng(seed)
@@ -105,17 +165,17 @@ def lattice(
 
 
 def _observed(
-    clean: np.ndarray,
+    clean: FloatArray,
     center: tuple[float, float],
     seed: int,
     noise: bool,
     blocked: bool,
-    spots: np.ndarray,
-    amplitudes: np.ndarray,
-    background: np.ndarray,
-) -> Pattern:
+    spots: FloatArray,
+    amplitudes: FloatArray,
+    background: FloatArray,
+) -> SyntheticPattern:
     n = len(clean)
-    mask = block(n) if blocked else np.ones((n, n), bool)
+    mask = beam_block(n) if blocked else np.ones((n, n), bool)
     clean = np.where(mask, clean, BLOCKED)
     image = np.random.default_rng(seed).poisson(clean) if noise else clean
-    return Pattern(image.astype(np.float32), mask, clean, center, spots, amplitudes, background)
+    return SyntheticPattern(image.astype(np.float32), mask, clean, center, spots, amplitudes, background)

@@ -1,0 +1,87 @@
+"""Centres of images that are nothing but a function of the distance from them, as a direct beam or clean rings."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+__all__ = ["LEFT", "radial_center"]
+
+FloatArray = NDArray[np.float64]
+
+LEFT = 0.01
+"""Share of an image's variance that its radial profile may leave unexplained: no background that is not concentric, no
+walk-off, and next to no noise."""
+
+SIDE = 96
+RESTARTS = 4
+
+
+def _residual(center: FloatArray, rows: FloatArray, columns: FloatArray, values: FloatArray) -> FloatArray:
+    """What the mean over rings, which share pixels linearly, leaves of pixels."""
+    radius = np.hypot(rows - center[0], columns - center[1])
+    low = radius.astype(np.intp)
+    high = radius - low
+    size = int(low.max()) + 2
+    weight = np.bincount(low, 1 - high, size) + np.bincount(low + 1, high, size)
+    total = np.bincount(low, (1 - high) * values, size) + np.bincount(low + 1, high * values, size)
+    profile = total / np.maximum(weight, 1e-12)
+    left: FloatArray = values - (1 - high) * profile[low] - high * profile[low + 1]
+    return left
+
+
+def _unexplained(center: FloatArray, rows: FloatArray, columns: FloatArray, values: FloatArray) -> float:
+    """Share of the variance that is left by the mean over rings."""
+    left = _residual(center, rows, columns, values)
+    return float((left**2).sum() / max(float((values**2).sum()), 1e-300))
+
+
+def _middle(image: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
+    """Centre of mass of what is above the median."""
+    weight = np.where(valid, image - np.median(image[valid]), 0.0).clip(0.0)
+    rows, columns = (np.arange(n) for n in image.shape)
+    total = float(weight.sum()) or 1.0
+    return np.array([(weight.sum(1) * rows).sum(), (weight.sum(0) * columns).sum()]) / total
+
+
+def radial_center(image: FloatArray, valid: NDArray[np.bool_], start: FloatArray) -> tuple[FloatArray, float]:
+    """Return the centre (row, col) of which the image's valid pixels are a function of the distance, and what is left.
+
+    Parameters
+    ----------
+    image, valid : (H, W) numpy.ndarray
+    start : (2,) numpy.ndarray
+        Where the search begins; the centre of mass is another such place, and the better end wins.
+
+    Returns
+    -------
+    center : numpy.ndarray
+    unexplained : float
+        Share of the variance, at full resolution.
+    """
+    rows, columns = (a.astype(np.float64) for a in np.nonzero(valid))
+    values = image[valid].astype(np.float64)
+    values = values - values.mean()
+    step = max(1, max(image.shape) // SIDE)
+    some = (rows % step == 0) & (columns % step == 0)
+    few = (rows[some] / step, columns[some] / step, values[some])
+    rough = [
+        minimize(
+            _unexplained, first / step, args=few, method="Nelder-Mead",
+            options={"initial_simplex": first / step + [[0, 0], [4, 0], [0, 4]], "xatol": 0.02, "maxfev": 160},
+        )
+        for first in (start, _middle(image, valid))
+    ]  # fmt: skip
+    best = min(rough, key=lambda found: float(found.fun))
+    if best.fun > 2 * LEFT:
+        return np.asarray(best.x) * step, float(best.fun)
+    close, unexplained = np.asarray(best.x) * step, np.inf
+    for _ in range(RESTARTS):
+        fine = minimize(
+            _unexplained, close, args=(rows, columns, values), method="Nelder-Mead",
+            options={"initial_simplex": close + 0.7 * np.array([[0, 0], [1, 0], [0, 1]]), "xatol": 1e-3, "maxfev": 120},
+        )  # fmt: skip
+        better = fine.fun < 0.5 * unexplained
+        close, unexplained = np.asarray(fine.x), float(fine.fun)
+        if not better or unexplained < 0.01 * LEFT:
+            break
+    return close, unexplained
