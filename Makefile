@@ -19,8 +19,8 @@ demo: $(V)/.demo ## Crop synthetic 4D-STEM patterns; ends with a picture and a t
 	$(V)/bin/stackalign crop --test-mode --test-patterns 2000 --test-size 256 --output demo-output/airy.npy --overwrite --report demo-output/report.html
 	@echo "picture: demo-output/airy_visualization.png, page: demo-output/report.html"
 
-test: $(V)/.test ## Run the test suite.
-	$(V)/bin/python -m pytest -q
+test: $(V)/.test ## Run the test suite, on up to four cores.
+	$(V)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(V)/.test ## Lint, formats, types and import contracts.
 	$(V)/bin/ruff check

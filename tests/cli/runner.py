@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from typer.testing import CliRunner
@@ -34,7 +36,9 @@ class Ran:
 
 def run(*arguments: Any) -> Ran:
     """Run a command line; what it raises other than its exit is raised here."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    words = [str(argument) for argument in arguments]
+    with mock.patch.object(sys, "argv", ["stackalign", *words]):  # what provenance keeps of a command
+        result = CliRunner().invoke(app, words)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Ran(result.exit_code, result.stdout, result.stderr)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cli.runner import run, strict_json
+from stackalign.diffraction.synthetic import powder
 from stackalign.registration import create_test_pair, random_scene
 
 SHIFTS = [(0.0, 0.0), (2.5, -1.5), (-4.25, 3.0), (6.0, 5.5)]
@@ -259,3 +260,23 @@ def test_bad_files_are_one_sentence(files, monkeypatch) -> None:
     assert "complex128" in odd.errors[0]
     assert not (files / "x.npy").exists()
     assert not list(files.glob("*.partial"))
+
+
+def test_background_takes_a_halo_that_stands_still_away(tmp_path) -> None:
+    pattern = powder(256)
+    y, x = np.indices(pattern.image.shape)
+    halo = 3000 * np.exp(-((y - 127) ** 2 + (x - 127) ** 2) / 5000)
+    np.save(tmp_path / "reference.npy", pattern.image + halo)
+    np.save(tmp_path / "moved.npy", np.roll(pattern.image, (5, 6), (0, 1)) + halo)
+    np.save(tmp_path / "mask.npy", pattern.mask & np.roll(pattern.mask, (5, 6), (0, 1)))
+    names = ("reference.npy", "moved.npy", "-o", "out.npy", "--mask", "mask.npy")
+    files = [tmp_path / name if name.endswith(".npy") else name for name in names]
+    errors = []
+    for more in ((), ("--background", 8)):
+        ran = run("align", *files, "--overwrite", *more)
+        assert ran.code in (0, 3), ran.err
+        record = strict_json((tmp_path / "out_alignment.json").read_text())["alignment"]
+        errors.append(np.hypot(record["dy"][0] + 5, record["dx"][0] + 6))
+    assert errors[0] > 3
+    assert errors[1] < 0.5
+    assert run("align", *files, "--overwrite", "--background", -1).code == 2

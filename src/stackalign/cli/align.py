@@ -39,6 +39,14 @@ def align(
     smooth: Annotated[
         str, typer.Option(metavar="auto|SIGMA", help="Gaussian over both images, in pixels.", rich_help_panel=_MODEL)
     ] = "auto",
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|SIGMA",
+            help="Compare without the Gaussian mean of SIGMA pixels, as that of a diffuse halo.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     min_overlap: Annotated[
         float, typer.Option(help="Share of the reference that both images must have.", rich_help_panel=_MODEL)
     ] = 0.3,
@@ -118,6 +126,7 @@ def align(
             "max_shift": max_shift,
             "smooth": "auto" if smooth == "auto" else float(smooth),
             "min_overlap": min_overlap,
+            "background": True if background == "auto" else None if background is None else float(background),
         }
         limit = None if memory_limit is None else parse_bytes(memory_limit)
     except ValueError as error:

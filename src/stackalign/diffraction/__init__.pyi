@@ -7,6 +7,7 @@ from .masks import PixelMask, combine_masks, mask_from_collection
 from .peaks import BraggPeaks, bragg_peaks, bragg_peaks_persistence
 from .profile import AzimuthalProfile, azimuthal_average
 from .symmetry import nfold, reflection
+from .synthetic import SyntheticPattern, create_test_pattern
 from .zones import BrillouinZones, ZoneConsistency, brillouin_zones
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DiffractionImages",
     "HotSpots",
     "PixelMask",
+    "SyntheticPattern",
     "ZoneConsistency",
     "align",
     "autocenter",
@@ -28,6 +30,7 @@ __all__ = [
     "bragg_peaks_persistence",
     "brillouin_zones",
     "combine_masks",
+    "create_test_pattern",
     "diffread",
     "ialign",
     "mask_from_collection",

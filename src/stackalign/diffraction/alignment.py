@@ -15,8 +15,8 @@ from stackalign.backends import Array
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import asarray, device_of, masked_shift, resample_affine, to_numpy
+from stackalign.registration.background import background_sigma, band_pass
 
-from ._background import band_pass
 from ._inputs import checked_images, checked_mask
 
 __all__ = ["FLAGS", "Alignment", "align", "ialign", "track_peak"]
@@ -84,18 +84,6 @@ class Alignment:
             "device": self.device,
             "version": __version__,
         }
-
-
-def _background(value: float | bool | None, shape: tuple[int, ...]) -> float | None:
-    """Sigma in pixels, or None to leave images as they are."""
-    if value is None or value is False:
-        return None
-    if value is True:
-        return max(1.0, min(shape[-2:]) / 50)
-    if not (np.isfinite(value) and value > 0):
-        msg = f"background must be a sigma in pixels above 0, or True for a fiftieth of the image, got {value}"
-        raise ValueError(msg)
-    return float(value)
 
 
 def align(
@@ -177,7 +165,7 @@ def align(
         r_valid = checked_mask(reference_mask, tuple(fixed.values.shape), where, "reference_mask")
     else:
         r_valid = valid if valid is not None and len(valid) == 1 else None
-    sigma = _background(background, tuple(given.values.shape))
+    sigma = background_sigma(background, tuple(given.values.shape))
     compared, onto = given.values, fixed.values
     if sigma is not None:
         compared, onto = band_pass(compared, valid, sigma), band_pass(onto, r_valid, sigma)

@@ -14,8 +14,8 @@ from stackalign.backends import Array
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import asarray, bin_mean, masked_ncc, masked_shift, to_numpy
+from stackalign.registration.background import band_pass
 
-from ._background import band_pass
 from ._center_pairs import FEWEST, find_spots, half_sums, pair_center, pair_score
 from ._center_rings import RingScore, ring_candidates
 from ._center_smooth import LEFT, radial_center

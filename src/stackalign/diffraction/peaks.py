@@ -11,8 +11,8 @@ from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
 from stackalign.ops import persistence_pairs, to_numpy
 from stackalign.ops._peaks import offsets
+from stackalign.registration.background import smooth_background
 
-from ._background import smooth_background
 from ._inputs import checked_images
 
 __all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]

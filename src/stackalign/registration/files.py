@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
+from stackalign.backends import Array
 from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest, read_chunks
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
@@ -23,6 +24,7 @@ from stackalign.io.stacks import writable_extensions
 from stackalign.ops import asarray, device_of, to_numpy
 
 from .align import register_stack
+from .background import background_sigma, band_pass
 from .result import RegistrationResult, RegistrationStack
 from .table import stack_from_arrays, stack_to_arrays
 
@@ -85,6 +87,7 @@ def align_file(
     moving_mask: NDArray[np.bool_] | None = None,
     dataset: str | None = None,
     reference_dataset: str | None = None,
+    background: float | bool | None = None,
     order: int = 1,
     device: str = "auto",
     workers: int | None = None,
@@ -113,6 +116,9 @@ def align_file(
         (H, W) boolean, True = valid; combined with what a file says of itself.
     dataset, reference_dataset : str, optional
         Which dataset, series or HDU of the files.
+    background : float or bool, optional
+        Compare images without their masked Gaussian mean of this sigma in pixels (True: a fiftieth of the image), as
+        `stackalign.diffraction.align` does; the output is made of the images as they are.
     order : int
         Of the interpolation of the output: 0, 1 or 3.
     device, workers
@@ -157,10 +163,11 @@ def align_file(
             "reference_mask": _combined(reference_mask, image, name),
             "moving_mask": _combined(moving_mask, np.empty(reader.info.shape[1:]), str(source), reader.info.mask),
         }
-        plan = _plan_record(reader, image, masks, settings, order)
+        sigma = background_sigma(background, image.shape)
+        plan = _plan_record(reader, image, masks, {**settings, "background": sigma}, order)
         journal = Journal(_journal_folder(final))
         _open_journal(journal, plan, final, resume=resume, overwrite=overwrite)
-        run = _Run(reader, image, masks, settings, order, device, workers, final, journal)
+        run = _Run(reader, image, masks, settings, sigma, order, device, workers, final, journal)
         try:
             results, preview, frame = run.work(limit, progress, stop)
         except (ValueError, TypeError) as error:
@@ -171,7 +178,7 @@ def align_file(
     finally:
         reader.close()
     inputs = [{"path": str(source), "shape": list(reader.info.shape)}, {"path": name, "shape": list(image.shape)}]
-    record = provenance({**settings, "order": order}, inputs, device=run.device, command=command)
+    record = provenance({**settings, "background": sigma, "order": order}, inputs, device=run.device, command=command)
     done = AlignedFile(Path(source), final, name, results, record, time.perf_counter() - began, preview, frame)
     columns = {key: value.tolist() for key, value in results.columns().items()}
     contents = {"reference": name, "input": str(source), "output": str(final), "model": results.model}
@@ -192,6 +199,7 @@ class _Run:
         reference: NDArray[Any],
         masks: Mapping[str, Any],
         settings: Mapping[str, Any],
+        background: float | None,
         order: int,
         device: str,
         workers: int | None,
@@ -202,6 +210,7 @@ class _Run:
         self._reference = reference
         self._masks = masks
         self._settings = dict(settings)
+        self._background = background
         self._order = order
         self.device = device_of(asarray(np.zeros(1), device))
         self._workers = workers
@@ -241,12 +250,16 @@ class _Run:
         )
         preview: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
         frame, largest, saved = 0, -1.0, time.monotonic()
+        onto = self._reference
+        if self._background is not None:
+            onto = self._compared(asarray(onto, self.device)[None], self._masks["reference_mask"])[0]
         try:
             for _, last, block in read_chunks(self._reader, plan, start=len(results), stage="align", progress=progress):
                 images = asarray(block.astype(dtype, copy=False), self.device)
                 found = register_stack(
-                    self._reference, images, **self._masks, **self._settings, device=self.device, workers=self._workers
-                )
+                    onto, self._compared(images, self._masks["moving_mask"]), **self._masks, **self._settings,
+                    device=self.device, workers=self._workers,
+                )  # fmt: skip
                 masked = block.astype(dtype)
                 if self._masks["moving_mask"] is not None:
                     masked[:, ~self._masks["moving_mask"]] = np.nan
@@ -274,6 +287,12 @@ class _Run:
             nothing = np.full(shape, np.nan)
             preview = (self._reference, nothing, nothing)
         return RegistrationStack(results), preview, frame
+
+    def _compared(self, images: Array, mask: NDArray[np.bool_] | None) -> Array:
+        """Images (N, H, W) as they are compared."""
+        if self._background is None:
+            return images
+        return band_pass(images, None if mask is None else asarray(mask[None], self.device), self._background)
 
     def publish(self, header: str | None, *, overwrite: bool) -> None:
         """Give the finished data the final name, in the final format."""

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from stackalign.backends import Array
 from stackalign.ops import asarray, bin_mean, device_of
 
-__all__ = ["band_pass", "smooth_background"]
+__all__ = ["background_sigma", "band_pass", "smooth_background"]
 
 FINE = 2
 """Bins per sigma: they widen the Gaussian by one part in a hundred."""
@@ -62,3 +62,27 @@ def band_pass(images: Array, mask: Array | None, sigma: float) -> Array:
     difference, because a ratio would weight dark regions, which are mostly noise, as the bright ones.
     """
     return smooth_background(images, mask, sigma / NARROW) - smooth_background(images, mask, sigma)
+
+
+def background_sigma(value: float | bool | None, shape: tuple[int, ...]) -> float | None:
+    """Sigma in pixels of the background of images of a shape (..., H, W); None to leave them as they are.
+
+    Parameters
+    ----------
+    value : float or bool, optional
+        A sigma; True is a fiftieth of the shorter side.
+    shape : tuple of int
+
+    Raises
+    ------
+    ValueError
+        The sigma is not above 0.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return max(1.0, min(shape[-2:]) / 50)
+    if not (np.isfinite(value) and value > 0):
+        msg = f"background must be a sigma in pixels above 0, or True for a fiftieth of the image, got {value}"
+        raise ValueError(msg)
+    return float(value)
