@@ -82,7 +82,7 @@ def figures(folder: Path) -> Iterator[tuple[str, str, Any]]:
     figure = new_figure(5, 4.5)
     ax = figure.subplots()
     zones = d.brillouin_zones(persistent, mos2.shape)
-    plots.plot_pattern(mos2, vmin=-1, vmax=1, words="Brillouin zones", ax=ax)
+    plots.plot_pattern(mos2, vmin=0, vmax=1, words="Brillouin zones", ax=ax)
     zones.render(ax, zones.visible_zones(6), edgecolor="white")
     yield "zones", f"{len(zones.visible_zones(6))} hexagonal zones", figure
 
@@ -115,7 +115,7 @@ def main() -> None:
     lines = ["<!doctype html><meta charset=utf-8><title>Gallery</title><h1>Diffraction images</h1>"]
     began = time.perf_counter()
     for name, words, figure in figures(folder):
-        figure.savefig(output / f"{name}.png", dpi=100)
+        figure.savefig(output / f"{name}.png", dpi=100, bbox_inches="tight")
         seconds, began = time.perf_counter() - began, time.perf_counter()
         print(f"{name}: {words} ({seconds:.1f} s)", flush=True)
         lines.append(f'<h2>{html.escape(words)}</h2><img src="{name}.png" alt="{html.escape(words)}">')

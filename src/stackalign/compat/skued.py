@@ -22,12 +22,14 @@ What is different, because it was wrong there:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import diffraction
+from stackalign.diffraction.files import PICTURES
 
 __all__ = [
     "align",
@@ -49,6 +51,7 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 EDGE = 1e-9
+LEAST_SNR = 5.0
 
 
 def _mask(mask: Any) -> Any:
@@ -62,6 +65,10 @@ def _swapped(center: Any) -> Any:
 
 def diffread(fname: Any) -> NDArray[Any]:
     """Read an image; frames of a file with several are on the last axis. See `stackalign.diffraction.diffread`."""
+    if Path(fname).suffix.lower() in PICTURES:
+        from skimage.io import imread
+
+        return np.asarray(imread(fname, as_gray=True))  # colours become shares of white, as there
     images = diffraction.diffread(fname).images
     return np.moveaxis(images, 0, -1) if images.ndim == 3 else images
 
@@ -119,6 +126,8 @@ def nfold(
     im: ArrayLike, mod: int, center: ArrayLike | None = None, mask: Any = None, fill_value: float = 0.0
 ) -> FloatArray:
     """Average of `mod` rotations about (col, row). See `stackalign.diffraction.nfold`."""
+    if mask is not None and not np.any(mask):
+        return np.full(np.shape(im), float(fill_value))
     found = diffraction.nfold(np.asarray(im), mod, center=_swapped(center), mask=_mask(mask))
     return _filled(found, fill_value)
 
@@ -130,6 +139,8 @@ def reflection(
 
     See `stackalign.diffraction.reflection`.
     """
+    if mask is not None and not np.any(mask):
+        return np.full(np.shape(im), float(fill_value))
     found = diffraction.reflection(np.asarray(im), angle, center=_swapped(center), mask=_mask(mask))
     return _filled(found, fill_value)
 
@@ -158,11 +169,14 @@ def combine_masks(*masks: ArrayLike) -> NDArray[np.bool_]:
 def bragg_peaks(
     im: ArrayLike, mask: Any = None, center: ArrayLike | None = None, min_dist: float | None = None
 ) -> list[FloatArray]:
-    """List of (row, col), the nearest to the centre first. See `stackalign.diffraction.bragg_peaks`."""
-    found = diffraction.bragg_peaks(np.asarray(im), mask=_mask(mask), min_distance=min_dist)
-    if len(found):
-        found = found.sorted_by_distance(autocenter(im, mask) if center is None else center)
-    return list(found.position)
+    """List of (row, col), the nearest to the centre first, which is one of them. See `diffraction.bragg_peaks`."""
+    found = diffraction.bragg_peaks(np.asarray(im), mask=_mask(mask), min_snr=LEAST_SNR, min_distance=min_dist)
+    middle = np.asarray(autocenter(im, mask) if center is None else center, np.float64)
+    places = list(found.sorted_by_distance(middle).position)
+    # The direct beam is a spot of the lattice also where it is hidden; the correlation of an image with itself, by
+    # which scikit-ued finds peaks, always has one there.
+    near = bool(places) and np.hypot(*(places[0] - middle)) < (min_dist or 3 * found.width)
+    return places if near else [middle, *places]
 
 
 def bragg_peaks_persistence(

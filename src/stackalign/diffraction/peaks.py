@@ -139,7 +139,7 @@ def bragg_peaks(
     # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
     spread = float(pixels[valid].std()) or 1.0
     ground = _ground(np.where(valid, (pixels - pixels[valid].mean()) / spread, 0.0), valid)
-    best = _filtered(ground, width) if width is not None else _widest(ground, widths)
+    best = _filtered(ground, width) if width is not None else _widest(ground, widths, min_snr)
     places, snr = _maxima(
         _calibrated(best.snr, best.width), min_snr, 3.0 * best.width if min_distance is None else float(min_distance)
     )
@@ -164,7 +164,8 @@ class _Ground(NamedTuple):
 class _Filtered(NamedTuple):
     width: float
     snr: FloatArray
-    strength: float
+    peaks: FloatArray
+    """Signal-to-noise ratios of the brightest maxima, the highest first."""
 
 
 def _one_image(image: Any, mask: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -222,9 +223,7 @@ def _filtered(ground: _Ground, width: float) -> _Filtered:
     snr = np.where(seen >= SEEN, total / noise, 0.0)
     top = ndimage.maximum_filter(snr, size=2 * int(np.ceil(2 * width)) + 1)
     peaks = np.sort(snr[(snr == top) & (snr > 0)])[::-1][:BRIGHTEST]
-    # Of a few wide peaks, which have swallowed their neighbours, the median is that of the brightest.
-    few = np.sqrt(peaks.size / BRIGHTEST)
-    return _Filtered(width, snr, float(np.median(peaks) * few) if peaks.size else 0.0)
+    return _Filtered(width, snr, peaks)
 
 
 def _calibrated(snr: FloatArray, width: float) -> FloatArray:
@@ -247,18 +246,27 @@ def _calibrated(snr: FloatArray, width: float) -> FloatArray:
     return snr / scatter
 
 
-def _widest(ground: _Ground, widths: tuple[float, ...]) -> _Filtered:
+def _widest(ground: _Ground, widths: tuple[float, ...], least: float) -> _Filtered:
     """The filter of the width at which the brightest peaks stand out most, between the widths that are tried too."""
     found = [_filtered(ground, w) for w in widths]
-    k = int(np.argmax([f.strength for f in found]))
+    # The same number of peaks for all: of a few wide ones, which have swallowed others, the median is a brighter one.
+    count = max(1, *(int(np.count_nonzero(f.peaks >= least)) for f in found))
+
+    def strength(filtered: _Filtered) -> float:
+        peaks = np.zeros(count)
+        peaks[: len(filtered.peaks)] = filtered.peaks[:count]
+        return float(np.median(peaks))
+
+    strengths = [strength(f) for f in found]
+    k = int(np.argmax(strengths))
     if not 0 < k < len(found) - 1:
         return found[k]
-    below, here, above = (f.strength for f in found[k - 1 : k + 2])
+    below, here, above = strengths[k - 1 : k + 2]
     bend = below - 2 * here + above
     between = _filtered(
         ground, widths[k] * (widths[k + 1] / widths[k]) ** (0.5 * (below - above) / bend if bend else 0)
     )
-    return max(found[k], between, key=lambda f: f.strength)
+    return max(found[k], between, key=strength)
 
 
 def _fitted(ground: _Ground, places: NDArray[np.int64], width: float) -> tuple[FloatArray, FloatArray]:
