@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import _tables as tables
+import _tables_diffraction as diffraction
 from _tables import Rows
 
 
@@ -85,12 +86,36 @@ SECTIONS = {
         "`diffraction.align`",
         "32 patterns under a beam block in CPU time, beside scikit-image's masked `phase_cross_correlation` in "
         "float64 and in float32, which does not interpolate the aligned images.",
-        tables.diffraction_align,
+        diffraction.align,
     ),
     "diffraction_nfold": Section(
         "`diffraction.nfold`",
         "Six-fold averages under a mask in CPU time, beside scikit-ued in a process of its own, in turns.",
-        tables.plain,
+        diffraction.nfold,
+    ),
+    "diffraction": Section(
+        "`diffraction.azimuthal_average` and `mask_from_collection`",
+        "Profiles of 20 frames under a mask, ours with variances, beside scikit-ued and pyFAI's fastest engine; "
+        "masks by limits and standard deviation over all frames, beside scikit-ued. Peers in their own environment.",
+        diffraction.profiles_and_masks,
+    ),
+    "diffraction_centers": Section(
+        "Accuracy of `diffraction.autocenter`",
+        "512^2 pixels, Poisson noise and a beam block; a jump is an error above 1.5 px, as to another centre of "
+        "inversion of a lattice.",
+        diffraction.centers,
+    ),
+    "diffraction_shifts": Section(
+        "Accuracy of `diffraction.align`",
+        "Random shifts of up to 12 px of noisy patterns under a beam block that stands still, beside scikit-image's "
+        "masked `phase_cross_correlation`, whose shifts are whole pixels.",
+        diffraction.shifts,
+    ),
+    "diffraction_peaks": Section(
+        "Accuracy of `diffraction.bragg_peaks`",
+        "The worst of the lattices, without a centre or a template; precision against all spots within 3 px, recall of "
+        "those that stand out of the noise by five deviations. scikit-ued takes the centre that it finds itself.",
+        diffraction.peaks,
     ),
     "match_template": Section(
         "`match_template`",

@@ -280,27 +280,6 @@ def solar_batch(rows: Rows) -> list[str]:
     )
 
 
-def diffraction_align(rows: Rows) -> list[str]:
-    return table(
-        "images | ms per image | over float64 | over float32 | shifts alone: ms | over float64 | over float32 "
-        "| true shifts | same as the peer",
-        [
-            [
-                r["case"],
-                f"{r['ms_per_image']:.1f}",
-                ratio(r["over_float64"]),
-                ratio(r["over_float32"]),
-                f"{r['ms_per_shift']:.1f}",
-                ratio(r["shifts_over_float64"]),
-                ratio(r["shifts_over_float32"]),
-                str(r["true"]),
-                str(r["same_as_peer"]),
-            ]
-            for r in rows
-        ],
-    )
-
-
 def refine_matching(rows: Rows) -> list[str]:
     return table(
         "search area and region | ms, full pixels | over scikit-image | ms, on the grid of tilts "
