@@ -15,6 +15,7 @@ from cli.runner import run
 from solar.make import l2_header
 from solar.problem import error_arcsec, raster_of
 from stackalign import solar
+from stackalign.solar import files
 
 SHAPE = (220, 64)
 
@@ -40,7 +41,7 @@ def observed_files(tmp_path_factory, shared_data):
     return folder, true
 
 
-def test_one_file(observed_files, tmp_path) -> None:
+def test_one_file(observed_files, tmp_path, monkeypatch) -> None:
     folder, true = observed_files
     ran = run("coalign", folder / "raster2.fits", folder / "fsi.fits", "-o", tmp_path / "out", "--scale", "--report",
               "--max-shift", "100arcsec", "--json")  # fmt: skip
@@ -62,6 +63,12 @@ def test_one_file(observed_files, tmp_path) -> None:
     again = run("coalign", folder / "raster2.fits", folder / "fsi.fits", "-o", tmp_path / "out")
     assert again.code == 1
     assert "exists; choose another folder" in again.err
+    # A second correction is refused before anything is computed.
+    monkeypatch.setattr(files, "run_jobs", lambda jobs, **_: [pytest.fail("computed") for _ in jobs])
+    second = run("coalign", tmp_path / "out" / "raster2_coaligned.fits", folder / "fsi.fits", "-o", tmp_path / "two")
+    assert second.code == 1
+    assert "carries a correction already" in second.err
+    assert "--again" in second.err
     second = run("coalign", tmp_path / "out" / "raster2_coaligned.fits", folder / "fsi.fits", "-o", tmp_path / "two")
     assert second.code == 1
     assert "carries a correction already" in second.err

@@ -23,6 +23,7 @@ from .archive import get_EUI_paths
 from .coalign import Job, coalign_job, open_target, run_jobs
 from .coalign_result import CoalignmentResult
 from .columns import column_times, time_axis
+from .fitsfile import check_first
 from .frames import observation_time
 from .framestore import as_frame
 from .headers import UNREADABLE, quiet, read_map
@@ -163,8 +164,9 @@ def _frames(task: Task, image: GenericMap) -> list[Path]:
     return found
 
 
-def _job(task: Task) -> Job:
+def _job(task: Task, again: bool) -> Job:
     opened = open_target(task.target, task.settings.get("window"))
+    check_first({name.upper(): value for name, value in opened.map.meta.items()}, task.target.name, again)
     frames = _frames(task, opened.map)
     one = task.references[0] if len(task.references) == 1 else None
     if one is None and not frames:
@@ -247,7 +249,7 @@ def run_tasks(
                 if not (overwrite or resume) and (task.output.exists() or task.record.exists()):
                     msg = f"output {task.output} exists; choose another folder or allow it to be replaced (--overwrite)"
                     raise OutputExistsError(msg)
-                jobs.append((number, _job(task)))
+                jobs.append((number, _job(task, again)))
             except Exception as error:  # whatever is wrong with one file is no reason to lose the others
                 finished[number] = _failed(task, error)
         found = run_jobs([job for _, job in jobs], device=device, workers=workers)

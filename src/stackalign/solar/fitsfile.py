@@ -21,7 +21,7 @@ from .headers import UNREADABLE, one_line, quiet
 from .pixels import PixelTransform
 from .wcs import corrected_header, read_linear
 
-__all__ = ["WrittenFile", "write_corrected", "write_map"]
+__all__ = ["WrittenFile", "check_first", "write_corrected", "write_map"]
 
 FloatArray = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def write_corrected(
         grid = _grid(_aligned(images, hdus, hdu, old))
         sharing = [one for one in images if _same(_grid(one), grid)]
         for one in sharing:
-            _check_first(one.header, str(old), again)
+            check_first(one.header, str(old), again)
         facts = _facts(correction, grid, provenance or {})
         for one in sharing:
             _correct(one, correction, facts, old.name, new.name)
@@ -177,7 +177,7 @@ def write_map(
         made = fits.PrimaryHDU(solar_map.data, solar_map.fits_header)
         if correction is not None:
             name = str(made.header.get("FILENAME") or "a map")
-            _check_first(made.header, name, again)
+            check_first(made.header, name, again)
             facts = _facts(correction, _grid(made), provenance or {})
             _correct(made, correction, facts, name, new.name)
         for key, value in cards.items():
@@ -188,10 +188,10 @@ def write_map(
     return new
 
 
-def _check_first(header: fits.Header, name: str, again: bool) -> None:
-    """Refuse a second correction that was not asked for."""
+def check_first(header: Mapping[str, Any], name: str, again: bool) -> None:
+    """Refuse a second correction of a file with these cards that was not asked for."""
     if header.get("XC_VERS") and not again:
-        msg = f"{name} carries a correction already ({header.get('XC_DATE')}); allow it with again=True"
+        msg = f"{name} carries a correction already ({header.get('XC_DATE')}); allow it with again=True (--again)"
         raise DataError(msg)
 
 
