@@ -5,6 +5,8 @@ import pytest
 from scipy.ndimage import affine_transform
 
 from stackalign import ops
+from stackalign.backends import reference
+from stackalign.ops.symmetry import _about
 
 
 def _mean_of(image: np.ndarray, center, parts) -> np.ndarray:
@@ -105,3 +107,25 @@ def test_bad_input() -> None:
         ops.mirror_average(image, None, np.inf)
     with pytest.raises(TypeError, match="boolean"):
         ops.rotational_average(image, None, 2, mask=image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(200, 331), (129, 64), (321, 190)])
+def test_parts_of_large_images_are_as_the_reference_says(dtype, shape) -> None:
+    # Parts without a hole are computed in another way than those with one, and than those at the frame's edge.
+    rng = np.random.default_rng(shape[0])
+    images = rng.integers(0, 3000, (3, *shape)).astype(dtype)
+    mask = np.ones(shape, bool)
+    mask[90:110, 20:40] = False
+    if dtype is not np.uint16:
+        images[1, 5, 50:60] = np.nan
+        images[2, 60:70, 55] = 0.9 * np.finfo(dtype).max
+    for centers in ([0.4 * shape[0], 0.6 * shape[1]], rng.uniform(0.3, 0.7, (3, 2)) * shape):
+        about = _about(np.array(_turns(7)), np.atleast_2d(np.array(centers)))
+        expected = reference.affine_average(images, mask[None], about, 1)
+        for workers in (1, 3):
+            found = ops.rotational_average(images, centers, 7, mask=mask, workers=workers)
+            np.testing.assert_allclose(found, expected, rtol=3e-6, atol=2e-3)
+        center = np.broadcast_to(centers, (3, 2))[1]
+        alone = ops.rotational_average(images[1], center, 7, mask=mask)
+        np.testing.assert_array_equal(alone, found[1])

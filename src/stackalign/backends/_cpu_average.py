@@ -4,14 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._first_use import announced
-from ._protocol import LEAST_WEIGHT, Array
-from ._spline import real_planes
+from ._protocol import LEAST_WEIGHT, Array, real_kind
 from ._threads import run
 
 __all__ = ["affine_average"]
 
-GROUP = 8
-"""Images that share indices and weights of a row."""
+GROUP = 2
+"""Images that share indices and weights."""
+LINE = 64
+"""Bytes of a line of the cache."""
 
 
 @announced("affine_average")
@@ -19,22 +20,34 @@ def affine_average(images: Array, mask: Array | None, matrices: NDArray[np.float
     """See `Backend.affine_average`."""
     from stackalign_kernels.cpu import affine_average as kernels
 
-    n, height, _ = images.shape
-    out: Array | None = None
+    n, height, width = images.shape
+    dtype = np.dtype(real_kind(images.dtype))
+    least, largest = dtype.type(LEAST_WEIGHT), np.finfo(dtype).max
+    out = np.empty(images.shape, dtype)
     group = min(GROUP, n) if len(matrices) == 1 else 1
-    # A few images at a time: planes with NaN under the mask are a copy.
-    step = max(group, workers)
+    # A few images at a time: their planes are a copy.
+    step = min(n, max(group, workers))
+    row = (width * dtype.itemsize // LINE + 1 | 1) * LINE // dtype.itemsize
+    planes = np.empty((step, height + 1, row), dtype)
+    pairs = np.ndarray(
+        (step, planes[0].size - 1), np.result_type(dtype, np.complex64), planes, 0, (planes.strides[0], dtype.itemsize)
+    )
+    cells = tuple(-(-size // kernels.CELL) for size in (height, width))
+    sound = np.empty((step, *cells), np.uint8)
+    tiles = -(-height // kernels.TILE) * -(-width // kernels.TILE)
     for first in range(0, n, step):
         some = slice(first, min(n, first + step))
-        valid = None if mask is None else mask[some] if len(mask) > 1 else mask
-        planes = np.ascontiguousarray(real_planes(np, images[some], valid))
-        if out is None:
-            out = np.empty(images.shape, planes.dtype)
+        count = some.stop - first
+        valid = np.empty((0, 1, 1), bool) if mask is None else mask[some] if len(mask) > 1 else mask
         m = matrices if len(matrices) == 1 else matrices[some]
-        limits = planes.dtype.type(LEAST_WEIGHT), np.finfo(planes.dtype).max
 
-        def task(start: int, stop: int, planes=planes, m=m, limits=limits, part=out[some]) -> None:  # type: ignore[no-untyped-def]
-            kernels.average(planes, m, *limits, group, start, stop, part)
+        def lay(start: int, stop: int, part=images[some], valid=valid) -> None:  # type: ignore[no-untyped-def]
+            kernels.lay(part, valid, largest / 4, start, stop, planes, sound)
 
-        run(task, -(-len(planes) // group) * -(-height // kernels.BLOCK), workers)
+        def task(start: int, stop: int, count=count, m=m, part=out[some]) -> None:  # type: ignore[no-untyped-def]
+            some = slice(0, count)
+            kernels.average(planes[some], pairs[some], sound[some], m, least, largest, group, start, stop, part)
+
+        run(lay, count * cells[0], workers)
+        run(task, -(-count // group) * tiles, workers)
     return out
