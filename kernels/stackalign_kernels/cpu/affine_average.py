@@ -153,27 +153,31 @@ def _add(upper, lower, fy, fx, size, total):
 
 @fast
 def _add_parts(upper, lower, fy, fx, here, size, largest, total, weight):
-    """Add the taps that are finite, by their weights."""
+    """Add samples that are finite; of others the taps that are, by their weights."""
     one = fy.dtype.type(1)
     none = fy.dtype.type(0)
     for j in range(size):
-        y = fy[j] * here[j]
-        gy = here[j] - y
-        gx = one - fx[j]
+        y = fy[j]
+        x = fx[j]
         a = upper[j].real
         b = upper[j].imag
         c = lower[j].real
         d = lower[j].imag
-        wa = gy * gx if abs(a) <= largest else none
-        wb = gy * fx[j] if abs(b) <= largest else none
-        wc = y * gx if abs(c) <= largest else none
-        wd = y * fx[j] if abs(d) <= largest else none
+        top = a + x * (b - a)
+        v = top + y * (c + x * (d - c) - top)
+        wa = (one - y) * (one - x) if abs(a) <= largest else none
+        wb = (one - y) * x if abs(b) <= largest else none
+        wc = y * (one - x) if abs(c) <= largest else none
+        wd = y * x if abs(d) <= largest else none
         a = a if abs(a) <= largest else none
         b = b if abs(b) <= largest else none
         c = c if abs(c) <= largest else none
         d = d if abs(d) <= largest else none
-        total[j] += (wa * a + wb * b) + (wc * c + wd * d)
-        weight[j] += (wa + wb) + (wc + wd)
+        finite = abs(v) <= largest
+        v = v if finite else (wa * a + wb * b) + (wc * c + wd * d)
+        w = one if finite else (wa + wb) + (wc + wd)
+        total[j] += v if here[j] > none else none
+        weight[j] += w if here[j] > none else none
 
 
 @fast
