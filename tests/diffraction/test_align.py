@@ -131,6 +131,8 @@ def test_track_peak() -> None:
     assert track_peak(iter([])).shape == (0, 2)
     with pytest.raises(DataError, match="no pixel"):
         track_peak(images, slice(5, 5))
+    with pytest.raises(DataError, match=r"series \(N, H, W\)"):
+        track_peak(images[0])
 
 
 def test_bad_input() -> None:

@@ -315,6 +315,9 @@ def track_peak(
     found: list[NDArray[np.float64]] = []
     stream = iter(images)
     while block := list(islice(stream, 32)):
+        if any(np.ndim(image) != 2 for image in block):
+            msg = f"images must be a series (N, H, W) or a stream of (H, W), got images of shape {np.shape(block[0])}"
+            raise DataError(msg)
         part = asarray(array_namespace(block[0]).stack(block)[(slice(None), *window)], device)
         if 0 in part.shape:
             msg = f"rows {row_slice} and columns {col_slice} hold no pixel of images of {tuple(block[0].shape)}"
