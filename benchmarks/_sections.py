@@ -117,6 +117,11 @@ SECTIONS = {
         "those that stand out of the noise by five deviations. scikit-ued takes the centre that it finds itself.",
         diffraction.peaks,
     ),
+    "diffraction_persistence": Section(
+        "`diffraction.bragg_peaks_persistence`",
+        "All maxima of a noisy lattice, beside scikit-ued in a process of its own, in turns.",
+        diffraction.persistence,
+    ),
     "match_template": Section(
         "`match_template`",
         "16 templates in a stack of images in CPU time, beside scikit-image's `match_template` for one after the "

@@ -115,3 +115,10 @@ def peaks(rows: Rows) -> list[str]:
             for r in rows
         ],
     )
+
+
+def persistence(rows: Rows) -> list[str]:
+    return table(
+        "lattice | CPU time | scikit-ued | over it",
+        [[r["case"], _ms(r["ms"]), _ms(r.get("ms_scikit_ued")), ratio(r.get("over"))] for r in rows],
+    )

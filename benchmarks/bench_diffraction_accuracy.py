@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,14 +17,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 from skimage.registration import phase_cross_correlation
 
-from _harness import save
+from _harness import median, save
 from stackalign import diffraction as d
 from stackalign.diffraction import synthetic as make
 
 SIZE, NEAR = 512, 3.0
 CENTERS, SHIFTS, SEEDS = 24, 16, 5
 PEER = """
-import pickle, sys, warnings
+import pickle, sys, time, warnings
 warnings.simplefilter("ignore")
 import numpy as np
 import skued
@@ -32,8 +33,11 @@ while True:
         name, image, mask = pickle.load(sys.stdin.buffer)
     except EOFError:
         break
-    answer = np.asarray(getattr(skued, name)(image.astype(float), mask=mask), float)
-    pickle.dump(answer, sys.stdout.buffer)
+    began = time.process_time()
+    answer = getattr(skued, name)(image.astype(float), mask=mask)
+    seconds = time.process_time() - began
+    answer = np.asarray(answer[0] if isinstance(answer, tuple) else answer, float)
+    pickle.dump((answer, seconds), sys.stdout.buffer)
     sys.stdout.buffer.flush()
 """
 
@@ -47,7 +51,8 @@ class Peer:
     def __call__(self, name: str, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         pickle.dump((name, image, mask), self._process.stdin)
         self._process.stdin.flush()
-        return pickle.load(self._process.stdout)
+        answer, self.seconds = pickle.load(self._process.stdout)
+        return answer
 
 
 def middles(seed: int, count: int = CENTERS) -> np.ndarray:
@@ -140,10 +145,36 @@ def peaks(peer: Peer | None) -> list[dict[str, Any]]:
     return rows
 
 
+def persistence(peer: Peer | None) -> list[dict[str, Any]]:
+    """CPU time of both, in turns."""
+    rows = []
+    for side in (256, 512):
+        pattern = make.lattice(side, seed=1)
+        d.bragg_peaks_persistence(pattern.image, mask=pattern.mask)
+        ours, theirs = [], []
+        for _ in range(3):
+            began = time.process_time()
+            d.bragg_peaks_persistence(pattern.image, mask=pattern.mask, subpixel=False)
+            ours.append(time.process_time() - began)
+            if peer is not None:
+                peer("bragg_peaks_persistence", pattern.image, pattern.mask)
+                theirs.append(peer.seconds)
+        row: dict[str, Any] = {"case": f"{side}^2", "ms": 1e3 * median(ours)}
+        if theirs:
+            row |= {
+                "ms_scikit_ued": 1e3 * median(theirs),
+                "over": median([b / a for a, b in zip(ours, theirs, strict=True)]),
+            }
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
 PROBLEMS: dict[str, Callable[[Peer | None], list[dict[str, Any]]]] = {
     "centers": centers,
     "shifts": shifts,
     "peaks": peaks,
+    "persistence": persistence,
 }
 
 
