@@ -3,7 +3,7 @@
 
 Values are counted from a pivot, one pixel of the bin: the difference of two sums of squares then loses nothing that
 matters, and one sweep is enough. `sums` has rows of three numbers: weight of invalid pixels, sum, sum of squares. Its
-last row is that of pixels in no bin, which saves a branch.
+last row is that of pixels in no bin, which saves a branch. Integers of up to 16 bits need no pivot: their sums are exact.
 """
 
 import math
@@ -54,6 +54,37 @@ def add(images, mask, use_mask, labels, pivots, first, last, start, stop, sums):
         for n in range(first, last):
             valid = mask[n if mask.shape[0] > 1 else 0, begin:end]
             _add_block(images[n, begin:end], valid, use_mask, labels[begin:end], pivots[n], sums[n])
+
+
+@exact
+def _add_integers(r, bins, even, odd):
+    # Neighbours often share a bin, and the second would wait for the sum of the first.
+    half = r.size // 2
+    for x in range(half):
+        b = bins[2 * x]
+        c = bins[2 * x + 1]
+        v = np.int64(r[2 * x])
+        w = np.int64(r[2 * x + 1])
+        even[b, 0] += v
+        even[b, 1] += v * v
+        odd[c, 0] += w
+        odd[c, 1] += w * w
+    if r.size > 2 * half:
+        v = np.int64(r[2 * half])
+        even[bins[2 * half], 0] += v
+        even[bins[2 * half], 1] += v * v
+
+
+@exact
+def add_integers(images, labels, first, last, start, stop, sums):
+    """As `add`, for integers of up to 16 bits that are all valid.
+
+    `sums`, (N, 2, bins + 1, 2) int64, are those of values and of squares, of every other pixel.
+    """
+    for begin in range(start, stop, BLOCK):
+        end = min(begin + BLOCK, stop)
+        for n in range(first, last):
+            _add_integers(images[n, begin:end], labels[begin:end], sums[n, 0], sums[n, 1])
 
 
 @exact
