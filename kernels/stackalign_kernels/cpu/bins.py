@@ -3,7 +3,7 @@
 
 Values are counted from a pivot, one pixel of the bin: the difference of two sums of squares then loses nothing that
 matters, and one sweep is enough. `sums` has rows of three numbers: weight of invalid pixels, sum, sum of squares. Its
-last row is that of pixels in no bin, which saves a branch. Integers of up to 16 bits need no pivot: their sums are exact.
+last row is that of pixels in no bin, which saves a branch. Integers of up to 16 bits need no pivot: sums are exact.
 """
 
 import math
