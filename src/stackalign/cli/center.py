@@ -3,13 +3,15 @@
 import csv
 import json
 import logging
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+
+if TYPE_CHECKING:
+    from ._frame_log import FrameLog
 
 __all__ = ["center"]
 
@@ -31,6 +33,9 @@ def center(
     as_json: Annotated[bool, typer.Option("--json", help="Centres as JSON on stdout.")] = False,
     workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
     ] = False,
@@ -41,10 +46,12 @@ def center(
     Without --output the centres are printed. Stacks are read in pieces; a file that fails is named and does not stop
     the others. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a centre is not certain.
     """
-    from stackalign.errors import StackalignError
+    from stackalign.chunks import StopRequest
+    from stackalign.errors import Interrupted, StackalignError
 
     from . import _crop_jobs as jobs
     from . import _diffraction as shared
+    from ._frame_log import FrameLog
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -59,14 +66,22 @@ def center(
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite)
         valid = jobs.load_mask(mask, quiet)
-        for file in shared.image_files(files):
-            try:
-                rows += _of_file(file, dataset, valid, device, workers, quiet)
-            except StackalignError as error:
-                say(f"error: {file}: {error}")
-                failed = True
+        named = shared.image_files(files)
+        with StopRequest() as stop:
+            log = FrameLog(output, "center", {"dataset": dataset}, valid, resume=resume, stop=stop)
+            for file in named:
+                try:
+                    rows += _of_file(file, dataset, valid, device, workers, quiet, log)
+                except Interrupted as error:
+                    again = "" if output is None else "; the same command with --resume goes on from here"
+                    say(f"{error}{again}")
+                    raise fail("interrupted", FAILED) from error
+                except StackalignError as error:
+                    say(f"error: {file}: {error}")
+                    failed = True
         if output is not None and rows:
             _write(output, rows)
+        log.discard()
         if report is not None and rows:
             _report(report, rows, valid)
     except StackalignError as error:
@@ -84,31 +99,29 @@ def center(
 
 
 def _of_file(
-    file: Path, dataset: str | None, mask: Any, device: str, workers: int | None, quiet: bool
+    file: Path, dataset: str | None, mask: Any, device: str, workers: int | None, quiet: bool, log: "FrameLog"
 ) -> list[dict[str, Any]]:
-    from stackalign.chunks import Progress
     from stackalign.diffraction import autocenter
     from stackalign.diffraction.files import open_frames
 
-    from ._diffraction import chunks_of
-
     rows: list[dict[str, Any]] = []
     reader = open_frames(file, dataset=dataset)
-    began = time.perf_counter()
     try:
         own = reader.info.mask
         valid = mask if own is None else own if mask is None else own & mask
-        n = reader.info.shape[0]
         with progress_reporter(quiet, "images") as progress:
-            for first, images in chunks_of(reader):
-                for k, image in enumerate(images):
+            for frame, image, known in log.frames(reader, progress):
+                values = known
+                if values is None:
                     found = autocenter(image, mask=valid, device=device, workers=workers)
-                    values = [float(found.center[0]), float(found.center[1]), float(found.confidence)]
-                    words = found.kind[0], " ".join(found.flags[0])
-                    rows.append(dict(zip(COLUMNS, [str(file), first + k, *values, *words], strict=True)))
-                    if progress is not None:
-                        done, seconds = first + k + 1, time.perf_counter() - began
-                        progress(Progress(file.name, done, n, done * reader.info.pattern_bytes, seconds))
+                    values = [
+                        *map(float, found.center),
+                        float(found.confidence),
+                        found.kind[0],
+                        " ".join(found.flags[0]),
+                    ]
+                    log.add(frame, values)
+                rows.append(dict(zip(COLUMNS, [str(file), frame, *values], strict=True)))
     finally:
         reader.close()
     return rows

@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,8 @@ from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_repo
 
 if TYPE_CHECKING:
     from stackalign.diffraction import BraggPeaks
+
+    from ._frame_log import FrameLog
 
 __all__ = ["peaks"]
 
@@ -45,6 +46,9 @@ def peaks(
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
     ] = False,
@@ -55,10 +59,12 @@ def peaks(
     All peaks go into one table: file, frame, row, col, intensity, snr. Stacks are read in pieces. A file that fails is
     named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage.
     """
-    from stackalign.errors import StackalignError
+    from stackalign.chunks import StopRequest
+    from stackalign.errors import Interrupted, StackalignError
 
     from . import _crop_jobs as jobs
     from . import _diffraction as shared
+    from ._frame_log import FrameLog
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -80,21 +86,30 @@ def peaks(
         from stackalign.io.atomic import atomic_path
 
         with (
+            StopRequest() as stop,
             atomic_path(output) as partial,
             partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
         ):
+            log = FrameLog(
+                output, "peaks", {"dataset": dataset, "method": method, **settings}, valid, resume=resume, stop=stop
+            )
             table = csv.writer(stream)
             table.writerow(["file", "frame", "row", "col", "intensity", "snr"])
             for file in named:
                 try:
-                    count, images = _of_file(file, dataset, valid, method, settings, quiet, table, pictures)
+                    count, images = _of_file(file, dataset, valid, method, settings, quiet, table, pictures, log)
+                except Interrupted as error:
+                    say(f"{error}; the same command with --resume goes on from here")
+                    raise fail("interrupted", FAILED) from error
                 except StackalignError as error:
                     say(f"error: {error}")
                     rows.append({"input": str(file), "message": str(error)})
                     continue
                 rows.append({"input": str(file), "images": images, "peaks": count, "message": ""})
             if not any("peaks" in row for row in rows):
+                log.discard()
                 raise fail("no file could be used", FAILED)
+        log.discard()
         if report is not None:
             _report(report, output, pictures, rows, {"method": method, **settings})
     except StackalignError as error:
@@ -116,40 +131,38 @@ def peaks(
 
 def _of_file(
     file: Path, dataset: str | None, valid: Any, method: str, settings: dict[str, Any], quiet: bool, table: Any,
-    pictures: "list[tuple[str, Any, BraggPeaks]]",
+    pictures: "list[tuple[str, Any, BraggPeaks]]", log: "FrameLog",
 ) -> tuple[int, int]:  # fmt: skip
     """Write the peaks of one file's images into the table; gives how many of both."""
     from stackalign import diffraction
-    from stackalign.chunks import Progress
     from stackalign.diffraction.files import open_frames
 
-    from ._diffraction import chunks_of
-
     reader = open_frames(file, dataset=dataset)
-    count, done, began = 0, 0, time.perf_counter()
+    count, done = 0, 0
     lines = []
     try:
-        known = valid
+        mask = valid
         if reader.info.mask is not None:
-            known = diffraction.combine_masks(*([reader.info.mask] if valid is None else [reader.info.mask, valid]))
+            mask = diffraction.combine_masks(*([reader.info.mask] if valid is None else [reader.info.mask, valid]))
         with progress_reporter(quiet, "images") as progress:
-            for first, images in chunks_of(reader):
-                for k, image in enumerate(images):
+            for frame, image, known in log.frames(reader, progress):
+                rows = known
+                # The pictures of the page need the image; they are the first ones.
+                if rows is None or len(pictures) < _SHOWN:
                     if method == "matched":
-                        found = diffraction.bragg_peaks(image, mask=known, **settings)
+                        found = diffraction.bragg_peaks(image, mask=mask, **settings)
                     else:
-                        found = diffraction.bragg_peaks_persistence(image, mask=known, relative=True, **settings)
+                        found = diffraction.bragg_peaks_persistence(image, mask=mask, relative=True, **settings)
                     if len(pictures) < _SHOWN:
-                        pictures.append((f"{file.name}, frame {first + k}", image.copy(), found))
-                    for (row, col), intensity, snr in zip(found.position, found.intensity, found.snr, strict=True):
-                        lines.append([
-                            file.name, first + k, f"{row:.4f}", f"{col:.4f}", f"{intensity:.8g}", f"{snr:.6g}"
-                        ])  # fmt: skip
-                    count, done = count + len(found), done + 1
-                    if progress is not None:
-                        seconds = time.perf_counter() - began
-                        size = done * reader.info.pattern_bytes
-                        progress(Progress(file.name, done, reader.info.shape[0], size, seconds))
+                        pictures.append((f"{file.name}, frame {frame}", image.copy(), found))
+                    rows = [
+                        [f"{row:.4f}", f"{col:.4f}", f"{intensity:.8g}", f"{snr:.6g}"]
+                        for (row, col), intensity, snr in zip(found.position, found.intensity, found.snr, strict=True)
+                    ]
+                    if known is None:
+                        log.add(frame, rows)
+                lines += [[file.name, frame, *row] for row in rows]
+                count, done = count + len(rows), done + 1
     finally:
         reader.close()
     table.writerows(lines)
