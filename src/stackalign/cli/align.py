@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, user_log
+from ._options import AsJson, DatasetName, DeviceName, MemoryLimit, Overwrite, Quiet, Report, Resume, Workers
 
 __all__ = ["align"]
 
-_MODEL, _RUN, _INPUT, _OUTPUT = "Model", "Running", "Input", "Output"
+_MODEL, _INPUT, _OUTPUT = "Model", "Input", "Output"
 
 
 def align(
@@ -63,34 +64,21 @@ def align(
     reference_index: Annotated[
         int, typer.Option(metavar="N", help="Frame of the reference in its file.", rich_help_panel=_INPUT)
     ] = 0,
-    dataset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Dataset of HDF5 or zarr, series of TIFF, HDU.", rich_help_panel=_INPUT),
-    ] = None,
+    dataset: DatasetName = None,
     order: Annotated[
         int, typer.Option(metavar="0|1|3", help="Interpolation of the output.", rich_help_panel=_OUTPUT)
     ] = 1,
     table: Annotated[
         Path | None, typer.Option(metavar="FILE.csv|.ecsv", help="Table of parameters.", rich_help_panel=_OUTPUT)
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.", rich_help_panel=_OUTPUT)
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_OUTPUT)
-    ] = False,
-    memory_limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most memory for buffers, as 512MB.", rich_help_panel=_RUN)
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    report: Report = None,
+    as_json: AsJson = False,
+    memory_limit: MemoryLimit = None,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Register images with a reference, with error bars, and write them resampled onto its pixels.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._options import AsJson, DatasetName, DeviceName, Images, MaskFile, Overwrite, Quiet, Report, Resume, Workers
 
 if TYPE_CHECKING:
     from ._frame_log import FrameLog
@@ -17,29 +18,20 @@ __all__ = ["center"]
 
 OUTPUTS = (".csv", ".json")
 COLUMNS = ("file", "frame", "row", "col", "confidence", "kind", "flags")
-_RUN, _INPUT = "Running", "Input"
 
 
 def center(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")],
+    files: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Table of the centres: .csv or .json.")] = None,
-    mask: Annotated[
-        Path | None, typer.Option(help="Valid pixels (.npy .tif .h5), non-zero = valid.", rich_help_panel=_INPUT)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Dataset, series or HDU.", rich_help_panel=_INPUT)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Centres as JSON on stdout.")] = False,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    mask: MaskFile = None,
+    dataset: DatasetName = None,
+    report: Report = None,
+    as_json: AsJson = False,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the centres of diffraction patterns of powders and crystals, beam visible or blocked.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log
+from ._options import AsJson, DeviceName, Overwrite, Quiet, Workers
 
 if TYPE_CHECKING:
     from stackalign.solar.files import Outcome, Task
@@ -82,9 +83,7 @@ def coalign(
     table: Annotated[
         Path | None, typer.Option(metavar="FILE.csv|.ecsv", help="Table of all results.", rich_help_panel=_OUTPUT)
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Results as JSON on stdout.", rich_help_panel=_OUTPUT)
-    ] = False,
+    as_json: AsJson = False,
     write_flagged: Annotated[
         bool,
         typer.Option("--write-flagged", help="Write corrections that are not to be trusted.", rich_help_panel=_OUTPUT),
@@ -92,18 +91,16 @@ def coalign(
     again: Annotated[
         bool, typer.Option("--again", help="Correct files that were corrected already.", rich_help_panel=_OUTPUT)
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
+    overwrite: Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out what an earlier run finished.", rich_help_panel=_RUN)
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which frame serves which column, and stop.", rich_help_panel=_RUN)
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    quiet: Quiet = False,
 ) -> None:
     """Correct the coordinates of a solar map, or of many, by comparing it with an imager's.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import FAILED, USAGE, fail, user_log
+from ._options import AsJson, DeviceName, MaskFile, MemoryLimit, Overwrite, Quiet, Resume, Workers
 
 if TYPE_CHECKING:
     from stackalign.crop import CroppingConfig
@@ -51,10 +52,7 @@ def crop(
         str,
         typer.Option(metavar="max|PERCENT", help="Largest radius, or a percentile of them.", rich_help_panel=_SCIENCE),
     ] = "max",
-    mask: Annotated[
-        Path | None,
-        typer.Option(help="Valid pixels (.npy .tif .h5): True or non-zero = valid.", rich_help_panel=_SCIENCE),
-    ] = None,
+    mask: MaskFile = None,
     negative: Annotated[
         str, typer.Option(metavar="keep|clip|error", help="What to do with negative pixels.", rich_help_panel=_SCIENCE)
     ] = "keep",
@@ -73,21 +71,15 @@ def crop(
         typer.Option("--strict", help="Exit 3 also for flagged patterns or a missed target.", rich_help_panel=_SCIENCE),
     ] = False,
     chunk_size: Annotated[int, typer.Option(help="Most patterns in memory.", rich_help_panel=_RUN)] = 1000,
-    memory_limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most memory for buffers, as 512MB.", rich_help_panel=_RUN)
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
+    memory_limit: MemoryLimit = None,
+    workers: Workers = None,
+    device: DeviceName = "auto",
     use_gpu: Annotated[
         bool, typer.Option("--use-gpu", help="Prefer a GPU; warn and use the CPU without.", rich_help_panel=_RUN)
     ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
     dataset: Annotated[
         str | None, typer.Option(metavar="PATH", help="Dataset inside an HDF5 or zarr file.", rich_help_panel=_INPUT)
     ] = None,
@@ -110,9 +102,7 @@ def crop(
     no_visualization: Annotated[
         bool, typer.Option("--no-visualization", help="Do not draw the picture.", rich_help_panel=_OUTPUT)
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_OUTPUT)
-    ] = False,
+    as_json: AsJson = False,
     test_mode: Annotated[
         bool, typer.Option("--test-mode", help="Crop synthetic patterns.", rich_help_panel=_TEST)
     ] = False,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, user_log
+from ._options import AsJson, DatasetName, DeviceName, Images, Overwrite, Quiet, Report, Workers
 
 __all__ = ["mask_command"]
 
@@ -17,7 +18,7 @@ OUTPUTS = (".npy", ".tif", ".tiff", ".h5", ".hdf5")
 
 
 def mask_command(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")],
+    files: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Output file: .npy .tif .h5.")] = None,
     limits: Annotated[
         str, typer.Option(metavar="LOW,HIGH|none", help="Values that are allowed, both included.")
@@ -25,13 +26,13 @@ def mask_command(
     max_std: Annotated[float | None, typer.Option(help="Largest standard deviation over all images.")] = None,
     dead: Annotated[bool, typer.Option("--dead", help="Refuse pixels that never change.")] = False,
     mask: Annotated[Path | None, typer.Option(help="Another mask to combine with (.npy .tif .h5).")] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Dataset, series or HDU.")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    dataset: DatasetName = None,
+    report: Report = None,
+    as_json: AsJson = False,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find pixels that are outside limits, fluctuate or are dead, over all images of all files, in one pass.
 

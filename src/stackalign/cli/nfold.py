@@ -8,14 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._options import (
+    AsJson,
+    DatasetName,
+    DeviceName,
+    Images,
+    MaskFile,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    Report,
+    Resume,
+    Workers,
+)
 
 __all__ = ["nfold"]
 
-_RUN, _INPUT = "Running", "Input"
-
 
 def nfold(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")],
+    files: Images,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Output file (.npy .h5 .zarr .tif), or a folder for several.")
     ] = None,
@@ -24,26 +35,16 @@ def nfold(
         str, typer.Option(metavar="ROW,COL|auto", help="Centre in pixels; auto finds that of each image.")
     ] = "auto",
     fill: Annotated[float, typer.Option(metavar="VALUE", help="Where nothing is seen.")] = float("nan"),
-    mask: Annotated[
-        Path | None, typer.Option(help="Valid pixels (.npy .tif .h5), non-zero = valid.", rich_help_panel=_INPUT)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Dataset, series or HDU.", rich_help_panel=_INPUT)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
-    memory_limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most memory for buffers, as 512MB.", rich_help_panel=_RUN)
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    mask: MaskFile = None,
+    dataset: DatasetName = None,
+    report: Report = None,
+    as_json: AsJson = False,
+    memory_limit: MemoryLimit = None,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Average patterns with themselves, turned by all multiples of 360 degrees / N; masked pixels are filled.
 

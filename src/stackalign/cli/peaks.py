@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._options import AsJson, DatasetName, Images, MaskFile, Overwrite, Quiet, Report, Resume
 
 if TYPE_CHECKING:
     from stackalign.diffraction import BraggPeaks
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["peaks"]
 
-_FIND, _RUN, _INPUT = "Finding", "Running", "Input"
+_FIND = "Finding"
 _SHOWN = 12
 
 
 def peaks(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")],
+    files: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Table: .csv.")] = None,
     method: Annotated[
         str, typer.Option(metavar="matched|persistence", help="How peaks are found.", rich_help_panel=_FIND)
@@ -38,21 +39,13 @@ def peaks(
     min_distance: Annotated[
         float | None, typer.Option(metavar="PIXELS", help="Of two peaks, keep one.", rich_help_panel=_FIND)
     ] = None,
-    mask: Annotated[
-        Path | None, typer.Option(help="Valid pixels (.npy .tif .h5), non-zero = valid.", rich_help_panel=_INPUT)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Dataset, series or HDU.", rich_help_panel=_INPUT)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    mask: MaskFile = None,
+    dataset: DatasetName = None,
+    report: Report = None,
+    as_json: AsJson = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the Bragg peaks of diffraction images.
 

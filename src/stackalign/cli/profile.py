@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._options import AsJson, DatasetName, DeviceName, Images, MaskFile, Overwrite, Quiet, Report, Workers
 
 if TYPE_CHECKING:
     from stackalign.diffraction import AzimuthalProfile
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["profile"]
 
 OUTPUTS = (".csv", ".npz", ".h5")
-_GEOMETRY, _RUN, _INPUT = "Geometry", "Running", "Input"
+_GEOMETRY = "Geometry"
 
 
 def profile(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")],
+    files: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Output file: .csv .npz .h5.")] = None,
     center: Annotated[
         str,
@@ -51,20 +52,14 @@ def profile(
             metavar="RATIO,ANGLE", help="Distortion: longer axis by shorter, degrees.", rich_help_panel=_GEOMETRY
         ),
     ] = None,
-    mask: Annotated[
-        Path | None, typer.Option(help="Valid pixels (.npy .tif .h5), non-zero = valid.", rich_help_panel=_INPUT)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Dataset, series or HDU.", rich_help_panel=_INPUT)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)] = "auto",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    mask: MaskFile = None,
+    dataset: DatasetName = None,
+    report: Report = None,
+    as_json: AsJson = False,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Average diffraction patterns around their centres.
 

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log
+from ._options import AsJson, Overwrite, Quiet, Report, Workers
 
 __all__ = ["refine"]
 
-_RUN, _OUTPUT = "Running", "Output"
+_RUN = "Running"
 
 
 def refine(
@@ -21,23 +22,17 @@ def refine(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.json", help="Results; CONFIG_refined.json.", show_default=False),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.", rich_help_panel=_OUTPUT)
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Results as JSON on stdout.", rich_help_panel=_OUTPUT)
-    ] = False,
+    report: Report = None,
+    as_json: AsJson = False,
     memory_limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Most memory for simulations, as 2GB.", rich_help_panel=_RUN)
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)] = None,
+    workers: Workers = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the steps that an interrupted run finished.", rich_help_panel=_RUN)
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Refine tilt, thickness, gl, voltage, Debye-Waller factors or unit cell of a CBED or LARBED experiment.
 

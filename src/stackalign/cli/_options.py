@@ -1,0 +1,44 @@
+"""Options that mean the same in several commands."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "DatasetName",
+    "DeviceName",
+    "Images",
+    "MaskFile",
+    "MemoryLimit",
+    "Overwrite",
+    "Quiet",
+    "Report",
+    "Resume",
+    "Workers",
+]
+
+_INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
+
+Images = Annotated[list[str], typer.Argument(metavar="FILE...", help="Images and stacks: files, folders or globs.")]
+MaskFile = Annotated[
+    Path | None,
+    typer.Option(help="Valid pixels (.npy .tif .h5): True or non-zero = valid.", rich_help_panel=_INPUT),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Dataset of HDF5 or zarr, series of TIFF, HDU.", rich_help_panel=_INPUT),
+]
+Report = Annotated[
+    Path | None, typer.Option(metavar="FILE.html", help="One page with pictures.", rich_help_panel=_OUTPUT)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_OUTPUT)]
+MemoryLimit = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Most memory for buffers, as 512MB.", rich_help_panel=_RUN)
+]
+Workers = Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)]
