@@ -1,19 +1,18 @@
 """Bragg peaks: by a matched filter with its signal-to-noise ratio, and by topological persistence."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
 from stackalign.ops import persistence_pairs, to_numpy
 from stackalign.ops._peaks import offsets
-from stackalign.registration.background import smooth_background
 
 from ._inputs import checked_images
+from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, find_ground
 
 __all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]
 
@@ -21,23 +20,6 @@ FloatArray = NDArray[np.float64]
 
 WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
 """Standard deviations of spots in pixels that are tried, 0.8 to 9."""
-
-BRIGHTEST = 30
-"""Peaks by whose signal-to-noise ratio widths are compared: more than a direct beam and its halo make."""
-
-WINDOWS = (24, 24, 48, 48, 48, 48, 48, 48)
-"""The background is smooth over these parts of the image, one for each round: first as if there were no halo."""
-
-CLIPPED = 3.0
-FEW = 1e-3
-"""Clipping has ended when it changes less than this share of the pixels. Images without noise take longest: then what
-is left scatters by little, and weak spots stand out."""
-
-BLUR = 1.2
-"""Noise is clipped where this Gaussian of the image stands out: spots are wider than pixels."""
-
-SEEN = 0.6
-"""Share of a spot's weight that must lie on valid pixels."""
 
 STEPS = 6
 
@@ -138,10 +120,11 @@ def bragg_peaks(
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
     # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
     spread = float(pixels[valid].std()) or 1.0
-    ground = _ground(np.where(valid, (pixels - pixels[valid].mean()) / spread, 0.0), valid)
-    best = _filtered(ground, width) if width is not None else _widest(ground, widths, min_snr)
+    ground = find_ground(np.where(valid, (pixels - pixels[valid].mean()) / spread, 0.0).astype(np.float32), valid)
+    matched = MatchedFilter(ground, max(widths) if width is None else width)
+    best = matched(width) if width is not None else _widest(matched, widths, min_snr)
     places, snr = _maxima(
-        _calibrated(best.snr, best.width), min_snr, 3.0 * best.width if min_distance is None else float(min_distance)
+        calibrated(best.snr, best.width), min_snr, 3.0 * best.width if min_distance is None else float(min_distance)
     )
     position, intensity = _fitted(ground, places, best.width)
     # A spot whose middle is not seen is known by its flank alone.
@@ -151,21 +134,6 @@ def bragg_peaks(
     position, intensity, snr = position[inside], intensity[inside] * spread, snr[inside]
     settings = {"min_snr": min_snr, "width": width, "min_distance": min_distance}
     return BraggPeaks(position, intensity, snr, best.width, provenance(settings, [], device="cpu"))
-
-
-class _Ground(NamedTuple):
-    """What is left of an image above its background, its valid pixels, and the variance of its noise."""
-
-    rest: FloatArray
-    weight: FloatArray
-    variance: FloatArray
-
-
-class _Filtered(NamedTuple):
-    width: float
-    snr: FloatArray
-    peaks: FloatArray
-    """Signal-to-noise ratios of the brightest maxima, the highest first."""
 
 
 def _one_image(image: Any, mask: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -183,76 +151,13 @@ def _one_image(image: Any, mask: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
     return np.where(valid, pixels, 0.0), valid
 
 
-def _ground(pixels: FloatArray, valid: NDArray[np.bool_]) -> _Ground:
-    """Background and noise, from the pixels that nothing stands out of."""
-    weight = valid.astype(np.float64)
-    seen = ndimage.gaussian_filter(weight, BLUR, mode="constant")
-    quiet = valid
-    for part in WINDOWS:
-        window = max(10.0, min(pixels.shape) / part)
-        background = _smooth(pixels, quiet, window)
-        rest = np.where(valid, pixels - background, 0.0)
-        variance = np.maximum(_smooth(rest**2, quiet, window), 0.0)
-        stands = ndimage.gaussian_filter(rest, BLUR, mode="constant")
-        # The scatter of a mean over 4 pi BLUR^2 pixels; fewer where they are not valid.
-        limit = CLIPPED * np.sqrt(variance * np.maximum(seen, 0.1) / (4.0 * np.pi * BLUR**2))
-        before, quiet = quiet, valid & (stands <= limit)
-        if not quiet.any():
-            quiet = valid
-        if part == WINDOWS[-1] and np.count_nonzero(before ^ quiet) < FEW * quiet.size:
-            break
-    known = variance[valid & (variance > 0)]
-    floor = 1e-6 * float(known.mean()) if known.size else 1.0
-    return _Ground(rest, weight, np.maximum(variance, floor))
-
-
-def _smooth(values: FloatArray, valid: NDArray[np.bool_], sigma: float) -> FloatArray:
-    """Gaussian mean of the valid pixels; the mean of all where there is none near."""
-    middle = float(values[valid].mean())
-    shifted = np.where(valid, values - middle, 0.0)
-    scale = float(np.abs(shifted).max()) or 1.0
-    mean = np.asarray(smooth_background((shifted / scale)[None], valid[None], sigma)[0], np.float64) * scale
-    return np.where(np.isfinite(mean), mean, 0.0) + middle
-
-
-def _filtered(ground: _Ground, width: float) -> _Filtered:
-    """The matched filter for spots of one width."""
-    seen = ndimage.gaussian_filter(ground.weight, width / np.sqrt(2.0), mode="constant")
-    total = ndimage.gaussian_filter(ground.rest, width, mode="constant")
-    noise = np.sqrt(ground.variance * np.maximum(seen, 1e-9) / (4.0 * np.pi * width**2))
-    snr = np.where(seen >= SEEN, total / noise, 0.0)
-    top = ndimage.maximum_filter(snr, size=2 * int(np.ceil(2 * width)) + 1)
-    peaks = np.sort(snr[(snr == top) & (snr > 0)])[::-1][:BRIGHTEST]
-    return _Filtered(width, snr, peaks)
-
-
-def _calibrated(snr: FloatArray, width: float) -> FloatArray:
-    """Divide by the local scatter of what is no peak, where that is above 1.
-
-    Pixels of a real detector are not independent, and backgrounds have structure: what is left of an image scatters by
-    more than the noise of its pixels says.
-    """
-    usable = snr != 0
-    quiet = usable
-    window = max(8.0 * width, min(snr.shape) / WINDOWS[-1])
-    scatter = np.ones(snr.shape)
-    for _ in range(8):
-        if not quiet.any():
-            break
-        scatter = np.maximum(np.sqrt(np.maximum(_smooth(snr**2, quiet, window), 0.0)), 1.0)
-        before, quiet = quiet, usable & (np.abs(snr) < CLIPPED * scatter)
-        if np.count_nonzero(before ^ quiet) < FEW * quiet.size:
-            break
-    return snr / scatter
-
-
-def _widest(ground: _Ground, widths: tuple[float, ...], least: float) -> _Filtered:
+def _widest(matched: MatchedFilter, widths: tuple[float, ...], least: float) -> Filtered:
     """The filter of the width at which the brightest peaks stand out most, between the widths that are tried too."""
-    found = [_filtered(ground, w) for w in widths]
+    found = [matched(w) for w in widths]
     # The same number of peaks for all: of a few wide ones, which have swallowed others, the median is a brighter one.
     count = max(1, *(int(np.count_nonzero(f.peaks >= least)) for f in found))
 
-    def strength(filtered: _Filtered) -> float:
+    def strength(filtered: Filtered) -> float:
         peaks = np.zeros(count)
         peaks[: len(filtered.peaks)] = filtered.peaks[:count]
         return float(np.median(peaks))
@@ -263,19 +168,17 @@ def _widest(ground: _Ground, widths: tuple[float, ...], least: float) -> _Filter
         return found[k]
     below, here, above = strengths[k - 1 : k + 2]
     bend = below - 2 * here + above
-    between = _filtered(
-        ground, widths[k] * (widths[k + 1] / widths[k]) ** (0.5 * (below - above) / bend if bend else 0)
-    )
+    between = matched(widths[k] * (widths[k + 1] / widths[k]) ** (0.5 * (below - above) / bend if bend else 0))
     return max(found[k], between, key=strength)
 
 
-def _fitted(ground: _Ground, places: NDArray[np.int64], width: float) -> tuple[FloatArray, FloatArray]:
+def _fitted(ground: Ground, places: NDArray[np.int64], width: float) -> tuple[FloatArray, FloatArray]:
     """Positions (N, 2) and integrated intensities of Gaussians of a width, by least squares over valid pixels."""
     position = places.astype(np.float64)
     if not len(places):
         return position.reshape(0, 2), np.zeros(0)
     reach = max(2, int(np.ceil(2.0 * width)))
-    data, weight = (_neighbourhoods(a, places, reach) for a in (ground.rest, ground.weight))
+    data, weight = (_neighbourhoods(a, places, reach).astype(np.float64) for a in (ground.rest, ground.weight))
     weight = np.nan_to_num(weight)
     data = np.where(weight > 0, data, 0.0)
     grid = np.arange(-reach, reach + 1, dtype=np.float64)
@@ -293,14 +196,20 @@ def _fitted(ground: _Ground, places: NDArray[np.int64], width: float) -> tuple[F
     return position + offset, 2.0 * np.pi * width**2 * height
 
 
-def _maxima(snr: FloatArray, least: float, distance: float) -> tuple[NDArray[np.int64], FloatArray]:
+def _maxima(snr: Plane, least: float, distance: float) -> tuple[NDArray[np.int64], FloatArray]:
     """Local maxima (N, 2) above a level, the highest first, none nearer to a higher one than a distance."""
-    tops = (snr == ndimage.maximum_filter(snr, size=3)) & (snr >= least)
-    places = np.argwhere(tops)
-    values = snr[tops]
-    order = np.argsort(-values, kind="stable")
+    places = np.argwhere(snr >= least)
+    values = snr[places[:, 0], places[:, 1]]
+    framed = np.pad(snr, 1, constant_values=-np.inf)
+    tops = np.ones(len(places), bool)
+    for y in range(3):
+        for x in range(3):
+            tops &= values >= framed[places[:, 0] + y, places[:, 1] + x]
+    places = places[tops]
+    heights = values[tops].astype(np.float64)
+    order = np.argsort(-heights, kind="stable")
     keep = _kept(places[order], distance)
-    return places[order][keep], values[order][keep]
+    return places[order][keep], heights[order][keep]
 
 
 def _kept(places: NDArray[Any], distance: float) -> NDArray[np.bool_]:
@@ -319,11 +228,11 @@ def _kept(places: NDArray[Any], distance: float) -> NDArray[np.bool_]:
     return keep
 
 
-def _neighbourhoods(image: FloatArray, places: NDArray[Any], reach: int) -> FloatArray:
+def _neighbourhoods(image: NDArray[Any], places: NDArray[Any], reach: int) -> NDArray[Any]:
     """(N, 2r+1, 2r+1) pixels around places; NaN beyond the image."""
     framed = np.pad(image, reach, constant_values=np.nan)
     window = np.arange(2 * reach + 1)
-    cut: FloatArray = framed[places[:, 0, None, None] + window[:, None], places[:, 1, None, None] + window]
+    cut: NDArray[Any] = framed[places[:, 0, None, None] + window[:, None], places[:, 1, None, None] + window]
     return cut
 
 

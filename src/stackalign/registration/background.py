@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from stackalign.backends import Array
 from stackalign.ops import asarray, bin_mean, device_of
 
-__all__ = ["background_sigma", "band_pass", "smooth_background"]
+__all__ = ["background_sigma", "band_pass", "bin_factor", "bin_kernel", "smooth_background"]
 
 FINE = 2
 """Bins per sigma: they widen the Gaussian by one part in a hundred."""
@@ -18,13 +18,19 @@ SEPARABLE = 4
 NARROW = 8
 
 
-def _kernel(size: int, factor: int, sigma: float) -> NDArray[np.float32]:
+def bin_kernel(size: int, factor: int, sigma: float) -> NDArray[np.float32]:
     """Matrix (size, bins) of Gaussian weights of bins at pixels."""
     bins = size // factor
     middles = np.arange(bins) * factor + 0.5 * (factor - 1)
     distance = np.arange(size)[:, None] - middles[None, :]
     weights: NDArray[np.float32] = np.exp(-0.5 * (distance / sigma) ** 2).astype(np.float32)
     return weights
+
+
+def bin_factor(sigma: float, shape: tuple[int, int]) -> int:
+    """Pixels per bin along each axis; 0 where bins do not pay."""
+    factor = max(1, min(int(sigma / FINE), *shape))
+    return factor if factor >= SEPARABLE else 0
 
 
 def _filtered(images: NDArray[Any], mask: NDArray[np.bool_] | None, sigma: float) -> NDArray[np.float32]:
@@ -41,14 +47,15 @@ def smooth_background(images: Array, mask: Array | None, sigma: float) -> Array:
     """Gaussian mean of the valid pixels around each pixel of (N, H, W), float32; NaN where there is none near."""
     xp = array_namespace(images)
     height, width = (int(s) for s in images.shape[1:])
-    factor = max(1, min(int(sigma / FINE), height, width))
-    if factor < SEPARABLE and isinstance(images, np.ndarray):
+    factor = bin_factor(sigma, (height, width))
+    if factor == 0 and isinstance(images, np.ndarray):
         return _filtered(images, mask, sigma)
+    factor = factor or max(1, min(int(sigma / FINE), height, width))
     means, counts = bin_mean(images, factor, mask=mask, return_count=True)
     weight = counts.astype(np.float32)
     total = xp.where(counts > 0, means, 0).astype(np.float32) * weight
     device = device_of(images)
-    rows, columns = (asarray(_kernel(n, factor, sigma), device) for n in (height, width))
+    rows, columns = (asarray(bin_kernel(n, factor, sigma), device) for n in (height, width))
     above, below = (rows @ a @ columns.T for a in (total, weight))
     near = below > 1e-6
     result: Any = xp.where(near, above / xp.where(near, below, 1), np.float32(np.nan))

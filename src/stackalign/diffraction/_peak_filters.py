@@ -1,0 +1,225 @@
+"""Background and noise of a diffraction pattern, and the matched filter for its spots."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from stackalign.ops import bin_mean
+from stackalign.registration.background import bin_factor, bin_kernel, smooth_background
+
+__all__ = ["Filtered", "Ground", "MatchedFilter", "Plane", "calibrated", "find_ground"]
+
+Plane = NDArray[np.float32]
+
+BRIGHTEST = 30
+"""Peaks by whose signal-to-noise ratio widths are compared: more than a direct beam and its halo make."""
+
+WINDOWS = (24, 24, 48, 48, 48, 48, 48, 48)
+"""The background is smooth over these parts of the image, one for each round: first as if there were no halo."""
+
+CLIPPED = 3.0
+FEW = 1e-3
+"""Clipping has ended when it changes less than this share of the pixels. Images without noise take longest: then what
+is left scatters by little, and weak spots stand out."""
+
+BLUR = 1.2
+"""Noise is clipped where this Gaussian of the image stands out: spots are wider than pixels."""
+
+SEEN = 0.6
+"""Share of a spot's weight that must lie on valid pixels."""
+
+TRUNCATE = 4.0
+NEAR = np.float32(1e-6)
+CANDIDATES = 512
+
+
+class Ground(NamedTuple):
+    """What is left of an image above its background, its valid pixels, and the variance of its noise."""
+
+    rest: Plane
+    weight: Plane
+    variance: Plane
+
+
+class Filtered(NamedTuple):
+    """Signal-to-noise ratios for spots of one width."""
+
+    width: float
+    snr: Plane
+    peaks: Plane
+    """Those of the brightest maxima, the highest first."""
+
+
+class _Means:
+    """Gaussian means of the valid pixels, each about the mean of all; that where there is no valid pixel near.
+
+    The weights are those of all planes with the same valid pixels.
+    """
+
+    def __init__(self, valid: NDArray[np.bool_], sigma: float) -> None:
+        self.valid, self.sigma = valid, sigma
+        height, width = valid.shape
+        self.factor = bin_factor(sigma, (height, width))
+        if self.factor:
+            self.rows, self.columns = (bin_kernel(n, self.factor, sigma) for n in (height, width))
+        self.scale: Plane | None = None
+        self.far: NDArray[np.bool_] | None = None
+
+    def __call__(self, values: Plane) -> Plane:
+        if not self.factor:
+            level = np.float32(values[self.valid].mean(dtype=np.float64))
+            plain = np.asarray(smooth_background((values - level)[None], self.valid[None], self.sigma)[0])
+            return np.where(np.isfinite(plain), plain, np.float32(0)) + level
+        means, counts = bin_mean(values, self.factor, mask=self.valid, return_count=True)
+        weight = counts.astype(np.float32)
+        if self.scale is None:
+            below = self.rows @ weight @ self.columns.T
+            far = below <= NEAR
+            self.far = far if far.any() else None
+            self.scale = np.reciprocal(np.maximum(below, NEAR, out=below), out=below)
+        means = np.where(counts > 0, means, 0).astype(np.float64)
+        middle = float((means * counts).sum() / max(1, int(counts.sum())))
+        mean: Plane = self.rows @ ((means - middle) * counts).astype(np.float32) @ self.columns.T
+        mean *= self.scale
+        if self.far is not None:
+            mean[self.far] = 0
+        mean += np.float32(middle)
+        return mean
+
+
+def find_ground(pixels: Plane, valid: NDArray[np.bool_]) -> Ground:
+    """Background and noise, from the pixels that nothing stands out of; pixels that are not valid must be 0."""
+    weight = valid.astype(np.float32)
+    seen = _seen(weight, valid, BLUR)
+    # The scatter of a mean over 4 pi BLUR^2 pixels; fewer where they are not valid.
+    share = np.maximum(seen, np.float32(0.1)) * np.float32(CLIPPED**2 / (4.0 * np.pi * BLUR**2))
+    quiet = valid
+    for part in WINDOWS:
+        means = _Means(quiet, max(10.0, min(pixels.shape) / part))
+        rest = means(pixels)
+        np.subtract(pixels, rest, out=rest)
+        rest *= weight
+        variance = means(rest * rest)
+        np.maximum(variance, 0, out=variance)
+        stands = ndimage.gaussian_filter(rest, BLUR, mode="constant")
+        before, quiet = quiet, valid & ((stands <= 0) | (stands * stands <= variance * share))
+        if not quiet.any():
+            quiet = valid
+        if part == WINDOWS[-1] and np.count_nonzero(before ^ quiet) < FEW * quiet.size:
+            break
+    known = variance[valid & (variance > 0)]
+    floor = 1e-6 * float(known.mean(dtype=np.float64)) if known.size else 1.0
+    return Ground(rest, weight, np.maximum(variance, np.float32(floor)))
+
+
+def _seen(weight: Plane, valid: NDArray[np.bool_], sigma: float) -> Plane:
+    """Share of a Gaussian's weight that lies on valid pixels."""
+    if valid.all():
+        return _seen_of_all(weight.shape, sigma)
+    seen: Plane = ndimage.gaussian_filter(weight, sigma, mode="constant")
+    return seen
+
+
+def _seen_of_all(shape: tuple[int, ...], sigma: float) -> Plane:
+    rows, columns = (ndimage.gaussian_filter1d(np.ones(n), sigma, mode="constant") for n in shape)
+    return np.outer(rows, columns).astype(np.float32)
+
+
+def _transfer(sigma: float, size: int) -> Plane:
+    """Transform of the Gaussian of `scipy.ndimage`, which is real."""
+    reach = int(TRUNCATE * sigma + 0.5)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    wrapped = np.zeros(size)
+    wrapped[np.arange(-reach, reach + 1)] = taps / taps.sum()
+    transfer: Plane = fft.fft(wrapped).real.astype(np.float32)
+    return transfer
+
+
+class MatchedFilter:
+    """The matched filter for spots of any width up to a largest: image and mask are transformed once."""
+
+    def __init__(self, ground: Ground, widest: float) -> None:
+        reach = int(TRUNCATE * widest + 0.5)
+        self.shape = ground.rest.shape
+        self.size = tuple(fft.next_fast_len(n + reach, real=True) for n in self.shape)
+        self.rest = fft.rfft2(ground.rest, self.size)
+        self.weight = None if ground.weight.all() else fft.rfft2(ground.weight, self.size)
+        self.scale = np.reciprocal(np.sqrt(ground.variance))
+
+    def _gaussian(self, spectrum: NDArray[np.complex64], sigma: float) -> Plane:
+        rows, columns = (_transfer(sigma, n) for n in self.size)
+        product = spectrum * rows[:, None]
+        product *= columns[: spectrum.shape[1]]
+        out: Plane = fft.irfft2(product, self.size, overwrite_x=True)[: self.shape[0], : self.shape[1]]
+        return out
+
+    def __call__(self, width: float) -> Filtered:
+        narrow = width / np.sqrt(2.0)
+        seen = (
+            _seen_of_all(self.shape, narrow) if self.weight is None else np.array(self._gaussian(self.weight, narrow))
+        )
+        snr = self._gaussian(self.rest, width) * self.scale
+        hidden = seen < SEEN
+        np.sqrt(np.maximum(seen, np.float32(1e-9), out=seen), out=seen)
+        snr *= np.float32(np.sqrt(4.0 * np.pi) * width)
+        snr /= seen
+        snr[hidden] = 0
+        return Filtered(width, snr, _brightest(snr, int(np.ceil(2 * width))))
+
+
+def _brightest(snr: Plane, reach: int) -> Plane:
+    """The highest of the positive pixels that none within a square around them is above."""
+    # Such a pixel is the highest of its block too, if the block fits into a quarter of the square.
+    block = reach + 1
+    starts = [np.arange(0, n, block) for n in snr.shape]
+    highest = np.maximum.reduceat(np.maximum.reduceat(snr, starts[0], axis=0), starts[1], axis=1)
+    chosen = np.flatnonzero(highest > 0)
+    if not len(chosen):
+        return np.zeros(0, np.float32)
+    count = CANDIDATES
+    framed = np.pad(snr, reach + block, constant_values=-np.inf)
+    while True:
+        values = highest.flat[chosen]
+        few = chosen if len(chosen) <= count else chosen[np.argpartition(-values, count)[:count]]
+        tops = np.sort(_tops(framed, snr.shape, few, highest.flat[few], reach))[::-1]
+        # Blocks that were not looked at are lower than all of these.
+        if len(tops) >= BRIGHTEST or len(few) == len(chosen):
+            return tops[:BRIGHTEST]
+        count *= 4
+
+
+def _tops(framed: Plane, shape: tuple[int, ...], blocks: NDArray[Any], values: Plane, reach: int) -> Plane:
+    block, edge = reach + 1, 2 * reach + 1
+    across = -(-shape[1] // block)
+    y, x = blocks // across * block, blocks % across * block
+    inside, around = np.arange(block), np.arange(-reach, reach + 1)
+    cells = framed[(y[:, None] + inside + edge)[:, :, None], (x[:, None] + inside + edge)[:, None, :]]
+    place = cells.reshape(len(blocks), -1).argmax(axis=1)
+    y, x = y + place // block, x + place % block
+    square = framed[(y[:, None] + around + edge)[:, :, None], (x[:, None] + around + edge)[:, None, :]]
+    found: Plane = values[square.max(axis=(1, 2), initial=-np.inf) <= values]
+    return found
+
+
+def calibrated(snr: Plane, width: float) -> Plane:
+    """Divide by the local scatter of what is no peak, where that is above 1.
+
+    Pixels of a real detector are not independent, and backgrounds have structure: what is left of an image scatters by
+    more than the noise of its pixels says.
+    """
+    usable = snr != 0
+    quiet = usable
+    window = max(8.0 * width, min(snr.shape) / WINDOWS[-1])
+    scatter = np.ones_like(snr)
+    squares = snr * snr
+    for _ in range(8):
+        if not quiet.any():
+            break
+        scatter = np.maximum(_Means(quiet, window)(squares), np.float32(1))
+        before, quiet = quiet, usable & (squares < np.float32(CLIPPED**2) * scatter)
+        np.sqrt(scatter, out=scatter)
+        if np.count_nonzero(before ^ quiet) < FEW * quiet.size:
+            break
+    return snr / scatter
