@@ -22,6 +22,7 @@ FloatArray = NDArray[np.float64]
 CHUNK_BYTES = 1 << 27
 LEAST_FRAMES = 16
 """Frames that are read before statistics are merged: at least so many, and more where they are small."""
+MERGED_ROWS = 16
 ROUNDING = 1e-12
 """Relative; a deviation that equals the limit does not exceed it, in whatever order the frames have come."""
 
@@ -128,7 +129,7 @@ def mask_from_collection(
     for chunk in _chunks(images):
         block = ops.asarray(chunk, device)
         statistics = ops.stack_statistics(block, workers=workers)
-        total = statistics if total is None else total.merge(statistics)
+        total = statistics if total is None else _merged(total, statistics)
         n_images += len(chunk)
         if progress is not None:
             seconds = time.perf_counter() - began
@@ -163,6 +164,19 @@ def mask_from_collection(
 
 
 _FIELDS = ("count", "minimum", "maximum", "mean", "m2")
+
+
+def _merged(total: ops.StackStatistics, other: ops.StackStatistics) -> ops.StackStatistics:
+    """Merge, on the host in place and a few rows at a time: new memory of this size costs more than the sums."""
+    if not isinstance(total.count, np.ndarray):
+        return total.merge(other)
+    for first in range(0, len(total.count), MERGED_ROWS):
+        some = slice(first, first + MERGED_ROWS)
+        one, two = (ops.StackStatistics(*(getattr(t, name)[some] for name in _FIELDS)) for t in (total, other))
+        part = one.merge(two)
+        for name in _FIELDS:
+            getattr(total, name)[some] = getattr(part, name)
+    return total
 
 
 def _limits(limits: tuple[float, float] | float | None) -> tuple[float, float]:
