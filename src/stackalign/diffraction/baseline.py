@@ -150,15 +150,22 @@ def baseline_dwt(
     span = float(values.max() - values.min())
     signal = fill_nearest(data, valid, axes)
     regions = _regions(background_regions, data.shape) & valid
+    holes = None if valid.all() else ~valid
     change, steps = np.inf, 0
     while steps < max_iter and (steps == 0 or change > tolerance * span):
         steps += 1
         approximation = _approximation(signal, axes, wavelet, level, mode)
         # Where nothing is known the approximation takes its place; where the background is known, the data.
-        lowered = np.where(valid, np.minimum(signal, approximation), approximation)
-        lowered = np.maximum(lowered, np.minimum(bottom, signal))
-        lowered[regions] = data[regions]
-        change = float(np.abs(lowered - signal)[valid].max())
+        lowered = np.minimum(signal, approximation)
+        if holes is not None:
+            lowered[holes] = approximation[holes]
+        np.maximum(lowered, np.minimum(bottom, signal), out=lowered)
+        if background_regions:
+            lowered[regions] = data[regions]
+        moved = np.subtract(lowered, signal, out=signal)
+        if holes is not None:
+            moved[holes] = 0.0
+        change = max(float(moved.max()), -float(moved.min()))
         signal = lowered
     settings = {
         "axis": axes, "wavelet": wavelet, "level": level, "mode": mode, "max_iter": max_iter, "tolerance": tolerance,
