@@ -52,7 +52,7 @@ def larbed(
     tilt = (tilt_px[0] * frame.step, tilt_px[1] * frame.step)
     frame = frame.with_(tilt=tilt)
     pad = int(np.ceil(4 * blur)) + 1
-    rules = (selection or BeamSelection()).tighter(more_beams)
+    rules = BlochSimulator(crystal, beam, selection=selection or BeamSelection()).tighter(more_beams).selection
     simulator, prepared = _scene(crystal, beam, tuple(reflections), frame, side, pad, oversample, rules)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StackalignWarning)

@@ -74,7 +74,7 @@ def test_the_grid_that_orientations_share_is_simulated_once(refiner, measured, m
     best = trials[0].result.apply()
     assert best.simulator.crystal is refiner.simulator.crystal
     assert best.simulator.beams is None
-    alone = small.with_(data=measured.with_frame(flip=True, rotation=90), fine_grid=4.0)
+    alone = small.with_(data=measured.with_frame(flip=True, rotation=90), fine_grid=4.0, beam_check=1)
     found = alone.optimize_orientation_thickness((960, 1000))
     assert found.values == next(t for t in trials if t.flip and t.rotation == 90).result.values
 

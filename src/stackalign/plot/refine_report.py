@@ -88,7 +88,8 @@ def write_refinement_report(
     body = [
         f"<header><h1>{escape(title)}</h1>",
         '<p class="soft">Scores are zero-normalised correlations of measured with simulated disks; ± is one standard '
-        "deviation, from the residual. What a simulation has wrong everywhere shows in no error bar.</p>",
+        "deviation, from the residual and from what beams left out may change ('of it beams'). What else a simulation "
+        "has wrong everywhere shows in no error bar.</p>",
         "</header>",
         table(head, rows, range(1, 7)),
         *(_section(step, k) for k, step in enumerate(steps, start=1)),
@@ -133,8 +134,9 @@ def _parameters(result: "RefinementResult") -> str:
     for name in [*result.names, *(n for n in result.values if n not in result.names)]:
         unit = UNITS.get(name, "Å²" if name.startswith("b_iso") else "")
         width = f"± {sigma[name]:.2g}" if name in sigma else "held"
-        rows.append([escape(name), f"{result.values[name]:.7g}", width, unit])
-    return table(["parameter", "value", "", "unit"], rows, (1,))
+        beams = f"{result.systematic[name]:.2g}" if result.systematic and name in result.systematic else ""
+        rows.append([escape(name), f"{result.values[name]:.7g}", width, beams, unit])
+    return table(["parameter", "value", "", "of it beams", "unit"], rows, (1, 3))
 
 
 def _code(pairs: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:

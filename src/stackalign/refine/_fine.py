@@ -147,7 +147,7 @@ def climb(
         return None
     unit = np.array([steps[name] for name in job.names])
     damping, converged, frozen = 1e-3, False, dict[str, FloatArray]()
-    moved_by = np.full(len(unit), np.inf)
+    reach = np.array([_REACH_BLUR if name == "blur" else _REACH for name in job.names])
     for iteration in range(max_iter):
         if on_step is not None:
             on_step(iteration)
@@ -155,24 +155,31 @@ def climb(
         if iteration == 2:
             frozen = {}
         rows = job.derivatives(state, frozen)
-        _, _, normal, gradient = job.normal(state, rows)
+        _, residual, normal, gradient = job.normal(state, rows)
         inverse = _truncated(normal * np.outer(unit, unit))
+        step = inverse(gradient * unit, damping) * unit
+        last = bool(gradient @ step < SMALL * (residual @ residual) / len(residual))
         for _ in range(8):
-            step = inverse(gradient * unit, damping) * unit
             # No more than this at once: derivatives hold nearby.
-            step *= min(1.0, float((_REACH * unit / np.maximum(np.abs(step), 1e-300)).min()))
+            step *= min(1.0, float((reach * unit / np.maximum(np.abs(step), 1e-300)).min()))
             values = {name: state.point.get(name) + float(s) for name, s in zip(job.names, step, strict=True)}
             trial = job.evaluate(state.point.moved(job.clip(values)))
             if trial is not None and trial.score >= state.score - 1e-13:
                 break
+            if last:
+                trial = None
+                break
             damping *= 6
+            step = inverse(gradient * unit, damping) * unit
         else:
+            trial = None
+        if trial is None:
             converged = True  # nothing near is better
             break
         damping = max(damping / 8, 1e-7)
         moved_by = np.array([trial.point.get(n) - state.point.get(n) for n in job.names]) / unit
         gain, state = trial.score - state.score, trial
-        if np.abs(moved_by).max() < 0.02 or gain < 1e-10:
+        if np.abs(moved_by).max() < 0.02 or gain < 1e-12 or last:
             converged = True
             break
     rows = job.derivatives(state, frozen)
@@ -184,8 +191,10 @@ def climb(
 
 OPEN = 1e-7
 """Share of the largest curvature below which a direction is not moved along."""
-_REACH = 20.0
-"""Largest step, in units of those of the derivatives."""
+_REACH, _REACH_BLUR = 20.0, 5.0
+"""Largest step, in units of those of the derivatives; what a blur does grows with its square."""
+SMALL = 1e-2
+"""The climb ends with a step that gains less than this share of what one error bar would lose."""
 
 
 def _truncated(normal: FloatArray) -> Callable[[FloatArray, float], FloatArray]:

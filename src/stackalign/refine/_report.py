@@ -1,16 +1,14 @@
 """From the end of a search to a result."""
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import StackalignWarning
 from stackalign.ops import to_numpy
 
-from ._fine import FineResult
+from ._converge import Converged, few_beams
 from ._grid import TiltGrid, blurred
 from ._measured import Measured
 from ._search import Candidate, Search
@@ -28,9 +26,10 @@ POOR = 0.7
 
 
 def result(
-    refiner: "CoarseRefine", search: Search, chosen: Candidate, fine: FineResult, seconds: float
+    refiner: "CoarseRefine", search: Search, chosen: Candidate, found: Converged, seconds: float
 ) -> RefinementResult:
     """Put a result together, with what is to be warned of."""
+    fine = found.fine
     point = fine.point
     values = {"tilt_x": point.frame.tilt[0], "tilt_y": point.frame.tilt[1], "thickness": point.thickness}
     # The climb blurs in pixels of the start; pixels of the result are smaller where gl has grown.
@@ -41,11 +40,16 @@ def result(
     beam = getattr(refiner.simulator, "beam", None)
     if beam is not None and "kv" in point.simulator:
         beam = replace(beam, kv=point.simulator["kv"])
+    covariance, systematic = fine.covariance * np.outer(unit, unit), None
+    if found.systematic is not None:
+        systematic = dict(zip(fine.names, np.abs(found.systematic * unit).tolist(), strict=True))
+        covariance = covariance + np.outer(found.systematic * unit, found.systematic * unit)
     scores = dict(zip(refiner.data.reflections, fine.disk_scores.tolist(), strict=True))
     return RefinementResult(
         names=fine.names,
         values=values,
-        covariance=fine.covariance * np.outer(unit, unit),
+        covariance=covariance,
+        systematic=systematic,
         correlation=fine.correlation,
         score=fine.score,
         disk_scores=scores,
@@ -58,12 +62,15 @@ def result(
         n_tilts=search.n_tilts,
         n_evaluations=len(search.history),
         seconds=seconds,
-        warnings=tuple(_warnings(refiner, search, chosen, fine)),
+        warnings=tuple(_warnings(refiner, search, chosen, found, np.sqrt(np.diagonal(covariance)))),
         _refiner=refiner,
     )
 
 
-def _warnings(refiner: "CoarseRefine", search: Search, chosen: Candidate, fine: FineResult) -> list[str]:
+def _warnings(
+    refiner: "CoarseRefine", search: Search, chosen: Candidate, converged: Converged, sigma: FloatArray
+) -> list[str]:
+    fine = converged.fine
     found = []
     point, step = fine.point, refiner.data.frame.step
     for p in search.parameters:
@@ -76,7 +83,6 @@ def _warnings(refiner: "CoarseRefine", search: Search, chosen: Candidate, fine: 
     outside |= not (min(top, bottom) - step <= y <= max(top, bottom) + step)
     if outside or (chosen.on_border and min(chosen.position_map.shape) > 1):
         found.append("on_border: the best position is at the border of the searched area: widen search_radius")
-    sigma = np.sqrt(np.diagonal(fine.covariance))
     loose = {"tilt_x": step, "tilt_y": step, "thickness": 0.05 * point.thickness, "gl": 0.01 * point.frame.gl}
     for name, width in zip(fine.names, sigma, strict=True):
         if width > loose.get(name, np.inf):
@@ -86,12 +92,11 @@ def _warnings(refiner: "CoarseRefine", search: Search, chosen: Candidate, fine: 
             if abs(fine.correlation[i, j]) > DEGENERATE:
                 second, value = fine.names[j], fine.correlation[i, j]
                 found.append(f"degenerate: {first} and {second} change the disks alike, correlation {value:.3f}")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        grid = search.fine_grid(point, refiner.fine_grid)
-        corner = TiltGrid(grid.first, grid.spacing, (1, 1))
-        search.prepare(point.simulator, corner).intensities([point.thickness], refiner.data.reflections)
-    found += [f"few_beams: {item.message}" for item in caught if issubclass(item.category, StackalignWarning)]
+    few = converged.few or (few_beams(search, point) if converged.shift is None else "")
+    if few:
+        found.append(f"few_beams: {few}")
+    if converged.failed:
+        found.append(f"unchecked: what more beams would change was not looked at: {converged.failed}")
     if fine.score < POOR:
         found.append(f"poor: the score is {fine.score:.3f}")
     if not fine.converged:

@@ -13,6 +13,7 @@ from scipy import ndimage
 from stackalign.ops import asarray, to_numpy
 from stackalign.optimize import maximize_scalar, nelder_mead
 
+from ._converge import Converged, converge
 from ._fine import FineResult, climb
 from ._grid import TiltGrid, blurred
 from ._match import Peaks, TemplateMatcher
@@ -78,20 +79,31 @@ class Search:
         """Simulate, or remember; `changes` go by the names of `Wanted`."""
         key = (tuple(sorted(changes.items())), grid)
         if key not in self._prepared:
-            drives = {p.name: p.drives for p in self.parameters}
-            full = {target: value for name, value in changes.items() for target in drives[name]}
+            full = self.driven(changes)
             while len(self._prepared) >= 4 + 2 * len(self.dear):
                 self._prepared.pop(next(iter(self._prepared)))
             tilts = asarray(grid.tilts, device=self.refiner.device)
             self._prepared[key] = self.simulator.prepare(full, tilts)
-            self.n_decompositions += 1
-            self.n_tilts += grid.shape[0] * grid.shape[1]
+            self.count(grid)
         return self._prepared[key]
+
+    def driven(self, changes: Mapping[str, float]) -> dict[str, float]:
+        """Return changes by the names of the simulator."""
+        drives = {p.name: p.drives for p in self.parameters}
+        return {target: value for name, value in changes.items() for target in drives[name]}
+
+    def count(self, grid: TiltGrid) -> None:
+        """Note that a grid was decomposed."""
+        self.n_decompositions += 1
+        self.n_tilts += grid.shape[0] * grid.shape[1]
 
     def fix_beams(self, grid: TiltGrid) -> None:
         """One list of beams for the run, so that intensities do not jump."""
         if hasattr(self.simulator, "with_beams") and getattr(self.simulator, "beams", None) is None:
-            self.simulator = self.simulator.with_beams(grid.tilts)
+            # Not for the start of a Debye-Waller factor: four times as many are strong at one near 0.
+            middle = {p.name: (p.low + p.high) / 2 for p in self.dear if p.name.startswith("b_iso")}
+            simulator = self.simulator.with_parameters(self.driven(middle)) if middle else self.simulator
+            self.simulator = simulator.with_beams(grid.tilts)
 
     # --- the global scan ----------------------------------------------------------------------------------------------
 
@@ -275,7 +287,9 @@ class Search:
         columns, rows = (int(np.ceil(v)) + 1 for v in (high - low) / spacing)
         return TiltGrid((float(low[0]), float(high[1])), spacing, (rows, columns))
 
-    def climb(self, point: Point, grid: TiltGrid, spacing_px: float, max_iter: int, stage: str) -> FineResult | None:
+    def climb(
+        self, point: Point, grid: TiltGrid, spacing_px: float, max_iter: int, stage: str, prepare: Any = None
+    ) -> FineResult | None:
         """Fit all at once from a point, on grids that follow the tilt."""
         frame = self.refiner.data.frame
         binning = max(1, int(spacing_px))
@@ -291,7 +305,7 @@ class Search:
             names.append("blur")
         result = None
         for _ in range(3):
-            model = Model(pixels, grid, self.prepare, self.reflections, self.refiner.preprocess, frame.step)
+            model = Model(pixels, grid, prepare or self.prepare, self.reflections, self.refiner.preprocess, frame.step)
             result = climb(
                 model,
                 point,
@@ -312,8 +326,8 @@ class Search:
             grid = self.fine_grid(point, spacing_px)
         return result
 
-    def refine(self, candidates: Sequence[Candidate], net: TiltGrid) -> tuple[Candidate, FineResult]:
-        """Let the fine grid decide between the best candidates, and finish there."""
+    def refine(self, candidates: Sequence[Candidate], net: TiltGrid) -> tuple[Candidate, Converged]:
+        """Let the fine grid decide between the best candidates, and finish there, with more beams."""
         frame, fine_px = self.refiner.data.frame, self.fine_px()
         reuse = net.spacing <= 1.01 * fine_px * frame.step
         worth = [c for c in candidates if c.score > candidates[0].score - 0.1][:CLIMBS]
@@ -334,7 +348,7 @@ class Search:
         if len(worth) > 1 and not result.converged:
             again = self.climb(result.point, grid, fine_px, 25, "fine")
             result = again or result
-        return candidate, result
+        return candidate, converge(self, result, fine_px)
 
     def fine_px(self) -> float:
         """Spacing of the fine grid in pixels."""

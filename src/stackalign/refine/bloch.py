@@ -125,6 +125,14 @@ class BlochSimulator:
         """Return a simulator whose beams are fixed to the choice for the region of these tilts."""
         return replace(self, beams=self._select(_to_host(as_tilts(tilts))))
 
+    def tighter(self, factor: float) -> "BlochSimulator":
+        """Return a simulator of more beams, see `BeamSelection.tighter`; and of many more that are folded in.
+
+        Folding is cheap, and many weak beams of which each does little shift all lines the same way.
+        """
+        selection = replace(self.selection.tighter(factor), weak=self.selection.weak / factor**3)
+        return replace(self, selection=selection, beams=None)
+
     @functools.cached_property
     def geometry(self) -> Geometry:
         """The crystal in the beam, with the origin at a centre of inversion where the crystal has one."""

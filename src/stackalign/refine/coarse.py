@@ -62,6 +62,9 @@ class CoarseRefine(OriginalNames):
         (D,) of the disks, for "per_disk".
     blur : "fit" or float
         Standard deviation in pixels of the Gaussian by which the experiment is blurred against the simulation.
+    beam_check : float
+        At the end all thresholds of the simulator's beams are divided by this, and the parameters follow: half of their
+        shift is the systematic part of the error bars. 1: not done. Nor is it where the simulator's beams are fixed.
     device : str
         Where simulations and their matching are done, as for `stackalign.asarray`; the fine grid is on the host.
     datpath : path-like, optional
@@ -93,6 +96,7 @@ class CoarseRefine(OriginalNames):
     metric: Literal["joint", "per_disk"] = "joint"
     weights: NDArray[np.float64] | None = None
     blur: float | Literal["fit"] = "fit"
+    beam_check: float = 2.0
     device: str = "cpu"
     progress: Progress | None = field(default=None, repr=False)
 
@@ -110,6 +114,7 @@ class CoarseRefine(OriginalNames):
         metric: Literal["joint", "per_disk"] = "joint",
         weights: ArrayLike | None = None,
         blur: float | Literal["fit"] = "fit",
+        beam_check: float = 2.0,
         device: str = "cpu",
         datpath: str | Path | None = None,
         dinfo: DiffractionData | None = None,
@@ -148,6 +153,9 @@ class CoarseRefine(OriginalNames):
         if blur != "fit" and not (isinstance(blur, int | float) and 0 <= blur <= 20):
             msg = f'blur must be "fit" or a width in pixels, got {blur!r}'
             raise ValueError(msg)
+        if not (np.isfinite(beam_check) and 1 <= beam_check <= 20):
+            msg = f"beam_check must be a factor of 1 (no check) or more, 20 at most, got {beam_check}"
+            raise ValueError(msg)
         require_reflections(simulator, data.reflections)
         disks = None if weights is None else np.array(weights, dtype=np.float64)
         if disks is not None and (disks.shape != (len(data.images),) or (disks < 0).any() or not disks.any()):
@@ -158,7 +166,8 @@ class CoarseRefine(OriginalNames):
             raise ValueError(msg)
         values = {"simulator": simulator, "data": data, "roi": roi, "thickness": thickness, "metric": metric}
         values |= {"search_radius": search_radius, "grid": grid, "fine_grid": float(fine_grid), "preprocess": hook}
-        values |= {"weights": disks, "blur": blur, "device": device, "progress": progress}
+        values |= {"weights": disks, "blur": blur, "beam_check": float(beam_check)}
+        values |= {"device": device, "progress": progress}
         for name, given in values.items():
             object.__setattr__(self, name, given)
 
@@ -275,8 +284,9 @@ class CoarseRefine(OriginalNames):
 
     def with_(self, **changes: Any) -> "CoarseRefine":
         """Return a refiner in which some settings differ."""
-        names = ("simulator", "data", "roi", "thickness", "search_radius", "grid", "fine_grid", "preprocess", "metric")
-        settings = {name: getattr(self, name) for name in (*names, "weights", "blur", "device", "progress")}
+        names = ["simulator", "data", "roi", "thickness", "search_radius", "grid", "fine_grid", "preprocess"]
+        names += ["metric", "weights", "blur", "beam_check", "device", "progress"]
+        settings = {name: getattr(self, name) for name in names}
         return CoarseRefine(**settings | changes)
 
     def with_result(self, result: RefinementResult) -> "CoarseRefine":

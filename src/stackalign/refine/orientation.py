@@ -124,7 +124,8 @@ def find_orientation(
                 data=refiner.data.with_frame(flip=flip, rotation=rotation), metric="per_disk", fine_grid=fine_grid
             )
             bounds = (float(thickness_bounds[0]), float(thickness_bounds[1]))
-            found = turned.with_(simulator=simulator).optimize({"thickness": bounds})
+            # Which orientation it is does not hang on a few beams more.
+            found = turned.with_(simulator=simulator, beam_check=1).optimize({"thickness": bounds})
             trials.append(OrientationTrial(flip, rotation, replace(found, _refiner=turned)))
             if on_trial is not None:
                 on_trial(trials[-1])

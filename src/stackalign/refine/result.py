@@ -26,6 +26,7 @@ WARNINGS: Mapping[str, str] = {
     "degenerate": "the data leave a combination of parameters open",
     "few_beams": "the simulation has too few beams for the thickness",
     "poor": "measured and simulated disks do not look alike",
+    "unchecked": "what more beams would change could not be looked at: error bars lack it",
     "not_converged": "the search ended before the steps became small",
 }
 """Why a result should not be trusted; `RefinementResult.warnings` begin with these words."""
@@ -45,7 +46,11 @@ class RefinementResult:
         Their values, and those that were held.
     covariance : numpy.ndarray
         (P, P) from the residual between the disks, which includes what the simulation cannot describe, as far as it
-        varies from place to place. What is wrong everywhere, such as a held parameter, shows in no error bar.
+        varies from place to place, plus the squares of `systematic`. What is wrong everywhere, such as a held
+        parameter, shows in no error bar.
+    systematic : dict or None
+        Part of the error bars that beams left out of the simulation make, by name: half of what the parameters moved
+        by when thresholds of the beams were lowered at the end, see `CoarseRefine`. None where that was not done.
     correlation : numpy.ndarray
         (P, P) correlation coefficients of the parameters, from the curvature of the score.
     score : float
@@ -77,6 +82,7 @@ class RefinementResult:
     names: tuple[str, ...]
     values: Mapping[str, float]
     covariance: FloatArray
+    systematic: Mapping[str, float] | None
     correlation: FloatArray
     score: float
     disk_scores: Mapping[Reflection, float]
@@ -152,7 +158,7 @@ class RefinementResult:
     @classmethod
     def load(cls, path: str | Path) -> "RefinementResult":
         """Read what `save` wrote; `apply` needs the data and is not possible then."""
-        found = json.loads(Path(path).read_text())
+        found = {"systematic": None} | json.loads(Path(path).read_text())
         found.pop("sigma")
         for name in ("covariance", "correlation", "position_map", "map_tilts"):
             array = np.array(found[name], dtype=object)
@@ -166,7 +172,9 @@ class RefinementResult:
     def __str__(self) -> str:
         sigma = self.sigma
         lines = [f"score {self.score:.4f}, {self.n_evaluations} evaluations, {self.seconds:.1f} s"]
-        lines += [f"  {name:<10} {self.values[name]:.6g} +- {sigma[name]:.2g}" for name in self.names]
+        for name in self.names:
+            beams = f" (beams {self.systematic[name]:.2g})" if self.systematic else ""
+            lines.append(f"  {name:<10} {self.values[name]:.6g} +- {sigma[name]:.2g}{beams}")
         return "\n".join([*lines, *(f"  ! {text}" for text in self.warnings)])
 
 
