@@ -49,6 +49,7 @@ width = 30
 [matching]
 grid = 3
 fine_grid = 3
+beam_check = 1  # the images have few beams
 
 [[step]]
 refine = { thickness = [300, 900] }

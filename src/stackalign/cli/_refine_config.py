@@ -22,8 +22,8 @@ CRYSTAL = ("cif", "dat", "cell", "species", "positions", "b_iso", "u_aniso", "oc
 BEAM = ("kv", "zone", "x_axis", "normal")
 ROI_KEYS = ("rectangles", "height", "width", "center")
 SIMULATION = ("absorption", "absorptive_ratio", "refraction")
-MATCHING = ("thickness", "search_radius", "grid", "fine_grid", "metric", "weights", "blur", "beam_check")
-MATCHING += ("preprocess", "device")
+_FITTING = ("thickness", "search_radius", "grid", "fine_grid", "metric", "weights", "blur", "beam_check")
+MATCHING = (*_FITTING, "preprocess", "device")
 STEP = ("orientation", "refine", "n_scan", "method", "name")
 PRESETS = ("ridge", "high_pass", "local_normalise", "log1p")
 

@@ -102,7 +102,8 @@ class Search:
         if hasattr(self.simulator, "with_beams") and getattr(self.simulator, "beams", None) is None:
             # Not for the start of a Debye-Waller factor: four times as many are strong at one near 0.
             middle = {p.name: (p.low + p.high) / 2 for p in self.dear if p.name.startswith("b_iso")}
-            simulator = self.simulator.with_parameters(self.driven(middle)) if middle else self.simulator
+            simulator: Any = self.simulator
+            simulator = simulator.with_parameters(self.driven(middle)) if middle else simulator
             self.simulator = simulator.with_beams(grid.tilts)
 
     # --- the global scan ----------------------------------------------------------------------------------------------

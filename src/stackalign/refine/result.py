@@ -48,9 +48,6 @@ class RefinementResult:
         (P, P) from the residual between the disks, which includes what the simulation cannot describe, as far as it
         varies from place to place, plus the squares of `systematic`. What is wrong everywhere, such as a held
         parameter, shows in no error bar.
-    systematic : dict or None
-        Part of the error bars that beams left out of the simulation make, by name: half of what the parameters moved
-        by when thresholds of the beams were lowered at the end, see `CoarseRefine`. None where that was not done.
     correlation : numpy.ndarray
         (P, P) correlation coefficients of the parameters, from the curvature of the score.
     score : float
@@ -77,12 +74,14 @@ class RefinementResult:
         Time that it took.
     warnings : tuple of str
         Each begins with a key of `WARNINGS`; empty for a result that can be trusted.
+    systematic : dict or None
+        Part of the error bars that beams left out of the simulation make, by name: half of what the parameters moved
+        by when thresholds of the beams were lowered at the end, see `CoarseRefine`. None where that was not done.
     """
 
     names: tuple[str, ...]
     values: Mapping[str, float]
     covariance: FloatArray
-    systematic: Mapping[str, float] | None
     correlation: FloatArray
     score: float
     disk_scores: Mapping[Reflection, float]
@@ -96,6 +95,7 @@ class RefinementResult:
     n_evaluations: int
     seconds: float
     warnings: tuple[str, ...]
+    systematic: Mapping[str, float] | None = None
     _refiner: "CoarseRefine | None" = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> float:
