@@ -90,6 +90,22 @@ def test_results_are_kept_and_applied(found: RefinementResult, truth: Truth, tmp
     assert "thickness" in str(found)
 
 
+def test_error_bars_include_what_more_beams_change(truth: Truth, simulator: BlochSimulator) -> None:
+    """Fewer beams than the pattern has: without the check the error is many error bars, with it no more than two."""
+    few = replace(simulator, selection=replace(FEW, strong=0.06, weak=0.004))
+    refiner = CoarseRefine(few, truth.data, REGION)
+    checked = refiner.optimize_orientation_thickness((780, 840))
+    plain = refiner.with_(beam_check=1).optimize_orientation_thickness((780, 840))
+    assert plain.systematic is None
+    assert checked.systematic is not None
+    assert abs(plain["thickness"] - truth.thickness) > 3 * plain.sigma["thickness"]
+    assert abs(checked["thickness"] - truth.thickness) < 2 * checked.sigma["thickness"]
+    moved = abs(checked["thickness"] - plain["thickness"])
+    assert checked.systematic["thickness"] == pytest.approx(moved / 2, rel=0.05)
+    assert checked.sigma["thickness"] >= checked.systematic["thickness"]
+    assert refiner.with_(simulator=truth.simulator).optimize_orientation_thickness((780, 840)).systematic is None
+
+
 def test_gl_with_one_set_of_decompositions(truth: Truth) -> None:
     """With the beams of the truth: in a region as small as this one, a few beams less move gl by half a percent."""
     for share in (0.92, 1.09):
@@ -162,6 +178,11 @@ def test_what_cannot_be_done_is_said(truth: Truth, simulator: BlochSimulator) ->
         make(simulator=replace(simulator, reflections=HKL[:2]))
     with pytest.raises(ValueError, match="larger than the search area"):
         make(search_radius=0.4).optimize_orientation_thickness()
+    for size in ((46, 52), (30, 68), (200, 200)):
+        with pytest.raises(ValueError, match=r"larger than the images, which span 44 x 66 pixels"):
+            make(roi=ROI.rectangle(*size)).optimize_orientation_thickness()
+    with pytest.raises(ValueError, match="beam_check must be a factor"):
+        make(beam_check=0.5)
     with pytest.raises(ValueError, match="the thickness is not known"):
         make().optimize_hv()
     with pytest.raises(ValueError, match="cannot vary 'colour'"):

@@ -66,8 +66,6 @@ class _Corrected:
 
     def intensities(self, thicknesses: Any, reflections: Any) -> Any:
         found = self.prepared.intensities(thicknesses, reflections)
-        if self.prepared is self.few:
-            return self.more.intensities(thicknesses, reflections)
         return found + self.more.intensities(thicknesses, reflections) - self.few.intensities(thicknesses, reflections)
 
 
@@ -88,9 +86,10 @@ def converge(search: "Search", fine: FineResult, spacing_px: float) -> Converged
 
         def prepare(changes: Mapping[str, float], grid: TiltGrid, point: Any = point, made: Any = made) -> Any:
             if grid not in made:
-                made[grid] = search.prepare(point.simulator, grid), _more(search, point.simulator, grid, factor)
+                before = search.prepare(point.simulator, grid) if search.dear else None
+                made[grid] = before, _more(search, point.simulator, grid, factor)
             before, more = made[grid]
-            return _Corrected(search.prepare(changes, grid) if search.dear else before, before, more)
+            return _Corrected(search.prepare(changes, grid), before, more) if search.dear else more
 
         grid = search.fine_grid(point, spacing_px)
         try:

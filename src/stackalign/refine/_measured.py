@@ -136,6 +136,20 @@ class Measured:
         values, weights, disk, points, offsets = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Pixels(values, weights / weights.mean(), disk, points, offsets, binning)
 
+    def require_room(self) -> None:
+        """Refuse a region that is larger than the images."""
+        h, w = self.data.images.shape[1:]
+        ends = np.array([[y, x] for y in (-0.5, h - 0.5) for x in (-0.5, w - 0.5)])
+        shown = np.concatenate([self.data.display_points(d, ends) for d in range(len(self.data.images))])
+        top, left, bottom, right = self.roi.bounds
+        room, size = np.ptp(shown, axis=0), np.array([bottom - top, right - left])
+        if (size > room + 1e-6).any():
+            msg = (
+                f"the region of {size[0]:g} x {size[1]:g} pixels is larger than the images, which span {room[0]:.4g} x "
+                f"{room[1]:.4g} pixels of the display: take a smaller region"
+            )
+            raise ValueError(msg)
+
     def _require(self, present: NDArray[np.bool_]) -> None:
         if not present.all():
             missing = [self.data.reflections[i] for i in np.flatnonzero(~present)]

@@ -351,6 +351,7 @@ class CoarseRefine(OriginalNames):
                     f"{2 * self.search_radius * frame.gl:g} pixels: raise search_radius, or take a smaller region"
                 )
                 raise ValueError(msg)
+        search.measured.require_room()
         search.measured.pixels(frame, 1)  # says what is wrong with the region before the long part
         net = search.net(spacing, radius)
         with warnings.catch_warnings():
