@@ -142,7 +142,7 @@ def test_hooks_are_called_once_per_measured_disk(truth: Truth, simulator: BlochS
         calls[sim] += 1
         return np.sqrt(image + (0.0 if sim else 1.0))
 
-    refiner = CoarseRefine(simulator, truth.data, REGION, filter=preprocess)
+    refiner = CoarseRefine(simulator, truth.data, REGION, filter=preprocess, beam_check=1)
     result = refiner.optimize({"thickness": (700, 900), "gl": (38, 40)}, n_scan={"gl": 2})
     assert calls[False] == len(HKL)
     assert calls[True] > 10
@@ -223,7 +223,7 @@ xaxis 1 -1 1
 
 def test_the_form_of_the_original(truth: Truth, simulator: BlochSimulator, found: RefinementResult, tmp_path: Path):
     (tmp_path / "si.dat").write_text(DAT)
-    coarse = CoarseOptimize(datpath=tmp_path / "si.dat", dinfo=truth.data, roi=REGION)
+    coarse = CoarseOptimize(datpath=tmp_path / "si.dat", dinfo=truth.data, roi=REGION, beam_check=1)
     result = coarse.optimizeOrientationThickness((600, 1000))
     assert result["thickness"] == pytest.approx(found["thickness"], rel=5e-3)
     with pytest.raises(ValueError, match="either a simulator or datpath"):

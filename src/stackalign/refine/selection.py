@@ -205,5 +205,10 @@ def _reachable(hkl: IntArray, geometry: Geometry) -> NDArray[np.bool_]:
 
 
 def _rows_in(hkl: IntArray, wanted: IntArray) -> NDArray[np.bool_]:
-    known = {tuple(row) for row in wanted.tolist()}
-    return np.array([tuple(row) in known for row in hkl.tolist()]) if known else np.zeros(len(hkl), dtype=bool)
+    reach = int(max(np.abs(hkl).max(initial=0), np.abs(wanted).max(initial=0)))
+    side = 2 * reach + 1
+
+    def keys(rows: IntArray) -> IntArray:
+        return np.asarray(((rows[:, 0] + reach) * side + rows[:, 1] + reach) * side + rows[:, 2] + reach)
+
+    return np.isin(keys(hkl), keys(wanted.reshape(-1, 3)))
