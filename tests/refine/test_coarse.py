@@ -223,7 +223,7 @@ xaxis 1 -1 1
 
 def test_the_form_of_the_original(truth: Truth, simulator: BlochSimulator, found: RefinementResult, tmp_path: Path):
     (tmp_path / "si.dat").write_text(DAT)
-    coarse = CoarseOptimize(datpath=tmp_path / "si.dat", dinfo=truth.data, roi=REGION, beam_check=1)
+    coarse = CoarseOptimize(datpath=tmp_path / "si.dat", dinfo=truth.data, roi=REGION)
     result = coarse.optimizeOrientationThickness((600, 1000))
     assert result["thickness"] == pytest.approx(found["thickness"], rel=5e-3)
     with pytest.raises(ValueError, match="either a simulator or datpath"):
