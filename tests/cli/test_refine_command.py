@@ -156,6 +156,10 @@ def test_finished_steps_are_kept(config, tmp_path: Path, monkeypatch: pytest.Mon
     ran = run("refine", path)
     assert ran.code == 1
     assert "si_refined.json exists; give another --output, or --overwrite" in ran.err
+    ran = run("refine", path, "--resume")
+    assert ran.code == 0, ran.err
+    assert "si_refined.json was finished by an earlier run" in ran.err
+    assert run("refine", config(("[300, 900]", "[300, 800]")), "--resume").code == 1, "of another configuration"
 
 
 def test_progress_says_how_long_it_will_take(config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +227,11 @@ def test_a_dat_file_is_crystal_and_beam(config, tmp_path: Path) -> None:
         ("refine = { thickness = [300, 900] }", "", r"\[\[step\]\] 1 needs refine"),
         (CONFIG[CONFIG.index("[[step]]") :], "", r"there is no \[\[step\]\]"),
         ("[roi]", "[roi", "is not TOML"),
+        # Mistakes in the last step are said before the first one is taken.
+        ("{ thickness = [500, 700], gl =", "{ thicknes = [500, 700], gl =", r"\[\[step\]\] 2: .*thicknes"),
+        ("[39.0, 41.0]", "[41.0, 39.0]", r"\[\[step\]\] 2: .*gl"),
+        ('reflections = "hkl"', "reflections = [[0, 0, 0], [2, 2]]", r"\[data\] reflections must be triples"),
+        ("x_axis = [0, 0, 2]", "x_axis = [2, 2, 0]", r"\[beam\]"),
         ("[roi]\nheight = 30\nwidth = 30", "", r"there is no table \[roi\]"),
     ],
 )
@@ -253,6 +262,9 @@ def test_the_configuration_of_the_readme(tmp_path: Path) -> None:
 
 
 def test_usage(config, tmp_path: Path) -> None:
+    shown = run("refine", "--help").out
+    assert "[data]" in shown
+    assert "[[step]]" in shown
     path = config()
     for options, message in (
         (("--output", tmp_path / "a.txt"), "must end with .json"),

@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -91,7 +92,23 @@ def load_plan(path: Path, *, workers: int | None = None, memory_limit: str | Non
         roi = reader.checked("roi", lambda: ROI.rectangle(area["height"], area["width"], area.get("center", (0, 0))))
     settings = reader.settings(reader.section("matching", MATCHING, needed=False), "matching")
     refiner = reader.checked("matching", lambda: CoarseRefine(simulator, data, roi, **settings))
-    return Plan(refiner, reader.steps(), tuple(reader.inputs), table)
+    steps = reader.steps()
+    # A mistake in the last step must not show when hours have been spent on those before.
+    for k, step in enumerate(steps, start=1):
+        reader.checked(f"[[step]] {k}:", partial(_check_step, refiner, step))
+    return Plan(refiner, steps, tuple(reader.inputs), table)
+
+
+def _check_step(refiner: "CoarseRefine", step: Step) -> None:
+    refiner = refiner.with_(**step.settings) if step.settings else refiner
+    if step.orientation is None:
+        refiner.check(step.parameters, **step.options)
+    else:
+        refiner.check({"thickness": step.orientation})
+
+
+def _is_triple(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) for v in value)
 
 
 class _Reader:
@@ -110,7 +127,7 @@ class _Reader:
         except DataError:
             raise
         except (ValueError, TypeError) as error:
-            msg = f"{self.path}: [{name}] {error}"
+            msg = f"{self.path}: {name if ' ' in name else f'[{name}]'} {error}"
             raise DataError(msg) from error
 
     def known(self, table: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
@@ -169,7 +186,13 @@ class _Reader:
             self.stop(f'[data] kind must be "cbed" or "larbed", got {given["kind"]!r}')
         image = self.array(given["file"], given.get("dataset"))
         listed = given["reflections"]
-        hkl = self.array(given["file"], listed) if isinstance(listed, str) else np.asarray(listed)
+        if isinstance(listed, str):
+            hkl = self.array(given["file"], listed)
+        else:
+            if not (isinstance(listed, list) and listed and all(_is_triple(one) for one in listed)):
+                self.stop("[data] reflections must be triples of whole numbers, such as [[0, 0, 0], [1, -1, 1]]")
+            hkl = np.asarray(listed)
+        self.checked("beam", lambda: DisplayFrame.for_beam(crystal, beam, 1.0, (0.0, 0.0)))
         others: dict[str, Any] = {}
         if "mask" in given:
             others["mask"] = self.array(given["mask"], None) != 0

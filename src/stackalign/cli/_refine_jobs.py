@@ -20,7 +20,7 @@ from ._refine_config import Plan, Step
 if TYPE_CHECKING:
     from stackalign.refine import CoarseRefine, RefinementResult
 
-__all__ = ["Finished", "journal_of", "run_steps", "write_results"]
+__all__ = ["Finished", "finished_earlier", "journal_of", "run_steps", "write_results"]
 
 Trials = tuple[tuple[str, float, float], ...]
 STOPPED = "the refinement was stopped"
@@ -34,6 +34,7 @@ class Finished:
     result: "RefinementResult"
     refiner: "CoarseRefine"
     trials: Trials
+    seconds: float
     resumed: bool = False
 
 
@@ -48,13 +49,16 @@ def run_steps(plan: Plan, output: Path, *, resume: bool, quiet: bool) -> list[Fi
 
     journal, refiner, finished = journal_of(output), plan.refiner, list[Finished]()
     facts = {"configuration": dict(plan.table), "inputs": [_fingerprint(path) for path in plan.inputs]}
-    kept: dict[int, Trials] = {}
+    kept: dict[int, tuple[Trials, float]] = {}
     if resume and journal.exists():
         different = journal.matches(facts)
         if different:
             msg = f"{journal.folder} is of another run ({'; '.join(different)}): repeat the command without --resume"
             raise DataError(msg)
-        kept = {int(record["step"]): tuple(map(tuple, record["trials"])) for record in journal.records()}
+        kept = {
+            int(record["step"]): (tuple(map(tuple, record["trials"])), float(record["seconds"]))
+            for record in journal.records()
+        }
     else:
         journal.create(facts)
     with StopRequest() as stop:
@@ -62,19 +66,21 @@ def run_steps(plan: Plan, output: Path, *, resume: bool, quiet: bool) -> list[Fi
             now = refiner.with_(**step.settings) if step.settings else refiner
             file = journal.folder / f"step-{k}.json"
             if k in kept:
-                result, trials = RefinementResult.load(file), kept[k]
+                result, (trials, seconds) = RefinementResult.load(file), kept[k]
             else:
                 if not quiet and len(plan.steps) > 1:
                     say(f"step {k + 1} of {len(plan.steps)}: {step.title}")
+                began = time.perf_counter()
                 with progress_reporter(quiet, "evaluations") as show, warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always", StackalignWarning)
                     result, trials = _take(now, step, show, stop)
                 for text in dict.fromkeys(str(item.message) for item in said if item.category is StackalignWarning):
                     say(f"warning: {text}")
+                seconds = time.perf_counter() - began
                 result.save(file)
-                journal.append({"step": k, "trials": trials})
+                journal.append({"step": k, "trials": trials, "seconds": seconds})
             now = now.with_(data=replace(now.data, frame=result.frame))
-            done = Finished(step, result, now, trials, k in kept)
+            done = Finished(step, result, now, trials, seconds, k in kept)
             finished.append(done)
             # Settings of a step are its own; what was found goes on.
             refiner = refiner.with_result(result)
@@ -116,8 +122,21 @@ def _take(now: "CoarseRefine", step: Step, show: Any, stop: StopRequest) -> "tup
     return trials[0].result, words
 
 
+def finished_earlier(plan: Plan, output: Path) -> dict[str, Any] | None:
+    """What an earlier run of the same configuration has written; None where there is something left to do."""
+    if not output.exists() or journal_of(output).exists():
+        return None
+    try:
+        written: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        inputs = [entry["fingerprint"] for entry in written["provenance"]["inputs"]]
+        same = written["provenance"]["parameters"] == json.loads(dump_json(dict(plan.table)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return written if same and inputs == [_fingerprint(path) for path in plan.inputs] else None
+
+
 def write_results(
-    finished: list[Finished], plan: Plan, output: Path, report: Path | None, command: str, title: str
+    finished: list[Finished], plan: Plan, output: Path, report: Path | None, command: str, title: str, *, quiet: bool
 ) -> dict[str, Any]:
     """Write the page, then the results, and let go of the journal."""
     inputs = [{"path": str(path), "fingerprint": _fingerprint(path)} for path in plan.inputs]
@@ -125,6 +144,8 @@ def write_results(
     if report is not None:
         from stackalign.plot.refine_report import RefinedStep, write_refinement_report
 
+        if not quiet:
+            say(f"drawing {report}: the disks are simulated once more")
         shown = []
         for k, done in enumerate(finished):
             last = k == len(finished) - 1

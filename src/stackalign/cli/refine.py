@@ -34,10 +34,11 @@ def refine(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Refine tilt, thickness, gl, voltage, Debye-Waller factors or unit cell of a CBED or LARBED experiment.
+    r"""Refine tilt, thickness, gl, voltage, Debye-Waller factors or unit cell of a CBED or LARBED experiment.
 
-    The configuration has the tables [data], [crystal], [beam], [roi], optionally [simulation] and [matching], and one
-    [[step]] after the other; see the README. Each step is kept as soon as it is done: --resume goes on after the last.
+    The configuration has the tables \[data], \[crystal], \[beam], \[roi], optionally \[simulation] and \[matching],
+    and one \[\[step]] after the other; see the README. Each step is kept as soon as it is done: --resume goes on after
+    the last.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but the last step has a warning.
     """
     from stackalign.device import parse_bytes
@@ -45,7 +46,7 @@ def refine(
 
     from . import _crop_jobs as jobs
     from ._refine_config import load_plan
-    from ._refine_jobs import run_steps, write_results
+    from ._refine_jobs import finished_earlier, run_steps, write_results
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -63,12 +64,17 @@ def refine(
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite or resume)
+        plan = load_plan(config, workers=workers, memory_limit=memory_limit)
+        if resume and (earlier := finished_earlier(plan, target)) is not None:
+            say(f"{target} was finished by an earlier run")
+            if as_json:
+                out.print_json(json.dumps(earlier))
+            raise typer.Exit(SHORT if earlier["steps"][-1]["result"]["warnings"] else DONE)
         if target.exists() and not overwrite:
             raise fail(f"{target} exists; give another --output, or --overwrite", FAILED)
-        plan = load_plan(config, workers=workers, memory_limit=memory_limit)
         finished = run_steps(plan, target, resume=resume, quiet=quiet)
         command = " ".join(["stackalign", *sys.argv[1:]])
-        written = write_results(finished, plan, target, report, command, f"Refinement of {config.name}")
+        written = write_results(finished, plan, target, report, command, f"Refinement of {config.name}", quiet=quiet)
     except Interrupted as error:
         say(f"{error}; the same command with --resume goes on from the last step that was done")
         raise fail("interrupted", FAILED) from error
@@ -90,7 +96,7 @@ def _print(finished: list[Any], target: Path, report: Path | None) -> None:
         facts += [(f"  {words}", f"score {score:.3f}, {t:.0f} angstrom") for words, score, t in done.trials]
         facts += [("score", f"{result.score:.4f}")]
         facts += [(name, f"{result.values[name]:.6g} +- {sigma[name]:.2g}") for name in result.names]
-        facts += [("seconds", f"{result.seconds:.1f}")]
+        facts += [("seconds", f"{done.seconds:.1f}")]
         facts += [("warning", text) for text in result.warnings]
         print_facts(facts)
     print_facts([("output", str(target)), *([("report", str(report))] if report else [])])

@@ -256,6 +256,33 @@ class CoarseRefine(OriginalNames):
         method : "gauss-newton" or "nelder-mead"
             Whether parameters that take decompositions are climbed to by a simplex first.
         """
+        chosen, counts = self._chosen(parameters, n_scan, method)
+        return self._run(Search(self, chosen, self.progress), counts, method)
+
+    def check(
+        self,
+        parameters: Mapping[str, Bounds] | Sequence[str],
+        *,
+        n_scan: Mapping[str, int] | None = None,
+        method: str = "gauss-newton",
+    ) -> None:
+        """Refuse what `optimize` would refuse, before anything is simulated.
+
+        Parameters
+        ----------
+        parameters, n_scan, method
+            See `optimize`.
+
+        Raises
+        ------
+        ValueError
+            A name, bounds or a setting cannot be used.
+        """
+        self._chosen(parameters, n_scan, method)
+
+    def _chosen(
+        self, parameters: Mapping[str, Bounds] | Sequence[str], n_scan: Mapping[str, int] | None, method: str
+    ) -> tuple[list[Wanted], dict[str, int]]:
         if not isinstance(parameters, Mapping):
             parameters = dict.fromkeys(parameters)
         if not parameters:
@@ -266,14 +293,13 @@ class CoarseRefine(OriginalNames):
             raise ValueError(msg)
         given = {canonical(name): bounds for name, bounds in parameters.items()}
         chosen = [self._wanted(name, bounds, given) for name, bounds in given.items()]
-        search = Search(self, chosen, self.progress)
         counts = {p.name: scan_count(p, self.roi, self.data.frame) for p in chosen}
         for name, count in (n_scan or {}).items():
             if canonical(name) not in counts or int(count) < 1:
                 msg = f"n_scan must give 1 or more for parameters that are refined, got {name!r}: {count!r}"
                 raise ValueError(msg)
             counts[canonical(name)] = int(count)
-        return self._run(search, counts, method)
+        return chosen, counts
 
     # --- derived ------------------------------------------------------------------------------------------------------
 
