@@ -309,8 +309,16 @@ def refine(rows: Rows) -> list[str]:
         time = f"{r['seconds']:.1f} (asked for {r['within_s']:g})"
         reached = "yes" if r["reached"] and r["in_time"] else "no"
         cpu = f"{r['cpu_seconds']:.1f}" if "cpu_seconds" in r else MISSING
-        lines.append([r["case"], time, cpu, f"{r['tilt_off_px']:.3f} px", ", ".join(errors), reached])
-    return table("problem | seconds | CPU seconds | error of the tilt | other errors | reached, in time", lines)
+        beams = r.get("systematic") or {}
+        bars = [
+            f"{name} {value:.2g} ({beams[name]:.2g})" if name in beams else f"{name} {value:.2g}"
+            for name, value in r["sigma"].items()
+            if name not in ("tilt_x", "tilt_y", "blur")
+        ]
+        off = f"{r['tilt_off_px']:.3f} px"
+        lines.append([r["case"], time, cpu, off, ", ".join(errors), ", ".join(bars), reached])
+    head = "problem | seconds | CPU seconds | error of the tilt | other errors | error bars (of it beams left out)"
+    return table(f"{head} | reached, in time", lines)
 
 
 def gaas(rows: Rows) -> list[str]:
