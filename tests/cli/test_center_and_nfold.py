@@ -105,7 +105,7 @@ def test_nfold_goes_on_where_it_stopped(files, images) -> None:
     with pytest.raises(Interrupted):
         nfold_file(source, out, 3, stop=stop, **options)
     assert not out.exists()
-    assert nfold_file(source, out, 3, resume=True, **options) == 2
+    assert nfold_file(source, out, 3, resume=True, **options).images == 2
     np.testing.assert_array_equal(np.load(out), diffraction.nfold(images[:2], 3, center=(47.3, 52.6)))
 
 
@@ -130,3 +130,22 @@ def test_pages(files) -> None:
     page = files / "nfold.html"
     assert run("nfold", files / "one.tif", "-o", files / "o.npy", "-n", 4, "--report", page, "-q").code == 0
     assert page.read_text().count("<svg") + page.read_text().count("<img") >= 1
+
+
+@pytest.mark.parametrize("command", ["nfold", "profile"])
+def test_centers_that_are_not_certain_or_not_there_are_said(files, images, command) -> None:
+    np.save(files / "noise.npy", np.random.default_rng(1).poisson(50, (2, 64, 64)))
+    out = files / ("out.npy" if command == "nfold" else "out.npz")
+    more = ("--fold", 2) if command == "nfold" else ()
+    ran = run(command, files / "noise.npy", "-o", out, *more)
+    assert ran.code == 3
+    assert "centres of 2 of 2 images are not certain" in ran.err
+    if command == "profile":
+        with np.load(out) as held:
+            assert held["confidence"].shape == (2,)
+            assert (held["confidence"] < 0.1).all()
+    assert run(command, files / "noise.npy", "-o", out, "--overwrite", "--center", "31,32", *more).code == 0
+    ran = run(command, files / "one.tif", "-o", out, "--overwrite", "--center", "1000,2000", *more)
+    assert ran.code == 1
+    assert "far outside of the images" in ran.err
+    assert "96 rows by 100 columns" in ran.err

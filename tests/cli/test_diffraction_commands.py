@@ -99,7 +99,9 @@ def test_automatic_centre(files, images, monkeypatch) -> None:
 
     def find(stack, *, mask, device, workers):
         asked.append(mask is not None)
-        return SimpleNamespace(center=np.array([19.5, 21.25]) + np.arange(len(stack))[:, None])
+        n = len(stack)
+        center = np.array([19.5, 21.25]) + np.arange(n)[:, None]
+        return SimpleNamespace(center=center, confidence=np.full(n, 0.8), flags=((),) * n)
 
     monkeypatch.setattr(diffraction, "autocenter", find, raising=False)
     ran = run("profile", files / "a_stack.npy", "-o", files / "out.npz", "--mask", files / "masks" / "mask.npy")

@@ -15,9 +15,10 @@ from stackalign.io.stacks import readable_extensions
 
 from ._plan import expand
 
-__all__ = ["CHUNK_BYTES", "check_output", "chunks_of", "first_image", "image_files", "numbers", "opened"]
+__all__ = ["CHUNK_BYTES", "UNCERTAIN", "check_output", "chunks_of", "first_image", "image_files", "numbers", "opened"]
 
 CHUNK_BYTES = 1 << 27
+UNCERTAIN = "the centres of {} of {} images are not certain; `stackalign center` shows them, --center states them"
 
 
 def image_files(sources: Sequence[str]) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
 from ._options import (
     AsJson,
     DatasetName,
@@ -49,7 +49,8 @@ def nfold(
     """Average patterns with themselves, turned by all multiples of 360 degrees / N; masked pixels are filled.
 
     Stacks are read and written in pieces. A file that fails is named and does not stop the others.
-    Exit code: 0 done, 1 failed, 2 wrong usage.
+    Exit code: 0 done, 1 failed, 2 wrong usage, 3 done
+    but a centre that was found is not certain.
     """
     from stackalign.chunks import StopRequest
     from stackalign.device import parse_bytes
@@ -95,11 +96,15 @@ def nfold(
                     continue
                 try:
                     with progress_reporter(quiet, "images") as progress:
-                        row["images"] = nfold_file(
+                        done = nfold_file(
                             job.source, job.output, int(fold), center=middle, mask=valid, fill_value=fill,
                             dataset=dataset, device=device, workers=workers, memory_limit=limit, resume=resume,
                             overwrite=overwrite, progress=progress, stop=stop,
                         )  # fmt: skip
+                    row["images"] = done.images
+                    if done.uncertain:
+                        row["uncertain"] = done.uncertain
+                        say(f"{job.source}: {shared.UNCERTAIN.format(done.uncertain, done.images)}")
                 except Interrupted as error:
                     say(f"{error}; the same command with --resume goes on from here")
                     raise fail("interrupted", FAILED) from error
@@ -118,7 +123,7 @@ def nfold(
     elif not quiet:
         for row in rows:
             print_facts([(name, str(value)) for name, value in row.items() if value not in ("", None)])
-    raise typer.Exit(FAILED if failed else DONE)
+    raise typer.Exit(FAILED if failed else SHORT if any(row.get("uncertain") for row in rows) else DONE)
 
 
 def _report(path: Path, rows: list[dict[str, Any]], fold: str, mask: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
 from ._options import AsJson, DatasetName, DeviceName, Images, MaskFile, Overwrite, Quiet, Report, Workers
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def profile(
     """Average diffraction patterns around their centres.
 
     All profiles go into one file: long columns in .csv, arrays in .npz and .h5. Stacks are read in pieces. A file that
-    fails is named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage.
+    fails is named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a
+    centre that was found is not certain.
     """
     from stackalign.errors import StackalignError
 
@@ -89,6 +90,7 @@ def profile(
         raise fail(str(error), USAGE) from error
     rows: list[dict[str, Any]] = []
     parts: list[tuple[Path, AzimuthalProfile]] = []
+    sure: list[Any] = []
     try:
         shared.check_output(output, OUTPUTS, overwrite=overwrite)
         if report is not None:
@@ -97,16 +99,19 @@ def profile(
         valid = jobs.load_mask(mask, quiet)
         for file in shared.image_files(files):
             try:
-                made = _of_file(file, dataset, middle, valid, options, device, workers, quiet)
+                made, confidence, uncertain = _of_file(file, dataset, middle, valid, options, device, workers, quiet)
             except StackalignError as error:
                 say(f"error: {error}")
                 rows.append({"input": str(file), "message": str(error)})
                 continue
+            sure.append(confidence)
             parts += [(file, part) for part in made]
             images = sum(1 if p.intensity.ndim == (1 if p.angle is None else 2) else len(p.intensity) for p in made)
-            rows.append({"input": str(file), "images": images, "message": ""})
+            rows.append({"input": str(file), "images": images, "uncertain": uncertain, "message": ""})
+            if uncertain:
+                say(f"{file}: {shared.UNCERTAIN.format(uncertain, images)}")
         if parts:
-            _write(output, parts)
+            _write(output, parts, sure)
             if report is not None:
                 _report(report, output, parts, options)
     except StackalignError as error:
@@ -116,6 +121,7 @@ def profile(
     summary = {
         "output": str(output) if parts else None,
         "images": sum(row.get("images", 0) for row in rows),
+        "uncertain": sum(row.get("uncertain", 0) for row in rows),
         "radii": max((p.radius.size for _, p in parts), default=0),
         "files": rows,
     }
@@ -123,30 +129,39 @@ def profile(
         out.print_json(json.dumps(summary))
     elif not quiet:
         print_facts([(name, str(value)) for name, value in summary.items() if name != "files"])
-    raise typer.Exit(FAILED if any(row["message"] for row in rows) else DONE)
+    failed = any(row["message"] for row in rows)
+    raise typer.Exit(FAILED if failed else SHORT if summary["uncertain"] else DONE)
 
 
 def _of_file(
     file: Path, dataset: str | None, middle: Any, valid: Any, options: dict[str, Any], device: str, workers: int | None,
     quiet: bool,
-) -> "list[AzimuthalProfile]":  # fmt: skip
+) -> "tuple[list[AzimuthalProfile], Any, int]":  # fmt: skip
+    """Profiles, how certain the centres are (NaN where they were stated), and how many are not."""
+    import numpy as np
+
     from stackalign import diffraction
     from stackalign.chunks import Progress
+    from stackalign.diffraction._inputs import check_center
     from stackalign.diffraction.files import open_frames
 
     from ._diffraction import chunks_of
 
     find: Any = diffraction
     reader = open_frames(file, dataset=dataset)
-    found = []
+    found, sure, uncertain = [], [], 0
     began = time.perf_counter()
     try:
+        check_center(middle, reader.info.shape[1:], str(file))
         known = valid if reader.info.mask is None else diffraction.combine_masks(reader.info.mask, *_given(valid))
         with progress_reporter(quiet, "images") as progress:
             for first, images in chunks_of(reader):
                 center = middle
+                sure.append(np.full(len(images), np.nan))
                 if center is None:
-                    center = find.autocenter(images, mask=known, device=device, workers=workers).center
+                    guess = find.autocenter(images, mask=known, device=device, workers=workers)
+                    center, sure[-1] = guess.center, guess.confidence
+                    uncertain += sum(map(bool, guess.flags))
                 found.append(
                     diffraction.azimuthal_average(images, center, mask=known, device=device, workers=workers, **options)
                 )
@@ -156,14 +171,14 @@ def _of_file(
                     progress(Progress(file.name, done, reader.info.shape[0], done * reader.info.pattern_bytes, seconds))
     finally:
         reader.close()
-    return found
+    return found, np.concatenate(sure), uncertain
 
 
 def _given(mask: Any) -> tuple[Any, ...]:
     return () if mask is None else (mask,)
 
 
-def _write(output: Path, parts: "list[tuple[Path, AzimuthalProfile]]") -> None:
+def _write(output: Path, parts: "list[tuple[Path, AzimuthalProfile]]", sure: list[Any]) -> None:
     """All profiles in one file, NaN beyond the radii of the shorter ones."""
     import numpy as np
 
@@ -190,6 +205,7 @@ def _write(output: Path, parts: "list[tuple[Path, AzimuthalProfile]]") -> None:
     counts = [len(p.intensity) for _, p in parts]
     centers = [np.broadcast_to(p.centers, (n, 2)) for (_, p), n in zip(parts, counts, strict=True)]
     arrays["center"] = np.concatenate(centers)
+    arrays["confidence"] = np.concatenate(sure)
     arrays["source"] = np.array([f.name for (f, _), n in zip(parts, counts, strict=True) for _ in range(n)])
     frames: list[int] = []
     for k, (file, _) in enumerate(parts):

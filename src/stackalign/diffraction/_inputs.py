@@ -10,7 +10,7 @@ from stackalign.backends import Array
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
 
-__all__ = ["Images", "checked_images", "checked_mask"]
+__all__ = ["Images", "check_center", "checked_images", "checked_mask"]
 
 FEW_VALID = 0.05
 
@@ -63,3 +63,16 @@ def checked_mask(mask: Any, shape: tuple[int, ...], device: str, name: str = "ma
         text = f"{name} leaves {share:.1%} of the pixels; True means valid here: pass ~{name} if it marks bad pixels"
         warnings.warn(text, StackalignWarning, stacklevel=4)
     return valid
+
+
+def check_center(center: Any, shape: tuple[int, ...], name: str) -> None:
+    """Refuse a centre that was stated for images (H, W) and lies farther beyond them than they are wide."""
+    if center is None:
+        return
+    away = [max(-c, c - (size - 1)) / size for c, size in zip(center, shape, strict=True)]
+    if max(away) > 1:
+        msg = (
+            f"the centre {tuple(center)}, (row, col) in pixels, is far outside of the images of {name}, "
+            f"{shape[0]} rows by {shape[1]} columns"
+        )
+        raise DataError(msg)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,22 @@ from stackalign.io.images import image_extensions, write_images
 from stackalign.io.journal import Journal
 from stackalign.io.stacks import writable_extensions
 
+from ._inputs import check_center
 from .center import autocenter
 from .files import open_frames
 from .symmetry import nfold
 
-__all__ = ["nfold_file"]
+__all__ = ["AveragedFile", "nfold_file"]
 
 CHECKPOINT_SECONDS = 2.0
 BYTES_PER_PIXEL = 24
+
+
+class AveragedFile(NamedTuple):
+    """How many images were averaged, and of how many the centre that was found is not certain."""
+
+    images: int
+    uncertain: int
 
 
 def nfold_file(
@@ -44,7 +52,7 @@ def nfold_file(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     stop: StopRequest | None = None,
-) -> int:
+) -> AveragedFile:
     """Write the averages (`nfold`) of all images of a file, and return their number.
 
     Parameters
@@ -85,6 +93,7 @@ def nfold_file(
     reader = open_frames(source, dataset=dataset)
     try:
         n, height, width = reader.info.shape
+        check_center(center, (height, width), str(source))
         valid = mask if reader.info.mask is None else reader.info.mask & (True if mask is None else mask)
         record = {
             "version": __version__,
@@ -114,12 +123,14 @@ def nfold_file(
         scan = reader.info.scan_shape if streamed else (n,)
         writer = create_stack(data, (n, height, width), dtype, scan_shape=scan, final_path=data, resume=state)
         saved = time.monotonic()
+        uncertain = int(records[-1].get("uncertain", 0)) if records else 0
         try:
             start = 0 if state is None else int(state["patterns"])
             for _, last, images in read_chunks(reader, plan, start=start, stage="nfold", progress=progress):
                 middle: Any = center
                 if middle is None:
-                    middle = autocenter(images, mask=valid, device=device, workers=workers).center
+                    found = autocenter(images, mask=valid, device=device, workers=workers)
+                    middle, uncertain = found.center, uncertain + sum(map(bool, found.flags))
                 options: dict[str, Any] = {
                     "mask": valid,
                     "fill_value": fill_value,
@@ -128,7 +139,7 @@ def nfold_file(
                 }
                 writer.write(nfold(images, fold, center=middle, **options).astype(dtype, copy=False))
                 if time.monotonic() - saved > CHECKPOINT_SECONDS or stopping:
-                    journal.append({"state": writer.checkpoint()})
+                    journal.append({"state": writer.checkpoint(), "uncertain": uncertain})
                     saved = time.monotonic()
                 if last < n:
                     stopping.check("stopped while averaging")
@@ -147,4 +158,4 @@ def nfold_file(
         images = np.load(data)
         write_images(output, images[0] if n == 1 else images, overwrite=overwrite or resume)
     journal.discard()
-    return n
+    return AveragedFile(n, uncertain)
