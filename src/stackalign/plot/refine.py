@@ -21,6 +21,8 @@ UNITS = {"tilt_x": "1/Å", "tilt_y": "1/Å", "thickness": "Å", "gl": "px", "rot
 UNITS |= {"blur": "px", "a": "Å", "b": "Å", "c": "Å", "alpha": "degrees", "beta": "degrees", "gamma": "degrees"}
 MAX_DISKS = 8
 """Disks in one row."""
+WORDS = {"polish": "polish, on the grid", "simplex": "simplex, on the grid", "fine": "fine, at the pixels"}
+"""Scores at nodes, which are means of pixels, are higher than those at pixels; the result's score is the latter."""
 STAGES = {"scan": GREY, "polish": ORANGE, "simplex": ORANGE, "fine": BLUE}
 
 
@@ -132,9 +134,9 @@ def plot_scores(result: "RefinementResult", name: str, *, ax: "Axes | None" = No
             values, index = np.unique(x, return_inverse=True)
             best = np.full(len(values), -np.inf)
             np.maximum.at(best, index, y)
-            ax.plot(values, best, ".-", color=STAGES["scan"], lw=0.8, ms=3, label="scan, best at each value")
+            ax.plot(values, best, ".-", color=STAGES["scan"], lw=0.8, ms=3, label="scan on a grid, best at each value")
         else:
-            ax.plot(x, y, ".", color=STAGES.get(stage, BLUE), ms=5, label=stage)
+            ax.plot(x, y, ".", color=STAGES.get(stage, BLUE), ms=5, label=WORDS.get(stage, stage))
     if not rows:
         say_in(ax, "not varied")
     value, sigma = result.values[name], result.sigma.get(name, np.nan)
