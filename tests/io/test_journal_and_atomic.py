@@ -196,3 +196,10 @@ def test_provenance() -> None:
     assert record["device"] == "cpu"
     assert record["time_utc"] == "2024-01-02T00:00:00+00:00"
     json.dumps(record, allow_nan=False)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; give a file name"):
+        write_text_atomic(tmp_path, "text")
+    assert list(tmp_path.iterdir()) == []
+    assert not [p for p in tmp_path.parent.iterdir() if p.name.endswith(".part")]

@@ -65,6 +65,9 @@ def full_disk_as_data_error(path: Path, name: str, needed: int | None = None) ->
     try:
         yield
     except (OSError, RuntimeError) as error:  # the latter is what h5py raises where closing a file fails
+        if isinstance(error, IsADirectoryError):
+            msg = f"output {name} is a folder; give a file name"
+            raise DataError(msg) from error
         folder = path.parent
         while not folder.exists():
             folder = folder.parent
