@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def headlines(contents: dict[str, Any]) -> list[list[str]]:
-    """At most one row per operation, for the problem with the smallest ratio: of twelve operations at most."""
+    """At most one row per operation, for the problem with the smallest ratio: of fifteen operations at most."""
 
     def rows(section: str) -> Rows:
         found: Rows = contents[section]["rows"] if section in contents else []
@@ -89,11 +89,32 @@ def headlines(contents: dict[str, Any]) -> list[list[str]]:
         over, peer, r = best
         time = f"{duration(r['ms_per_template'] / 1e3)} per template"
         lines.append(["`match_template`", r["case"], time, f"{ratio(over)} {peer}", f"{r['error']:.0e}"])
+    found = [r for r in rows("diffraction") if r.get("best of pyFAI") is not None]
+    if best := hardest(found, {"over scikit-ued": "scikit-ued", "over the best of pyFAI": "pyFAI"}):
+        over, peer, r = best
+        time = f"{duration(r['ours, ms per frame'] / 1e3)} per frame"
+        lines.append(["`azimuthal_average`", f"{r['case']}, all cores", time, f"{ratio(over)} {peer}", "-"])
+    if best := hardest(rows("diffraction_nfold"), {"over": "scikit-ued", "over_in_stack": "scikit-ued"}):
+        over, peer, r = best
+        lines.append(["`diffraction.nfold`", r["case"], duration(r["ms"] / 1e3), f"{ratio(over)} {peer}", "-"])
+    if rows("diffraction_centers"):
+        r = max(rows("diffraction_centers"), key=lambda row: row["ours_median"])
+        peer = f" (scikit-ued's {r['peer_median']:.2f} px)" if "peer_median" in r else ""
+        error = f"median {r['ours_median']:.3f} px{peer}"
+        problem = f"{r['centers']} of a {r['case']}, beam block"
+        lines.append(["`diffraction.autocenter`", problem, "-", "-", error])
     if best := hardest(rows("bloch_abtem"), {"over_abtem_with_union": "abTEM"}):
         over, peer, r = best
         time = f"{duration(r['abtem_ms_per_tilt'] / over / 1e3)} per tilt"
         problem = f"Si [110], {r['kv']} kV, {r['beams_of_union']} beams, 15 thicknesses"
         lines.append(["`BlochSimulator`", problem, time, f"{ratio(over)} {peer}", "-"])
+    if rows("refine_thickness"):
+        r = max(
+            rows("refine_thickness"), key=lambda row: abs(row["thickness_percent"]) / row["thickness_percent_tolerance"]
+        )
+        error = f"{abs(r['thickness_percent']):.2f} % (asked for {r['thickness_percent_tolerance']:g})"
+        problem = r["case"].removeprefix("thickness: ") + ", from 200 to 3000"
+        lines.append(["`CoarseRefine`", problem, duration(r["seconds"]), "no peer", error])
     if rows("solar_accuracy"):
         r = max(rows("solar_accuracy"), key=lambda row: max(row["x"] / row["limit"][0], row["y"] / row["limit"][1]))
         error = f"{r['x']:.2f}, {r['y']:.2f} arcsec (asked for {r['limit'][0]:.2f}, {r['limit'][1]:.2f})"
