@@ -1,6 +1,7 @@
 """Pictures of a registration: what differs before and after, how sharp the optimum is, how a stack drifted."""
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,8 @@ FloatArray = NDArray[np.float64]
 
 SURFACE_POINTS = 41
 LARGEST_SURFACE = 512
-"""Longest side in pixels of the images that the surface is computed on; larger ones are taken by their middle."""
+"""Longest side of the reference whose every pixel is scored, where more differs than a shift, which costs 40 times less;
+of larger ones every n-th row and column is. A part of the image would have its optimum elsewhere."""
 
 
 def standardised(image: ArrayLike) -> FloatArray:
@@ -110,7 +112,7 @@ def plot_score_surface(
     ----------
     result : RegistrationResult
     reference, moving : array_like
-        The images that were registered, NaN where invalid.
+        The images that were registered, as they were compared, NaN where invalid.
     extent : float, optional
         Half-width in pixels; 12 standard deviations by default, at least 1.5 and at most a quarter of the image.
     ax : matplotlib.axes.Axes, optional
@@ -129,16 +131,12 @@ def plot_score_surface(
     candidates = np.tile(result.parameters, (SURFACE_POINTS**2, 1))
     candidates[:, 0] += np.repeat(steps, SURFACE_POINTS)
     candidates[:, 1] += np.tile(steps, SURFACE_POINTS)
-    center = result.center
-    if max(r.shape) > LARGEST_SURFACE:  # the middle tells how sharp the optimum is as well, in a second
-        top, left = ((n - min(n, LARGEST_SURFACE)) // 2 for n in r.shape)
-        r = r[top : top + LARGEST_SURFACE, left : left + LARGEST_SURFACE]
-        # Pull matrices of the cut reference: p' = p - (top, left).
-        matrices = transforms.matrices_from_parameters(candidates, result.model, center)
-        matrices[..., 2] += matrices[..., :2] @ np.array([top, left], np.float64)
-    else:
-        matrices = transforms.matrices_from_parameters(candidates, result.model, center)
+    matrices = transforms.matrices_from_parameters(candidates, result.model, result.center)
     pair = prepare_pair(np.asarray(r, np.float64), np.asarray(m, np.float64), smooth=result.smooth)
+    step = 1 if result.model == "shift" else -(-max(r.shape) // LARGEST_SURFACE)
+    if step > 1:
+        pair = replace(pair, reference=np.ascontiguousarray(pair.reference[:, ::step, ::step]))
+        matrices[..., :2] *= step
     scores = np.asarray(score_affine(pair, matrices)).reshape(SURFACE_POINTS, SURFACE_POINTS)
     half = extent / (SURFACE_POINTS - 1)
     dy, dx = result.parameters[:2]
@@ -155,7 +153,8 @@ def plot_score_surface(
         _ellipse(ax, (dx, dy), result.covariance[:2, :2])
     ax.set_xlabel("dx (px)")
     ax.set_ylabel("dy (px)")
-    title(ax, "score over shifts", f"1 sigma: {sigma[0]:.2g} px in y, {sigma[1]:.2g} px in x")
+    some = "" if step == 1 else f"; every {step} px"
+    title(ax, "score over shifts", f"1 sigma: {sigma[0]:.2g} px in y, {sigma[1]:.2g} px in x{some}")
     return ax
 
 
@@ -205,9 +204,14 @@ def plot_parameters(stack: "RegistrationStack", *, ax: "Axes | None" = None) -> 
 
 
 def registration_figure(
-    result: "RegistrationResult", reference: ArrayLike, moving: ArrayLike, aligned: ArrayLike | None = None
+    result: "RegistrationResult",
+    reference: ArrayLike,
+    moving: ArrayLike,
+    aligned: ArrayLike | None = None,
+    *,
+    compared: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> "Figure":
-    """Draw both images, their difference before and after, and the score surface.
+    """Draw both images, their difference before and after over the pixels that both have, and the score surface.
 
     Parameters
     ----------
@@ -216,6 +220,9 @@ def registration_figure(
         (H, W) and (Hm, Wm), NaN where invalid.
     aligned : array_like, optional
         The moving image on the reference's pixels; made from the result by default.
+    compared : tuple of array_like, optional
+        Reference and moving image as they were compared, as without a background, NaN where invalid; differences and
+        scores are of these. By default the images themselves.
 
     Returns
     -------
@@ -223,13 +230,20 @@ def registration_figure(
     """
     figure = new_figure(15.0, 8.4)
     r, m = np.asarray(reference, np.float64), np.asarray(moving, np.float64)
-    after = np.asarray(result.apply(m, output_shape=r.shape) if aligned is None else aligned)
     axes = figure.subplots(2, 3)
     _show(axes[0, 0], r, "reference")
     _show(axes[1, 0], m, "moving")
+    if compared is None:
+        after = np.asarray(result.apply(m, output_shape=r.shape) if aligned is None else aligned, np.float64)
+    else:
+        r, m = (np.asarray(image, np.float64) for image in compared)
+        after = np.asarray(result.apply(m, output_shape=r.shape))
     before = np.full(r.shape, np.nan)
     rows, columns = (min(a, b) for a, b in zip(r.shape, m.shape, strict=True))
     before[:rows, :columns] = m[:rows, :columns]
+    # Numbers of different pixels could not be compared.
+    common = np.isfinite(r) & np.isfinite(before) & np.isfinite(after)
+    before, after = (np.where(common, image, np.nan) for image in (before, after))
     plot_difference(r, before, ax=axes[0, 1], words="reference - moving, before")
     plot_difference(r, after, ax=axes[1, 1], words="reference - moving, aligned")
     plot_score_surface(result, r, m, ax=axes[0, 2])

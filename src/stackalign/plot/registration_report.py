@@ -19,6 +19,7 @@ from .registration import plot_parameters, registration_figure, standardised
 
 if TYPE_CHECKING:
     from stackalign.registration.files import AlignedFile
+    from stackalign.registration.preview import Preview
 
 __all__ = ["BLINK_STYLE", "blink", "picture", "write_registration_report"]
 
@@ -86,22 +87,25 @@ def write_registration_report(
 
 
 def _section(done: "AlignedFile", k: int) -> str:
-    reference, before, after = done.preview
-    result = done.results[done.preview_frame]
+    shown = done.preview
     parts = [f'<section id="file-{k}">', f"<h2>{escape(short_name(str(done.source), 80))}</h2>"]
     if len(done.results) > 1:
         figure = new_figure(11, 3.4)
         plot_parameters(done.results, ax=figure.add_subplot())
         parts += [picture(figure, "Shifts over the frames")]
-    if np.isfinite(after).any():
+    if shown is not None and np.isfinite(shown.aligned).any():
+        figure = registration_figure(
+            done.results[shown.frame], shown.reference, shown.moving, shown.aligned, compared=shown.compared
+        )
         parts += [
-            f"<h3>Frame {done.preview_frame}, the one with the largest shift</h3>",
+            f"<h3>Frame {shown.frame}, the one with the largest shift</h3>",
             '<div class="columns"><div><p>before</p>',
-            blink(reference, before, "reference and moving image"),
+            blink(shown.reference, shown.moving, "reference and moving image"),
             "</div><div><p>aligned</p>",
-            blink(reference, after, "reference and aligned image"),
+            blink(shown.reference, shown.aligned, "reference and aligned image"),
             "</div></div>",
-            picture(registration_figure(result, reference, before, after), "Images, differences and score surface"),
+            picture(figure, "Images, differences and score surface"),
+            f'<p class="soft">{escape(_compared(shown))}</p>',
         ]
     parts += [
         '<div class="columns"><div>',
@@ -124,6 +128,16 @@ def _section(done: "AlignedFile", k: int) -> str:
         "</section>",
     ]
     return "\n".join(parts)
+
+
+def _compared(shown: "Preview") -> str:
+    """What the differences and the scores are of."""
+    how = (
+        "the images as they are"
+        if shown.background is None
+        else f"the images without their Gaussian mean of {shown.background:g} px, as they were compared"
+    )
+    return f"Differences and scores are of {how}, the two differences of the same pixels; masked pixels are greenish."
 
 
 def _rows(done: "AlignedFile") -> str:

@@ -25,6 +25,7 @@ from stackalign.ops import asarray, device_of, to_numpy
 
 from .align import register_stack
 from .background import background_sigma, band_pass
+from .preview import Preview, with_holes
 from .result import RegistrationResult, RegistrationStack
 from .table import stack_from_arrays, stack_to_arrays
 
@@ -48,9 +49,8 @@ class AlignedFile:
         One for each frame.
     provenance : dict
     seconds : float
-    preview : tuple of numpy.ndarray
-        Reference, and of the frame with the largest shift the image as it was and aligned, each (H, W).
-    preview_frame : int
+    preview : Preview or None
+        The frame with the largest shift of those that this run aligned; None where an earlier run had done all.
     """
 
     source: Path
@@ -59,8 +59,7 @@ class AlignedFile:
     results: RegistrationStack
     provenance: Mapping[str, Any]
     seconds: float
-    preview: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
-    preview_frame: int
+    preview: Preview | None
 
 
 def results_path(output: Path) -> Path:
@@ -169,7 +168,7 @@ def align_file(
         _open_journal(journal, plan, final, resume=resume, overwrite=overwrite)
         run = _Run(reader, image, masks, settings, sigma, order, device, workers, final, journal)
         try:
-            results, preview, frame = run.work(limit, progress, stop)
+            results, preview = run.work(limit, progress, stop)
         except (ValueError, TypeError) as error:
             if not isinstance(error, DataError):
                 journal.discard()  # settings that no run accepts leave nothing to resume
@@ -179,7 +178,7 @@ def align_file(
         reader.close()
     inputs = [{"path": str(source), "shape": list(reader.info.shape)}, {"path": name, "shape": list(image.shape)}]
     record = provenance({**settings, "background": sigma, "order": order}, inputs, device=run.device, command=command)
-    done = AlignedFile(Path(source), final, name, results, record, time.perf_counter() - began, preview, frame)
+    done = AlignedFile(Path(source), final, name, results, record, time.perf_counter() - began, preview)
     columns = {key: value.tolist() for key, value in results.columns().items()}
     contents = {"reference": name, "input": str(source), "output": str(final), "model": results.model}
     matrices = results.matrices.tolist()
@@ -226,7 +225,7 @@ class _Run:
 
     def work(
         self, limit: int, progress: ProgressCallback | None, stop: StopRequest | None
-    ) -> tuple[RegistrationStack, tuple[NDArray[Any], NDArray[Any], NDArray[Any]], int]:
+    ) -> tuple[RegistrationStack, Preview | None]:
         """Register and resample what is not done yet."""
         info = self._reader.info
         n, height, width = info.shape
@@ -248,16 +247,17 @@ class _Run:
             final_path=self._data,
             resume=state,
         )
-        preview: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
-        frame, largest, saved = 0, -1.0, time.monotonic()
+        preview: Preview | None = None
+        largest, saved = -1.0, time.monotonic()
         onto = self._reference
         if self._background is not None:
             onto = self._compared(asarray(onto, self.device)[None], self._masks["reference_mask"])[0]
         try:
             for _, last, block in read_chunks(self._reader, plan, start=len(results), stage="align", progress=progress):
                 images = asarray(block.astype(dtype, copy=False), self.device)
+                compared = self._compared(images, self._masks["moving_mask"])
                 found = register_stack(
-                    onto, self._compared(images, self._masks["moving_mask"]), **self._masks, **self._settings,
+                    onto, compared, **self._masks, **self._settings,
                     device=self.device, workers=self._workers,
                 )  # fmt: skip
                 masked = block.astype(dtype)
@@ -270,8 +270,18 @@ class _Run:
                 far = np.abs(found.parameters[:, :2]).max(axis=1)
                 k = int(far.argmax())
                 if far[k] > largest:
-                    largest, frame = float(far[k]), len(results) + k
-                    preview = (self._reference, block[k].copy(), aligned[k].copy())
+                    largest = float(far[k])
+                    preview = Preview(
+                        len(results) + k,
+                        with_holes(self._reference, self._masks["reference_mask"]),
+                        with_holes(block[k], self._masks["moving_mask"]),
+                        aligned[k].copy(),
+                        (
+                            with_holes(to_numpy(onto), self._masks["reference_mask"]),
+                            with_holes(to_numpy(compared[k]), self._masks["moving_mask"]),
+                        ),
+                        self._background,
+                    )
                 results += found
                 if time.monotonic() - saved > CHECKPOINT_SECONDS or stopping:
                     current = writer.checkpoint()
@@ -283,10 +293,7 @@ class _Run:
             writer.finish({"software": f"stackalign {__version__}"})
         finally:
             writer.close()
-        if preview is None:  # everything had been done by an earlier run
-            nothing = np.full(shape, np.nan)
-            preview = (self._reference, nothing, nothing)
-        return RegistrationStack(results), preview, frame
+        return RegistrationStack(results), preview
 
     def _compared(self, images: Array, mask: NDArray[np.bool_] | None) -> Array:
         """Images (N, H, W) as they are compared."""
