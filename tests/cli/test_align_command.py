@@ -232,7 +232,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(files, frames) -> None:
         (["-o", "x.npy", "--smooth", "much"], 2, "could not convert"),
         (["-o", "x.npy", "--table", "t.txt"], 2, "--table must end with .csv or .ecsv"),
         (["-o", "x.npy", "--max-shift", "-3"], 2, "max_shift must be a number of pixels"),
-        (["-o", "x.jpg"], 1, "no known extension"),
+        (["-o", "x.jpg"], 2, "no known extension"),
         (["-o", "x.npy", "--reference-index", "7"], 1, "there is no frame 7"),
         (["-o", "x.npy", "--memory-limit", "many"], 2, "many"),
     ],

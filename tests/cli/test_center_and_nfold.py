@@ -118,7 +118,7 @@ def test_nfold_says_what_is_wrong(files) -> None:
     assert run("nfold", files / "one.tif", "--fold", "3").code == 2
     assert run("nfold", files / "one.tif", "-o", out, "--fold", "3", "--center", "1").code == 2
     ran = run("nfold", files / "one.tif", "-o", files / "out.xyz", "--fold", "3")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "extension" in ran.errors[0]
     assert not list(files.glob("*.partial"))
 

@@ -57,12 +57,12 @@ def test_profiles_of_stacks_images_and_globs(files, images, extension, monkeypat
         with out.open() as stream:
             rows = list(csv.DictReader(stream))
         assert len(rows) == 5 * (wanted.weight[0] > 0).sum()
-        some = [float(r["intensity"]) for r in rows if r["file"] == "a_stack.npy" and r["frame"] == "2"]
+        some = [float(r["intensity"]) for r in rows if r["file"] == str(files / "a_stack.npy") and r["frame"] == "2"]
         np.testing.assert_allclose(some, wanted.intensity[2][wanted.weight[2] > 0], rtol=1e-9)
         return
     if extension == ".npz":
         found = load(out)
-        assert found["source"].tolist() == ["a_stack.npy"] * 3 + ["b_one.tif", "c_one.npy"]
+        assert found["source"].tolist() == [str(files / n) for n in ["a_stack.npy"] * 3 + ["b_one.tif", "c_one.npy"]]
         assert found["frame"].tolist() == [0, 1, 2, 0, 0]
     else:
         with h5py.File(out) as h5:

@@ -50,3 +50,45 @@ def test_what_was_found_is_not_found_again(scan, tmp_path, monkeypatch, command,
     assert len(found) == FRAMES
     assert out.read_text() == whole.read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "scan.npy", "whole.csv"]
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "words"),
+    [("peaks", ("--width", -1), "width must be"), ("center", ("--workers", 0), "workers must be at least 1")],
+)
+def test_settings_that_no_run_accepts_leave_nothing(scan, tmp_path, command, options, words) -> None:
+    ran = run(command, scan, "-o", tmp_path / "out.csv", *options)
+    assert ran.code == 2
+    assert words in ran.errors[0]
+    assert len(ran.errors) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.npy"]
+
+
+def test_a_table_that_could_not_be_written_can_be_written_later(scan, tmp_path, monkeypatch) -> None:
+    """The disk was full at the end of a long run: what was found is still there."""
+    from stackalign.cli import center
+    from stackalign.errors import DataError
+
+    found, original = [], diffraction.autocenter
+    monkeypatch.setattr(diffraction, "autocenter", lambda *a, **k: found.append(1) or original(*a, **k))
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise DataError("output cannot be written")
+
+        patch.setattr(center, "_write", full)
+        assert run("center", scan, "-o", tmp_path / "out.csv").code == 1
+    assert (tmp_path / "out.csv.partial").is_dir()
+    assert run("center", scan, "-o", tmp_path / "out.csv", "--resume").code in (0, 3)
+    assert len(found) == FRAMES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "scan.npy"]
+
+
+def test_a_log_of_another_run_is_left_alone(scan, tmp_path) -> None:
+    log = tmp_path / "out.csv.partial"
+    log.mkdir()
+    (log / "plan.json").write_text('{"command": "center"}')
+    ran = run("peaks", scan, "-o", tmp_path / "out.csv", "--resume")
+    assert ran.code == 1
+    assert "belongs to another run" in ran.errors[0]
+    assert (log / "plan.json").exists()

@@ -56,7 +56,7 @@ def test_a_bad_file_does_not_stop_the_others(images, tmp_path) -> None:
     [
         ((), "give an output", 2),
         (("-o", "x.csv", "--method", "guess"), "matched or persistence", 2),
-        (("-o", "x.txt"), "no known extension", 1),
+        (("-o", "x.txt"), "no known extension", 2),
         (("-o", "x.csv", "--min-snr", -1), "min_snr", 2),
     ],
 )

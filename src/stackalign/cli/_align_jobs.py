@@ -15,6 +15,7 @@ from stackalign.registration.files import AlignedFile, align_file, is_aligned, r
 from stackalign.registration.table import write_table
 
 from ._console import FAILED, fail, progress_reporter, say
+from ._diffraction import about
 from ._plan import Job
 
 __all__ = ["Outcome", "run_jobs", "write_outputs"]
@@ -84,7 +85,7 @@ def run_jobs(
                 say(f"{error}; the same command with --resume goes on from here")
                 raise fail("interrupted", FAILED) from error
             except (StackalignError, MemoryError) as error:
-                say(f"error: {error}")
+                say(f"error: {about(job.source, error)}")
                 outcomes.append(Outcome(job, None, {}, str(error)))
                 continue
             columns = {name: values.tolist() for name, values in result.results.columns().items()}
@@ -98,7 +99,7 @@ def write_outputs(outcomes: Sequence[Outcome], table: Path | None, report: Path 
     if table is not None and done:
         names = list(done[0].columns)
         columns: dict[str, Any] = {
-            "file": np.array([o.job.source.name for o in done for _ in o.columns["flags"]]),
+            "file": np.array([str(o.job.source) for o in done for _ in o.columns["flags"]]),
         }
         for name in names:
             values = [value for o in done for value in o.columns[name]]

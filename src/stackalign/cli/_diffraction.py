@@ -15,7 +15,17 @@ from stackalign.io.stacks import readable_extensions
 
 from ._plan import expand
 
-__all__ = ["CHUNK_BYTES", "UNCERTAIN", "check_output", "chunks_of", "first_image", "image_files", "numbers", "opened"]
+__all__ = [
+    "CHUNK_BYTES",
+    "UNCERTAIN",
+    "about",
+    "check_output",
+    "chunks_of",
+    "first_image",
+    "image_files",
+    "numbers",
+    "opened",
+]
 
 CHUNK_BYTES = 1 << 27
 UNCERTAIN = "the centres of {} of {} images are not certain; `stackalign center` shows them, --center states them"
@@ -48,16 +58,34 @@ def chunks_of(reader: StackReader) -> Iterator[tuple[int, NDArray[Any]]]:
 
 
 def check_output(path: Path, known: Sequence[str], *, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, before the work."""
+    """Refuse an output that cannot be written, before the work.
+
+    Raises
+    ------
+    ValueError
+        The extension is of no format that the command writes: wrong usage.
+    DataError
+        It is a folder, or its folder does not exist.
+    OutputExistsError
+    """
+    if path.is_dir():
+        msg = f"output {path} is a folder; give a file name, as {path / ('result' + known[0])}"
+        raise DataError(msg)
     if path.suffix.lower() not in known:
         msg = f"output {path} has no known extension; known are {' '.join(known)}"
-        raise DataError(msg)
+        raise ValueError(msg)
     if not path.parent.is_dir():
         msg = f"the folder {path.parent} of the output does not exist; create it first"
         raise DataError(msg)
     if path.exists() and not overwrite:
         msg = f"output {path} exists; choose another name or allow it to be replaced (--overwrite)"
         raise OutputExistsError(msg)
+
+
+def about(file: Path, error: Exception) -> str:
+    """What went wrong with a file, which is named once."""
+    text = str(error)
+    return text if str(file) in text else f"{file}: {text}"
 
 
 def numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | None:

@@ -4,14 +4,15 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
 from stackalign.chunks import Progress, ProgressCallback, StopRequest
-from stackalign.errors import DataError
+from stackalign.errors import DataError, StackalignError
 from stackalign.io import StackReader
 from stackalign.io.journal import Journal
 
@@ -25,6 +26,9 @@ SAVED_EVERY = 2.0
 
 class FrameLog:
     """Rows of the frames that are done; a file is known by its content, whatever its name.
+
+    As a context manager it goes away where the run ends by settings that no run accepts, or before it held anything:
+    then there is nothing to resume. It stays where a run was interrupted or failed otherwise, as on a full disk.
 
     Parameters
     ----------
@@ -56,8 +60,10 @@ class FrameLog:
     ) -> None:
         self._journal = None if output is None else Journal(output.with_name(output.name + ".partial"))
         self._stop = stop
+        self._interrupted = False
         self._rows: dict[tuple[str, int], list[Any]] = {}
         self._new: list[list[Any]] = []
+        self._saved_any = False
         self._saved = time.monotonic()
         if self._journal is None:
             return
@@ -76,6 +82,18 @@ class FrameLog:
         for record in self._journal.records():
             self._rows |= {(file, frame): rows for file, frame, rows in record["frames"]}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None or self._interrupted or not isinstance(error, Exception):
+            return
+        hopeless = isinstance(error, (ValueError, TypeError)) and not isinstance(error, StackalignError)
+        if hopeless or not (self._rows or self._new or self._saved_any):
+            self.discard()
+        else:
+            self._save()
+
     def frames(
         self, reader: StackReader, progress: ProgressCallback | None
     ) -> Iterator[tuple[int, NDArray[Any], list[Any] | None]]:
@@ -92,6 +110,7 @@ class FrameLog:
         for first, images in chunks_of(reader):
             for k, image in enumerate(images, first):
                 if self._stop:
+                    self._interrupted = True
                     self._save()
                     self._stop.check(f"stopped at frame {k} of {name}")
                 yield k, image, self._rows.get((self._file, k))
@@ -110,6 +129,7 @@ class FrameLog:
     def _save(self) -> None:
         if self._journal is not None and self._new:
             self._journal.append({"frames": self._new})
+            self._saved_any = True
         self._new = []
         self._saved = time.monotonic()
 
@@ -117,3 +137,4 @@ class FrameLog:
         """Forget everything: the table is written."""
         if self._journal is not None:
             self._journal.discard()
+            self._journal = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from stackalign.errors import DataError
 from stackalign.io.stacks import readable_extensions, writable_extensions
 
-__all__ = ["Job", "expand", "plan_jobs"]
+__all__ = ["Job", "check_outputs", "expand", "plan_jobs"]
 
 _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 """A folder that holds one of these is a store, and one input."""
@@ -64,6 +64,25 @@ def _names_several(text: str) -> bool:
     if not path.is_dir():
         return not path.exists() and glob.has_magic(text)
     return path.suffix.lower() != ".zarr" and not any((path / name).exists() for name in _ZARR_MARKS)
+
+
+def check_outputs(jobs: Iterable[Job], known: Sequence[str]) -> None:
+    """Refuse outputs that cannot be written, before the work.
+
+    Raises
+    ------
+    ValueError
+        The extension is of no format that can be written: wrong usage.
+    DataError
+        It is a folder, and of no format that is one.
+    """
+    for output in (job.output for job in jobs):
+        if not output.name.lower().endswith(tuple(known)):
+            msg = f"output {output} has no known extension; known are {' '.join(dict.fromkeys(known))}"
+            raise ValueError(msg)
+        if output.is_dir() and output.suffix.lower() != ".zarr":
+            msg = f"output {output} is a folder; give a file name"
+            raise DataError(msg)
 
 
 def plan_jobs(

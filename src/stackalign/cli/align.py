@@ -94,7 +94,7 @@ def align(
 
     from . import _crop_jobs as jobs
     from ._align_jobs import run_jobs, write_outputs
-    from ._plan import plan_jobs
+    from ._plan import check_outputs, plan_jobs
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -123,13 +123,15 @@ def align(
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite or resume)
+        writable = (*writable_extensions(), *image_extensions())
         planned = plan_jobs(
             moving or [reference],
             output,
             "aligned_",
             readable=(*readable_extensions(), *FITS_EXTENSIONS),
-            writable=(*writable_extensions(), *image_extensions()),
+            writable=writable,
         )
+        check_outputs(planned, writable)
         outcomes = run_jobs(
             planned,
             Path(reference) if moving else None,
@@ -157,7 +159,7 @@ def align(
     if as_json:
         out.print_json(json.dumps(rows))
     elif not quiet:
-        _print(rows)
+        _print([row for row, outcome in zip(rows, outcomes, strict=True) if outcome.columns])  # of others was said why
     flagged = any(row.get("flagged") for row in rows)
     raise typer.Exit(FAILED if failed else SHORT if flagged else DONE)
 

@@ -51,16 +51,16 @@ def center(
     failed = False
     try:
         if output is not None:
-            if output.suffix.lower() not in OUTPUTS:
-                raise fail(f"--output must end with .csv or .json, got {output}", USAGE)
             shared.check_output(output, OUTPUTS, overwrite=overwrite)
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite)
         valid = jobs.load_mask(mask, quiet)
         named = shared.image_files(files)
-        with StopRequest() as stop:
-            log = FrameLog(output, "center", {"dataset": dataset}, valid, resume=resume, stop=stop)
+        with (
+            StopRequest() as stop,
+            FrameLog(output, "center", {"dataset": dataset}, valid, resume=resume, stop=stop) as log,
+        ):
             for file in named:
                 try:
                     rows += _of_file(file, dataset, valid, device, workers, quiet, log)
@@ -69,15 +69,17 @@ def center(
                     say(f"{error}{again}")
                     raise fail("interrupted", FAILED) from error
                 except StackalignError as error:
-                    say(f"error: {file}: {error}")
+                    say(f"error: {shared.about(file, error)}")
                     failed = True
-        if output is not None and rows:
-            _write(output, rows)
-        log.discard()
+            if output is not None and rows:
+                _write(output, rows)
+            log.discard()
         if report is not None and rows:
             _report(report, rows, valid)
     except StackalignError as error:
         raise fail(str(error), FAILED) from error
+    except ValueError as error:  # a setting that only shows to be wrong with the images at hand
+        raise fail(str(error), USAGE) from error
     if as_json:
         out.print_json(json.dumps(rows))
     elif not quiet:

@@ -61,7 +61,7 @@ def nfold(
 
     from . import _crop_jobs as jobs
     from . import _diffraction as shared
-    from ._plan import plan_jobs
+    from ._plan import check_outputs, plan_jobs
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -80,13 +80,15 @@ def nfold(
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite or resume)
         valid = jobs.load_mask(mask, quiet)
+        writable = (*writable_extensions(), *image_extensions())
         planned = plan_jobs(
             files,
             output,
             "nfold_",
             readable=(*readable_extensions(), *FITS_EXTENSIONS),
-            writable=(*writable_extensions(), *image_extensions()),
+            writable=writable,
         )
+        check_outputs(planned, writable)
         with StopRequest() as stop:
             for job in planned:
                 row: dict[str, Any] = {"input": str(job.source), "output": str(job.output), "images": 0, "message": ""}
@@ -109,7 +111,7 @@ def nfold(
                     say(f"{error}; the same command with --resume goes on from here")
                     raise fail("interrupted", FAILED) from error
                 except StackalignError as error:
-                    say(f"error: {error}")
+                    say(f"error: {shared.about(job.source, error)}")
                     row["output"], row["message"], row["failed"] = None, str(error), True
         if report is not None:
             _report(report, rows, fold, valid)
@@ -122,6 +124,8 @@ def nfold(
         out.print_json(json.dumps(rows))
     elif not quiet:
         for row in rows:
+            if row["output"] is None:  # why was said
+                continue
             print_facts([(name, str(value)) for name, value in row.items() if value not in ("", None)])
     raise typer.Exit(FAILED if failed else SHORT if any(row.get("uncertain") for row in rows) else DONE)
 

@@ -80,12 +80,12 @@ def peaks(
 
         with (
             StopRequest() as stop,
+            FrameLog(
+                output, "peaks", {"dataset": dataset, "method": method, **settings}, valid, resume=resume, stop=stop
+            ) as log,
             atomic_path(output) as partial,
             partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
         ):
-            log = FrameLog(
-                output, "peaks", {"dataset": dataset, "method": method, **settings}, valid, resume=resume, stop=stop
-            )
             table = csv.writer(stream)
             table.writerow(["file", "frame", "row", "col", "intensity", "snr"])
             for file in named:
@@ -95,7 +95,7 @@ def peaks(
                     say(f"{error}; the same command with --resume goes on from here")
                     raise fail("interrupted", FAILED) from error
                 except StackalignError as error:
-                    say(f"error: {error}")
+                    say(f"error: {shared.about(file, error)}")
                     rows.append({"input": str(file), "message": str(error)})
                     continue
                 rows.append({"input": str(file), "images": images, "peaks": count, "message": ""})
@@ -140,8 +140,13 @@ def _of_file(
         with progress_reporter(quiet, "images") as progress:
             for frame, image, known in log.frames(reader, progress):
                 rows = known
+                if rows is None and _is_blind(image, mask):
+                    # As of a detector that dropped out: that frame has no peaks, the others do.
+                    if not quiet:
+                        say(f"note: frame {frame} of {file} has no valid pixel, and so no peaks")
+                    rows = []
                 # The pictures of the page need the image; they are the first ones.
-                if rows is None or len(pictures) < _SHOWN:
+                elif rows is None or (len(pictures) < _SHOWN and not _is_blind(image, mask)):
                     if method == "matched":
                         found = diffraction.bragg_peaks(image, mask=mask, **settings)
                     else:
@@ -152,14 +157,24 @@ def _of_file(
                         [f"{row:.4f}", f"{col:.4f}", f"{intensity:.8g}", f"{snr:.6g}"]
                         for (row, col), intensity, snr in zip(found.position, found.intensity, found.snr, strict=True)
                     ]
-                    if known is None:
-                        log.add(frame, rows)
-                lines += [[file.name, frame, *row] for row in rows]
+                if known is None:
+                    log.add(frame, rows)
+                lines += [[str(file), frame, *row] for row in rows]
                 count, done = count + len(rows), done + 1
     finally:
         reader.close()
     table.writerows(lines)
     return count, done
+
+
+def _is_blind(image: Any, mask: Any) -> bool:
+    """Tell whether no pixel is a number where a mask has valid ones; one that has none is an error of its own."""
+    import numpy as np
+
+    seen = np.isfinite(image)
+    if mask is None or mask.shape != seen.shape or not mask.any():
+        return not seen.any()
+    return not (seen & mask).any()
 
 
 def _report(

@@ -101,7 +101,7 @@ def profile(
             try:
                 made, confidence, uncertain = _of_file(file, dataset, middle, valid, options, device, workers, quiet)
             except StackalignError as error:
-                say(f"error: {error}")
+                say(f"error: {shared.about(file, error)}")
                 rows.append({"input": str(file), "message": str(error)})
                 continue
             sure.append(confidence)
@@ -127,7 +127,7 @@ def profile(
     }
     if as_json:
         out.print_json(json.dumps(summary))
-    elif not quiet:
+    elif not quiet and parts:
         print_facts([(name, str(value)) for name, value in summary.items() if name != "files"])
     failed = any(row["message"] for row in rows)
     raise typer.Exit(FAILED if failed else SHORT if summary["uncertain"] else DONE)
@@ -206,7 +206,7 @@ def _write(output: Path, parts: "list[tuple[Path, AzimuthalProfile]]", sure: lis
     centers = [np.broadcast_to(p.centers, (n, 2)) for (_, p), n in zip(parts, counts, strict=True)]
     arrays["center"] = np.concatenate(centers)
     arrays["confidence"] = np.concatenate(sure)
-    arrays["source"] = np.array([f.name for (f, _), n in zip(parts, counts, strict=True) for _ in range(n)])
+    arrays["source"] = np.array([str(f) for (f, _), n in zip(parts, counts, strict=True) for _ in range(n)])
     frames: list[int] = []
     for k, (file, _) in enumerate(parts):
         start = frames[-1] + 1 if k and parts[k - 1][0] == file else 0

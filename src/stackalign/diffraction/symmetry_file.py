@@ -89,6 +89,9 @@ def nfold_file(
     if output.suffix.lower() not in known:
         msg = f"output {output} has no known extension; known are {' '.join(dict.fromkeys(known))}"
         raise DataError(msg)
+    if output.is_dir() and output.suffix.lower() != ".zarr":
+        msg = f"output {output} is a folder; give a file name"
+        raise OutputExistsError(msg)
     journal = Journal(output.with_name(output.name + ".partial"))
     reader = open_frames(source, dataset=dataset)
     try:

@@ -46,6 +46,14 @@ class OpenOptions:
     offset: int = 0
     scan_shape: tuple[int, ...] | None = None
     memory_limit: int = DEFAULT_MEMORY_LIMIT
+    takes_scan_shape: bool = True
+    """Whether the caller can state a scan shape, and so be advised to."""
+
+    def copy_again(self, what: str = "it") -> str:
+        """What to do about a file that ends early."""
+        return f"copy {what} again" + (
+            ", or state the scan shape of the part to read (--scan-shape)" if self.takes_scan_shape else ""
+        )
 
 
 @contextmanager

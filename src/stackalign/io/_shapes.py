@@ -121,6 +121,7 @@ def choose_frames(
     promised: int | None,
     source: str,
     scan_shape: tuple[int, ...] | None,
+    remedy: str = "copy it again",
 ) -> int:
     """Decide how many frames of a file without a count of its own are to be read.
 
@@ -139,6 +140,8 @@ def choose_frames(
         That source, in words.
     scan_shape : tuple of int, optional
         As stated by the user.
+    remedy : str
+        What to do about a file that ends early.
 
     Returns
     -------
@@ -153,13 +156,10 @@ def choose_frames(
     if rest or not complete:
         msg = (
             f"{name} ends within pattern {complete}: it holds {complete} complete patterns and {rest} more bytes; "
-            "copy it again, or state the scan shape of the part to read (--scan-shape)"
+            f"{remedy}"
         )
         raise DataError(msg)
     if promised is not None and promised != complete:
-        msg = (
-            f"{name} holds {complete} patterns, {source} says {promised}; "
-            "copy it again, or state the scan shape of the part to read (--scan-shape)"
-        )
+        msg = f"{name} holds {complete} patterns, {source} says {promised}; {remedy}"
         raise DataError(msg)
     return complete

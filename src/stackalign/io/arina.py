@@ -52,7 +52,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     if promised is not None and promised != count and options.scan_shape is None:
         msg = (
             f"{path} promises {promised} patterns, its {len(parts)} parts hold {count} "
-            f"(the last is {parts[-1].path.name}); copy them again, or state the scan shape (--scan-shape)"
+            f"(the last is {parts[-1].path.name}); {options.copy_again('them')}"
         )
         raise DataError(msg)
     scan_shape = options.scan_shape or _scan_shape(path, count)

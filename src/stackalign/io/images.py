@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io._protocol import StackInfo, StackReader
-from stackalign.io._reader import BaseReader, damage_as_data_error, make_info
+from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, BaseReader, OpenOptions, damage_as_data_error, make_info
 from stackalign.io._shapes import interpret_shape
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path
 from stackalign.io.memory import ArrayReader
-from stackalign.io.stacks import open_stack
+from stackalign.io.stacks import open_with
 
 __all__ = ["FITS_EXTENSIONS", "image_extensions", "is_fits", "open_images", "write_images"]
 
@@ -69,7 +69,8 @@ def open_images(
     with damage_as_data_error(f"input {file}", "the file"):
         image = _single_image(file, dataset)
     if image is None:
-        return open_stack(file, dataset=dataset, memory_limit=memory_limit)
+        limit = DEFAULT_MEMORY_LIMIT if memory_limit is None else memory_limit
+        return open_with(file, OpenOptions(dataset=dataset, memory_limit=limit, takes_scan_shape=False))
     return _one_image(image, file)
 
 

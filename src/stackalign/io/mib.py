@@ -49,7 +49,8 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         beside = path.with_suffix(".hdr")
         fields = _read_hdr(beside) if beside.exists() else {}
         promised = _promised(fields)
-        count = choose_frames(str(path), complete, rest, promised, f"its header {beside.name}", options.scan_shape)
+        source = f"its header {beside.name}"
+        count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape, options.copy_again())
         last = _read_header(file, path, (count - 1) * stride, count - 1)
     if last != header:
         msg = f"frame {count - 1} of {path} has another header ({last}) than the first; copy the file again"

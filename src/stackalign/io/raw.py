@@ -73,7 +73,7 @@ def _open_empad(path: Path, options: OpenOptions, xml: Path | None) -> StackRead
         raise DataError(msg)
     source = f"its header {xml.name}" if xml is not None else "its name"
     promised = None if stated is None else math.prod(stated)
-    count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape)
+    count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape, options.copy_again())
     scan_shape = options.scan_shape or (stated if stated is not None and math.prod(stated) == count else None)
     layout = interpret_shape((count, *_EMPAD_SHAPE), str(path), scan_shape=scan_shape)
     info = make_info(layout, np.dtype("<f4"), str(path), metadata={"detector": "EMPAD"})

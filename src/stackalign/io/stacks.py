@@ -16,7 +16,7 @@ from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, OpenOptions, damage_as_d
 from stackalign.io._shapes import handed_out_dtype
 from stackalign.io._writer import WriteSpec
 
-__all__ = ["create_stack", "open_stack", "readable_extensions", "writable_extensions"]
+__all__ = ["create_stack", "open_stack", "open_with", "readable_extensions", "writable_extensions"]
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,14 @@ def open_stack(
         scan_shape=None if scan_shape is None else tuple(scan_shape),
         memory_limit=DEFAULT_MEMORY_LIMIT if memory_limit is None else memory_limit,
     )
+    return open_with(file, options)
+
+
+def open_with(file: Path, options: OpenOptions) -> StackReader:
+    """Open a file as `open_stack` does."""
     with damage_as_data_error(f"input {file}", "the file"):
         module = _reader_module(file, options)
-    if module != "raw" and (shape is not None or dtype is not None or offset):
+    if module != "raw" and (options.shape is not None or options.dtype is not None or options.offset):
         msg = f"input {file} states its own layout; shape, dtype and offset are for raw binary files"
         raise DataError(msg)
     opener = importlib.import_module(f"stackalign.io.{module}").open_reader

@@ -45,8 +45,8 @@ FloatArray = NDArray[np.float64]
 
 SURFACE_POINTS = 41
 LARGEST_SURFACE = 512
-"""Longest side of the reference whose every pixel is scored, where more differs than a shift, which costs 40 times less;
-of larger ones every n-th row and column is. A part of the image would have its optimum elsewhere."""
+"""Longest side of the reference whose every pixel is scored, where more differs than a shift, which costs 40 times
+less; of larger ones every n-th row and column is. A part of the image would have its optimum elsewhere."""
 
 
 def standardised(image: ArrayLike) -> FloatArray:
