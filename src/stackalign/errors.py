@@ -4,6 +4,7 @@ __all__ = [
     "BackendUnavailableError",
     "DataError",
     "Interrupted",
+    "MaskWarning",
     "MissingDependencyError",
     "OutputExistsError",
     "StackalignError",
@@ -37,3 +38,7 @@ class Interrupted(StackalignError):  # noqa: N818 -- it is a request to stop, no
 
 class StackalignWarning(UserWarning):
     """Category of the warnings of this package."""
+
+
+class MaskWarning(StackalignWarning):
+    """A mask leaves next to nothing: is its polarity right? True = valid."""

@@ -1,12 +1,17 @@
 """The commands on diffraction images answer alike to what is wrong: one sentence, one exit code."""
 
 import csv
+import logging
+import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from cli.runner import STACK, io_tests, run, strict_json
+from stackalign.cli import _console
 from stackalign.diffraction.synthetic import lattice
+from stackalign.errors import MaskWarning, StackalignWarning
 
 COMMANDS = {
     "center": (),
@@ -103,3 +108,71 @@ def test_advice_is_only_given_where_it_can_be_followed(tmp_path) -> None:
         assert "--scan-shape" not in ran.err
     ran = run("crop", torn, "-o", tmp_path / "cropped.npy")
     assert "--scan-shape" in ran.err
+
+
+@pytest.mark.parametrize("command", ["center", "peaks", "profile", "nfold", "align"])
+def test_a_mask_that_leaves_next_to_nothing_is_doubted_once(scan, tmp_path, command) -> None:
+    few = np.zeros((96, 96), bool)
+    few[40:56, 40:56] = True
+    np.save(tmp_path / "few.npy", few)
+    arguments = (command, scan, *COMMANDS[command], "--mask", tmp_path / "few.npy")
+    ran = run(*arguments, "-o", tmp_path / OUT.get(command, "out.npy"))
+    assert ran.code in (0, 3), ran.err
+    assert [line for line in ran.err.splitlines() if "mask" in line] == [
+        f"warning: mask {tmp_path / 'few.npy'} leaves 2.8% of the pixels; non-zero means valid, is it inverted?"
+    ]
+    assert "Warning" not in ran.err
+    assert ".py" not in ran.err
+    quiet = run(*arguments, "-o", tmp_path / ("quiet" + OUT.get(command, "out.npy")), "--quiet")
+    assert "mask" not in quiet.err
+
+
+def test_warnings_are_plain_lines_and_those_of_others_stay(monkeypatch) -> None:
+    said = mock.Mock()
+    monkeypatch.setattr(_console, "say", said)
+    monkeypatch.setattr(_console.user_log, "level", logging.WARNING)
+
+    @_console.plain_warnings()
+    def command() -> None:
+        for text, kind in [("odd", StackalignWarning), ("mask leaves 1%", MaskWarning)] * 2:
+            warnings.warn(text, kind, stacklevel=1)
+        warnings.warn("of another package", FutureWarning, stacklevel=1)
+
+    with pytest.warns(FutureWarning, match="another package"):
+        command()
+    assert [call.args[0] for call in said.call_args_list] == ["warning: odd", "warning: mask leaves 1%"]
+
+
+def test_a_mask_of_few_pixels_comes_with_its_reason(scan, tmp_path) -> None:
+    ran = run("mask", scan, "-o", tmp_path / "out.npy", "--limits", "1e6,2e6")
+    assert ran.code == 3
+    line = next(line for line in ran.err.splitlines() if line.startswith("warning:"))
+    assert "only 0.0% of the pixels are valid" in line
+    assert "below 9216" in line
+    assert "warning" not in run("mask", scan, "-o", tmp_path / "all.npy", "--limits", "none").err
+
+
+def test_settings_that_say_nothing_are_refused(scan, tmp_path) -> None:
+    for distance in (-4, "nan"):
+        ran = run("peaks", scan, "-o", tmp_path / "out.csv", "--min-distance", distance)
+        assert ran.code == 2
+        assert "min_distance must be a number of pixels, 0 or more" in ran.errors[0]
+    np.save(tmp_path / "one.npy", np.load(scan)[0])
+    ran = run("mask", tmp_path / "one.npy", "-o", tmp_path / "out.npy", "--max-std", 5)
+    assert ran.code == 1
+    assert "two images" in ran.errors[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "scan.npy"]
+
+
+def test_failures_are_said_once(scan, tmp_path) -> None:
+    """Of two files, one of them torn, the answer on stdout is about the other."""
+    (tmp_path / "torn.npy").write_bytes(scan.read_bytes()[:5000])
+    for command in ("nfold", "align"):
+        options = COMMANDS[command]
+        first = (scan,) if command == "align" else ()
+        ran = run(command, *first, scan, tmp_path / "torn.npy", "-o", tmp_path / command, *options)
+        assert ran.code == 1
+        assert len(ran.errors) == 1
+        assert "torn.npy" in ran.errors[0]
+        assert "torn.npy" not in ran.out
+        assert "scan.npy" in ran.out

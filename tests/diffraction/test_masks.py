@@ -136,6 +136,7 @@ def test_progress_and_json(rng, monkeypatch) -> None:
         ({"limits": (1, 2, 3)}, ValueError, "smallest, largest"),
         ({"max_std": -1}, ValueError, "max_std"),
         ({"max_std": np.nan}, ValueError, "max_std"),
+        ({"images": np.ones((1, 3, 3)), "max_std": 3.0}, DataError, "two images"),
         ({"images": np.ones((1, 3, 3)), "dead": True}, DataError, "two images"),
     ],
 )

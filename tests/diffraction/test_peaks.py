@@ -187,3 +187,11 @@ def test_a_mask_of_the_other_polarity_is_suspected() -> None:
     mask[:5, :40] = True
     with pytest.warns(StackalignWarning, match="True means valid"):
         bragg_peaks(pattern.image, mask=mask)
+
+
+@pytest.mark.parametrize("distance", [-4.0, float("nan"), float("inf")])
+def test_distances_that_are_none(distance) -> None:
+    image = np.random.default_rng(0).poisson(5.0, (32, 32))
+    for find in (bragg_peaks, bragg_peaks_persistence):
+        with pytest.raises(ValueError, match="min_distance must be"):
+            find(image, min_distance=distance)

@@ -8,7 +8,7 @@ import typer
 
 from stackalign import __version__
 
-from ._console import user_log
+from ._console import plain_warnings, user_log
 from .align import align
 from .center import center
 from .coalign import coalign
@@ -50,6 +50,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -57,6 +58,7 @@ def common(
     """Options of every command."""
     user_log.setLevel(logging.WARNING)
     logging.getLogger("stackalign").addHandler(user_log)
+    context.with_resource(plain_warnings())
 
 
 def main() -> None:

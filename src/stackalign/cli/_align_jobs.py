@@ -1,7 +1,6 @@
 """The work behind `stackalign align`: one file after the other, then table and page."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stackalign.chunks import StopRequest
-from stackalign.errors import Interrupted, StackalignError, StackalignWarning
+from stackalign.errors import Interrupted, StackalignError
 from stackalign.registration.files import AlignedFile, align_file, is_aligned, results_path
 from stackalign.registration.table import write_table
 
@@ -74,9 +73,7 @@ def run_jobs(
             if len(jobs) > 1 and not quiet:
                 say(f"{job.source}")
             try:
-                with progress_reporter(quiet) as progress, warnings.catch_warnings():
-                    # That a mask leaves next to nothing was said when it was read.
-                    warnings.simplefilter("ignore", StackalignWarning)
+                with progress_reporter(quiet) as progress:
                     result = align_file(
                         job.source, job.output, reference, resume=resume, progress=progress, stop=stop,
                         **options, **settings,

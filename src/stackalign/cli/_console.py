@@ -3,19 +3,33 @@
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
 from stackalign.device import format_bytes
+from stackalign.errors import MaskWarning, StackalignWarning
 
 if TYPE_CHECKING:
     from stackalign.chunks import Progress, ProgressCallback
 
-__all__ = ["DONE", "FAILED", "SHORT", "USAGE", "fail", "out", "print_facts", "progress_reporter", "say", "user_log"]
+__all__ = [
+    "DONE",
+    "FAILED",
+    "SHORT",
+    "USAGE",
+    "fail",
+    "out",
+    "plain_warnings",
+    "print_facts",
+    "progress_reporter",
+    "say",
+    "user_log",
+]
 
 DONE, FAILED, USAGE, SHORT = 0, 1, 2, 3
 """Exit codes: done, failed, wrong usage, done but a quality target was missed."""
@@ -48,6 +62,28 @@ class UserLog(logging.Handler):
 
 user_log = UserLog(logging.WARNING)
 """The one handler of the package's messages; --quiet raises its level."""
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print each of the package's warnings as one line, once, and none with --quiet; others stay what they are."""
+    with warnings.catch_warnings():
+        others, said = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, StackalignWarning):
+                others(message, category, *place, **more)
+                return
+            text = str(message)
+            # A command doubts a mask by its name when it is read; the library doubts it again wherever it is used.
+            again = text in said or (issubclass(category, MaskWarning) and any("mask" in one for one in said))
+            said.add(text)
+            if not again and user_log.level <= logging.WARNING:
+                say(f"warning: {text}")
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", StackalignWarning)
+        yield
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:

@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,14 @@ from stackalign.crop.outputs import result_paths
 from stackalign.crop.run import NOT_IN_THE_BYTES
 from stackalign.crop.synthetic import iter_test_data
 from stackalign.device import format_bytes
-from stackalign.errors import DataError, Interrupted, MissingDependencyError, OutputExistsError, StackalignError
+from stackalign.errors import (
+    DataError,
+    Interrupted,
+    MissingDependencyError,
+    OutputExistsError,
+    StackalignError,
+    StackalignWarning,
+)
 from stackalign.io import create_stack
 from stackalign.io.provenance import dump_json
 
@@ -63,7 +71,7 @@ def require_plots() -> None:
         raise MissingDependencyError(msg)
 
 
-def load_mask(path: Path | None, quiet: bool) -> NDArray[np.bool_] | None:
+def load_mask(path: Path | None) -> NDArray[np.bool_] | None:
     """Read a mask of valid pixels: one frame, boolean or numbers of which non-zero means valid."""
     if path is None:
         return None
@@ -94,8 +102,9 @@ def load_mask(path: Path | None, quiet: bool) -> NDArray[np.bool_] | None:
     if not valid.any():
         msg = f"mask {path} has no valid pixel; True or non-zero means valid"
         raise DataError(msg)
-    if valid.mean() < 0.05 and not quiet:
-        say(f"warning: mask {path} leaves {valid.mean():.1%} of the pixels; non-zero means valid, is it inverted?")
+    if valid.mean() < 0.05:
+        text = f"mask {path} leaves {valid.mean():.1%} of the pixels; non-zero means valid, is it inverted?"
+        warnings.warn(text, StackalignWarning, stacklevel=2)
     return valid
 
 

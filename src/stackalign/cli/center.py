@@ -55,7 +55,7 @@ def center(
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite)
-        valid = jobs.load_mask(mask, quiet)
+        valid = jobs.load_mask(mask)
         named = shared.image_files(files)
         with (
             StopRequest() as stop,

@@ -143,7 +143,7 @@ def crop(
             summary = jobs.run_jobs(
                 planned,
                 config,
-                mask=jobs.load_mask(mask, quiet),
+                mask=jobs.load_mask(mask),
                 open_options=options,
                 compression=compression,
                 reuse=reuse_analysis,

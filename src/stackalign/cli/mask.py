@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
 from ._options import AsJson, DatasetName, DeviceName, Images, Overwrite, Quiet, Report, Workers
 
 __all__ = ["mask_command"]
 
+FEW_VALID = 0.05
 OUTPUTS = (".npy", ".tif", ".tiff", ".h5", ".hdf5")
 
 
@@ -61,7 +62,7 @@ def mask_command(
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite)
-        known = jobs.load_mask(mask, quiet)
+        known = jobs.load_mask(mask)
         named = shared.image_files(files)
         with progress_reporter(quiet, "images") as progress:
             found = mask_from_collection(
@@ -92,7 +93,13 @@ def mask_command(
         out.print_json(json.dumps(summary))
     elif not quiet:
         print_facts([(name.replace("_", " "), str(value)) for name, value in summary.items()])
-    raise typer.Exit(SHORT if share < 0.05 else DONE)
+    if share < FEW_VALID and not quiet:
+        reasons = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items() if count)
+        say(
+            f"warning: only {share:.1%} of the pixels are valid, less than {FEW_VALID:.0%}; refused are {reasons}: "
+            "look at --limits and the other options"
+        )
+    raise typer.Exit(SHORT if share < FEW_VALID else DONE)
 
 
 def _frames(files: list[Path], dataset: str | None) -> Iterator[Any]:

@@ -79,7 +79,7 @@ def nfold(
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite or resume)
-        valid = jobs.load_mask(mask, quiet)
+        valid = jobs.load_mask(mask)
         writable = (*writable_extensions(), *image_extensions())
         planned = plan_jobs(
             files,

@@ -74,7 +74,7 @@ def peaks(
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite)
-        valid = jobs.load_mask(mask, quiet)
+        valid = jobs.load_mask(mask)
         named = shared.image_files(files)
         from stackalign.io.atomic import atomic_path
 

@@ -96,7 +96,7 @@ def profile(
         if report is not None:
             jobs.require_plots()
             jobs.check_report(report, replace=overwrite)
-        valid = jobs.load_mask(mask, quiet)
+        valid = jobs.load_mask(mask)
         for file in shared.image_files(files):
             try:
                 made, confidence, uncertain = _of_file(file, dataset, middle, valid, options, device, workers, quiet)

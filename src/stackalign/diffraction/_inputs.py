@@ -7,7 +7,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from stackalign.backends import Array
-from stackalign.errors import DataError, StackalignWarning
+from stackalign.errors import DataError, MaskWarning
 from stackalign.ops import asarray
 
 __all__ = ["Images", "check_center", "checked_images", "checked_mask"]
@@ -61,7 +61,7 @@ def checked_mask(mask: Any, shape: tuple[int, ...], device: str, name: str = "ma
         raise DataError(msg)
     if share < FEW_VALID:
         text = f"{name} leaves {share:.1%} of the pixels; True means valid here: pass ~{name} if it marks bad pixels"
-        warnings.warn(text, StackalignWarning, stacklevel=4)
+        warnings.warn(text, MaskWarning, stacklevel=4)
     return valid
 
 

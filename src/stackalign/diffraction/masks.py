@@ -91,7 +91,8 @@ def mask_from_collection(
         Smallest and largest value, both allowed; a single number is the largest. A pixel is refused if any image has it
         outside. None: no limits.
     max_std : float, optional
-        Largest standard deviation (ddof 0) over all images. By default it is not looked at.
+        Largest standard deviation (ddof 0) over all images, of which it wants at least two. By default it is not looked
+        at.
     dead : bool
         Also refuse pixels that have the same value in all images; wants at least two images.
     device : str
@@ -109,7 +110,7 @@ def mask_from_collection(
     Raises
     ------
     DataError
-        There is no image, or images differ in shape.
+        There is no image, or only one where two are needed, or images differ in shape.
     ValueError
         Limits make no sense.
 
@@ -142,6 +143,9 @@ def mask_from_collection(
     std = np.sqrt(np.divide(m2, count, out=np.full(mean.shape, np.nan), where=some))
     if dead and n_images < 2:
         msg = "dead pixels are those that never change: that takes at least two images"
+        raise DataError(msg)
+    if max_std is not None and n_images < 2:
+        msg = "max_std is of how a pixel fluctuates: that takes at least two images"
         raise DataError(msg)
     refused = {
         "below": minimum < low,

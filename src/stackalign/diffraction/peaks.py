@@ -100,6 +100,8 @@ def bragg_peaks(
     ------
     DataError
         The shapes do not fit, the image is smaller than 8 x 8, or no pixel is valid.
+    ValueError
+        A setting makes no sense.
 
     Notes
     -----
@@ -117,6 +119,7 @@ def bragg_peaks(
     if width is not None and not 0.3 <= width <= min(pixels.shape) / 8:
         msg = f"width must be between 0.3 and an eighth of the image, in pixels, got {width}"
         raise ValueError(msg)
+    _check_distance(min_distance)
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
     # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
     spread = float(pixels[valid].std()) or 1.0
@@ -212,6 +215,12 @@ def _maxima(snr: Plane, least: float, distance: float) -> tuple[NDArray[np.int64
     return places[order][keep], heights[order][keep]
 
 
+def _check_distance(distance: float | None) -> None:
+    if distance is not None and not (np.isfinite(distance) and distance >= 0):
+        msg = f"min_distance must be a number of pixels, 0 or more, got {distance}"
+        raise ValueError(msg)
+
+
 def _kept(places: NDArray[Any], distance: float) -> NDArray[np.bool_]:
     """Which places, in their order of precedence, have no kept one before them within a distance."""
     from scipy.spatial import cKDTree
@@ -272,6 +281,8 @@ def bragg_peaks_persistence(
     ------
     DataError
         The shapes do not fit, or no pixel is valid.
+    ValueError
+        A setting makes no sense.
 
     See Also
     --------
@@ -280,6 +291,7 @@ def bragg_peaks_persistence(
     if not (np.isfinite(prominence) and prominence >= 0):
         msg = f"prominence must not be negative, got {prominence}"
         raise ValueError(msg)
+    _check_distance(min_distance)
     pixels, valid = _one_image(image, mask)
     pairs = persistence_pairs(pixels, mask=valid)
     span = float(np.ptp(pixels[valid]))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
 from stackalign.backends import Array
-from stackalign.errors import StackalignWarning
+from stackalign.errors import MaskWarning
 
 __all__ = ["Settings", "checked_images", "checked_settings"]
 
@@ -77,7 +77,7 @@ def checked_images(images: Array, name: str, mask: Array | None) -> Array:
         warnings.warn(
             f"{name}_mask leaves {share:.1%} of the pixels; True means valid here: "
             f"if it marks bad pixels, pass ~{name}_mask",
-            StackalignWarning,
+            MaskWarning,
             stacklevel=4,
         )
     masked = images.astype(np.float64 if images.dtype.itemsize > 4 or images.dtype.name == "uint32" else np.float32)
