@@ -60,6 +60,22 @@ def test_a_missing_file_is_named_once(tmp_path, command) -> None:
     assert "None" not in ran.out
 
 
+def test_a_missing_reference_is_not_blamed_on_the_moving_image(scan, tmp_path) -> None:
+    ran = run("align", tmp_path / "nosuch.npy", scan, "-o", tmp_path / "out.npy")
+    assert ran.errors == [f"error: input {tmp_path / 'nosuch.npy'} does not exist; check the path"]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "peaks"])  # that has one
+def test_no_thread_is_wrong_usage(tmp_path, command) -> None:
+    """Also where the image is so plain that nothing would be computed."""
+    np.save(tmp_path / "plain.npy", np.ones((96, 96)))
+    out = tmp_path / OUT.get(command, "out.npy")
+    ran = run(command, tmp_path / "plain.npy", "-o", out, *COMMANDS[command], "--workers", 0)
+    assert ran.code == 2
+    assert ran.errors == ["error: workers must be at least 1, got 0"]
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.npy"]
+
+
 @pytest.mark.parametrize("command", ["center", "peaks", "profile", "nfold"])
 def test_what_is_wrong_with_a_file_comes_with_its_name(scan, tmp_path, command) -> None:
     np.save(tmp_path / "small.npy", np.ones((5, 5), bool))
@@ -149,6 +165,11 @@ def test_a_mask_of_few_pixels_comes_with_its_reason(scan, tmp_path) -> None:
     line = next(line for line in ran.err.splitlines() if line.startswith("warning:"))
     assert "only 0.0% of the pixels are valid" in line
     assert "below 9216" in line
+    few = np.zeros((96, 96), bool)
+    few[0, 0] = True
+    np.save(tmp_path / "few.npy", few)
+    ran = run("mask", scan, "-o", tmp_path / "few_out.npy", "--limits", "none", "--mask", tmp_path / "few.npy")
+    assert "by --mask 9215" in ran.err
     assert "warning" not in run("mask", scan, "-o", tmp_path / "all.npy", "--limits", "none").err
 
 
@@ -162,6 +183,18 @@ def test_settings_that_say_nothing_are_refused(scan, tmp_path) -> None:
     assert ran.code == 1
     assert "two images" in ran.errors[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "scan.npy"]
+
+
+@pytest.mark.parametrize("command", ["profile", "nfold"])
+def test_quiet_commands_print_errors_only(tmp_path, command) -> None:
+    np.save(tmp_path / "plain.npy", np.ones((96, 96)))
+    options = ("-n", 6) if command == "nfold" else ()
+    for more, words in (((), "are not certain"), (("--quiet",), "")):
+        out = tmp_path / f"{len(more)}{'.npz' if command == 'profile' else '.npy'}"
+        ran = run(command, tmp_path / "plain.npy", "-o", out, *options, *more)
+        assert ran.code == 3, ran.err
+        assert words in ran.err
+        assert bool(ran.err) == bool(words)
 
 
 def test_failures_are_said_once(scan, tmp_path) -> None:

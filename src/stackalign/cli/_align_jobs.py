@@ -82,7 +82,8 @@ def run_jobs(
                 say(f"{error}; the same command with --resume goes on from here")
                 raise fail("interrupted", FAILED) from error
             except (StackalignError, MemoryError) as error:
-                say(f"error: {about(job.source, error)}")
+                of_reference = reference is not None and str(reference) in str(error)
+                say(f"error: {error if of_reference else about(job.source, error)}")
                 outcomes.append(Outcome(job, None, {}, str(error)))
                 continue
             columns = {name: values.tolist() for name, values in result.results.columns().items()}

@@ -94,7 +94,8 @@ def mask_command(
     elif not quiet:
         print_facts([(name.replace("_", " "), str(value)) for name, value in summary.items()])
     if share < FEW_VALID and not quiet:
-        reasons = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items() if count)
+        counts = {**found.counts, "by --mask": 0 if known is None else int(known.size - known.sum())}
+        reasons = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items() if count)
         say(
             f"warning: only {share:.1%} of the pixels are valid, less than {FEW_VALID:.0%}; refused are {reasons}: "
             "look at --limits and the other options"

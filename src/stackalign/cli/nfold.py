@@ -106,6 +106,7 @@ def nfold(
                     row["images"] = done.images
                     if done.uncertain:
                         row["uncertain"] = done.uncertain
+                    if done.uncertain and not quiet:
                         say(f"{job.source}: {shared.UNCERTAIN.format(done.uncertain, done.images)}")
                 except Interrupted as error:
                     say(f"{error}; the same command with --resume goes on from here")

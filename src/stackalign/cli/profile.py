@@ -108,7 +108,7 @@ def profile(
             parts += [(file, part) for part in made]
             images = sum(1 if p.intensity.ndim == (1 if p.angle is None else 2) else len(p.intensity) for p in made)
             rows.append({"input": str(file), "images": images, "uncertain": uncertain, "message": ""})
-            if uncertain:
+            if uncertain and not quiet:
                 say(f"{file}: {shared.UNCERTAIN.format(uncertain, images)}")
         if parts:
             _write(output, parts, sure)

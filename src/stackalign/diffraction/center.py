@@ -14,6 +14,7 @@ from stackalign.backends import Array
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import asarray, bin_mean, masked_ncc, masked_shift, to_numpy
+from stackalign.ops._check import n_workers
 from stackalign.registration.background import band_pass
 
 from ._center_pairs import FEWEST, find_spots, half_sums, pair_center, pair_score
@@ -165,6 +166,7 @@ def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto"
     is refined at full resolution. Rings that are no circles have no single centre.
     """
     given = checked_images(images, mask, device)
+    workers = n_workers(workers)  # refused for images without a centre too
     if min(given.values.shape[1:]) < SMALLEST:
         msg = f"images must have sides of at least {SMALLEST} pixels for a centre, got {tuple(np.shape(images))}"
         raise DataError(msg)
