@@ -67,20 +67,48 @@ def _sweep_integers(r, low, high, total, squares):
 
 
 @exact
-def pixels_of_integers(stack, start, stop, count, low, high, mean, m2):
-    """As `pixels`, for at most `MOST_INTEGERS` frames of integers of up to 16 bits without a mask: sums are exact."""
+def _sweep_masked_integers(r, m, count, low, high, total, squares):
+    for x in range(r.size):
+        v = np.int32(r[x])
+        ok = m[x]
+        count[x] += 1 if ok else 0
+        low[x] = v if ok and v < low[x] else low[x]
+        high[x] = v if ok and v > high[x] else high[x]
+        w = v if ok else np.int32(0)
+        total[x] += w
+        squares[x] += np.int64(w) * np.int64(w)
+
+
+@exact
+def pixels_of_integers(stack, mask, use_mask, start, stop, count, low, high, mean, m2):
+    """As `pixels`, for at most `MOST_INTEGERS` frames of integers of up to 16 bits: sums are exact.
+
+    With a mask too: one that hides nothing must not change a bit.
+    """
     n = stack.shape[0]
     size = stop - start
     a = np.full(size, np.int32(2**31 - 1), np.int32)
     b = np.full(size, np.int32(-(2**31)), np.int32)
     total = np.zeros(size, np.int32)
     squares = np.zeros(size, np.int64)
+    count[start:stop] = 0 if use_mask else n
+    c = count[start:stop]
     for k in range(n):
-        _sweep_integers(stack[k, start:stop], a, b, total, squares)
+        if use_mask:
+            m = mask[k if mask.shape[0] > 1 else 0, start:stop]
+            _sweep_masked_integers(stack[k, start:stop], m, c, a, b, total, squares)
+        else:
+            _sweep_integers(stack[k, start:stop], a, b, total, squares)
     for x in range(size):
         t = np.int64(total[x])
-        count[start + x] = n
-        low[start + x] = a[x]
-        high[start + x] = b[x]
-        mean[start + x] = np.float64(t) / n
-        m2[start + x] = np.float64(n * squares[x] - t * t) / n
+        seen = np.int64(c[x])
+        if seen == 0:
+            low[start + x] = np.nan
+            high[start + x] = np.nan
+            mean[start + x] = 0.0
+            m2[start + x] = 0.0
+        else:
+            low[start + x] = a[x]
+            high[start + x] = b[x]
+            mean[start + x] = np.float64(t) / seen
+            m2[start + x] = np.float64(seen * squares[x] - t * t) / seen

@@ -201,11 +201,11 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
         *(np.empty(height * width) for _ in range(4)),
     )
 
-    small = mask is None and stack.dtype.kind in "iu" and stack.dtype.itemsize <= 2 and n <= statistics.MOST_INTEGERS
+    small = stack.dtype.kind in "iu" and stack.dtype.itemsize <= 2 and n <= statistics.MOST_INTEGERS
 
     def task(start: int, stop: int) -> None:
         if small:
-            statistics.pixels_of_integers(flat, start, stop, *sums)
+            statistics.pixels_of_integers(flat, valid, use_mask, start, stop, *sums)
         else:
             statistics.pixels(flat, valid, use_mask, start, stop, *sums)
 
