@@ -9,6 +9,7 @@ between those of ours.
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def main() -> None:
         mask = beam_block(side)
         stack = np.repeat(image[None], STACK, axis=0)
         center = (0.49 * side, 0.52 * side)
-        names = [f"/tmp/bench_nfold_{name}.npy" for name in ("image", "mask")]
+        folder = tempfile.TemporaryDirectory()
+        names = [f"{folder.name}/{name}.npy" for name in ("image", "mask")]
         np.save(names[0], image.astype(np.float64))
         np.save(names[1], mask)
         peer = None
@@ -67,6 +69,7 @@ def main() -> None:
         if peer is not None:
             peer.stdin.close()
             peer.wait()
+        folder.cleanup()
         row = {
             "case": f"{side}^2, 6-fold",
             "ms": median(times["one"]) * 1e3,

@@ -236,7 +236,7 @@ def batch(folder: Path, n: int) -> list[dict]:
             "worst_error": np.max(errors, axis=0).tolist() if errors else None,
             "memory_mb_after_a_tenth": memory[n // 10], "memory_mb_at_the_end": memory[-1],
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "message": next((o.message for o in outcomes if o.status == "failed"), ""),
+            "message": next((o.message.replace(f"{home}/", "") for o in outcomes if o.status == "failed"), ""),
         }  # fmt: skip
         print(row, flush=True)
         return [row]
