@@ -1,19 +1,37 @@
 """Exceptions and warnings that the package raises on purpose."""
 
+from typing import Any, Self
+
 __all__ = [
     "BackendUnavailableError",
     "DataError",
+    "FinishedError",
     "Interrupted",
     "MaskWarning",
     "MissingDependencyError",
     "OutputExistsError",
+    "OutputLockedError",
     "StackalignError",
     "StackalignWarning",
 ]
 
 
 class StackalignError(Exception):
-    """Base of every error that is raised on purpose; its text is one sentence for the user."""
+    """Base of every error that is raised on purpose; its text is one sentence for the user.
+
+    Attributes
+    ----------
+    hint : str or None
+        Which choice of the caller would help: "overwrite" (allow outputs to be replaced), "resume" (go on from what was
+        kept), "restart" (do not resume), or the name of an option. A command line words it in its own terms.
+    """
+
+    hint: str | None = None
+
+    def with_hint(self, hint: str) -> Self:
+        """Return this error, saying which choice of the caller would help."""
+        self.hint = hint
+        return self
 
 
 class BackendUnavailableError(StackalignError, RuntimeError):
@@ -30,6 +48,25 @@ class DataError(StackalignError, ValueError):
 
 class OutputExistsError(StackalignError, FileExistsError):
     """The output exists and may not be replaced without being told to."""
+
+
+class FinishedError(OutputExistsError):
+    """An earlier run of the same plan has finished this output; ``record`` is what it has written.
+
+    Parameters
+    ----------
+    message : str
+    record : dict
+        The record beside the output.
+    """
+
+    def __init__(self, message: str, record: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+class OutputLockedError(StackalignError):
+    """Another run is writing the output."""
 
 
 class Interrupted(StackalignError):  # noqa: N818 -- it is a request to stop, not a fault

@@ -286,7 +286,7 @@ def test_full_output(extension: str, tmp_path: Path) -> None:
     assert ran.stdout == ""
     assert ran.stderr.count("\n") == 1
     assert_matches(rf"^error: output .*out{extension}.* cannot be written \(.*File too large", ran.stderr)
-    assert_matches("bytes are needed, .* what was done is kept, --resume goes on from there", ran.stderr)
+    assert_matches(r"bytes are needed, .* what was done is kept, and can be resumed .--resume.", ran.stderr)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", f"out{extension}.partial"]
     assert digest(tmp_path / "in") == before
     assert crop(*arguments[2:], "--resume").code == 0

@@ -150,7 +150,7 @@ def test_resume_of_a_finished_output_with_other_options_is_refused(source: Path,
     for arguments in ([source, "--margin-pixels", "1"], [other]):
         ran = crop(*arguments, "-o", output, "--resume")
         assert ran.code == 1
-        assert "out.npy exists; choose another name" in ran.errors[0]
+        assert "out.npy exists and belongs to another run" in ran.errors[0]
         assert output.read_bytes() == before
     assert crop(source, "-o", output, "--resume", "--margin-pixels", "1", "--overwrite").code == 0
     np.testing.assert_array_equal(np.load(output), expected_crop(STACK, margin=1).cropped)

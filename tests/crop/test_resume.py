@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from crop.oracle import content, digest, disks, plain
-from stackalign.chunks import StopRequest
+from stackalign import runs
 from stackalign.crop import CroppingConfig, crop_file, is_complete
-from stackalign.errors import DataError, Interrupted, OutputExistsError
-from stackalign.io.provenance import dump_json
+from stackalign.errors import DataError, FinishedError, Interrupted, OutputExistsError
+from stackalign.runs import StopRequest
 
 OUTPUTS = [".npy", ".pt", ".h5", ".zarr"]
 STACK = disks(40, dtype=np.float32)
@@ -27,7 +27,7 @@ def config(**options):
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Checkpoints after every chunk; several shards and chunks, as a large output would have."""
-    monkeypatch.setattr("stackalign.crop.run.Run.due", lambda run: True)
+    monkeypatch.setattr("stackalign.runs.Run.due", lambda run: True)
     monkeypatch.setattr("stackalign.io.zarr_writer._SHARD_BYTES", 10_500)  # 7 patterns, chunks have 6
     monkeypatch.setattr("stackalign.io.zarr_writer._CHUNK_BYTES", 2000)
     monkeypatch.setattr("stackalign.io.hdf5_writer._CHUNK_BYTES", 2000)
@@ -142,12 +142,12 @@ def test_reuse_is_resumed(source, tmp_path):
 CHILD = """
 import sys
 from stackalign.crop import CroppingConfig, crop_file
-from stackalign.crop import files, run
+from stackalign import runs
 from stackalign.io import hdf5_writer, zarr_writer
 
 zarr_writer._SHARD_BYTES, zarr_writer._CHUNK_BYTES, hdf5_writer._CHUNK_BYTES = 10_500, 2000, 2000
 source, output, where, after = sys.argv[1:]
-run.Run.due = lambda run: int(after) >= 0
+runs.Run.due = lambda run: int(after) >= 0
 count = 0
 
 def pause():
@@ -160,15 +160,15 @@ def progress(state):
     if count == int(after) and state.stage == where:
         pause()
 
-def before(name):
-    original = getattr(files, name)
-    def paused(*arguments, **options):
-        pause()
-        return original(*arguments, **options)
-    setattr(files, name, paused)
+rename, moved = runs.run.replace_path, []
 
-if where in ("replace_path", "write_results"):
-    before(where)
+def paused(source, target, **options):
+    if where == "publish" or (where == "record" and moved):
+        pause()
+    moved.append(target)
+    rename(source, target, **options)
+
+runs.run.replace_path = paused
 crop_file(source, output, CroppingConfig(visualization=False, chunk_size=6, workers=1), progress=progress)
 """
 
@@ -176,14 +176,14 @@ KILLS = [
     (".npy", "analyse", 1),
     (".npy", "analyse", 7),
     (".npy", "crop", 1),
-    (".npy", "replace_path", 0),
-    (".npy", "write_results", 0),
-    (".npy", "write_results", -1),  # below 0: nothing was ever saved on the way
-    (".zarr", "replace_path", -1),
+    (".npy", "publish", 0),
+    (".npy", "record", 0),
+    (".npy", "record", -1),  # below 0: nothing was ever saved on the way
+    (".zarr", "publish", -1),
     (".pt", "crop", 4),
     (".h5", "crop", 4),
     (".zarr", "crop", 4),
-    (".zarr", "replace_path", 0),
+    (".zarr", "publish", 0),
 ]
 
 
@@ -196,11 +196,17 @@ def test_killed_and_resumed(extension, where, after, source, tmp_path):
         assert child.stdout.readline() == "here\n"
         child.kill()
         assert child.wait() == -signal.SIGKILL
-    assert output.exists() == (where == "write_results")
+    assert output.exists() == (where == "record")
     assert not is_complete(output)
-    resumed = crop_file(source, output, config(), resume=True)
+    if where in ("publish", "record"):  # all that was left to do were the names
+        with pytest.raises(FinishedError, match="finished by an earlier run") as finished:
+            crop_file(source, output, config(), resume=True)
+        resumed = finished.value.record
+        assert resumed["analysis"]["global_radius"] == whole.analysis.global_radius
+        assert resumed["validation"]["min_retention"] == whole.validation.to_dict()["min_retention"]
+    else:
+        assert plain(crop_file(source, output, config(), resume=True)) == plain(whole)
     assert digest(output) == digest(tmp_path / f"whole{extension}")
-    assert plain(resumed) == plain(whole)
     assert is_complete(output)
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [output.name, "out_results.json"]
 
@@ -208,11 +214,12 @@ def test_killed_and_resumed(extension, where, after, source, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"config": config(margin_pixels=4)}, "config.margin_pixels was 3, is 4"),
-        ({"config": config(target_retention=0.99)}, "config.target_retention was 0.98, is 0.99"),
-        ({"config": config(negative="clip")}, "config.negative was"),
-        ({"mask": np.ones(STACK.shape[1:], bool)}, "mask was null, is"),
-        ({"open_options": {"scan_shape": (5, 8)}}, "input.scan_shape"),
+        ({"config": config(margin_pixels=4)}, "margin_pixels was 3, is 4"),
+        ({"config": config(target_retention=0.99)}, "target_retention was 0.98, is 0.99"),
+        ({"config": config(negative="clip")}, 'negative was "keep", is "clip"'),
+        ({"mask": np.ones(STACK.shape[1:], bool)}, "the mask is new"),
+        ({"open_options": {"scan_shape": (5, 8)}}, "scan_shape was [40], is [5, 8]"),
+        ({"centers": np.full((40, 2), 8.0)}, "stated centers was null, is"),
     ],
 )
 def test_changed_options_are_refused_by_name(options, message, source, tmp_path):
@@ -230,7 +237,7 @@ def test_changed_mask_input_compression_and_dataset_are_refused(source, tmp_path
     mask[0, 0] = False
     interrupt(source, tmp_path / "a.npy", mask=mask)
     mask[0, 1] = False
-    with pytest.raises(DataError, match="mask was"):
+    with pytest.raises(DataError, match="the mask is another one"):
         crop_file(source, tmp_path / "a.npy", config(), mask=mask, resume=True)
     interrupt(source, tmp_path / "b.h5", compression="zstd")
     with pytest.raises(DataError, match="compression was"):
@@ -240,11 +247,11 @@ def test_changed_mask_input_compression_and_dataset_are_refused(source, tmp_path
     with h5py.File(tmp_path / "two.h5", "w") as file:
         file["one"], file["two"] = STACK, STACK + 1
     interrupt(tmp_path / "two.h5", tmp_path / "c.npy", open_options={"dataset": "one"})
-    with pytest.raises(DataError, match=r"input\.options\.dataset was \"one\", is \"two\""):
+    with pytest.raises(DataError, match=r"options\.dataset was \"one\", is \"two\""):
         crop_file(tmp_path / "two.h5", tmp_path / "c.npy", config(), open_options={"dataset": "two"}, resume=True)
     interrupt(source, tmp_path / "d.npy")
     np.save(source, STACK + 1)
-    with pytest.raises(DataError, match=r"input\.fingerprint was"):
+    with pytest.raises(DataError, match=r"the content of in\.npy has changed"):
         crop_file(source, tmp_path / "d.npy", config(), resume=True)
 
 
@@ -252,7 +259,7 @@ def test_resume_without_a_journal_starts_anew(source, tmp_path):
     crop_file(source, tmp_path / "whole.npy", config())
     crop_file(source, tmp_path / "out.npy", config(), resume=True)
     assert digest(tmp_path / "out.npy") == digest(tmp_path / "whole.npy")
-    with pytest.raises(OutputExistsError, match=r"out\.npy exists"):
+    with pytest.raises(FinishedError, match=r"out\.npy was finished by an earlier run"):
         crop_file(source, tmp_path / "out.npy", config(), resume=True)
 
 
@@ -296,11 +303,12 @@ def test_output_that_appeared_since_is_not_replaced(source, tmp_path):
 
 FULL = """
 import resource, sys
-from stackalign.crop import CroppingConfig, crop_file, run
+from stackalign import runs
+from stackalign.crop import CroppingConfig, crop_file
 from stackalign.errors import DataError
 from stackalign.io import hdf5_writer, zarr_writer
 
-run.Run.due = lambda run: True
+runs.Run.due = lambda run: True
 zarr_writer._SHARD_BYTES, zarr_writer._CHUNK_BYTES, hdf5_writer._CHUNK_BYTES = 10_500, 2000, 2000
 source, output, limit = sys.argv[1:]
 
@@ -325,7 +333,7 @@ def test_full_disk(extension, limit, source, tmp_path):
     assert child.stdout.count("\n") == 1
     assert child.stdout.startswith(f"output {output}")  # or a file of its journal
     assert "cannot be written (File too large)" in child.stdout
-    assert "--resume goes on from there" in child.stdout
+    assert "what was done is kept, and can be resumed" in child.stdout
     assert not output.exists()
     crop_file(source, output, config(), resume=True)
     assert digest(output) == digest(tmp_path / f"whole{extension}")
@@ -337,7 +345,7 @@ def test_not_enough_free_space_is_seen_before_the_second_pass(source, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr("stackalign.crop.files.shutil.disk_usage", lambda path: usage._replace(free=1000))
         seen = []
-        with pytest.raises(DataError, match=r"needs .* and 1 kB are free in .*--resume goes on"):
+        with pytest.raises(DataError, match=r"needs .* and 1 kB are free in .*can be resumed"):
             crop_file(source, tmp_path / "out.npy", config(), progress=seen.append)
     assert {p.stage for p in seen} == {"analyse"}
     assert not (tmp_path / "out.npy").exists()
@@ -355,18 +363,22 @@ def test_output_below_a_file_is_one_sentence(source, tmp_path):
 
 @pytest.mark.parametrize("due", [True, False])
 def test_results_are_the_last_thing_written(due, source, tmp_path, monkeypatch):
-    monkeypatch.setattr("stackalign.crop.run.Run.due", lambda run: due)
+    monkeypatch.setattr("stackalign.runs.Run.due", lambda run: due)
+    rename = runs.run.replace_path
 
-    def fail(result, output):
-        assert output.exists()
-        msg = "disk gone"
-        raise DataError(msg)
+    def fail(path, target, **options):
+        if target.suffix == ".json":
+            assert output.exists()
+            msg = "disk gone"
+            raise DataError(msg)
+        rename(path, target, **options)
 
+    output = tmp_path / "out.npy"
     with monkeypatch.context() as patch:
-        patch.setattr("stackalign.crop.files.write_results", fail)
+        patch.setattr("stackalign.runs.run.replace_path", fail)
         with pytest.raises(DataError, match="disk gone; what was done is kept"):
-            crop_file(source, tmp_path / "out.npy", config())
-    assert not is_complete(tmp_path / "out.npy")
-    result = crop_file(source, tmp_path / "out.npy", config(), resume=True)
-    assert is_complete(tmp_path / "out.npy")
-    assert f'"global_radius": {result.analysis.global_radius}' in dump_json(result.to_dict())
+            crop_file(source, output, config())
+    assert not is_complete(output)
+    with pytest.raises(FinishedError):
+        crop_file(source, output, config(), resume=True)
+    assert is_complete(output)

@@ -102,7 +102,8 @@ def test_save_path_is_checked_before_the_work_and_its_folder_made():
         cropped, _ = cropper.process_dataset(data, save_path=name)
         cropper.process_dataset(data, save_path=name)  # an existing output is replaced, as it was
     np.testing.assert_array_equal(np.load("new/out.npy"), cropped)
-    assert sorted(p.name for p in Path("new").iterdir()) == ["deep", "out.npy", "out.zarr", "out_results.json"]
+    results = ["out_results.json", "out_zarr_results.json"]  # two outputs of one stem have their own
+    assert sorted(p.name for p in Path("new").iterdir()) == ["deep", "out.npy", "out.zarr", *results]
 
 
 def test_steps_refuse_what_does_not_belong_together():

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stackalign.chunks import StopRequest
 from stackalign.errors import Interrupted, StackalignError
 from stackalign.registration.files import AlignedFile, align_file, is_aligned, results_path
 from stackalign.registration.table import write_table
+from stackalign.runs import StopRequest
 
 from ._console import FAILED, fail, progress_reporter, say
 from ._diffraction import about

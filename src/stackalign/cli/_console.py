@@ -15,7 +15,7 @@ from stackalign.device import format_bytes
 from stackalign.errors import MaskWarning, StackalignWarning
 
 if TYPE_CHECKING:
-    from stackalign.chunks import Progress, ProgressCallback
+    from stackalign.runs import Progress, ProgressCallback
 
 __all__ = [
     "DONE",
@@ -29,6 +29,7 @@ __all__ = [
     "progress_reporter",
     "say",
     "user_log",
+    "worded",
 ]
 
 DONE, FAILED, USAGE, SHORT = 0, 1, 2, 3
@@ -50,6 +51,28 @@ def fail(text: str, code: int = FAILED) -> typer.Exit:
     """Print an error and return the exception that ends the command."""
     say(f"error: {text}")
     return typer.Exit(code)
+
+
+HINTS = {
+    "overwrite": "--overwrite",
+    "resume": "--resume",
+    "restart": "leave out --resume",
+    "external": "--allow-external",
+    "scan_shape": "--scan-shape",
+    "shape": "--shape and --dtype",
+    "negative": "--negative keep or clip",
+    "nan": "--nan mask",
+    "read_timeout": "--read-timeout",
+    "memory_limit": "--memory-limit",
+    "centers": "--centers",
+}
+"""What errors of the library call a choice of the caller, in terms of this command line."""
+
+
+def worded(error: BaseException) -> str:
+    """Text of an error, with the option that its remedy is."""
+    hint = getattr(error, "hint", None)
+    return f"{error} ({HINTS[hint]})" if hint in HINTS else str(error)
 
 
 class UserLog(logging.Handler):

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.chunks import StopRequest
-from stackalign.crop import CroppingConfig, CropResult, crop_file, is_complete
-from stackalign.crop.outputs import result_paths
-from stackalign.crop.run import NOT_IN_THE_BYTES
+from stackalign.crop import CroppingConfig, CropResult, crop_file
 from stackalign.crop.synthetic import iter_test_data
 from stackalign.device import format_bytes
 from stackalign.errors import (
     DataError,
+    FinishedError,
     Interrupted,
     MissingDependencyError,
     OutputExistsError,
@@ -30,8 +28,9 @@ from stackalign.errors import (
 )
 from stackalign.io import create_stack
 from stackalign.io.provenance import dump_json
+from stackalign.runs import StopRequest
 
-from ._console import DONE, FAILED, SHORT, fail, out, print_facts, progress_reporter, say
+from ._console import DONE, FAILED, SHORT, fail, out, print_facts, progress_reporter, say, worded
 from ._plan import Job
 
 __all__ = [
@@ -155,10 +154,6 @@ def run_jobs(
     with StopRequest() as stop:
         for job in jobs:
             began = time.perf_counter()
-            earlier = _earlier(job, config) if resume else None
-            if earlier is not None:
-                outcomes.append(earlier)
-                continue
             if len(jobs) > 1 and not quiet:
                 say(f"{job.source}")
             try:
@@ -177,34 +172,22 @@ def run_jobs(
                         stop=stop,
                         command=command,
                     )
+            except FinishedError as error:
+                status = "short" if error.record["run"]["status"] == "short" else "complete"
+                outcomes.append(Outcome(job, status, "finished by an earlier run"))
+                continue
             except Interrupted as error:
                 say(f"{error}; the same command with --resume goes on from here")
                 raise fail("interrupted", FAILED) from error
             except (StackalignError, MemoryError) as error:
-                say(f"error: {error}")
-                outcomes.append(Outcome(job, "failed", str(error), None, time.perf_counter() - began))
+                say(f"error: {worded(error)}")
+                outcomes.append(Outcome(job, "failed", worded(error), None, time.perf_counter() - began))
                 continue
             outcomes.append(Outcome(job, result.status, "", result, time.perf_counter() - began))
             if not quiet:
                 for message in (*result.analysis.notes, *result.messages):
                     say(f"{job.source.name}: {message}")
     return outcomes
-
-
-def _earlier(job: Job, config: CroppingConfig) -> Outcome | None:
-    """What an earlier run made of a job, with its verdict; None where it is not finished, or was another crop."""
-    if not is_complete(job.output):
-        return None
-    try:
-        results = json.loads(result_paths(job.output).json.read_text())
-        source, options, status = results["provenance"]["inputs"][0]["path"], results["config"], results["status"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None
-    wanted = json.loads(dump_json(config.to_dict()))
-    same = all(options.get(name) == value for name, value in wanted.items() if name not in NOT_IN_THE_BYTES)
-    if not same or Path(source).resolve() != job.source.resolve():
-        return None  # the existing output is then refused, or replaced with --overwrite
-    return Outcome(job, "short" if status == "short" else "complete", "finished by an earlier run")
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -219,8 +202,8 @@ def check_report(path: Path, *, replace: bool) -> None:
         msg = f"report {path} cannot be written there; give a file name in a folder that exists"
         raise DataError(msg)
     if path.exists() and not replace:
-        msg = f"report {path} exists; choose another name or allow it to be replaced (--overwrite)"
-        raise OutputExistsError(msg)
+        msg = f"report {path} exists; choose another name or allow it to be replaced"
+        raise OutputExistsError(msg).with_hint("overwrite")
 
 
 def write_report(outcomes: Sequence[Outcome], path: Path, *, quiet: bool) -> None:

@@ -13,6 +13,7 @@ from stackalign.io import StackReader
 from stackalign.io.images import FITS_EXTENSIONS
 from stackalign.io.stacks import readable_extensions
 
+from ._console import worded
 from ._plan import expand
 
 __all__ = [
@@ -78,13 +79,13 @@ def check_output(path: Path, known: Sequence[str], *, overwrite: bool) -> None:
         msg = f"the folder {path.parent} of the output does not exist; create it first"
         raise DataError(msg)
     if path.exists() and not overwrite:
-        msg = f"output {path} exists; choose another name or allow it to be replaced (--overwrite)"
-        raise OutputExistsError(msg)
+        msg = f"output {path} exists; choose another name or allow it to be replaced"
+        raise OutputExistsError(msg).with_hint("overwrite")
 
 
 def about(file: Path, error: Exception) -> str:
     """What went wrong with a file, which is named once."""
-    text = str(error)
+    text = worded(error)
     return text if str(file) in text else f"{file}: {text}"
 
 

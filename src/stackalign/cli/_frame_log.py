@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
-from stackalign.chunks import Progress, ProgressCallback, StopRequest
 from stackalign.errors import DataError, StackalignError
 from stackalign.io import StackReader
-from stackalign.io.journal import Journal
+from stackalign.runs import Progress, ProgressCallback, StopRequest
+from stackalign.runs.journal import Journal
 
 from ._diffraction import chunks_of
 

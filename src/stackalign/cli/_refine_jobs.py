@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stackalign.chunks import Progress, StopRequest
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.io._reader import fingerprint_files
 from stackalign.io.atomic import write_text_atomic
-from stackalign.io.journal import Journal
 from stackalign.io.provenance import dump_json, provenance
+from stackalign.runs import Progress, StopRequest
+from stackalign.runs.journal import Journal
 
 from ._console import progress_reporter, say
 from ._refine_config import Plan, Step

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, user_log, worded
 from ._options import AsJson, DatasetName, DeviceName, MemoryLimit, Overwrite, Quiet, Report, Resume, Workers
 
 __all__ = ["align"]
@@ -152,7 +152,7 @@ def align(
         failed = [outcome for outcome in outcomes if not outcome.columns]
         write_outputs(outcomes, table, report)
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except ValueError as error:  # a setting that only shows to be wrong with the images at hand
         raise fail(str(error), USAGE) from error
     rows = [outcome.summary() for outcome in outcomes]

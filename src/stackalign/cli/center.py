@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
 from ._options import AsJson, DatasetName, DeviceName, Images, MaskFile, Overwrite, Quiet, Report, Resume, Workers
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def center(
     Without --output the centres are printed. Stacks are read in pieces; a file that fails is named and does not stop
     the others. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a centre is not certain.
     """
-    from stackalign.chunks import StopRequest
     from stackalign.errors import Interrupted, StackalignError
+    from stackalign.runs import StopRequest
 
     from . import _crop_jobs as jobs
     from . import _diffraction as shared
@@ -77,7 +77,7 @@ def center(
         if report is not None and rows:
             _report(report, rows, valid)
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except ValueError as error:  # a setting that only shows to be wrong with the images at hand
         raise fail(str(error), USAGE) from error
     if as_json:

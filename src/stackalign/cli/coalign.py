@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log, worded
 from ._options import AsJson, DeviceName, Overwrite, Quiet, Workers
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def coalign(
     Into the folder go TARGET_coaligned.fits, a copy with new headers, and TARGET_coaligned.json with the parameters.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a result is flagged: then no corrected file is written.
     """
-    from stackalign.chunks import StopRequest
     from stackalign.errors import StackalignError
+    from stackalign.runs import StopRequest
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -177,7 +177,7 @@ def coalign(
                 table or folder / "coalign.ecsv", manifest.table_columns(outcomes), descriptions=manifest.DESCRIPTIONS
             )
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except OSError as error:
         raise fail(f"{output} cannot be written: {error}", FAILED) from error
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import FAILED, USAGE, fail, user_log
+from ._console import FAILED, USAGE, fail, user_log, worded
 from ._options import AsJson, DeviceName, MaskFile, MemoryLimit, Overwrite, Quiet, Resume, Workers
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def crop(
         if report is not None:
             jobs.write_report(summary, report, quiet=quiet)
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     raise typer.Exit(jobs.exit_code(summary))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
 from ._options import AsJson, DatasetName, DeviceName, Images, Overwrite, Quiet, Report, Workers
 
 __all__ = ["mask_command"]
@@ -81,7 +81,7 @@ def mask_command(
         if report is not None:
             _report(report, output, found, valid)
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except ValueError as error:
         raise fail(str(error), USAGE) from error
     share = float(valid.mean())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
 from ._options import (
     AsJson,
     DatasetName,
@@ -52,12 +52,12 @@ def nfold(
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done
     but a centre that was found is not certain.
     """
-    from stackalign.chunks import StopRequest
     from stackalign.device import parse_bytes
     from stackalign.diffraction.symmetry_file import nfold_file
     from stackalign.errors import Interrupted, StackalignError
     from stackalign.io.images import FITS_EXTENSIONS, image_extensions
     from stackalign.io.stacks import readable_extensions, writable_extensions
+    from stackalign.runs import StopRequest
 
     from . import _crop_jobs as jobs
     from . import _diffraction as shared
@@ -117,7 +117,7 @@ def nfold(
         if report is not None:
             _report(report, rows, fold, valid)
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except ValueError as error:  # a setting that only shows to be wrong with the images at hand
         raise fail(str(error), USAGE) from error
     failed = any(row.pop("failed", False) for row in rows)

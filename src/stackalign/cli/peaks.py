@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._console import DONE, FAILED, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
 from ._options import AsJson, DatasetName, Images, MaskFile, Overwrite, Quiet, Report, Resume
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def peaks(
     All peaks go into one table: file, frame, row, col, intensity, snr. Stacks are read in pieces. A file that fails is
     named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage.
     """
-    from stackalign.chunks import StopRequest
     from stackalign.errors import Interrupted, StackalignError
+    from stackalign.runs import StopRequest
 
     from . import _crop_jobs as jobs
     from . import _diffraction as shared
@@ -106,7 +106,7 @@ def peaks(
         if report is not None:
             _report(report, output, pictures, rows, {"method": method, **settings})
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except ValueError as error:  # a setting that only shows to be wrong with the images at hand
         raise fail(str(error), USAGE) from error
     summary = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
 from ._options import AsJson, DatasetName, DeviceName, Images, MaskFile, Overwrite, Quiet, Report, Workers
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def profile(
             if report is not None:
                 _report(report, output, parts, options)
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except ValueError as error:  # a setting that only shows to be wrong with the images at hand
         raise fail(str(error), USAGE) from error
     summary = {
@@ -141,9 +141,9 @@ def _of_file(
     import numpy as np
 
     from stackalign import diffraction
-    from stackalign.chunks import Progress
     from stackalign.diffraction._inputs import check_center
     from stackalign.diffraction.files import open_frames
+    from stackalign.runs import Progress
 
     from ._diffraction import chunks_of
 

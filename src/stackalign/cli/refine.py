@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log, worded
 from ._options import AsJson, Overwrite, Quiet, Report, Workers
 
 __all__ = ["refine"]
@@ -79,9 +79,9 @@ def refine(
         say(f"{error}; the same command with --resume goes on from the last step that was done")
         raise fail("interrupted", FAILED) from error
     except StackalignError as error:
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     except ValueError as error:  # what only shows to be wrong with the data at hand
-        raise fail(str(error), FAILED) from error
+        raise fail(worded(error), FAILED) from error
     if as_json:
         out.print_json(json.dumps(written))
     elif not quiet:

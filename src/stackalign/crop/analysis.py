@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
-from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest, map_halving, read_chunks
 from stackalign.device import format_bytes
 from stackalign.errors import DataError
 from stackalign.io import StackReader
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, map_halving, read_chunks
 
 from .centers import fit_plane
 from .config import CroppingConfig
@@ -24,6 +24,7 @@ __all__ = [
     "Measurements",
     "add_finite",
     "analyze",
+    "check_centers",
     "chunk_plan",
     "combine_masks",
     "prepare",
@@ -140,6 +141,31 @@ def prepare(block: NDArray[Any], first: int, config: CroppingConfig, name: str) 
             raise DataError(msg)
 
 
+def check_centers(centers: NDArray[np.floating[Any]], reader: StackReader) -> NDArray[np.float64]:
+    """Check stated centres (N, 2) of a stack's patterns.
+
+    Raises
+    ------
+    DataError
+        Their number is not that of the patterns, or one is no number or lies outside the frame.
+    """
+    n, height, width = reader.info.shape
+    stated = np.asarray(centers, np.float64)
+    if stated.shape != (n, 2):
+        msg = f"centers must have the shape ({n}, 2), one (y, x) for each pattern, got {stated.shape}"
+        raise DataError(msg)
+    inside = (stated >= -0.5).all(axis=1) & (stated[:, 0] <= height - 0.5) & (stated[:, 1] <= width - 0.5)
+    if not inside.all():
+        k = int((~inside).argmax())
+        y, x = stated[k]
+        msg = (
+            f"the centre ({y:g}, {x:g}) of pattern {k} is not inside the {height} x {width} frame; correct it in the "
+            "table of centres, or give that pattern the centre of its neighbours"
+        )
+        raise DataError(msg)
+    return np.ascontiguousarray(stated)
+
+
 def _given_centers(reader: StackReader, config: CroppingConfig) -> NDArray[np.float64] | None:
     height, width = reader.info.shape[1:]
     if config.center_method == "centroid":
@@ -224,6 +250,7 @@ def analyze(
     mask: NDArray[np.bool_] | None = None,
     plan: ChunkPlan,
     rows: Measurements | None = None,
+    centers: NDArray[np.float64] | None = None,
     on_chunk: Callable[[Measurements], None] = lambda rows: None,
     progress: ProgressCallback | None = None,
     stop: StopRequest | None = None,
@@ -239,6 +266,8 @@ def analyze(
     plan : ChunkPlan
     rows : Measurements, optional
         Of an interrupted run, to go on from.
+    centers : numpy.ndarray, optional
+        (N, 2) centre of each pattern, instead of `config.center_method`.
     on_chunk : callable
         Called with the rows after each chunk, for the journal.
     progress : callable, optional
@@ -258,8 +287,8 @@ def analyze(
 
     n, height, width = reader.info.shape
     measured = rows or Measurements(n, (height, width))
-    centers = _given_centers(reader, config)
-    _measure(reader, config, mask, plan, measured, centers, after_chunk, progress, "analyse")
+    stated = _given_centers(reader, config) if centers is None else centers
+    _measure(reader, config, mask, plan, measured, stated, after_chunk, progress, "analyse")
     flags = flag_patterns(measured, mask, (height, width))
     if ((flags & int(Flag.EMPTY)) != 0).all():
         msg = (
@@ -267,7 +296,7 @@ def analyze(
             "so there is no radius to measure; is this a dark run, or does the mask cover the beam?"
         )
         raise DataError(msg)
-    fit = None
+    fit, placed = None, None
     if config.center_fit == "plane":
         fit, fitted = fit_plane(measured.centers, set_aside(flags)[0], reader.info.scan_shape)
         plain = dataclasses.replace(config, nan="mask")
@@ -275,7 +304,9 @@ def analyze(
         _measure(reader, plain, mask, plan, again, fitted, lambda rows: stopping.check("stopped"), progress, "refine")
         measured.radii = again.radii
         placed = fitted
-    return _conclude(reader, config, mask, measured, flags, fit, placed if fit is not None else None)
+    elif centers is not None:
+        placed = centers
+    return _conclude(reader, config, mask, measured, flags, fit, placed)
 
 
 def _conclude(

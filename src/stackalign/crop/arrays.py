@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
-from stackalign.chunks import ProgressCallback
 from stackalign.device import default_memory_limit
 from stackalign.io import StackReader, open_array
 from stackalign.io.provenance import provenance
+from stackalign.runs import ProgressCallback
 
 from .analysis import N_MEAN, analyze, chunk_plan, combine_masks
 from .assemble import assemble

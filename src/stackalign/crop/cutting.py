@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from stackalign import ops
 from stackalign.backends._protocol import KERNEL_DTYPES
-from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest, map_halving, read_chunks
 from stackalign.io import StackReader
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, map_halving, read_chunks
 
 from .analysis import add_finite, prepare, say_split, source_name
 from .config import CroppingConfig

@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign import __version__, ops
-from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest
+from stackalign import __version__, ops, runs
 from stackalign.device import default_memory_limit, format_bytes
 from stackalign.errors import DataError
 from stackalign.io import StackReader, create_stack, open_stack
-from stackalign.io.atomic import replace_path
-from stackalign.io.journal import Journal
+from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.provenance import provenance
+from stackalign.runs import ChunkPlan, Journal, ProgressCallback, StopRequest
 
-from .analysis import N_MEAN, Measurements, analyze, chunk_plan, combine_masks
+from . import run as crop_run
+from .analysis import N_MEAN, Measurements, analyze, check_centers, chunk_plan, combine_masks
 from .assemble import assemble, cropped_calibration
 from .config import CroppingConfig
 from .cutting import cut
-from .outputs import check_output, result_paths, write_results
+from .outputs import RESULTS, check_output, prepare_results, result_paths
 from .result import CropAnalysis, CropResult
 from .reuse import reused_analysis
-from .run import NOT_IN_THE_BYTES, Run, journal_folder, plan_record
+from .run import NOT_IN_THE_BYTES, plan_record
 from .window import Windows, placed_windows
 
 __all__ = ["crop_file", "is_complete"]
@@ -37,7 +37,7 @@ __all__ = ["crop_file", "is_complete"]
 def is_complete(output: str | os.PathLike[str]) -> bool:
     """Tell whether an output was finished: the results are written last, and the journal is gone."""
     final = Path(output)
-    return final.exists() and result_paths(final).json.exists() and not journal_folder(final).exists()
+    return final.exists() and result_paths(final).json.exists() and not runs.journal_folder(final).exists()
 
 
 def crop_file(
@@ -49,6 +49,7 @@ def crop_file(
     open_options: Mapping[str, Any] | None = None,
     compression: str | None = None,
     reuse: str | os.PathLike[str] | None = None,
+    centers: NDArray[np.floating[Any]] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -72,6 +73,8 @@ def crop_file(
         Of .h5 and .zarr.
     reuse : path-like, optional
         Results of an earlier crop, whose radius and window are used again; see `reused_analysis`.
+    centers : numpy.ndarray, optional
+        (N, 2) centre (y, x) of each pattern, as `stackalign.diffraction.center_file` finds them; measured by default.
     resume : bool
         Go on where an interrupted run of the same plan stopped; start anew where there is none.
     overwrite : bool
@@ -92,6 +95,10 @@ def crop_file(
         An input or output cannot be used; nothing is left under the final names.
     OutputExistsError
         The output exists and `overwrite` is off.
+    FinishedError
+        With `resume`: a run of the same plan has finished this output.
+    OutputLockedError
+        Another run writes this output.
     Interrupted
         A stop was requested; ``resume=True`` goes on from there.
     """
@@ -106,19 +113,25 @@ def crop_file(
             msg = f"output {final} is the input; choose another name"
             raise DataError(msg)
         valid = combine_masks(reader, mask)
-        run = Run(reader, config, final)
+        stated = None if centers is None else check_centers(centers, reader)
         earlier = None if reuse is None else Path(reuse)
-        plan = plan_record(reader, config, valid, earlier, open_options or {}, compression)
-        try:
-            run.open(plan, resume=resume, overwrite=overwrite)
-            return _crop(run, valid, earlier, compression, limit, progress, stop, command, began)
-        except DataError as error:
-            if not run.measured:  # the input cannot be cropped: leave nothing behind
-                if run.began:
-                    run.journal.discard()
-                raise
-            msg = f"{error}; what was done is kept, --resume goes on from there"
-            raise DataError(msg) from error
+        plan = plan_record(reader, config, valid, stated, earlier, open_options or {}, compression)
+        paths = result_paths(final)
+        with runs.Run(
+            final,
+            plan,
+            suffix=RESULTS,
+            resume=resume,
+            overwrite=overwrite,
+            readers=[reader],
+            beside=(paths.npz, paths.picture),
+            checkpoint_seconds=crop_run.CHECKPOINT_SECONDS,
+        ) as run:
+            work = _Crop(reader, config, run, valid, stated, earlier, compression, limit, progress, stop)
+            result = work.result(command, began)
+            contents, files = prepare_results(result, final, run.journal.folder)
+            run.publish(contents, files, status=result.status)
+            return result
     finally:
         reader.close()
 
@@ -149,177 +162,156 @@ class _Sums:
         journal.save_arrays("crop", kept=self.kept, mean_sum=self.mean_sum, mean_done=np.array(done), **totals)
 
 
-def _crop(
-    run: Run,
-    mask: NDArray[np.bool_] | None,
-    reuse: Path | None,
-    compression: str | None,
-    limit: int,
-    progress: ProgressCallback | None,
-    stop: StopRequest | None,
-    command: str | None,
-    began: float,
-) -> CropResult:
-    """Both passes, the final name, the results."""
-    reader = run.reader
-    device = ops.device_of(ops.asarray(np.zeros(1), run.config.device))  # "auto" is settled here, once
-    config = dataclasses.replace(run.config, device=device)
-    plan = chunk_plan(reader, config, limit)
-    if reuse is None:
-        rows = _restore_rows(run)
-        analysis = _measure(run, config, mask, plan, rows, progress, stop)
-    else:
+@dataclasses.dataclass
+class _Crop:
+    """The two passes of one crop, saving what they have."""
+
+    reader: StackReader
+    config: CroppingConfig
+    run: runs.Run
+    mask: NDArray[np.bool_] | None
+    centers: NDArray[np.float64] | None
+    reuse: Path | None
+    compression: str | None
+    limit: int
+    progress: ProgressCallback | None
+    stop: StopRequest | None
+    saved_rows: int | None = None
+
+    def result(self, command: str | None, began: float) -> CropResult:
+        """Both passes, up to the finished data in the journal's folder."""
+        reader, run = self.reader, self.run
+        device = ops.device_of(ops.asarray(np.zeros(1), self.config.device))  # "auto" is settled here, once
+        config = self.config = dataclasses.replace(self.config, device=device)
+        plan = chunk_plan(reader, config, self.limit)
         rows = None
-        analysis = reused_analysis(reuse, reader, config)
-    windows = placed_windows(
-        analysis.centers, analysis.global_radius, analysis.original_shape, legacy=config.legacy_window
-    )
-    sums = _Sums.restore(run.journal, reader.info.shape[0], windows.shape, with_totals=reuse is not None)
-    run.measured = True
-    if run.last_record()["stage"] != "finished":
-        _write(run, config, analysis, windows, sums, rows, mask, plan, compression, progress, stop)
-    if reuse is not None:
-        analysis = reused_analysis(reuse, reader, config, totals=sums.totals)
-    if run.data.exists():
-        replace_path(run.data, run.final, overwrite=run.overwrite)
-    inputs = [{"path": str(reader.path), "fingerprint": reader.fingerprint(), "shape": list(reader.info.shape)}]
-    result = assemble(
-        reader,
-        config,
-        analysis,
-        sums.kept,
-        windows=windows,
-        mean_window=sums.mean_sum / analysis.n_mean,
-        seconds=time.perf_counter() - began,
-        device=device,
-        provenance=provenance(config.to_dict(), inputs, device=device, command=command),
-        input_name=str(reader.path),
-        output_name=str(run.final),
-    )
-    write_results(result, run.final)
-    run.journal.discard()
-    return result
-
-
-def _restore_rows(run: Run) -> Measurements:
-    """Rows of an interrupted first pass, or empty ones."""
-    if not run.journal.has_arrays("analysis"):
-        n, height, width = run.reader.info.shape
-        return Measurements(n, (height, width))
-    rows = Measurements.from_arrays(run.journal.load_arrays("analysis"))
-    run.saved_rows = rows.done
-    return rows
-
-
-def _measure(
-    run: Run,
-    config: CroppingConfig,
-    mask: NDArray[np.bool_] | None,
-    plan: ChunkPlan,
-    rows: Measurements,
-    progress: ProgressCallback | None,
-    stop: StopRequest | None,
-) -> CropAnalysis:
-    """First pass, saving its rows."""
-
-    def checkpoint(current: Measurements) -> None:
-        if run.due() or stop:
-            with run.checkpoint():
-                run.save_rows(current)
-
-    return analyze(
-        run.reader, config, mask=mask, plan=plan, rows=rows, on_chunk=checkpoint, progress=progress, stop=stop
-    )
-
-
-def _write(
-    run: Run,
-    config: CroppingConfig,
-    analysis: CropAnalysis,
-    windows: Windows,
-    sums: _Sums,
-    rows: Measurements | None,
-    mask: NDArray[np.bool_] | None,
-    plan: ChunkPlan,
-    compression: str | None,
-    progress: ProgressCallback | None,
-    stop: StopRequest | None,
-) -> None:
-    """Second pass into the partial file, from where the journal says."""
-    reader, journal = run.reader, run.journal
-    info = reader.info
-    n = info.shape[0]
-    _check_space(run, analysis, rows)
-    record = run.last_record()
-    state = record.get("state")
-    writer = create_stack(
-        run.data,
-        (n, *windows.shape),
-        info.dtype,
-        scan_shape=info.scan_shape,
-        channel_axis=info.channel_axis,
-        calibration=cropped_calibration(info.calibration, analysis, windows),
-        final_path=run.final,
-        resume=state,
-        compression=compression,
-    )
-
-    def save(done: int) -> None:
-        if rows is not None:
-            run.save_rows(rows)
-        sums.save(journal, done)
-
-    def checkpoint(done: int, settle: Callable[[], None]) -> None:
-        if run.due() or stop:
-            with run.checkpoint():
-                settle()
-                current = writer.checkpoint()
-                save(done)
-                journal.append({"stage": "crop", "patterns": done, "state": current})
-
-    try:
-        cut(
+        if self.reuse is None:
+            rows = self._restored_rows()
+            analysis = self._measured(plan, rows)
+        else:
+            analysis = reused_analysis(self.reuse, reader, config)
+        windows = placed_windows(
+            analysis.centers, analysis.global_radius, analysis.original_shape, legacy=config.legacy_window
+        )
+        sums = _Sums.restore(run.journal, reader.info.shape[0], windows.shape, with_totals=self.reuse is not None)
+        run.kept_on_error = True
+        self._write(analysis, windows, sums, rows, plan)
+        if self.reuse is not None:
+            analysis = reused_analysis(self.reuse, reader, config, totals=sums.totals)
+        inputs = [{"path": str(reader.path), "fingerprint": reader.fingerprint(), "shape": list(reader.info.shape)}]
+        return assemble(
             reader,
             config,
-            windows,
-            writer.write,
+            analysis,
             sums.kept,
-            mask=mask,
-            totals=sums.totals,
-            plan=plan,
-            start=int(state["patterns"]) if state else 0,
-            mean_sum=sums.mean_sum,
-            mean_step=max(1, n // N_MEAN),
-            mean_start=sums.mean_done,  # formats that store whole blocks only go back further than this
-            on_chunk=checkpoint,
-            progress=progress,
-            stop=stop,
+            windows=windows,
+            mean_window=sums.mean_sum / analysis.n_mean,
+            seconds=time.perf_counter() - began,
+            device=device,
+            provenance=provenance(config.to_dict(), inputs, device=device, command=command),
+            input_name=str(reader.path),
+            output_name=str(run.output),
         )
-        writer.finish(_stored_metadata(reader, config, analysis))
-    finally:
-        writer.close()
-    if run.saved_rows is not None or record["stage"] == "crop" or journal.has_arrays("crop"):
-        save(n)
-        journal.append({"stage": "finished", "patterns": n})
-    else:
-        # A run so short that it never saved anything is done again as a whole.
-        journal.append({"stage": "replacing"})
 
+    def _restored_rows(self) -> Measurements:
+        """Rows of an interrupted first pass, or empty ones."""
+        if not self.run.journal.has_arrays("analysis"):
+            n, height, width = self.reader.info.shape
+            return Measurements(n, (height, width))
+        rows = Measurements.from_arrays(self.run.journal.load_arrays("analysis"))
+        self.saved_rows = rows.done
+        return rows
 
-def _check_space(run: Run, analysis: CropAnalysis, rows: Measurements | None) -> None:
-    """Refuse before the second pass what will not fit on the disk."""
-    info = run.reader.info
-    needed = info.shape[0] * analysis.window[0] * analysis.window[1] * info.dtype.itemsize
-    present = run.data.stat().st_size if run.data.is_file() else 0
-    free = shutil.disk_usage(run.journal.folder).free
-    if needed - present > free:
-        if rows is not None:
-            run.save_rows(rows)  # so that the first pass need not be repeated once there is room
-        msg = (
-            f"output {run.final} needs {format_bytes(needed)} and {format_bytes(free)} are free in "
-            f"{run.final.parent}; free some space or choose another folder"
+    def _measured(self, plan: ChunkPlan, rows: Measurements) -> CropAnalysis:
+        """First pass, saving its rows."""
+        run = self.run
+        run.kept_on_error = run.resumed  # a fresh run keeps nothing until the input has shown that it can be cropped
+
+        def checkpoint(current: Measurements) -> None:
+            if run.due() or self.stop:
+                with run.checkpoint():
+                    self._save_rows(current)
+
+        return analyze(
+            self.reader, self.config, mask=self.mask, plan=plan, rows=rows, centers=self.centers, on_chunk=checkpoint,
+            progress=self.progress, stop=self.stop,
+        )  # fmt: skip
+
+    def _save_rows(self, rows: Measurements) -> None:
+        """Keep the rows of the first pass, once for each number of them."""
+        if self.saved_rows != rows.done:
+            self.run.journal.save_arrays("analysis", **rows.to_arrays())
+            self.saved_rows = rows.done
+
+    def _write(
+        self, analysis: CropAnalysis, windows: Windows, sums: _Sums, rows: Measurements | None, plan: ChunkPlan
+    ) -> None:
+        """Second pass into the partial file, from where the journal says."""
+        run, reader = self.run, self.reader
+        info, journal = reader.info, run.journal
+        n = info.shape[0]
+        self._check_space(analysis, rows)
+        state = run.last_note().get("state")
+        writer = create_stack(
+            run.data,
+            (n, *windows.shape),
+            info.dtype,
+            scan_shape=info.scan_shape,
+            channel_axis=info.channel_axis,
+            calibration=cropped_calibration(info.calibration, analysis, windows),
+            final_path=run.output,
+            resume=state,
+            compression=self.compression,
         )
-        raise DataError(msg)
+
+        def checkpoint(done: int, settle: Callable[[], None]) -> None:
+            if run.due() or self.stop:
+                with run.checkpoint():
+                    settle()
+                    current = writer.checkpoint()
+                    if rows is not None:
+                        self._save_rows(rows)
+                    sums.save(journal, done)
+                    run.note(state=current)
+
+        try:
+            cut(
+                reader,
+                self.config,
+                windows,
+                writer.write,
+                sums.kept,
+                mask=self.mask,
+                totals=sums.totals,
+                plan=plan,
+                start=int(state["patterns"]) if state else 0,
+                mean_sum=sums.mean_sum,
+                mean_step=max(1, n // N_MEAN),
+                mean_start=sums.mean_done,  # formats that store whole blocks only go back further than this
+                on_chunk=checkpoint,
+                progress=self.progress,
+                stop=self.stop,
+            )
+            writer.finish(_stored_metadata(reader, self.config, analysis))
+        finally:
+            writer.close()
+
+    def _check_space(self, analysis: CropAnalysis, rows: Measurements | None) -> None:
+        """Refuse before the second pass what will not fit on the disk."""
+        run, info = self.run, self.reader.info
+        needed = info.shape[0] * analysis.window[0] * analysis.window[1] * info.dtype.itemsize
+        present = run.data.stat().st_size if run.data.is_file() else 0
+        with full_disk_as_data_error(run.journal.folder, str(run.output)):
+            free = shutil.disk_usage(run.journal.folder).free
+        if needed - present > free:
+            if rows is not None:  # so that the first pass need not be repeated once there is room
+                with run.checkpoint():
+                    self._save_rows(rows)
+            msg = (
+                f"output {run.output} needs {format_bytes(needed)} and {format_bytes(free)} are free in "
+                f"{run.output.parent}; free some space or choose another folder"
+            )
+            raise DataError(msg)
 
 
 def _stored_metadata(reader: StackReader, config: CroppingConfig, analysis: CropAnalysis) -> dict[str, Any]:

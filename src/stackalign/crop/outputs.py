@@ -1,5 +1,6 @@
 """The files beside a cropped stack: results, and the picture."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import numpy as np
 
 from stackalign.errors import DataError, OutputExistsError
-from stackalign.io.atomic import atomic_path, write_text_atomic
+from stackalign.io._writer import full_disk_as_data_error
+from stackalign.io.atomic import replace_path, write_text_atomic
 from stackalign.io.provenance import dump_json
 from stackalign.io.stacks import writable_extensions
+from stackalign.runs import record_path
 
 from .result import CropResult
 
-__all__ = ["LIST_LIMIT", "ResultPaths", "check_output", "result_paths", "write_results"]
+__all__ = ["LIST_LIMIT", "RESULTS", "ResultPaths", "check_output", "prepare_results", "result_paths", "write_results"]
+
+RESULTS = "_results.json"
 
 LIST_LIMIT = 100_000
 """Patterns up to which the per-pattern lists stand in the JSON; beyond, it would have hundreds of megabytes."""
@@ -29,12 +34,13 @@ class ResultPaths:
 
 
 def result_paths(output: Path) -> ResultPaths:
-    """Derive ``<stem>_results.json``, ``<stem>_results.npz`` and ``<stem>_visualization.png``."""
-    return ResultPaths(
-        output.with_name(output.stem + "_results.json"),
-        output.with_name(output.stem + "_results.npz"),
-        output.with_name(output.stem + "_visualization.png"),
-    )
+    """Derive ``<stem>_results.json``, ``<stem>_results.npz`` and ``<stem>_visualization.png``.
+
+    Where ``<stem>_results.json`` is that of another output, as ``o.npy`` beside ``o.h5``, the stem is ``o_h5``.
+    """
+    record = record_path(output, RESULTS)
+    stem = record.name.removesuffix(RESULTS)
+    return ResultPaths(record, output.with_name(stem + "_results.npz"), output.with_name(stem + "_visualization.png"))
 
 
 def check_output(output: Path, compression: str | None = None) -> None:
@@ -62,24 +68,50 @@ def check_output(output: Path, compression: str | None = None) -> None:
         raise OutputExistsError(msg)
 
 
-def write_results(result: CropResult, output: Path) -> ResultPaths:
-    """Write the picture where the configuration asks for it, the arrays of long stacks, and the JSON last.
+def prepare_results(result: CropResult, output: Path, folder: Path) -> tuple[dict[str, Any], dict[Path, Path]]:
+    """Draw the picture where the configuration asks for it, store the arrays of long stacks, and give the contents.
 
-    The JSON is the mark of a finished run.
+    Parameters
+    ----------
+    result : CropResult
+    output : Path
+        Final name of the cropped stack.
+    folder : Path
+        Where the files are prepared.
+
+    Returns
+    -------
+    contents : dict
+        Of the JSON.
+    files : dict
+        From each prepared file to its final name.
     """
     paths = result_paths(output)
+    files: dict[Path, Path] = {}
     if result.config.visualization:
         from stackalign.plot.crop import save_crop_figure
 
-        with atomic_path(paths.picture) as partial:
-            save_crop_figure(result, partial)
+        with full_disk_as_data_error(folder, str(paths.picture)):
+            save_crop_figure(result, folder / "picture.png")
+        files[folder / "picture.png"] = paths.picture
     long = result.analysis.n_patterns > LIST_LIMIT
     contents: dict[str, Any] = result.to_dict(rows=not long)
     if long:
         arrays = {"analysis": result.analysis.arrays(), "validation": result.validation.arrays()}
         for section, columns in arrays.items():
             contents[section] |= {key: {"file": paths.npz.name, "array": key} for key in columns}
-        with atomic_path(paths.npz) as partial:
-            np.savez_compressed(partial, **arrays["analysis"], **arrays["validation"])  # type: ignore[arg-type]
-    write_text_atomic(paths.json, dump_json(contents))
+        with full_disk_as_data_error(folder, str(paths.npz)):
+            np.savez_compressed(folder / "results.npz", **arrays["analysis"], **arrays["validation"])  # type: ignore[arg-type]
+        files[folder / "results.npz"] = paths.npz
+    return contents, files
+
+
+def write_results(result: CropResult, output: Path) -> ResultPaths:
+    """Write the files beside an output that was written in memory, the JSON last; existing ones are replaced."""
+    paths = result_paths(output)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        contents, files = prepare_results(result, output, Path(folder))
+        for source, target in files.items():
+            replace_path(source, target, overwrite=True)
+    write_text_atomic(paths.json, dump_json({**contents, "output": str(output)}))
     return paths

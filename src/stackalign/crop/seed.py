@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from stackalign import ops
 from stackalign.backends import load
-from stackalign.chunks import ChunkPlan
 from stackalign.device import default_memory_limit
 from stackalign.errors import BackendUnavailableError, DataError, StackalignWarning
 from stackalign.io import StackReader, create_stack, open_array
 from stackalign.io.atomic import replace_path
+from stackalign.runs import ChunkPlan
 
 from .analysis import N_MEAN, analyze, chunk_plan
 from .arrays import crop_reader, shaped_like

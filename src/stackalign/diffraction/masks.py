@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from stackalign import ops
 from stackalign.backends import Array
-from stackalign.chunks import Progress, ProgressCallback
 from stackalign.errors import DataError
 from stackalign.io import StackReader
 from stackalign.io.provenance import provenance, to_jsonable
+from stackalign.runs import Progress, ProgressCallback
 
 __all__ = ["PixelMask", "combine_masks", "mask_from_collection"]
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
-from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest, read_chunks
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io import create_stack
 from stackalign.io.atomic import replace_path
 from stackalign.io.images import image_extensions, write_images
-from stackalign.io.journal import Journal
 from stackalign.io.stacks import writable_extensions
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, read_chunks
+from stackalign.runs.journal import Journal
 
 from ._inputs import check_center
 from .center import autocenter

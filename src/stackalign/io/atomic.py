@@ -71,8 +71,8 @@ def replace_path(source: str | os.PathLike[str], target: str | os.PathLike[str],
     """
     old, new = Path(source), Path(target)
     if not overwrite and (new.exists() or new.is_symlink()):
-        msg = f"output {new} exists; choose another name or allow it to be replaced (--overwrite)"
-        raise OutputExistsError(msg)
+        msg = f"output {new} exists; choose another name or allow it to be replaced"
+        raise OutputExistsError(msg).with_hint("overwrite")
     with full_disk_as_data_error(new, str(new)):
         fsync_path(old)
         aside: Path | None = None

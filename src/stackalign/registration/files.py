@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from stackalign import __version__
 from stackalign.backends import Array
-from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest, read_chunks
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io import StackReader, create_stack
 from stackalign.io.atomic import replace_path, write_text_atomic
 from stackalign.io.images import image_extensions, is_fits, open_images, write_images
-from stackalign.io.journal import Journal
 from stackalign.io.provenance import dump_json, provenance
 from stackalign.io.stacks import writable_extensions
 from stackalign.ops import asarray, device_of, to_numpy
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, read_chunks
+from stackalign.runs.journal import Journal
 
 from .align import register_stack
 from .background import background_sigma, band_pass

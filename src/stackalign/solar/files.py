@@ -14,10 +14,10 @@ from astropy import units as u
 from astropy.io import fits
 from sunpy.map import GenericMap
 
-from stackalign.chunks import StopRequest
 from stackalign.errors import DataError, OutputExistsError, StackalignError
 from stackalign.io.atomic import write_text_atomic
 from stackalign.io.provenance import dump_json, to_jsonable
+from stackalign.runs import StopRequest
 
 from .archive import get_EUI_paths
 from .coalign import Job, coalign_job, open_target, run_jobs

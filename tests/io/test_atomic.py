@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, the journal of a run, and provenance."""
+"""Files that appear complete or not at all, and provenance."""
 
 import dataclasses
 import errno
@@ -11,7 +11,6 @@ import pytest
 
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io.atomic import atomic_path, replace_path, write_bytes_atomic, write_text_atomic
-from stackalign.io.journal import Journal
 from stackalign.io.provenance import dump_json, provenance, to_jsonable
 
 
@@ -49,7 +48,7 @@ def test_replace_path(old: str | None, new: str, tmp_path: Path) -> None:
     make(source, new, "new")
     make(target, old, "old")
     if old is not None:
-        with pytest.raises(OutputExistsError, match=r"output .*target exists; .*--overwrite"):
+        with pytest.raises(OutputExistsError, match=r"output .*target exists; .*allow it to be replaced"):
             replace_path(source, target)
     replace_path(source, target, overwrite=True)
     assert (target / "deep" / "x" if new == "directory" else target).read_text() == "new"
@@ -68,72 +67,6 @@ def test_replace_path_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DataError, match="No space left on device"):
         replace_path(tmp_path / "new", tmp_path / "old", overwrite=True)
     assert (tmp_path / "old" / "x").read_text() == "kept"
-
-
-def test_journal(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "out.partial")
-    assert not journal.exists()
-    plan = {"input": {"size": 5, "path": Path("a")}, "target": 0.98, "shape": (1, 2)}
-    journal.create(plan)
-    assert journal.exists()
-    assert journal.plan == {"input": {"size": 5, "path": "a"}, "target": 0.98, "shape": [1, 2]}
-    assert journal.matches(plan) == []
-    changed = {"input": {"size": 6, "path": Path("a")}, "target": 0.98, "margin": 3}
-    assert journal.matches(changed) == ["input.size was 5, is 6", "margin is new (3)", "shape is gone (was [1, 2])"]
-    assert journal.records() == []
-    for k in range(3):
-        journal.append({"chunk": k, "crc": np.uint32(7)})
-    again = Journal(tmp_path / "out.partial")
-    assert [record["chunk"] for record in again.records()] == [0, 1, 2]
-    arrays = {"radii": np.arange(5), "centres": np.ones((5, 2), "f4")}
-    assert not journal.has_arrays("analysis")
-    journal.save_arrays("analysis", **arrays)
-    loaded = again.load_arrays("analysis")
-    assert loaded.keys() == arrays.keys()
-    for key, array in arrays.items():
-        np.testing.assert_array_equal(loaded[key], array)
-    assert sorted(p.name for p in journal.folder.iterdir()) == ["analysis.npz", "log.jsonl", "plan.json"]
-    journal.create({"other": 1})
-    assert journal.records() == []
-    journal.discard()
-    journal.discard()
-    assert not journal.folder.exists()
-
-
-@pytest.mark.parametrize("torn", [1, 5, 12, 20])
-def test_torn_last_line(torn: int, tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
-    journal.create({})
-    for k in range(3):
-        journal.append({"chunk": k, "text": "ü"})
-    log = journal.folder / "log.jsonl"
-    log.write_bytes(log.read_bytes()[:-torn])
-    journal = Journal(tmp_path / "j")
-    assert [record["chunk"] for record in journal.records()] == [0, 1]
-    journal.append({"chunk": 9})
-    journal.append({"chunk": 10})
-    assert [record["chunk"] for record in Journal(tmp_path / "j").records()] == [0, 1, 9, 10]
-
-
-def test_damaged_journal(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
-    journal.create({"a": 1})
-    for k in range(3):
-        journal.append({"chunk": k})
-    log = journal.folder / "log.jsonl"
-    log.write_bytes(log.read_bytes().replace(b'"chunk":1', b'"chunk":8'))
-    with pytest.raises(DataError, match=r"line 2 of .*log\.jsonl is damaged; start again without resuming"):
-        Journal(tmp_path / "j").records()
-    (journal.folder / "plan.json").write_text("{")
-    with pytest.raises(DataError, match=r"the plan of .*plan\.json cannot be read"):
-        journal.matches({})
-    (journal.folder / "plan.json").write_text("[]")
-    with pytest.raises(DataError, match="holds no plan"):
-        journal.matches({})
-    (journal.folder / "x.npz").write_bytes(b"PK not an archive")
-    for name in ("x", "y"):
-        with pytest.raises(DataError, match=rf"the saved arrays of .*{name}\.npz cannot be read"):
-            journal.load_arrays(name)
 
 
 @dataclasses.dataclass

@@ -9,9 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from stackalign.chunks import ChunkPlan, Progress, StopRequest, map_halving, read_chunks
 from stackalign.errors import Interrupted
 from stackalign.io import open_array
+from stackalign.runs import ChunkPlan, Progress, StopRequest, map_halving, read_chunks
 
 TIMEOUT = 60.0
 """Seconds after which a wait for another thread is a failure; nothing here waits by design."""
@@ -200,7 +200,7 @@ def child(code: str) -> subprocess.CompletedProcess[str]:
     # A shell starts background jobs with SIGINT ignored.
     header = """
         import signal
-        from stackalign.chunks import StopRequest
+        from stackalign.runs import StopRequest
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     """

@@ -17,6 +17,8 @@ from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path, fsync_path, write_text_atomic
 from stackalign.io.provenance import dump_json, to_jsonable
 
+from .plan import value_differences
+
 __all__ = ["Journal"]
 
 _REMEDY = "start again without resuming"
@@ -48,11 +50,12 @@ class Journal:
         """Tell whether there is a plan to resume from."""
         return (self._folder / "plan.json").is_file()
 
-    def create(self, plan: Mapping[str, Any]) -> None:
-        """Begin a new run: discard what an earlier one left and store the plan."""
-        self.discard()
+    def create(self, plan: Mapping[str, Any], *, fresh: bool = True) -> None:
+        """Store the plan; from now on the run can be resumed."""
+        if fresh:
+            self.discard()
         with full_disk_as_data_error(self._folder, str(self._folder)):
-            self._folder.mkdir(parents=True)
+            self._folder.mkdir(exist_ok=True)
         write_text_atomic(self._folder / "plan.json", dump_json(plan))
         fsync_path(self._folder.parent)
 
@@ -69,7 +72,7 @@ class Journal:
 
     def matches(self, plan: Mapping[str, Any]) -> list[str]:
         """Say in words what differs between the stored plan and this one; empty where nothing does."""
-        return _differences(self.plan, json.loads(dump_json(plan)), "")
+        return value_differences(self.plan, json.loads(dump_json(plan)), "")
 
     def save_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
         """Store arrays under a name, atomically."""
@@ -133,6 +136,8 @@ class Journal:
         self._end = None
         if self._folder.exists():
             with full_disk_as_data_error(self._folder, str(self._folder)):
+                # Without the plan the rest is of no use to anybody, should this be interrupted.
+                (self._folder / "plan.json").unlink(missing_ok=True)
                 shutil.rmtree(self._folder)
 
 
@@ -142,23 +147,3 @@ def _parse_line(line: bytes) -> dict[str, Any] | None:
         return None
     record = json.loads(text)
     return record if isinstance(record, dict) else None
-
-
-def _differences(stored: Any, wanted: Any, key: str) -> list[str]:
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        found: list[str] = []
-        for name in sorted(stored.keys() | wanted.keys()):
-            path = f"{key}.{name}" if key else name
-            if name not in stored:
-                found.append(f"{path} is new ({_short(wanted[name])})")
-            elif name not in wanted:
-                found.append(f"{path} is gone (was {_short(stored[name])})")
-            else:
-                found += _differences(stored[name], wanted[name], path)
-        return found
-    return [] if stored == wanted else [f"{key or 'the plan'} was {_short(stored)}, is {_short(wanted)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,32 @@
+"""The one mechanism of every long run: plan, lock, chunks, checkpoints, resumption and publication.
+
+A pipeline states a `Plan`, all that the bytes of its output follow from, and opens a `Run` with it. `Run` decides
+whether the work is finished, can be resumed, or is refused; it holds the lock, the journal and the checkpoints, and
+gives the output its final name. `read_chunks` feeds the work within a memory budget.
+"""
+
+from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks
+from .journal import Journal
+from .plan import Plan, array_digest, input_record
+from .record import content_fingerprint, find_record, record_path
+from .run import CHECKPOINT_SECONDS, Run, journal_folder
+from .stop import StopRequest
+
+__all__ = [
+    "CHECKPOINT_SECONDS",
+    "ChunkPlan",
+    "Journal",
+    "Plan",
+    "Progress",
+    "ProgressCallback",
+    "Run",
+    "StopRequest",
+    "array_digest",
+    "content_fingerprint",
+    "find_record",
+    "input_record",
+    "journal_folder",
+    "map_halving",
+    "read_chunks",
+    "record_path",
+]

@@ -1,0 +1,139 @@
+"""Chunks from a byte budget, read ahead of the work, with progress."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.io import StackReader
+
+__all__ = ["ChunkPlan", "Progress", "ProgressCallback", "map_halving", "read_chunks"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """Division of ``n_items`` into chunks of ``size`` items (the last one may be smaller)."""
+
+    n_items: int
+    size: int
+
+    @classmethod
+    def from_budget(cls, n_items: int, item_bytes: int, budget: int, largest: int | None = None) -> "ChunkPlan":
+        """Take as many items as the budget in bytes holds, at least one and at most `largest`."""
+        size = max(1, budget // max(1, item_bytes))
+        return cls(n_items, max(1, min(size, n_items, largest or n_items)))
+
+    def __len__(self) -> int:
+        return -(-self.n_items // self.size)
+
+    def ranges(self, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) of each chunk from item `start` on."""
+        for first in range(start, self.n_items, self.size):
+            yield first, min(first + self.size, self.n_items)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a long run, as given to a progress callback."""
+
+    stage: str
+    done: int
+    total: int
+    bytes_done: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Items per second of this stage."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that this stage will still take."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else float("inf")
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def read_chunks(
+    reader: StackReader,
+    plan: ChunkPlan,
+    *,
+    start: int = 0,
+    stage: str = "read",
+    progress: ProgressCallback | None = None,
+) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    """Yield (start, stop, patterns) with the next chunk being read while the caller works on this one.
+
+    Two buffers of ``plan.size`` patterns are allocated once; the array that is yielded is valid until the next step.
+
+    Parameters
+    ----------
+    reader : StackReader
+    plan : ChunkPlan
+    start : int
+        First item, a multiple of ``plan.size`` where bytes are to be the same as those of an uninterrupted run.
+    stage : str
+        Name of the pass, for the progress callback.
+    progress : callable, optional
+        Called with a `Progress` after the caller has finished each chunk.
+    """
+    ranges = list(plan.ranges(start))
+    if not ranges:
+        return
+    frame = reader.info.shape[1:]
+    buffers = [np.empty((plan.size, *frame), reader.info.dtype) for _ in range(min(2, len(ranges)))]
+    began = time.perf_counter()
+
+    def fetch(index: int) -> NDArray[Any]:
+        first, last = ranges[index]
+        out = buffers[index % len(buffers)][: last - first]
+        reader.read(first, last, out)
+        return out
+
+    with ThreadPoolExecutor(1, thread_name_prefix="stackalign-read") as pool:
+        pending = pool.submit(fetch, 0)
+        for index, (first, last) in enumerate(ranges):
+            block = pending.result()
+            if index + 1 < len(ranges):
+                pending = pool.submit(fetch, index + 1)
+            yield first, last, block
+            if progress is not None:
+                done = last - start
+                seconds = time.perf_counter() - began
+                progress(Progress(stage, done, plan.n_items - start, done * reader.info.pattern_bytes, seconds))
+
+
+def map_halving(
+    task: Callable[[int, int], T], start: int, stop: int, on_split: Callable[[int, MemoryError], None]
+) -> Sequence[T]:
+    """Call task(start, stop); where memory does not suffice, do the halves one after the other, down to single items.
+
+    Parameters
+    ----------
+    task : callable
+        Works on items start..stop; may raise MemoryError (CuPy's out-of-memory error is one).
+    start, stop : int
+    on_split : callable
+        Told the size of the halves and the error, so that the user hears of it.
+
+    Returns
+    -------
+    sequence
+        The results in order, one where nothing had to be split.
+    """
+    try:
+        return [task(start, stop)]
+    except MemoryError as error:
+        if stop - start <= 1:
+            raise
+        middle = (start + stop) // 2
+        on_split(middle - start, error)
+    return [*map_halving(task, start, middle, on_split), *map_halving(task, middle, stop, on_split)]

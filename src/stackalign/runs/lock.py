@@ -1,0 +1,162 @@
+"""One run per output: a lock file beside it that names host, process and start."""
+
+import errno
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from stackalign.errors import DataError, OutputLockedError
+from stackalign.io._writer import full_disk_as_data_error
+
+__all__ = ["OutputLock"]
+
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class OutputLock:
+    """The right to write an output, held by one process on one host.
+
+    The lock is the kernel's (`flock`), so that it ends with the process, however that ends; what the file says is for
+    the message to whoever comes second, and for file systems where the kernel knows no locks across hosts.
+
+    Parameters
+    ----------
+    output : Path
+        The lock file is ``.NAME.lock`` in its folder.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self.path = output.with_name(f".{output.name}.lock")
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, also over from a dead process of this host.
+
+        Raises
+        ------
+        OutputLockedError
+            Another run writes this output.
+        DataError
+            The folder cannot be written.
+        """
+        with full_disk_as_data_error(self.path, str(self._output)):
+            while self._fd is None:
+                self._try()
+
+    def _try(self) -> None:
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        try:
+            free = _lock(fd)
+            if free is False:
+                raise self._refusal(_owner(fd))
+            if not _is_still(fd, self.path):  # released, and removed, between our opening and locking it
+                os.close(fd)
+                return
+            owner = _owner(fd)
+            here = owner.get("host") == socket.gethostname()
+            if owner and not (here and (free or _is_dead(owner))):
+                raise self._refusal(owner)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(_me()).encode(), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def _refusal(self, owner: dict[str, Any]) -> OutputLockedError:
+        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}, since {owner.get('time', '?')}"
+        elsewhere = owner.get("host") not in (None, socket.gethostname())
+        remedy = f"if that run has ended, delete {self.path}" if elsewhere else "wait for it, or choose another output"
+        msg = f"output {self._output} is being written by another run ({who}); {remedy}"
+        return OutputLockedError(msg)
+
+    def release(self) -> None:
+        """Give the lock back and remove its file."""
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        try:
+            if _is_still(fd, self.path):
+                self.path.unlink()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM):
+                msg = f"the lock {self.path} cannot be removed ({error.strerror}); delete it"
+                raise DataError(msg) from error
+        finally:
+            os.close(fd)
+
+
+def _lock(fd: int) -> bool | None:
+    """Take the kernel's lock; None where the file system has none, and the file's content has to decide."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno in _UNSUPPORTED:
+            return None
+        raise
+    return True
+
+
+def _is_still(fd: int, path: Path) -> bool:
+    """Tell whether a path still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _me() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "start": _start_of(os.getpid()),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _owner(fd: int) -> dict[str, Any]:
+    """What a lock file says of its holder; nothing where it is empty or torn."""
+    try:
+        owner = json.loads(os.pread(fd, 4096, 0) or b"{}")
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _is_dead(owner: dict[str, Any]) -> bool:
+    """Tell whether the holder that a file of this host names has ended: its process is gone, or is another one."""
+    pid = owner.get("pid")
+    if not isinstance(pid, int):
+        return True
+    start = _start_of(pid)
+    return start is None or start != owner.get("start")
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process of this host started, in any unit that tells it from a later one; None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    except OSError:
+        return "unknown"
+    else:
+        return stat.rpartition(")")[2].split()[19]
+    try:  # no /proc: macOS
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        return "unknown"
+    return "unknown"

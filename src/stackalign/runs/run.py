@@ -1,0 +1,351 @@
+"""One output on its way: is it finished, can it be resumed, when to save, and how it gets its final name."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from stackalign.errors import DataError, FinishedError, Interrupted, OutputExistsError, StackalignError
+from stackalign.io import StackReader
+from stackalign.io._writer import full_disk_as_data_error
+from stackalign.io.atomic import fsync_path, replace_path
+from stackalign.io.provenance import dump_json
+
+from .journal import Journal
+from .lock import OutputLock
+from .plan import Plan
+from .record import check_content, content_fingerprint, find_record, load_record, record_path
+
+__all__ = ["CHECKPOINT_SECONDS", "Run", "journal_folder"]
+
+CHECKPOINT_SECONDS = 2.0
+"""Work that a kill can cost; more where a checkpoint, which waits for the disk, takes long itself."""
+
+_PUBLICATION = "publish.json"
+_RECORD = "record.json"
+
+
+def journal_folder(output: Path) -> Path:
+    """Folder beside an output in which its unfinished run lies."""
+    return output.with_name(output.name + ".partial")
+
+
+class Run:
+    """One output on its way; a context manager that holds the lock of the output.
+
+    When the context ends with an exception, what was saved is kept where it can be resumed, and removed where it
+    cannot: where nothing was saved, where the settings are ones that no run accepts (a plain `ValueError` or
+    `TypeError`), or where the input has changed.
+
+    Parameters
+    ----------
+    output : Path
+    plan : Plan
+    suffix : str
+        Of the record, such as "_results.json": ``<stem><suffix>`` beside the output, written last, is the mark of a
+        finished run. "" where the output is its own record.
+    resume : bool
+        Go on where an interrupted run of the same plan stopped; start anew where there is none.
+    overwrite : bool
+        Replace what exists.
+    readers : sequence of StackReader
+        Inputs, in the order of ``plan.inputs``, whose content is compared again before the output is published.
+    beside : sequence of Path
+        Other files that will be written beside the output, such as a picture; refused like the output where they exist.
+    checkpoint_seconds : float
+        Shortest time between two checkpoints.
+
+    Raises
+    ------
+    FinishedError
+        With `resume`: a run of the same plan has finished the output.
+    OutputExistsError
+        The output or its record exists and may not be replaced.
+    OutputLockedError
+        Another run writes this output.
+    DataError
+        What was interrupted is a run of another plan.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        plan: Plan,
+        *,
+        suffix: str,
+        resume: bool = False,
+        overwrite: bool = False,
+        readers: Sequence[StackReader] = (),
+        beside: Sequence[Path] = (),
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        self.output = output
+        self.plan = plan
+        self.journal = Journal(journal_folder(output))
+        self.data = self.journal.folder / ("data" + output.suffix)
+        self.resumed = False
+        self.kept_on_error = True
+        """Whether an error leaves what was saved; cleared while a first look may find the input useless."""
+        self._suffix = suffix
+        self._overwrite = overwrite
+        self._replaced: str | None = None
+        self._readers = tuple(readers)
+        self._beside = tuple(beside)
+        self._interval = checkpoint_seconds
+        self._saved = time.monotonic()
+        self._cost = 0.0
+        self._published = False
+        self._lock = OutputLock(output)
+        self._lock.acquire()
+        try:
+            self._open(resume)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    # ------------------------------------------------------------------ the verdict
+
+    def _open(self, resume: bool) -> None:
+        """Decide: finished, resumed, refused, or begun anew."""
+        record = find_record(self.output, self._suffix)
+        if resume:
+            self._complete_publication()
+            self._raise_if_finished(record)
+            if self.journal.exists():
+                differences = self.plan.differences(self.journal.plan)
+                if differences and not self._overwrite:
+                    msg = (
+                        f"{self.journal.folder} belongs to another run ({'; '.join(differences[:3])}); "
+                        "repeat the settings of that run, or start anew without resuming"
+                    )
+                    raise DataError(msg).with_hint("restart")
+                if not differences:
+                    self._restore(record)
+                    return
+        self._refuse_existing(record, resume)
+        self._replaced = content_fingerprint(self.output) if self.output.exists() else None
+        self.journal.discard()
+        with full_disk_as_data_error(self.journal.folder, str(self.output)):
+            self.journal.folder.mkdir()
+
+    def _raise_if_finished(self, record: dict[str, Any] | None) -> None:
+        if record is None or not isinstance(record.get("run"), dict):
+            return
+        same = not self.plan.differences(record["run"].get("plan", {}))
+        if same and check_content(self.output, record) is None:
+            self.journal.discard()  # what a run that was killed at its very end may have left
+            msg = f"{self.output} was finished by an earlier run"
+            raise FinishedError(msg, record)
+
+    def _restore(self, record: dict[str, Any] | None) -> None:
+        first = next(iter(self.journal.records()), {})
+        self._replaced = first.get("replaces")
+        self.resumed = True
+        self._refuse_existing(record, resume=True)
+
+    def _refuse_existing(self, record: dict[str, Any] | None, resume: bool) -> None:
+        """Refuse to replace what this run may not replace."""
+        if self._overwrite:
+            return
+        target = record_path(self.output, self._suffix)
+        own = resume and record is not None  # the record of this very output: what it is to be replaced by is the same
+        for path in dict.fromkeys((self.output, target, *self._beside)):
+            if not (path.exists() or path.is_symlink()) or (path != self.output and own):
+                continue
+            if path == self.output and self._replaced is not None and content_fingerprint(path) == self._replaced:
+                continue  # the interrupted run was allowed to replace this very file
+            msg = f"output {path} exists{self._other(record, resume)}; choose another name or allow it to be replaced"
+            raise OutputExistsError(msg).with_hint("overwrite")
+
+    def _other(self, record: dict[str, Any] | None, resume: bool) -> str:
+        """Why an existing output is not this run's, for the message."""
+        if not resume:
+            return ""
+        if record is None or not isinstance(record.get("run"), dict):
+            return " and was not written by an earlier run of this command"
+        differences = self.plan.differences(record["run"].get("plan", {}))
+        if differences:
+            return f" and belongs to another run ({'; '.join(differences[:3])})"
+        problem = check_content(self.output, record)
+        return f" and is not what an earlier run has written ({problem})" if problem else ""
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def due(self) -> bool:
+        """Tell whether a checkpoint is due: its cost, for millions of patterns, is to stay below five per cent."""
+        return time.monotonic() - self._saved > max(self._interval, 20 * self._cost)
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[None]:
+        """Save in this context; the first checkpoint creates the journal, so that short runs have none."""
+        began = time.monotonic()
+        self._ensure_journal()
+        yield
+        self._notice_changes()
+        self._saved = time.monotonic()
+        self._cost = self._saved - began
+
+    def note(self, **record: Any) -> None:
+        """Add a record to the journal; it is durable when this returns."""
+        self._ensure_journal()
+        self.journal.append(record)
+
+    def last_note(self) -> dict[str, Any]:
+        """Return the newest record of the journal, or an empty one."""
+        records = self.journal.records()
+        return records[-1] if len(records) > 1 else {}
+
+    def _ensure_journal(self) -> None:
+        if not self.journal.exists():
+            self.journal.create(self.plan.to_dict(), fresh=False)
+            self.journal.append({"replaces": self._replaced})
+
+    # ------------------------------------------------------------------ inputs
+
+    def _changed_input(self) -> str | None:
+        """Name of an input whose content is no longer that of the plan."""
+        for reader, described in zip(self._readers, self.plan.inputs, strict=False):
+            try:
+                same = reader.fingerprint() == described["fingerprint"]
+            except StackalignError:
+                same = False
+            if not same:
+                return str(described["name"])
+        return None
+
+    def _notice_changes(self) -> None:
+        changed = self._changed_input()
+        if changed is not None:
+            self.kept_on_error = False
+            raise DataError(_changed(changed))
+
+    # ------------------------------------------------------------------ publication
+
+    def publish(
+        self,
+        record: Mapping[str, Any],
+        files: Mapping[Path, Path] | None = None,
+        *,
+        status: str = "done",
+        summary: Any = None,
+        written: bool = True,
+    ) -> dict[str, Any]:
+        """Give everything its final name, the record last; a run that is killed meanwhile is completed when resumed.
+
+        Parameters
+        ----------
+        record : mapping
+            What the command has to say; the plan, the content and the summary are added under "run".
+        files : mapping of Path to Path, optional
+            More files, from where they lie in the journal's folder to their final names.
+        status : str
+            "done", or why the command ends with another exit code: kept for whoever resumes a finished run.
+        summary : optional
+            What the command prints.
+        written : bool
+            Whether there is an output beside the record.
+
+        Returns
+        -------
+        dict
+            The whole record.
+        """
+        self._notice_changes()
+        about = {
+            "output": self.output.name,
+            "plan": self.plan.to_dict(),
+            "content": content_fingerprint(self.data) if written and self._suffix else None,
+            "status": status,
+            "summary": summary,
+        }
+        folder = self.journal.folder
+        moves = [(self.data.name, self.output)] if written and self._suffix else []
+        moves += [(source.name, target) for source, target in (files or {}).items()]
+        moves.append((_RECORD, record_path(self.output, self._suffix)))
+        text = dump_json({**record, "run": about})
+        _write_durably(folder / _RECORD, text)
+        publication = {"plan": about["plan"], "moves": [[name, target.name] for name, target in moves]}
+        _write_durably(folder / _PUBLICATION, json.dumps(publication))
+        self._move(publication["moves"])
+        contents: dict[str, Any] = json.loads(text)
+        return contents
+
+    def _move(self, moves: Sequence[Sequence[str]]) -> None:
+        """Carry out what is left of a publication; what has no source any more was moved before."""
+        folder = self.journal.folder
+        self.kept_on_error = True
+        for name, target_name in moves:
+            source, target = folder / name, self.output.with_name(target_name)
+            if source.exists():
+                own = target != self.output or (
+                    self._replaced is not None and target.exists() and content_fingerprint(target) == self._replaced
+                )
+                replace_path(source, target, overwrite=self._overwrite or own)
+        fsync_path(self.output.parent)
+        self._published = True
+
+    def _complete_publication(self) -> None:
+        """Finish the renames of a run of the same plan that was killed among them."""
+        publication = load_record(self.journal.folder / _PUBLICATION)
+        if publication is None or self.plan.differences(publication["plan"]):
+            return
+        moves = publication["moves"]
+        missing = [n for n, t in moves if not ((self.journal.folder / n).exists() or self.output.with_name(t).exists())]
+        if not missing:
+            self._replaced = next(iter(self.journal.records()), {}).get("replaces")
+            self._move(moves)
+            record = load_record(self.output.with_name(moves[-1][1])) or {}
+            self.journal.discard()
+            msg = f"{self.output} was finished by an earlier run"
+            raise FinishedError(msg, record)
+
+    # ------------------------------------------------------------------ the end
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._settle(error)
+        finally:
+            self._lock.release()
+
+    def _settle(self, error: BaseException | None) -> None:
+        """Remove what is of no use to a resumed run, and say what is kept."""
+        if error is None or self._published or not self._resumable():
+            self.journal.discard()
+        if error is None or not isinstance(error, Exception) or isinstance(error, Interrupted):
+            return
+        hopeless = isinstance(error, (ValueError, TypeError)) and not isinstance(error, StackalignError)
+        changed = None if hopeless or isinstance(error, OutputExistsError) else self._changed_input()
+        if hopeless or changed is not None or not self.kept_on_error:
+            self.journal.discard()
+        if changed is not None:
+            raise DataError(_changed(changed)) from error
+        if isinstance(error, DataError) and self._resumable():
+            msg = f"{error}; what was done is kept, and can be resumed"
+            raise DataError(msg).with_hint("resume") from error
+
+    def _resumable(self) -> bool:
+        """Tell whether a run that resumes this one would find anything."""
+        return self.journal.exists() or (self.journal.folder / _PUBLICATION).exists()
+
+
+def _changed(name: str) -> str:
+    return f"the input {name} changed while it was read; nothing was written, start again when it is complete"
+
+
+def _write_durably(path: Path, text: str) -> None:
+    """Write a small file and wait for the disk; a torn one is recognised, since it is no JSON."""
+    with full_disk_as_data_error(path, str(path), len(text)):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+        with os.fdopen(fd, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
