@@ -6,9 +6,11 @@ __all__ = [
     "BackendUnavailableError",
     "DataError",
     "FinishedError",
+    "InputChangedError",
     "Interrupted",
     "MaskWarning",
     "MissingDependencyError",
+    "OutputError",
     "OutputExistsError",
     "OutputLockedError",
     "StackalignError",
@@ -46,8 +48,16 @@ class DataError(StackalignError, ValueError):
     """A file or array cannot be used as it is; the text names the file, the item and the remedy."""
 
 
+class OutputError(DataError):
+    """An output cannot be written, as on a full disk; the text says what is needed."""
+
+
 class OutputExistsError(StackalignError, FileExistsError):
     """The output exists and may not be replaced without being told to."""
+
+
+class InputChangedError(DataError):
+    """An input changed while it was read; nothing was written."""
 
 
 class FinishedError(OutputExistsError):

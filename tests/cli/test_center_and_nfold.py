@@ -33,11 +33,13 @@ def files(tmp_path, images):
     return tmp_path
 
 
-def test_centers_of_stacks_and_images(files, monkeypatch, images) -> None:
-    monkeypatch.setattr(shared, "CHUNK_BYTES", images[0].nbytes)
+def test_centers_of_stacks_and_images(files, images) -> None:
     out = files / "out.csv"
     mask = files / "mask.npy"
-    ran = run("center", files / "stack.npy", files / "one.t*", "-o", out, "--mask", mask, "--json")
+    small = f"{8 * images[0].nbytes}B"
+    ran = run(
+        "center", files / "stack.npy", files / "one.t*", "-o", out, "--mask", mask, "--memory-limit", small, "--json"
+    )
     assert ran.code == 0, ran.err
     rows = strict_json(ran.out)
     assert [row["frame"] for row in rows] == [0, 1, 0]
@@ -93,7 +95,8 @@ def test_nfold_of_several_finds_centers(files, images) -> None:
     middle = diffraction.autocenter(images[2], mask=valid).center
     wanted = diffraction.nfold(images[2], 6, center=middle, mask=valid)
     np.testing.assert_array_equal(tifffile.imread(out / "nfold_one.tif"), wanted)
-    again = run("nfold", files / "stack.npy", files / "one.tif", "-o", out, "--fold", "6", "--resume", "--json")
+    words = ("nfold", files / "stack.npy", files / "one.tif", "-o", out, "--fold", "6", "--mask", mask)
+    again = run(*words, "--resume", "--json")
     assert [row["message"] for row in strict_json(again.out)] == ["finished by an earlier run"] * 2
 
 

@@ -10,7 +10,7 @@ import tifffile
 
 from cli.runner import run, strict_json
 from stackalign import diffraction
-from stackalign.cli import _diffraction as shared
+from stackalign.diffraction import masks_file, profiles_file
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ CENTER = ("--center", "19.5,21.25")
 
 
 @pytest.mark.parametrize("extension", [".npz", ".h5", ".csv"])
-def test_profiles_of_stacks_images_and_globs(files, images, extension, monkeypatch) -> None:
-    monkeypatch.setattr(shared, "CHUNK_BYTES", 2 * images[0].nbytes)  # a stack of three in two pieces
+def test_profiles_of_stacks_images_and_globs(files, images, extension) -> None:
+    small = f"{16 * images[0].nbytes}B"  # a stack of three in two pieces
     out = files / f"out{extension}"
     mask = files / "masks" / "mask.npy"
     ran = run("profile", files / "*_stack.npy", files / "b_one.tif", files / "c_one.npy", "-o", out, *CENTER,
-              "--mask", mask, "--json")  # fmt: skip
+              "--mask", mask, "--memory-limit", small, "--json")  # fmt: skip
     assert ran.code == 0, ran.err
     summary = strict_json(ran.out)
     assert summary["images"] == 5
@@ -103,7 +103,7 @@ def test_automatic_centre(files, images, monkeypatch) -> None:
         center = np.array([19.5, 21.25]) + np.arange(n)[:, None]
         return SimpleNamespace(center=center, confidence=np.full(n, 0.8), flags=((),) * n)
 
-    monkeypatch.setattr(diffraction, "autocenter", find, raising=False)
+    monkeypatch.setattr(profiles_file, "autocenter", find, raising=False)
     ran = run("profile", files / "a_stack.npy", "-o", files / "out.npz", "--mask", files / "masks" / "mask.npy")
     assert ran.code == 0, ran.err
     found = load(files / "out.npz")
@@ -151,7 +151,8 @@ def test_outputs_that_cannot_be(files) -> None:
 
 @pytest.mark.parametrize("extension", [".npy", ".tif", ".h5"])
 def test_mask_of_all_files_together(files, images, extension, monkeypatch) -> None:
-    monkeypatch.setattr(shared, "CHUNK_BYTES", images[0].nbytes)
+    monkeypatch.setattr(masks_file, "LEAST_FRAMES", 1)
+    monkeypatch.setattr(masks_file, "BLOCK_BYTES", images[0].nbytes)
     stack = images.copy()
     stack[1, 3, 4] = 40000
     np.save(files / "a_stack.npy", stack[:3])

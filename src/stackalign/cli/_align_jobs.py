@@ -1,6 +1,5 @@
 """The work behind `stackalign align`: one file after the other, then table and page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from stackalign.errors import Interrupted, StackalignError
-from stackalign.registration.files import AlignedFile, align_file, is_aligned, results_path
+from stackalign.errors import FinishedError, Interrupted, StackalignError
+from stackalign.registration.files import AlignedFile, align_file
 from stackalign.registration.table import write_table
-from stackalign.runs import StopRequest
 
-from ._console import FAILED, fail, progress_reporter, say
+from ._console import FAILED, fail, progress_reporter, say, worded
 from ._diffraction import about
+from ._frame import long_run
 from ._plan import Job
 
 __all__ = ["Outcome", "run_jobs", "write_outputs"]
@@ -58,33 +57,33 @@ def run_jobs(
     reference: Path | None,
     settings: Mapping[str, Any],
     *,
+    scheduler: str | None,
     resume: bool,
     quiet: bool,
     **options: Any,
 ) -> list[Outcome]:
     """Align one file after the other; a failed one never stops the rest, a signal does."""
     outcomes = []
-    with StopRequest() as stop:
+    with long_run(scheduler) as (stop, executor):
         for job in jobs:
-            if resume and is_aligned(job.output):
-                columns = json.loads(results_path(job.output).read_text())["alignment"]
-                outcomes.append(Outcome(job, None, columns, "finished by an earlier run"))
-                continue
             if len(jobs) > 1 and not quiet:
                 say(f"{job.source}")
             try:
                 with progress_reporter(quiet) as progress:
                     result = align_file(
                         job.source, job.output, reference, resume=resume, progress=progress, stop=stop,
-                        **options, **settings,
+                        executor=executor, **options, **settings,
                     )  # fmt: skip
+            except FinishedError as error:
+                outcomes.append(Outcome(job, None, error.record["alignment"], "finished by an earlier run"))
+                continue
             except Interrupted as error:
                 say(f"{error}; the same command with --resume goes on from here")
                 raise fail("interrupted", FAILED) from error
             except (StackalignError, MemoryError) as error:
                 of_reference = reference is not None and str(reference) in str(error)
-                say(f"error: {error if of_reference else about(job.source, error)}")
-                outcomes.append(Outcome(job, None, {}, str(error)))
+                say(f"error: {worded(error) if of_reference else about(job.source, error)}")
+                outcomes.append(Outcome(job, None, {}, worded(error)))
                 continue
             columns = {name: values.tolist() for name, values in result.results.columns().items()}
             outcomes.append(Outcome(job, result, columns))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DONE",
+    "EXIT",
     "FAILED",
     "SHORT",
     "USAGE",
@@ -34,6 +35,9 @@ __all__ = [
 
 DONE, FAILED, USAGE, SHORT = 0, 1, 2, 3
 """Exit codes: done, failed, wrong usage, done but a quality target was missed."""
+
+EXIT = {"done": DONE, "failed": FAILED, "short": SHORT, "flagged": SHORT}
+"""Exit code of what a run says of itself."""
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -4,7 +4,6 @@ import json
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,29 +16,24 @@ from numpy.typing import NDArray
 from stackalign.crop import CroppingConfig, CropResult, crop_file
 from stackalign.crop.synthetic import iter_test_data
 from stackalign.device import format_bytes
+from stackalign.diffraction.centers_file import read_centers
 from stackalign.errors import (
     DataError,
     FinishedError,
     Interrupted,
-    MissingDependencyError,
-    OutputExistsError,
     StackalignError,
-    StackalignWarning,
 )
 from stackalign.io import create_stack
 from stackalign.io.provenance import dump_json
-from stackalign.runs import StopRequest
 
 from ._console import DONE, FAILED, SHORT, fail, out, print_facts, progress_reporter, say, worded
+from ._frame import long_run
 from ._plan import Job
 
 __all__ = [
     "Outcome",
-    "check_report",
     "exit_code",
-    "load_mask",
     "print_summary",
-    "require_plots",
     "run_jobs",
     "test_input",
     "write_report",
@@ -59,52 +53,6 @@ class Outcome:
     message: str = ""
     result: CropResult | None = None
     seconds: float = 0.0
-
-
-def require_plots() -> None:
-    """Fail before the work, not after it, where pictures are wanted and matplotlib is missing."""
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        msg = 'pictures and reports need matplotlib: pip install "stackalign[plot]", or use --no-visualization'
-        raise MissingDependencyError(msg)
-
-
-def load_mask(path: Path | None) -> NDArray[np.bool_] | None:
-    """Read a mask of valid pixels: one frame, boolean or numbers of which non-zero means valid."""
-    if path is None:
-        return None
-    if not path.is_file():
-        msg = f"mask {path} does not exist; give one frame as .npy, .tif or .h5, non-zero = valid"
-        raise DataError(msg)
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            import tifffile
-
-            frame = np.asarray(tifffile.imread(path))
-        elif path.suffix.lower() in (".h5", ".hdf5"):
-            import h5py
-
-            with h5py.File(path) as file:
-                frames: list[Any] = []
-                file.visititems(lambda _, item: frames.append(item) if getattr(item, "ndim", 0) == 2 else None)
-                frame = np.asarray(frames[0]) if len(frames) == 1 else np.empty(0)
-        else:
-            frame = np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        msg = f"mask {path} cannot be read ({error}); give one frame as .npy, .tif or .h5"
-        raise DataError(msg) from error
-    if frame.ndim != 2 or frame.dtype.kind not in "buif":
-        msg = f"mask {path} must be one frame (H, W) of booleans or numbers, got shape {frame.shape} of {frame.dtype}"
-        raise DataError(msg)
-    valid: NDArray[np.bool_] = frame != 0
-    if not valid.any():
-        msg = f"mask {path} has no valid pixel; True or non-zero means valid"
-        raise DataError(msg)
-    if valid.mean() < 0.05:
-        text = f"mask {path} leaves {valid.mean():.1%} of the pixels; non-zero means valid, is it inverted?"
-        warnings.warn(text, StackalignWarning, stacklevel=2)
-    return valid
 
 
 @contextmanager
@@ -144,6 +92,8 @@ def run_jobs(
     open_options: Mapping[str, Any],
     compression: str | None,
     reuse: Path | None,
+    centers: Path | None,
+    scheduler: str | None,
     resume: bool,
     overwrite: bool,
     quiet: bool,
@@ -151,7 +101,7 @@ def run_jobs(
 ) -> list[Outcome]:
     """Crop one input after the other; a failed one never stops the rest, a signal does."""
     outcomes = []
-    with StopRequest() as stop:
+    with long_run(scheduler) as (stop, executor):
         for job in jobs:
             began = time.perf_counter()
             if len(jobs) > 1 and not quiet:
@@ -166,6 +116,8 @@ def run_jobs(
                         open_options=open_options,
                         compression=compression,
                         reuse=reuse,
+                        centers=None if centers is None else read_centers(centers, job.source),
+                        executor=executor,
                         resume=resume,
                         overwrite=overwrite,
                         progress=progress,
@@ -194,16 +146,6 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     """Failed before short before done."""
     states = {outcome.status for outcome in outcomes}
     return FAILED if "failed" in states else SHORT if "short" in states else DONE
-
-
-def check_report(path: Path, *, replace: bool) -> None:
-    """Refuse a page that cannot be written before the work, not after it."""
-    if path.is_dir() or not path.parent.is_dir():
-        msg = f"report {path} cannot be written there; give a file name in a folder that exists"
-        raise DataError(msg)
-    if path.exists() and not replace:
-        msg = f"report {path} exists; choose another name or allow it to be replaced"
-        raise OutputExistsError(msg).with_hint("overwrite")
 
 
 def write_report(outcomes: Sequence[Outcome], path: Path, *, quiet: bool) -> None:

@@ -1,6 +1,7 @@
 """What the commands on diffraction images share: inputs in chunks, masks, reports."""
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from numpy.typing import NDArray
 
 from stackalign.diffraction.files import PICTURES, open_frames
 from stackalign.errors import DataError, OutputExistsError
-from stackalign.io import StackReader
 from stackalign.io.images import FITS_EXTENSIONS
 from stackalign.io.stacks import readable_extensions
 
@@ -17,45 +17,23 @@ from ._console import worded
 from ._plan import expand
 
 __all__ = [
-    "CHUNK_BYTES",
     "UNCERTAIN",
     "about",
+    "about_text",
+    "centers_of",
     "check_output",
-    "chunks_of",
+    "command_line",
     "first_image",
     "image_files",
     "numbers",
-    "opened",
 ]
 
-CHUNK_BYTES = 1 << 27
 UNCERTAIN = "the centres of {} of {} images are not certain; `stackalign center` shows them, --center states them"
 
 
 def image_files(sources: Sequence[str]) -> list[Path]:
     """Files of images that were named, or lie in folders, or match globs, in order."""
     return expand(sources, (*readable_extensions(), *FITS_EXTENSIONS, *PICTURES))
-
-
-def opened(files: Sequence[Path], dataset: str | None) -> Iterator[tuple[Path, StackReader]]:
-    """Open one file after the other and close it again."""
-    for file in files:
-        reader = open_frames(file, dataset=dataset)
-        try:
-            yield file, reader
-        finally:
-            reader.close()
-
-
-def chunks_of(reader: StackReader) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Frames in chunks of bounded size, with the number of the first; all share one buffer."""
-    n, height, width = reader.info.shape
-    size = max(1, min(n, CHUNK_BYTES // max(1, reader.info.pattern_bytes)))
-    buffer = np.empty((size, height, width), reader.info.dtype)
-    for first in range(0, n, size):
-        stop = min(n, first + size)
-        reader.read(first, stop, buffer[: stop - first])
-        yield first, buffer[: stop - first]
 
 
 def check_output(path: Path, known: Sequence[str], *, overwrite: bool) -> None:
@@ -85,8 +63,24 @@ def check_output(path: Path, known: Sequence[str], *, overwrite: bool) -> None:
 
 def about(file: Path, error: Exception) -> str:
     """What went wrong with a file, which is named once."""
-    text = worded(error)
+    return about_text(file, worded(error))
+
+
+def about_text(file: Path, text: str) -> str:
+    """A message about a file, which is named once."""
     return text if str(file) in text else f"{file}: {text}"
+
+
+def command_line() -> str:
+    """The command as it was given, for the provenance."""
+    return " ".join(["stackalign", *sys.argv[1:]])
+
+
+def centers_of(table: Path | None, file: Path, stated: Any, *, n_images: int | None = None) -> Any:
+    """The centres of a file's images from --centers, or the one of --center."""
+    from stackalign.diffraction.centers_file import read_centers
+
+    return stated if table is None else read_centers(table, file, n_images=n_images)
 
 
 def numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | None:

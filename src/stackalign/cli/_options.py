@@ -7,6 +7,7 @@ import typer
 
 __all__ = [
     "AsJson",
+    "Centers",
     "DatasetName",
     "DeviceName",
     "Images",
@@ -16,6 +17,7 @@ __all__ = [
     "Quiet",
     "Report",
     "Resume",
+    "Scheduler",
     "Workers",
 ]
 
@@ -41,4 +43,16 @@ Workers = Annotated[int | None, typer.Option(help="CPU threads; one per core.", 
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Work on a dask scheduler, as tcp://node1:8786 (DASK_SCHEDULER_ADDRESS).",
+        rich_help_panel=_RUN,
+    ),
+]
+Centers = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Table of centres, as `center` writes it.", rich_help_panel=_INPUT),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, user_log, worded
-from ._options import AsJson, DatasetName, DeviceName, MemoryLimit, Overwrite, Quiet, Report, Resume, Workers
+from ._options import AsJson, DatasetName, DeviceName, MemoryLimit, Overwrite, Quiet, Report, Resume, Scheduler, Workers
 
 __all__ = ["align"]
 
@@ -76,6 +76,7 @@ def align(
     memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
+    scheduler: Scheduler = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -92,7 +93,7 @@ def align(
     from stackalign.io.images import FITS_EXTENSIONS, image_extensions
     from stackalign.io.stacks import readable_extensions, writable_extensions
 
-    from . import _crop_jobs as jobs
+    from . import _inputs as checks
     from ._align_jobs import run_jobs, write_outputs
     from ._plan import check_outputs, plan_jobs
 
@@ -121,8 +122,8 @@ def align(
         raise fail(str(error), USAGE) from error
     try:
         if report is not None:
-            jobs.require_plots()
-            jobs.check_report(report, replace=overwrite or resume)
+            checks.require_plots()
+            checks.check_report(report, replace=overwrite or resume)
         writable = (*writable_extensions(), *image_extensions())
         planned = plan_jobs(
             moving or [reference],
@@ -137,13 +138,14 @@ def align(
             Path(reference) if moving else None,
             settings,
             reference_index=reference_index,
-            reference_mask=jobs.load_mask(reference_mask or mask),
-            moving_mask=jobs.load_mask(moving_mask or mask),
+            reference_mask=checks.load_mask(reference_mask or mask),
+            moving_mask=checks.load_mask(moving_mask or mask),
             dataset=dataset,
             order=order,
             device=device,
             workers=workers,
             memory_limit=limit,
+            scheduler=scheduler,
             resume=resume,
             overwrite=overwrite,
             quiet=quiet,

@@ -1,23 +1,34 @@
 """`stackalign center`: the centres of diffraction patterns in files."""
 
-import csv
 import json
-import logging
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
-from ._options import AsJson, DatasetName, DeviceName, Images, MaskFile, Overwrite, Quiet, Report, Resume, Workers
+from ._console import EXIT, out, print_facts, progress_reporter, say
+from ._options import (
+    AsJson,
+    DatasetName,
+    DeviceName,
+    Images,
+    MaskFile,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    Report,
+    Resume,
+    Scheduler,
+    Workers,
+)
 
 if TYPE_CHECKING:
-    from ._frame_log import FrameLog
+    from stackalign.diffraction.centers_file import CenterTable
 
 __all__ = ["center"]
 
 OUTPUTS = (".csv", ".json")
-COLUMNS = ("file", "frame", "row", "col", "confidence", "kind", "flags")
 
 
 def center(
@@ -27,8 +38,10 @@ def center(
     dataset: DatasetName = None,
     report: Report = None,
     as_json: AsJson = False,
+    memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
+    scheduler: Scheduler = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -36,104 +49,58 @@ def center(
     """Find the centres of diffraction patterns of powders and crystals, beam visible or blocked.
 
     Without --output the centres are printed. Stacks are read in pieces; a file that fails is named and does not stop
-    the others. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a centre is not certain.
+    the others. The table is an input of crop, peaks, nfold and profile (--centers). Exit code: 0 done, 1 failed,
+    2 wrong usage, 3 done but a centre is not certain.
     """
-    from stackalign.errors import Interrupted, StackalignError
-    from stackalign.runs import StopRequest
-
-    from . import _crop_jobs as jobs
     from . import _diffraction as shared
-    from ._frame_log import FrameLog
+    from . import _inputs as checks
+    from ._frame import check_page, command_frame, memory_of, set_quiet
 
-    if quiet:
-        user_log.setLevel(logging.ERROR)
-    rows: list[dict[str, Any]] = []
-    failed = False
-    try:
+    set_quiet(quiet)
+    limit = memory_of(memory_limit)
+    with command_frame(), tempfile.TemporaryDirectory() as folder:
         if output is not None:
-            shared.check_output(output, OUTPUTS, overwrite=overwrite)
+            shared.check_output(output, OUTPUTS, overwrite=overwrite or resume)
+        check_page(report, replace=overwrite or resume)
+        valid = checks.load_mask(mask)
+        table = _found(
+            shared.image_files(files), output or Path(folder) / "centers.csv", quiet, scheduler, mask=valid,
+            dataset=dataset, device=device, workers=workers, memory_limit=limit, resume=resume, overwrite=overwrite,
+            command=shared.command_line(),
+        )  # fmt: skip
+        for file, text in table.failures.items():
+            say(f"error: {shared.about_text(file, text)}")
         if report is not None:
-            jobs.require_plots()
-            jobs.check_report(report, replace=overwrite)
-        valid = jobs.load_mask(mask)
-        named = shared.image_files(files)
-        with (
-            StopRequest() as stop,
-            FrameLog(output, "center", {"dataset": dataset}, valid, resume=resume, stop=stop) as log,
-        ):
-            for file in named:
-                try:
-                    rows += _of_file(file, dataset, valid, device, workers, quiet, log)
-                except Interrupted as error:
-                    again = "" if output is None else "; the same command with --resume goes on from here"
-                    say(f"{error}{again}")
-                    raise fail("interrupted", FAILED) from error
-                except StackalignError as error:
-                    say(f"error: {shared.about(file, error)}")
-                    failed = True
-            if output is not None and rows:
-                _write(output, rows)
-            log.discard()
-        if report is not None and rows:
-            _report(report, rows, valid)
-    except StackalignError as error:
-        raise fail(worded(error), FAILED) from error
-    except ValueError as error:  # a setting that only shows to be wrong with the images at hand
-        raise fail(str(error), USAGE) from error
+            _report(report, table.rows, valid)
+    _print(table, output, as_json=as_json, quiet=quiet)
+    raise typer.Exit(EXIT[table.status])
+
+
+def _found(files: list[Path], output: Path, quiet: bool, scheduler: str | None, **options: Any) -> "CenterTable":
+    from stackalign.diffraction.centers_file import center_file, load_center_table
+    from stackalign.errors import FinishedError
+
+    from ._frame import long_run
+
+    try:
+        with long_run(scheduler) as (stop, executor), progress_reporter(quiet, "images") as progress:
+            return center_file(files, output, progress=progress, stop=stop, executor=executor, **options)
+    except FinishedError as error:
+        if not quiet:
+            say(str(error))
+        return load_center_table(output, error.record)
+
+
+def _print(table: "CenterTable", output: Path | None, *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        out.print_json(json.dumps(rows))
+        out.print_json(json.dumps(table.rows))
     elif not quiet:
-        for row in rows if output is None else rows[:0]:
+        for row in table.rows if output is None else []:
             words = f"{row['row']:.3f}, {row['col']:.3f}  {row['kind']}, confidence {row['confidence']:.2f}"
             out.print(f"{row['file']} {row['frame']}: {words} {row['flags']}", markup=False)
         if output is not None:
-            flagged = sum(bool(row["flags"]) for row in rows)
-            print_facts([("output", str(output)), ("images", str(len(rows))), ("flagged", str(flagged))])
-    raise typer.Exit(FAILED if failed else SHORT if any(row["flags"] for row in rows) else DONE)
-
-
-def _of_file(
-    file: Path, dataset: str | None, mask: Any, device: str, workers: int | None, quiet: bool, log: "FrameLog"
-) -> list[dict[str, Any]]:
-    from stackalign.diffraction import autocenter
-    from stackalign.diffraction.files import open_frames
-
-    rows: list[dict[str, Any]] = []
-    reader = open_frames(file, dataset=dataset)
-    try:
-        own = reader.info.mask
-        valid = mask if own is None else own if mask is None else own & mask
-        with progress_reporter(quiet, "images") as progress:
-            for frame, image, known in log.frames(reader, progress):
-                values = known
-                if values is None:
-                    found = autocenter(image, mask=valid, device=device, workers=workers)
-                    values = [
-                        *map(float, found.center),
-                        float(found.confidence),
-                        found.kind[0],
-                        " ".join(found.flags[0]),
-                    ]
-                    log.add(frame, values)
-                rows.append(dict(zip(COLUMNS, [str(file), frame, *values], strict=True)))
-    finally:
-        reader.close()
-    return rows
-
-
-def _write(output: Path, rows: list[dict[str, Any]]) -> None:
-    from stackalign.io.atomic import atomic_path, write_text_atomic
-
-    if output.suffix.lower() == ".json":
-        write_text_atomic(output, json.dumps(rows, indent=1) + "\n")
-        return
-    with (
-        atomic_path(output) as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
-    ):
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+            facts = {"output": output, "images": len(table.rows), "flagged": table.flagged}
+            print_facts([(name, str(value)) for name, value in facts.items()])
 
 
 def _report(path: Path, rows: list[dict[str, Any]], mask: Any) -> None:
@@ -151,5 +118,6 @@ def _report(path: Path, rows: list[dict[str, Any]], mask: Any) -> None:
             first_image(Path(row["file"])), mask=mask, center=middle, words=row["kind"], ax=figure.add_subplot()
         )
         figures.append((figure, f"centre of {row['file']}"))
-    table = [[r[name] if not isinstance(r[name], float) else f"{r[name]:.3f}" for name in COLUMNS] for r in rows]
-    write_diffraction_report(path, "Centres", {"images": len(rows)}, figures, head=list(COLUMNS), rows=table)
+    head = list(rows[0])
+    table = [[f"{value:.3f}" if isinstance(value, float) else value for value in row.values()] for row in rows]
+    write_diffraction_report(path, "Centres", {"images": len(rows)}, figures, head=head, rows=table)

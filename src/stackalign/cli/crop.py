@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import FAILED, USAGE, fail, user_log, worded
-from ._options import AsJson, DeviceName, MaskFile, MemoryLimit, Overwrite, Quiet, Resume, Workers
+from ._options import AsJson, Centers, DeviceName, MaskFile, MemoryLimit, Overwrite, Quiet, Resume, Scheduler, Workers
 
 if TYPE_CHECKING:
     from stackalign.crop import CroppingConfig
@@ -44,6 +44,7 @@ def crop(
         tuple[float, float] | None,
         typer.Option(metavar="Y X", help="Centre for --center-method manual, pixels from 0.", rich_help_panel=_SCIENCE),
     ] = None,
+    centers: Centers = None,
     center_fit: Annotated[
         str,
         typer.Option(metavar="none|plane", help="Robust plane through the centres (descan).", rich_help_panel=_SCIENCE),
@@ -74,6 +75,7 @@ def crop(
     memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
+    scheduler: Scheduler = None,
     use_gpu: Annotated[
         bool, typer.Option("--use-gpu", help="Prefer a GPU; warn and use the CPU without.", rich_help_panel=_RUN)
     ] = False,
@@ -117,6 +119,7 @@ def crop(
     from stackalign.errors import StackalignError
 
     from . import _crop_jobs as jobs
+    from . import _inputs as checks
     from ._plan import plan_jobs
 
     if quiet:
@@ -131,22 +134,26 @@ def crop(
         raise fail("give an output with --output", USAGE)
     if compression not in (None, "none", "lz4", "zstd"):
         raise fail(f"--compression must be one of none, lz4, zstd, got {compression!r}", USAGE)
+    if centers is not None and (center_method != "centroid" or reuse_analysis is not None):
+        raise fail("--centers states the centres: leave out --center-method and --reuse-analysis", USAGE)
     if bool(sources) == test_mode:
         raise fail("give one or more inputs, or --test-mode, not both", USAGE)
     try:
         if (not no_visualization) or report is not None:
-            jobs.require_plots()
+            checks.require_plots()
         if report is not None:
-            jobs.check_report(report, replace=overwrite or resume)
+            checks.check_report(report, replace=overwrite or resume)
         with jobs.test_input(test_mode, output, test_patterns, test_size, quiet) as made:
             planned = plan_jobs([str(made)] if made is not None else sources, output)
             summary = jobs.run_jobs(
                 planned,
                 config,
-                mask=jobs.load_mask(mask),
+                mask=checks.load_mask(mask),
                 open_options=options,
                 compression=compression,
                 reuse=reuse_analysis,
+                centers=centers,
+                scheduler=scheduler,
                 resume=resume,
                 overwrite=overwrite,
                 quiet=quiet,

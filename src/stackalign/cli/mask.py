@@ -1,16 +1,28 @@
 """`stackalign mask`: a mask of good pixels from files of images that should be alike."""
 
 import json
-import logging
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
-from ._options import AsJson, DatasetName, DeviceName, Images, Overwrite, Quiet, Report, Workers
+from ._console import EXIT, USAGE, fail, out, print_facts, progress_reporter, say
+from ._options import (
+    AsJson,
+    DatasetName,
+    DeviceName,
+    Images,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    Report,
+    Resume,
+    Scheduler,
+    Workers,
+)
+
+if TYPE_CHECKING:
+    from stackalign.diffraction.masks_file import MaskFile
 
 __all__ = ["mask_command"]
 
@@ -30,8 +42,11 @@ def mask_command(
     dataset: DatasetName = None,
     report: Report = None,
     as_json: AsJson = False,
+    memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
+    scheduler: Scheduler = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,84 +55,59 @@ def mask_command(
     The mask is True, or 1, where a pixel is valid. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but less than
     5 % of the pixels are valid.
     """
-    import numpy as np
-
-    from stackalign.diffraction import combine_masks, mask_from_collection
-    from stackalign.errors import DataError, StackalignError
-    from stackalign.io.images import write_images
-
-    from . import _crop_jobs as jobs
     from . import _diffraction as shared
+    from . import _inputs as checks
+    from ._frame import check_page, command_frame, memory_of, set_quiet
 
-    if quiet:
-        user_log.setLevel(logging.ERROR)
+    set_quiet(quiet)
     if output is None:
         raise fail("give an output with --output", USAGE)
-    try:
+    limit = memory_of(memory_limit)
+    with command_frame():
         allowed: Any = None if limits == "none" else shared.numbers(limits, 2, "--limits")
-    except ValueError as error:
-        raise fail(str(error), USAGE) from error
-    try:
-        shared.check_output(output, OUTPUTS, overwrite=overwrite)
-        if report is not None:
-            jobs.require_plots()
-            jobs.check_report(report, replace=overwrite)
-        known = jobs.load_mask(mask)
-        named = shared.image_files(files)
-        with progress_reporter(quiet, "images") as progress:
-            found = mask_from_collection(
-                _frames(named, dataset), limits=allowed, max_std=max_std, dead=dead, device=device, workers=workers,
-                progress=progress,
-            )  # fmt: skip
-        valid = found.mask
-        if known is not None:
-            if known.shape != valid.shape:
-                msg = f"mask {mask} has the shape {known.shape}, the images have {valid.shape}"
-                raise DataError(msg)
-            valid = combine_masks(found, known)
-        # Formats of images know no truth values.
-        written = valid if output.suffix.lower() == ".npy" else valid.astype(np.uint8)
-        write_images(output, written, overwrite=overwrite)
-        if report is not None:
-            _report(report, output, found, valid)
-    except StackalignError as error:
-        raise fail(worded(error), FAILED) from error
-    except ValueError as error:
-        raise fail(str(error), USAGE) from error
-    share = float(valid.mean())
-    summary = {
-        "output": str(output), "images": found.n_images, "shape": list(valid.shape), "valid": int(valid.sum()),
-        "valid_share": round(share, 6), "refused": found.counts, "device": found.provenance["device"],
-    }  # fmt: skip
+        shared.check_output(output, OUTPUTS, overwrite=overwrite or resume)
+        check_page(report, replace=overwrite or resume)
+        known = checks.load_mask(mask)
+        made, summary, status = _made(
+            shared.image_files(files), output, quiet, scheduler, limits=allowed, max_std=max_std, dead=dead,
+            mask=known, dataset=dataset, device=device, workers=workers, memory_limit=limit, resume=resume,
+            overwrite=overwrite, command=shared.command_line(),
+        )  # fmt: skip
+        if report is not None and made is not None:
+            _report(report, output, made.found, made.valid)
     if as_json:
         out.print_json(json.dumps(summary))
     elif not quiet:
         print_facts([(name.replace("_", " "), str(value)) for name, value in summary.items()])
+    share = summary["valid_share"]
     if share < FEW_VALID and not quiet:
-        counts = {**found.counts, "by --mask": 0 if known is None else int(known.size - known.sum())}
+        counts = {**summary["refused"], "by --mask": 0 if known is None else int(known.size - known.sum())}
         reasons = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items() if count)
         say(
             f"warning: only {share:.1%} of the pixels are valid, less than {FEW_VALID:.0%}; refused are {reasons}: "
             "look at --limits and the other options"
         )
-    raise typer.Exit(SHORT if share < FEW_VALID else DONE)
+    raise typer.Exit(EXIT[status])
 
 
-def _frames(files: list[Path], dataset: str | None) -> Iterator[Any]:
-    """Images of all files, one by one."""
-    from stackalign.errors import DataError
+def _made(
+    files: list[Path], output: Path, quiet: bool, scheduler: str | None, **options: Any
+) -> "tuple[MaskFile | None, dict[str, Any], str]":
+    """The mask, if this run has made it, with its summary and status."""
+    from stackalign.diffraction.masks_file import mask_file
+    from stackalign.errors import FinishedError
 
-    from ._diffraction import chunks_of, opened
+    from ._frame import long_run
 
-    first: tuple[Path, tuple[int, ...]] | None = None
-    for file, reader in opened(files, dataset):
-        shape = reader.info.shape[1:]
-        first = first or (file, shape)
-        if shape != first[1]:
-            msg = f"images of {file} have the shape {shape}, those of {first[0]} have {first[1]}; give one kind"
-            raise DataError(msg)
-        for _, images in chunks_of(reader):
-            yield from images
+    try:
+        with long_run(scheduler) as (stop, executor), progress_reporter(quiet, "images") as progress:
+            made = mask_file(files, output, progress=progress, stop=stop, executor=executor, **options)
+    except FinishedError as error:
+        if not quiet:
+            say(str(error))
+        run = error.record["run"]
+        return None, run["summary"], run["status"]
+    return made, made.summary(), made.status
 
 
 def _report(path: Path, output: Path, found: Any, valid: Any) -> None:
@@ -125,12 +115,14 @@ def _report(path: Path, output: Path, found: Any, valid: Any) -> None:
     from stackalign.plot.diffraction import plot_mask, plot_pattern
     from stackalign.plot.diffraction_report import write_diffraction_report
 
+    from ._diffraction import command_line
+
     figure = new_figure(13, 4.2)
     left, middle, right = figure.subplots(1, 3)
     plot_mask(found, ax=left)
     plot_pattern(found.mean, mask=valid, words="mean of the images", ax=middle)
     plot_pattern(found.std, mask=valid, words="standard deviation", ax=right)
-    facts = {"output": output, "images": found.n_images, "command": " ".join(["stackalign", *sys.argv[1:]])}
+    facts = {"output": output, "images": found.n_images, "command": command_line()}
     facts |= {f"refused, {reason.replace('_', ' ')}": count for reason, count in found.counts.items()}
     words = [(figure, "refused pixels, mean and deviation of the images")]
     write_diffraction_report(path, "Pixel mask", facts | found.provenance["parameters"], words)

@@ -1,15 +1,15 @@
 """`stackalign nfold`: diffraction patterns in files, averaged by their symmetry."""
 
 import json
-import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, worded
 from ._options import (
     AsJson,
+    Centers,
     DatasetName,
     DeviceName,
     Images,
@@ -19,8 +19,12 @@ from ._options import (
     Quiet,
     Report,
     Resume,
+    Scheduler,
     Workers,
 )
+
+if TYPE_CHECKING:
+    from ._plan import Job
 
 __all__ = ["nfold"]
 
@@ -34,6 +38,7 @@ def nfold(
     center: Annotated[
         str, typer.Option(metavar="ROW,COL|auto", help="Centre in pixels; auto finds that of each image.")
     ] = "auto",
+    centers: Centers = None,
     fill: Annotated[float, typer.Option(metavar="VALUE", help="Where nothing is seen.")] = float("nan"),
     mask: MaskFile = None,
     dataset: DatasetName = None,
@@ -42,6 +47,7 @@ def nfold(
     memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
+    scheduler: Scheduler = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -52,74 +58,42 @@ def nfold(
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done
     but a centre that was found is not certain.
     """
-    from stackalign.device import parse_bytes
-    from stackalign.diffraction.symmetry_file import nfold_file
-    from stackalign.errors import Interrupted, StackalignError
     from stackalign.io.images import FITS_EXTENSIONS, image_extensions
     from stackalign.io.stacks import readable_extensions, writable_extensions
-    from stackalign.runs import StopRequest
 
-    from . import _crop_jobs as jobs
     from . import _diffraction as shared
+    from . import _inputs as checks
+    from ._frame import check_page, command_frame, long_run, memory_of, set_quiet
     from ._plan import check_outputs, plan_jobs
 
-    if quiet:
-        user_log.setLevel(logging.ERROR)
+    set_quiet(quiet)
     if output is None:
         raise fail("give an output with --output", USAGE)
     if not fold.isdigit() or int(fold) < 1:
         raise fail(f"--fold must be a whole number of parts of a turn, as 6, got {fold or 'nothing'}", USAGE)
-    try:
+    if centers is not None and center != "auto":
+        raise fail("give --center or --centers, not both", USAGE)
+    limit = memory_of(memory_limit)
+    with command_frame():
         middle: Any = None if center == "auto" else shared.numbers(center, 2, "--center")
-        limit = None if memory_limit is None else parse_bytes(memory_limit)
-    except ValueError as error:
-        raise fail(str(error), USAGE) from error
-    rows: list[dict[str, Any]] = []
-    try:
-        if report is not None:
-            jobs.require_plots()
-            jobs.check_report(report, replace=overwrite or resume)
-        valid = jobs.load_mask(mask)
+        check_page(report, replace=overwrite or resume)
+        valid = checks.load_mask(mask)
         writable = (*writable_extensions(), *image_extensions())
         planned = plan_jobs(
-            files,
-            output,
-            "nfold_",
-            readable=(*readable_extensions(), *FITS_EXTENSIONS),
-            writable=writable,
+            files, output, "nfold_", readable=(*readable_extensions(), *FITS_EXTENSIONS), writable=writable
         )
         check_outputs(planned, writable)
-        with StopRequest() as stop:
-            for job in planned:
-                row: dict[str, Any] = {"input": str(job.source), "output": str(job.output), "images": 0, "message": ""}
-                rows.append(row)
-                if resume and job.output.exists() and not job.output.with_name(job.output.name + ".partial").exists():
-                    row["message"] = "finished by an earlier run"
-                    continue
-                try:
-                    with progress_reporter(quiet, "images") as progress:
-                        done = nfold_file(
-                            job.source, job.output, int(fold), center=middle, mask=valid, fill_value=fill,
-                            dataset=dataset, device=device, workers=workers, memory_limit=limit, resume=resume,
-                            overwrite=overwrite, progress=progress, stop=stop,
-                        )  # fmt: skip
-                    row["images"] = done.images
-                    if done.uncertain:
-                        row["uncertain"] = done.uncertain
-                    if done.uncertain and not quiet:
-                        say(f"{job.source}: {shared.UNCERTAIN.format(done.uncertain, done.images)}")
-                except Interrupted as error:
-                    say(f"{error}; the same command with --resume goes on from here")
-                    raise fail("interrupted", FAILED) from error
-                except StackalignError as error:
-                    say(f"error: {shared.about(job.source, error)}")
-                    row["output"], row["message"], row["failed"] = None, str(error), True
+        with long_run(scheduler) as (stop, executor):
+            rows = [
+                _of_file(
+                    job, quiet, int(fold), centers, middle, mask=valid, fill_value=fill, dataset=dataset,
+                    device=device, workers=workers, memory_limit=limit, resume=resume, overwrite=overwrite, stop=stop,
+                    executor=executor, command=shared.command_line(),
+                )
+                for job in planned
+            ]  # fmt: skip
         if report is not None:
             _report(report, rows, fold, valid)
-    except StackalignError as error:
-        raise fail(worded(error), FAILED) from error
-    except ValueError as error:  # a setting that only shows to be wrong with the images at hand
-        raise fail(str(error), USAGE) from error
     failed = any(row.pop("failed", False) for row in rows)
     if as_json:
         out.print_json(json.dumps(rows))
@@ -129,6 +103,34 @@ def nfold(
                 continue
             print_facts([(name, str(value)) for name, value in row.items() if value not in ("", None)])
     raise typer.Exit(FAILED if failed else SHORT if any(row.get("uncertain") for row in rows) else DONE)
+
+
+def _of_file(job: "Job", quiet: bool, fold: int, centers: Path | None, middle: Any, **options: Any) -> dict[str, Any]:
+    """Average one file; what became of it as a row of the summary."""
+    from stackalign.diffraction.symmetry_file import nfold_file
+    from stackalign.errors import FinishedError, Interrupted, StackalignError
+
+    from . import _diffraction as shared
+
+    row: dict[str, Any] = {"input": str(job.source), "output": str(job.output), "images": 0, "message": ""}
+    try:
+        stated = shared.centers_of(centers, job.source, middle)
+        with progress_reporter(quiet, "images") as progress:
+            done = nfold_file(job.source, job.output, fold, center=stated, progress=progress, **options)
+        row["images"], uncertain = done.images, done.uncertain
+    except FinishedError as error:
+        row["message"], uncertain = "finished by an earlier run", error.record["uncertain"]
+        row["images"] = error.record["images"]
+    except Interrupted:
+        raise
+    except StackalignError as error:
+        say(f"error: {shared.about(job.source, error)}")
+        return row | {"output": None, "message": worded(error), "failed": True}
+    if uncertain:
+        row["uncertain"] = uncertain
+        if not quiet:
+            say(f"{job.source}: {shared.UNCERTAIN.format(uncertain, row['images'])}")
+    return row
 
 
 def _report(path: Path, rows: list[dict[str, Any]], fold: str, mask: Any) -> None:

@@ -44,7 +44,7 @@ def refine(
     from stackalign.device import parse_bytes
     from stackalign.errors import Interrupted, StackalignError
 
-    from . import _crop_jobs as jobs
+    from . import _inputs as checks
     from ._refine_config import load_plan
     from ._refine_jobs import finished_earlier, run_steps, write_results
 
@@ -62,8 +62,8 @@ def refine(
         raise fail(str(error), USAGE) from error
     try:
         if report is not None:
-            jobs.require_plots()
-            jobs.check_report(report, replace=overwrite or resume)
+            checks.require_plots()
+            checks.check_report(report, replace=overwrite or resume)
         plan = load_plan(config, workers=workers, memory_limit=memory_limit)
         if resume and (earlier := finished_earlier(plan, target)) is not None:
             say(f"{target} was finished by an earlier run")

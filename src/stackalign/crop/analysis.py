@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from stackalign import ops
 from stackalign.device import format_bytes
 from stackalign.errors import DataError
 from stackalign.io import StackReader
-from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, map_halving, read_chunks
+from stackalign.runs import ChunkPlan, Part, ProgressCallback, Source, StopRequest, chunk_parts, map_halving
 
 from .centers import fit_plane
 from .config import CroppingConfig
@@ -185,6 +186,58 @@ def _given_centers(reader: StackReader, config: CroppingConfig) -> NDArray[np.fl
     return np.array([(height - 1) / 2, (width - 1) / 2])
 
 
+@dataclasses.dataclass(frozen=True)
+class _MeasureChunk:
+    """Measure the patterns of a chunk; picklable."""
+
+    config: CroppingConfig
+    mask: NDArray[np.bool_] | None
+    centers: NDArray[np.float64] | None
+    name: str
+    step: int
+    offset: int = 0
+    """Pattern of the first row of `centers`, where they are those of some patterns only."""
+
+    def restricted(self, start: int, stop: int) -> "_MeasureChunk":
+        """The same for the patterns start..stop alone."""
+        if self.centers is None or self.centers.ndim == 1:
+            return self
+        return dataclasses.replace(self, centers=self.centers[start:stop], offset=start)
+
+    def __call__(self, block: NDArray[Any], first: int) -> Part:
+        prepare(block, first, self.config, self.name)
+        n = len(block)
+        columns: dict[str, NDArray[Any]] = {
+            "total": np.empty(n), "minimum": np.empty(n), "maximum": np.empty(n), "n_valid": np.empty(n, np.int64),
+            "centers": np.empty((n, 2)), "radii": np.empty(n, np.int64), "hot": np.full((n, 2), -1, np.int32),
+        }  # fmt: skip
+        mask = None if self.mask is None else ops.asarray(self.mask, self.config.device)
+        map_halving(lambda start, stop: self._summary(block, start, stop, first, mask, columns), 0, n, say_split)
+        maximum, total = columns["maximum"], columns["total"]
+        for k in np.flatnonzero((maximum * 200 > total) & (total > 0)):  # only so bright a pixel can be a fault
+            columns["hot"][k] = hot_pixel(block[k], self.mask) or (-1, -1)
+        columns["sampled"] = block[-first % self.step :: self.step].copy()
+        return Part(columns)
+
+    def _summary(
+        self, block: NDArray[Any], start: int, stop: int, first: int, mask: Any, columns: dict[str, NDArray[Any]]
+    ) -> None:
+        """Fill the rows start..stop of a chunk."""
+        centers = self.centers
+        if centers is not None and centers.ndim == 2:
+            centers = centers[first - self.offset + start : first - self.offset + stop]
+        summary = ops.pattern_summary(
+            ops.asarray(block[start:stop], self.config.device),
+            self.config.target_retention,
+            centers=centers,
+            mask=mask,
+            workers=self.config.workers,
+        )
+        for name in ("total", "minimum", "maximum", "n_valid", "centers"):
+            columns[name][start:stop] = ops.to_numpy(getattr(summary, name))
+        columns["radii"][start:stop] = ops.to_numpy(summary.radii)[:, 0]
+
+
 def _measure(
     reader: StackReader,
     config: CroppingConfig,
@@ -195,33 +248,20 @@ def _measure(
     on_chunk: Callable[[Measurements], None],
     progress: ProgressCallback | None,
     stage: str,
+    executor: Executor | None,
+    source: Source | None,
 ) -> None:
     """Fill the rows that are still missing."""
-    name = source_name(reader)
-    device_mask = None if mask is None else ops.asarray(mask, config.device)
-    step = max(1, reader.info.shape[0] // N_MEAN)
-    for first, last, block in read_chunks(reader, plan, start=rows.done, stage=stage, progress=progress):
-        prepare(block, first, config, name)
-
-        def work(start: int, stop: int, block: NDArray[Any] = block, first: int = first) -> None:
-            part = ops.asarray(block[start - first : stop - first], config.device)
-            given = None if centers is None else centers if centers.ndim == 1 else centers[start:stop]
-            summary = ops.pattern_summary(
-                part, config.target_retention, centers=given, mask=device_mask, workers=config.workers
-            )
-            rows.total[start:stop] = ops.to_numpy(summary.total)
-            rows.minimum[start:stop] = ops.to_numpy(summary.minimum)
-            rows.maximum[start:stop] = ops.to_numpy(summary.maximum)
-            rows.n_valid[start:stop] = ops.to_numpy(summary.n_valid)
-            rows.centers[start:stop] = ops.to_numpy(summary.centers)
-            rows.radii[start:stop] = ops.to_numpy(summary.radii)[:, 0]
-
-        map_halving(work, first, last, say_split)
-        for k in range(first, last):
-            if rows.maximum[k] * 200 > rows.total[k] > 0:  # only a pixel with that much of the total can be a fault
-                rows.hot[k] = hot_pixel(block[k - first], mask) or (-1, -1)
-        sampled = block[-first % step :: step]
-        for pattern in sampled:  # one by one: the sum then does not depend on where chunks end
+    function = _MeasureChunk(config, mask, centers, source_name(reader), max(1, reader.info.shape[0] // N_MEAN))
+    parts = chunk_parts(
+        reader, function, plan, start=rows.done, stage=stage, progress=progress, ahead=config.workers != 1,
+        executor=executor, source=source,
+    )  # fmt: skip
+    for first, last, part in parts:
+        for name, values in part.columns.items():
+            if name != "sampled":
+                getattr(rows, name)[first:last] = values
+        for pattern in part.columns["sampled"]:  # one by one: the sum then does not depend on where chunks end
             add_finite(rows.mean_sum, pattern)
         rows.done = last
         on_chunk(rows)
@@ -254,6 +294,8 @@ def analyze(
     on_chunk: Callable[[Measurements], None] = lambda rows: None,
     progress: ProgressCallback | None = None,
     stop: StopRequest | None = None,
+    executor: Executor | None = None,
+    source: Source | None = None,
 ) -> CropAnalysis:
     """Measure centre and radius of every pattern and choose the window.
 
@@ -272,6 +314,10 @@ def analyze(
         Called with the rows after each chunk, for the journal.
     progress : callable, optional
     stop : StopRequest, optional
+    executor : concurrent.futures.Executor, optional
+        Where chunks are worked on.
+    source : Source, optional
+        How its workers open the input.
 
     Raises
     ------
@@ -288,7 +334,7 @@ def analyze(
     n, height, width = reader.info.shape
     measured = rows or Measurements(n, (height, width))
     stated = _given_centers(reader, config) if centers is None else centers
-    _measure(reader, config, mask, plan, measured, stated, after_chunk, progress, "analyse")
+    _measure(reader, config, mask, plan, measured, stated, after_chunk, progress, "analyse", executor, source)
     flags = flag_patterns(measured, mask, (height, width))
     if ((flags & int(Flag.EMPTY)) != 0).all():
         msg = (
@@ -301,7 +347,10 @@ def analyze(
         fit, fitted = fit_plane(measured.centers, set_aside(flags)[0], reader.info.scan_shape)
         plain = dataclasses.replace(config, nan="mask")
         again = Measurements(n, (height, width))
-        _measure(reader, plain, mask, plan, again, fitted, lambda rows: stopping.check("stopped"), progress, "refine")
+        _measure(
+            reader, plain, mask, plan, again, fitted, lambda rows: stopping.check("stopped"), progress, "refine",
+            executor, source,
+        )  # fmt: skip
         measured.radii = again.radii
         placed = fitted
     elif centers is not None:

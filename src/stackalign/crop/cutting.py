@@ -1,7 +1,9 @@
 """Second pass: cut the windows and measure what they keep, in one read."""
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from stackalign import ops
 from stackalign.backends._protocol import KERNEL_DTYPES
 from stackalign.io import StackReader
-from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, map_halving, read_chunks
+from stackalign.runs import ChunkPlan, Part, ProgressCallback, Source, StopRequest, chunk_parts, map_halving
 
 from .analysis import add_finite, prepare, say_split, source_name
 from .config import CroppingConfig
@@ -36,6 +38,8 @@ def cut(
     on_chunk: Callable[[int, Callable[[], None]], None] = lambda done, settle: None,
     progress: ProgressCallback | None = None,
     stop: StopRequest | None = None,
+    executor: Executor | None = None,
+    source: Source | None = None,
 ) -> None:
     """Cut the windows of all patterns from `start` on, in order.
 
@@ -45,7 +49,8 @@ def cut(
     config : CroppingConfig
     windows : Windows
     sink : callable
-        Takes each block of windows, (n, h, w), in a thread of its own; the array is used again afterwards.
+        Takes each block of windows, (n, h, w), in a thread of its own unless ``config.workers`` is 1; the array is used
+        again afterwards.
     kept : numpy.ndarray
         (N,) float64, filled with the sum of the valid pixels in each window.
     mask : numpy.ndarray, optional
@@ -60,50 +65,122 @@ def cut(
         Called after each chunk with the number of patterns done and a function that waits until they are written.
     progress : callable, optional
     stop : StopRequest, optional
+    executor : concurrent.futures.Executor, optional
+        Where chunks are worked on.
+    source : Source, optional
+        How its workers open the input.
     """
     stopping = StopRequest() if stop is None else stop  # one that is not set yet is false
-    device_mask = None if mask is None else ops.asarray(mask, config.device)
-    dtype = reader.info.dtype
-    reuse = config.device == "cpu" and dtype.name in KERNEL_DTYPES
-    buffers = [np.empty((plan.size, *windows.shape), dtype) for _ in range(2)] if reuse else []
-    with _WriteBehind(sink) as writing:
-        chunks = read_chunks(reader, plan, start=start, stage="crop", progress=progress)
-        for index, (first, last, block) in enumerate(chunks):
-            prepare(block, first, config, source_name(reader))
-
-            def work(
-                begin: int, end: int, block: NDArray[Any] = block, first: int = first, index: int = index
-            ) -> NDArray[Any]:
-                part = ops.asarray(block[begin - first : end - first], config.device)
-                if totals is not None:
-                    summary = ops.pattern_summary(part, mask=device_mask, workers=config.workers)
-                    totals[begin:end] = ops.to_numpy(summary.total)
-                cropped, sums = ops.crop_windows(
-                    part,
-                    windows.corners[begin:end],
-                    windows.shape,
-                    mask=device_mask,
-                    out=buffers[index % 2][begin - first : end - first] if reuse else None,
-                    workers=config.workers,
-                )
-                kept[begin:end] = ops.to_numpy(sums)
-                return ops.to_numpy(cropped)
-
-            position = first
-            for result in map_halving(work, first, last, say_split):
-                cropped = result.astype(dtype, copy=False)
-                if windows.filled is not None:
-                    _clear_unfilled(cropped, windows, kept, position, mask)
-                if mean_sum is not None:
-                    begin = max(0, mean_start - position)
-                    for window in cropped[begin + -(position + begin) % mean_step :: mean_step]:
-                        add_finite(mean_sum, window)
-                position += len(cropped)
-                writing.submit(cropped)
+    threaded = config.workers != 1
+    wanted = _Wanted(totals is not None, mean_sum is not None, mean_step, mean_start)
+    function = _CutChunk(config, windows, mask, source_name(reader), wanted, _buffers(reader, config, windows, plan))
+    parts = chunk_parts(
+        reader, function, plan, start=start, stage="crop", progress=progress, ahead=threaded, executor=executor,
+        source=source,
+    )  # fmt: skip
+    with _WriteBehind(sink, threaded) as writing:
+        for first, last, part in parts:
+            assert part.images is not None
+            kept[first:last] = part.columns["kept"]
+            if totals is not None:
+                totals[first:last] = part.columns["totals"]
+            if mean_sum is not None:
+                for window in part.columns["sampled"]:
+                    add_finite(mean_sum, window)
+            writing.submit(part.images)
             on_chunk(last, writing.settle)
             if last < plan.n_items and stopping:
                 writing.settle()
                 stopping.check("stopped while cropping")
+
+
+def _buffers(
+    reader: StackReader, config: CroppingConfig, windows: Windows, plan: ChunkPlan
+) -> "Iterator[NDArray[Any]] | None":
+    """Two arrays that take turns to be cut into, where kernels write into what they are given."""
+    dtype = reader.info.dtype
+    if config.device != "cpu" or dtype.name not in KERNEL_DTYPES:
+        return None
+    return cycle([np.empty((plan.size, *windows.shape), dtype) for _ in range(2)])
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What else the second pass is asked for."""
+
+    totals: bool
+    mean: bool
+    mean_step: int
+    mean_start: int
+
+
+@dataclass(frozen=True)
+class _CutChunk:
+    """Cut the windows of a chunk; picklable once `restricted`."""
+
+    config: CroppingConfig
+    windows: Windows
+    mask: NDArray[np.bool_] | None
+    name: str
+    wanted: _Wanted
+    buffers: "Iterator[NDArray[Any]] | None" = None
+    offset: int = 0
+    """Pattern of the first of `windows`, where they are those of some patterns only."""
+
+    def restricted(self, start: int, stop: int) -> "_CutChunk":
+        """The same for the patterns start..stop alone."""
+        windows = self.windows
+        filled = None if windows.filled is None else windows.filled[start:stop]
+        part = replace(windows, corners=windows.corners[start:stop], filled=filled)
+        return replace(self, windows=part, offset=start, buffers=None)
+
+    def __call__(self, block: NDArray[Any], first: int) -> Part:
+        prepare(block, first, self.config, self.name)
+        n, dtype = len(block), block.dtype
+        out = np.empty((n, *self.windows.shape), dtype) if self.buffers is None else next(self.buffers)[:n]
+        columns: dict[str, NDArray[Any]] = {"kept": np.empty(n)}
+        if self.wanted.totals:
+            columns["totals"] = np.empty(n)
+        mask = None if self.mask is None else ops.asarray(self.mask, self.config.device)
+        map_halving(lambda start, stop: self._cut(block, start, stop, first, mask, out, columns), 0, n, say_split)
+        if self.windows.filled is not None:
+            position = first - self.offset
+            _clear_unfilled(out, self.windows, columns["kept"], position, self.mask)
+        if self.wanted.mean:
+            begin = max(0, self.wanted.mean_start - first)
+            step = self.wanted.mean_step
+            columns["sampled"] = out[begin + -(first + begin) % step :: step].copy()
+        return Part(columns, out)
+
+    def _cut(
+        self,
+        block: NDArray[Any],
+        start: int,
+        stop: int,
+        first: int,
+        mask: Any,
+        out: NDArray[Any],
+        columns: dict[str, NDArray[Any]],
+    ) -> None:
+        """Cut the patterns start..stop of a chunk."""
+        config, windows = self.config, self.windows
+        part = ops.asarray(block[start:stop], config.device)
+        if self.wanted.totals:
+            summary = ops.pattern_summary(part, mask=mask, workers=config.workers)
+            columns["totals"][start:stop] = ops.to_numpy(summary.total)
+        position = first - self.offset
+        direct = config.device == "cpu" and out.dtype.name in KERNEL_DTYPES
+        cropped, sums = ops.crop_windows(
+            part,
+            windows.corners[position + start : position + stop],
+            windows.shape,
+            mask=mask,
+            out=out[start:stop] if direct else None,
+            workers=config.workers,
+        )
+        if not direct:
+            out[start:stop] = ops.to_numpy(cropped).astype(out.dtype, copy=False)
+        columns["kept"][start:stop] = ops.to_numpy(sums)
 
 
 class _WriteBehind:
@@ -112,15 +189,18 @@ class _WriteBehind:
     With two buffers that take turns, a buffer is used again only after the block before the last was written.
     """
 
-    def __init__(self, sink: Callable[[NDArray[Any]], None]) -> None:
+    def __init__(self, sink: Callable[[NDArray[Any]], None], threaded: bool) -> None:
         self._sink = sink
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stackalign-write")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stackalign-write") if threaded else None
         self._pending: Future[None] | None = None
 
     def submit(self, block: NDArray[Any]) -> None:
         """Wait for the block before, then hand this one over."""
         self.settle()
-        self._pending = self._pool.submit(self._sink, block)
+        if self._pool is None:
+            self._sink(block)
+        else:
+            self._pending = self._pool.submit(self._sink, block)
 
     def settle(self) -> None:
         """Wait until everything is written; raises what the sink raised."""
@@ -136,7 +216,8 @@ class _WriteBehind:
             if kind is None:
                 self.settle()
         finally:
-            self._pool.shutdown(wait=True)
+            if self._pool is not None:
+                self._pool.shutdown(wait=True)
 
 
 def _clear_unfilled(
@@ -146,7 +227,10 @@ def _clear_unfilled(
     position: int,
     mask: NDArray[np.bool_] | None,
 ) -> None:
-    """Zero the last row or column where truncation makes the legacy window shorter, and sum what is left."""
+    """Zero the last row or column where truncation makes the legacy window shorter, and sum what is left.
+
+    ``position`` is where the windows of this chunk begin in `windows`.
+    """
     assert windows.filled is not None
     height, width = windows.shape
     for k in range(len(cropped)):
@@ -158,4 +242,4 @@ def _clear_unfilled(
             if mask is not None:
                 corner = windows.corners[position + k]
                 valid = ops.crop_windows(mask.view(np.uint8), corner, windows.shape, workers=1)[0].astype(np.bool_)
-            kept[position + k] = ops.to_numpy(ops.pattern_summary(cropped[k], mask=valid, workers=1).total)[0]
+            kept[k] = ops.to_numpy(ops.pattern_summary(cropped[k], mask=valid, workers=1).total)[0]

@@ -6,6 +6,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ def crop_file(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     stop: StopRequest | None = None,
+    executor: Executor | None = None,
     command: str | None = None,
 ) -> CropResult:
     """Crop the patterns of a file into another file.
@@ -82,6 +85,8 @@ def crop_file(
     progress : callable, optional
     stop : StopRequest, optional
         Checked after each chunk.
+    executor : concurrent.futures.Executor, optional
+        Where the chunks of both passes are worked on; the output has the same bytes.
     command : str, optional
         Command line, for the provenance.
 
@@ -107,7 +112,8 @@ def crop_file(
     check_output(final, compression)
     began = time.perf_counter()
     limit = config.memory_limit or default_memory_limit()
-    reader = open_stack(source, memory_limit=limit, **(open_options or {}))
+    opener = partial(open_stack, source, memory_limit=limit, **(open_options or {}))
+    reader = opener()
     try:
         if final.exists() and Path(source).resolve() == final.resolve():
             msg = f"output {final} is the input; choose another name"
@@ -127,7 +133,10 @@ def crop_file(
             beside=(paths.npz, paths.picture),
             checkpoint_seconds=crop_run.CHECKPOINT_SECONDS,
         ) as run:
-            work = _Crop(reader, config, run, valid, stated, earlier, compression, limit, progress, stop)
+            given = runs.Source(opener, plan.inputs[0]["fingerprint"])
+            work = _Crop(
+                reader, config, run, valid, stated, earlier, compression, limit, progress, stop, executor, given
+            )
             result = work.result(command, began)
             contents, files = prepare_results(result, final, run.journal.folder)
             run.publish(contents, files, status=result.status)
@@ -176,6 +185,8 @@ class _Crop:
     limit: int
     progress: ProgressCallback | None
     stop: StopRequest | None
+    executor: Executor | None
+    source: runs.Source
     saved_rows: int | None = None
 
     def result(self, command: str | None, began: float) -> CropResult:
@@ -234,7 +245,7 @@ class _Crop:
 
         return analyze(
             self.reader, self.config, mask=self.mask, plan=plan, rows=rows, centers=self.centers, on_chunk=checkpoint,
-            progress=self.progress, stop=self.stop,
+            progress=self.progress, stop=self.stop, executor=self.executor, source=self.source,
         )  # fmt: skip
 
     def _save_rows(self, rows: Measurements) -> None:
@@ -291,6 +302,8 @@ class _Crop:
                 on_chunk=checkpoint,
                 progress=self.progress,
                 stop=self.stop,
+                executor=self.executor,
+                source=self.source,
             )
             writer.finish(_stored_metadata(reader, self.config, analysis))
         finally:

@@ -1,7 +1,7 @@
 """Pixel masks, True = valid: from images that should be alike, and combined."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from stackalign.io import StackReader
 from stackalign.io.provenance import provenance, to_jsonable
 from stackalign.runs import Progress, ProgressCallback
 
-__all__ = ["PixelMask", "combine_masks", "mask_from_collection"]
+__all__ = ["PixelMask", "PixelStatistics", "check_mask_settings", "combine_masks", "mask_from_collection"]
 
 FloatArray = NDArray[np.float64]
 
@@ -119,52 +119,95 @@ def mask_from_collection(
     The result does not depend on the order of the images. Mean and squared deviations are taken in two sweeps over each
     chunk and merged by the formula of Chan et al. (1983), so that nothing cancels.
     """
-    low, high = _limits(limits)
-    if max_std is not None and not max_std >= 0:
-        msg = f"max_std must be a standard deviation, 0 or more, got {max_std}"
-        raise ValueError(msg)
-    total: ops.StackStatistics | None = None
-    n_images = 0
+    check_mask_settings(limits, max_std)
+    statistics = PixelStatistics(device, workers)
     began = time.perf_counter()
     known = _length(images)
     for chunk in _chunks(images):
-        block = ops.asarray(chunk, device)
-        statistics = ops.stack_statistics(block, workers=workers)
-        total = statistics if total is None else _merged(total, statistics)
-        n_images += len(chunk)
+        statistics.include(chunk)
         if progress is not None:
-            seconds = time.perf_counter() - began
-            progress(Progress("statistics", n_images, known or n_images, n_images * chunk[0].nbytes, seconds))
-    if total is None:
-        msg = "there is no image in the collection; check the files or the generator"
-        raise DataError(msg)
-    count, minimum, maximum, mean, m2 = (ops.to_numpy(getattr(total, name)) for name in _FIELDS)
-    some = count > 0
-    std = np.sqrt(np.divide(m2, count, out=np.full(mean.shape, np.nan), where=some))
-    if dead and n_images < 2:
-        msg = "dead pixels are those that never change: that takes at least two images"
-        raise DataError(msg)
-    if max_std is not None and n_images < 2:
-        msg = "max_std is of how a pixel fluctuates: that takes at least two images"
-        raise DataError(msg)
-    refused = {
-        "below": minimum < low,
-        "above": maximum > high,
-        "fluctuating": np.zeros(std.shape, bool) if max_std is None else std > max_std * (1 + ROUNDING),
-        "dead": some & (minimum == maximum) if dead else np.zeros(std.shape, bool),
-        "not_finite": count < n_images,
-    }
-    settings = {"limits": None if limits is None else (low, high), "max_std": max_std, "dead": dead}
-    return PixelMask(
-        mask=~np.logical_or.reduce(list(refused.values())),
-        minimum=minimum,
-        maximum=maximum,
-        mean=np.where(some, mean, np.nan),
-        std=std,
-        n_images=n_images,
-        counts={reason: int(pixels.sum()) for reason, pixels in refused.items()},
-        provenance=provenance(settings, [], device=ops.device_of(total.count)),
-    )
+            n, seconds = statistics.n_images, time.perf_counter() - began
+            progress(Progress("statistics", n, known or n, n * chunk[0].nbytes, seconds))
+    return statistics.judged(limits=limits, max_std=max_std, dead=dead)
+
+
+def check_mask_settings(limits: tuple[float, float] | float | None, max_std: float | None) -> None:
+    """Refuse limits that make no sense, before anything is read.
+
+    Raises
+    ------
+    ValueError
+    """
+    _limits(limits)
+    if max_std is not None and not max_std >= 0:
+        msg = f"max_std must be a standard deviation, 0 or more, got {max_std}"
+        raise ValueError(msg)
+
+
+class PixelStatistics:
+    """Statistics of every pixel over images, merged one stack after the other."""
+
+    def __init__(self, device: str = "auto", workers: int | None = None) -> None:
+        self._device, self._workers = device, workers
+        self._total: ops.StackStatistics | None = None
+        self.n_images = 0
+
+    def include(self, stack: Array) -> None:
+        """Add a stack (n, H, W)."""
+        self.merge(ops.stack_statistics(ops.asarray(stack, self._device), workers=self._workers), len(stack))
+
+    def merge(self, statistics: ops.StackStatistics, n_images: int) -> None:
+        """Add the statistics of `n_images` images."""
+        self._total = statistics if self._total is None else _merged(self._total, statistics)
+        self.n_images += n_images
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything so far, to be saved; nothing before the first image."""
+        if self._total is None:
+            return {}
+        fields = {name: ops.to_numpy(getattr(self._total, name)) for name in _FIELDS}
+        return fields | {"n_images": np.array(self.n_images)}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `arrays` gave."""
+        if arrays:
+            self._total = ops.StackStatistics(*(ops.asarray(arrays[name], self._device) for name in _FIELDS))
+            self.n_images = int(arrays["n_images"])
+
+    def judged(self, *, limits: tuple[float, float] | float | None, max_std: float | None, dead: bool) -> PixelMask:
+        """Tell which pixels can be trusted; see `mask_from_collection`."""
+        low, high = _limits(limits)
+        total, n_images = self._total, self.n_images
+        if total is None:
+            msg = "there is no image in the collection; check the files or the generator"
+            raise DataError(msg)
+        if dead and n_images < 2:
+            msg = "dead pixels are those that never change: that takes at least two images"
+            raise DataError(msg)
+        if max_std is not None and n_images < 2:
+            msg = "max_std is of how a pixel fluctuates: that takes at least two images"
+            raise DataError(msg)
+        count, minimum, maximum, mean, m2 = (ops.to_numpy(getattr(total, name)) for name in _FIELDS)
+        some = count > 0
+        std = np.sqrt(np.divide(m2, count, out=np.full(mean.shape, np.nan), where=some))
+        refused = {
+            "below": minimum < low,
+            "above": maximum > high,
+            "fluctuating": np.zeros(std.shape, bool) if max_std is None else std > max_std * (1 + ROUNDING),
+            "dead": some & (minimum == maximum) if dead else np.zeros(std.shape, bool),
+            "not_finite": count < n_images,
+        }
+        settings = {"limits": None if limits is None else (low, high), "max_std": max_std, "dead": dead}
+        return PixelMask(
+            mask=~np.logical_or.reduce(list(refused.values())),
+            minimum=minimum,
+            maximum=maximum,
+            mean=np.where(some, mean, np.nan),
+            std=std,
+            n_images=n_images,
+            counts={reason: int(pixels.sum()) for reason, pixels in refused.items()},
+            provenance=provenance(settings, [], device=ops.device_of(total.count)),
+        )
 
 
 _FIELDS = ("count", "minimum", "maximum", "mean", "m2")

@@ -1,32 +1,33 @@
 """Averages by symmetry of the images of a file, in pieces, journalled and resumable."""
 
-import hashlib
-import time
+import os
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign import __version__
+from stackalign import runs
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
-from stackalign.io import create_stack
-from stackalign.io.atomic import replace_path
-from stackalign.io.images import image_extensions, write_images
+from stackalign.io.images import image_extensions
+from stackalign.io.provenance import provenance
 from stackalign.io.stacks import writable_extensions
-from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, read_chunks
-from stackalign.runs.journal import Journal
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
-from ._inputs import check_center
+from ._file_inputs import check_centers, combined_mask
 from .center import autocenter
 from .files import open_frames
 from .symmetry import nfold
 
 __all__ = ["AveragedFile", "nfold_file"]
 
-CHECKPOINT_SECONDS = 2.0
 BYTES_PER_PIXEL = 24
+LARGEST_CHUNK = 1 << 26
+RECORD = "_nfold.json"
 
 
 class AveragedFile(NamedTuple):
@@ -37,11 +38,11 @@ class AveragedFile(NamedTuple):
 
 
 def nfold_file(
-    source: Path,
-    output: Path,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     fold: int,
     *,
-    center: tuple[float, float] | None = None,
+    center: tuple[float, float] | NDArray[np.floating[Any]] | None = None,
     mask: NDArray[np.bool_] | None = None,
     fill_value: float = np.nan,
     dataset: str | None = None,
@@ -52,16 +53,18 @@ def nfold_file(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     stop: StopRequest | None = None,
+    executor: Executor | None = None,
+    command: str | None = None,
 ) -> AveragedFile:
     """Write the averages (`nfold`) of all images of a file, and return their number.
 
     Parameters
     ----------
-    source, output : Path
-        A file that `diffread` reads, and one that can be written.
+    source, output : path-like
+        A file that `diffread` reads, and one that can be written; ``<stem>_nfold.json`` beside it says what made it.
     fold : int
-    center : tuple of float, optional
-        (row, col); that which `autocenter` finds for each image by default.
+    center : tuple of float or numpy.ndarray, optional
+        (row, col), or (N, 2) one for each image; that which `autocenter` finds for each image by default.
     mask : numpy.ndarray, optional
         Boolean (H, W), True = valid.
     fill_value : float
@@ -75,6 +78,10 @@ def nfold_file(
         Go on with an interrupted run of the same settings; replace an existing output.
     progress : callable, optional
     stop : StopRequest, optional
+    executor : concurrent.futures.Executor, optional
+        Where the chunks are worked on; the output has the same bytes.
+    command : str, optional
+        For the provenance.
 
     Raises
     ------
@@ -82,9 +89,76 @@ def nfold_file(
         A file cannot be used; nothing is left under the final name.
     OutputExistsError
         The output exists and `overwrite` is off.
+    FinishedError
+        With `resume`: a run of the same plan has finished this output.
     Interrupted
         A stop was requested; ``resume=True`` goes on from there.
     """
+    final, limit = Path(output), memory_limit or default_memory_limit()
+    _check_output(final)
+    opener = partial(open_frames, source, dataset=dataset)
+    reader = opener()
+    try:
+        n, height, width = reader.info.shape
+        stated = check_centers(center, reader.info.shape, str(source))
+        valid = combined_mask(mask, reader)
+        chunk = _NfoldChunk(fold, stated, valid, fill_value, device, workers)
+        settings = {
+            "fold": fold,
+            "center": None if stated is None else stated if isinstance(stated, tuple) else runs.array_digest(stated),
+            "fill_value": str(fill_value),
+        }
+        described = runs.input_record(reader, dataset=dataset)
+        plan = runs.Plan("nfold", [described], settings, {"mask": runs.array_digest(valid)})
+        with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
+            dtype = np.dtype(np.float64 if reader.info.dtype == np.float64 else np.float32)
+            written = runs.StackOutput(run, (n, height, width), dtype, scan_shape=reader.info.scan_shape, single=n == 1)
+            found = runs.Columns()
+            largest = max(1, LARGEST_CHUNK // (height * width))
+            pieces = ChunkPlan.from_budget(n, height * width * BYTES_PER_PIXEL, limit // 2, largest)
+            job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
+            given = runs.Source(opener, described["fingerprint"])
+            try:
+                job.work(reader, chunk, found, pieces, stage="nfold", output=written, source=given)
+                written.finish()
+            finally:
+                written.close()
+            uncertain = int(found.arrays()["uncertain"].sum())
+            made = provenance(settings, [{"path": str(source), **described}], device=device, command=command)
+            summary = {"images": n, "uncertain": uncertain}
+            run.publish({**summary, "provenance": made}, status="flagged" if uncertain else "done", summary=summary)
+    finally:
+        reader.close()
+    return AveragedFile(n, uncertain)
+
+
+@dataclass(frozen=True)
+class _NfoldChunk:
+    """Average the images of a chunk; picklable."""
+
+    fold: int
+    center: tuple[float, float] | NDArray[np.float64] | None
+    mask: NDArray[np.bool_] | None
+    fill_value: float
+    device: str
+    workers: int | None
+
+    def __call__(self, images: NDArray[Any], first: int) -> runs.Part:
+        n = len(images)
+        uncertain = np.zeros(n, np.bool_)
+        middle: Any = self.center
+        if isinstance(middle, np.ndarray):
+            middle = middle[first : first + n]
+        if middle is None:
+            found = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
+            middle, uncertain = found.center, np.array([bool(flags) for flags in found.flags])
+        options: dict[str, Any] = {"mask": self.mask, "fill_value": self.fill_value}
+        averages = nfold(images, self.fold, center=middle, device=self.device, workers=self.workers, **options)
+        dtype = np.float64 if images.dtype == np.float64 else np.float32
+        return runs.Part({"uncertain": uncertain}, averages.astype(dtype, copy=False))
+
+
+def _check_output(output: Path) -> None:
     known = (*writable_extensions(), *image_extensions())
     if output.suffix.lower() not in known:
         msg = f"output {output} has no known extension; known are {' '.join(dict.fromkeys(known))}"
@@ -92,73 +166,3 @@ def nfold_file(
     if output.is_dir() and output.suffix.lower() != ".zarr":
         msg = f"output {output} is a folder; give a file name"
         raise OutputExistsError(msg)
-    journal = Journal(output.with_name(output.name + ".partial"))
-    reader = open_frames(source, dataset=dataset)
-    try:
-        n, height, width = reader.info.shape
-        check_center(center, (height, width), str(source))
-        valid = mask if reader.info.mask is None else reader.info.mask & (True if mask is None else mask)
-        record = {
-            "version": __version__,
-            "input": reader.fingerprint(),
-            "fold": fold,
-            "center": center,
-            "mask": None if valid is None else hashlib.sha256(np.ascontiguousarray(valid).tobytes()).hexdigest(),
-            "fill": str(fill_value),
-        }
-        going_on = resume and journal.exists()
-        if going_on and (differences := journal.matches(record)):
-            msg = f"{journal.folder} belongs to another run ({'; '.join(differences[:3])}); start anew without --resume"
-            raise DataError(msg)
-        if output.exists() and not overwrite and not going_on:
-            msg = f"output {output} exists; choose another name or allow it to be replaced (--overwrite)"
-            raise OutputExistsError(msg)
-        if not going_on:
-            journal.discard()
-            journal.create(record)
-        streamed = output.suffix.lower() in writable_extensions() and n > 1
-        data = journal.folder / (f"data{output.suffix}" if streamed else "data.npy")
-        records = journal.records()
-        state = records[-1].get("state") if records else None
-        dtype = np.dtype(np.float64 if reader.info.dtype == np.float64 else np.float32)
-        stopping = StopRequest() if stop is None else stop
-        plan = ChunkPlan.from_budget(n, height * width * BYTES_PER_PIXEL, (memory_limit or default_memory_limit()) // 2)
-        scan = reader.info.scan_shape if streamed else (n,)
-        writer = create_stack(data, (n, height, width), dtype, scan_shape=scan, final_path=data, resume=state)
-        saved = time.monotonic()
-        uncertain = int(records[-1].get("uncertain", 0)) if records else 0
-        try:
-            start = 0 if state is None else int(state["patterns"])
-            for _, last, images in read_chunks(reader, plan, start=start, stage="nfold", progress=progress):
-                middle: Any = center
-                if middle is None:
-                    found = autocenter(images, mask=valid, device=device, workers=workers)
-                    middle, uncertain = found.center, uncertain + sum(map(bool, found.flags))
-                options: dict[str, Any] = {
-                    "mask": valid,
-                    "fill_value": fill_value,
-                    "device": device,
-                    "workers": workers,
-                }
-                writer.write(nfold(images, fold, center=middle, **options).astype(dtype, copy=False))
-                if time.monotonic() - saved > CHECKPOINT_SECONDS or stopping:
-                    journal.append({"state": writer.checkpoint(), "uncertain": uncertain})
-                    saved = time.monotonic()
-                if last < n:
-                    stopping.check("stopped while averaging")
-            writer.finish({"software": f"stackalign {__version__}"})
-        except (ValueError, TypeError):
-            writer.close()
-            journal.discard()  # settings that no run accepts leave nothing to resume
-            raise
-        finally:
-            writer.close()
-    finally:
-        reader.close()
-    if streamed:
-        replace_path(data, output, overwrite=overwrite or resume)
-    else:
-        images = np.load(data)
-        write_images(output, images[0] if n == 1 else images, overwrite=overwrite or resume)
-    journal.discard()
-    return AveragedFile(n, uncertain)

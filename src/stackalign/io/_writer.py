@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError
+from stackalign.errors import DataError, OutputError
 from stackalign.io._protocol import Calibration
 
 __all__ = ["BaseWriter", "FlatWriter", "WriteSpec", "full_disk_as_data_error"]
@@ -67,7 +67,7 @@ def full_disk_as_data_error(path: Path, name: str, needed: int | None = None) ->
     except (OSError, RuntimeError) as error:  # the latter is what h5py raises where closing a file fails
         if isinstance(error, IsADirectoryError):
             msg = f"output {name} is a folder; give a file name"
-            raise DataError(msg) from error
+            raise OutputError(msg) from error
         folder = path.parent
         while not folder.exists():
             folder = folder.parent
@@ -75,7 +75,7 @@ def full_disk_as_data_error(path: Path, name: str, needed: int | None = None) ->
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         wanted = "" if needed is None else f"{needed} bytes are needed, "
         msg = f"output {name} cannot be written ({reason}): {wanted}{free} bytes are free in {folder}"
-        raise DataError(msg) from error
+        raise OutputError(msg) from error
 
 
 class BaseWriter(ABC):

@@ -1,39 +1,40 @@
 """Align the images of a file onto a reference, in pieces, journalled and resumable."""
 
-import hashlib
 import time
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign import __version__
+from stackalign import runs
 from stackalign.backends import Array
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
-from stackalign.io import StackReader, create_stack
-from stackalign.io.atomic import replace_path, write_text_atomic
-from stackalign.io.images import image_extensions, is_fits, open_images, write_images
-from stackalign.io.provenance import dump_json, provenance
+from stackalign.io import StackReader
+from stackalign.io.images import image_extensions, is_fits, open_images
+from stackalign.io.provenance import provenance
 from stackalign.io.stacks import writable_extensions
 from stackalign.ops import asarray, device_of, to_numpy
-from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest, read_chunks
-from stackalign.runs.journal import Journal
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from .align import register_stack
 from .background import background_sigma, band_pass
 from .preview import Preview, with_holes
-from .result import RegistrationResult, RegistrationStack
+from .result import RegistrationStack
 from .table import stack_from_arrays, stack_to_arrays
 
 __all__ = ["AlignedFile", "align_file", "is_aligned", "results_path"]
 
-CHECKPOINT_SECONDS = 2.0
 BYTES_PER_PIXEL = 40
 """Memory per pixel of a chunk: the planes, their standardisation in float64, FFTs, and the output."""
+LARGEST_CHUNK = 1 << 26
+"""Pixels; larger chunks are no faster, and a stop would be heard late."""
+RECORD = "_alignment.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class AlignedFile:
     provenance : dict
     seconds : float
     preview : Preview or None
-        The frame with the largest shift of those that this run aligned; None where an earlier run had done all.
+        The frame with the largest shift.
     """
 
     source: Path
@@ -59,21 +60,17 @@ class AlignedFile:
     results: RegistrationStack
     provenance: Mapping[str, Any]
     seconds: float
-    preview: Preview | None
+    preview: Preview
 
 
 def results_path(output: Path) -> Path:
     """``<stem>_alignment.json``, written last: the mark of a finished run."""
-    return output.with_name(output.name.split(".")[0] + "_alignment.json")
-
-
-def _journal_folder(output: Path) -> Path:
-    return output.with_name(output.name + ".partial")
+    return runs.record_path(output, RECORD)
 
 
 def is_aligned(output: Path) -> bool:
     """Tell whether an output was finished."""
-    return output.exists() and results_path(output).exists() and not _journal_folder(output).exists()
+    return output.exists() and results_path(output).exists() and not runs.journal_folder(output).exists()
 
 
 def align_file(
@@ -95,6 +92,7 @@ def align_file(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     stop: StopRequest | None = None,
+    executor: Executor | None = None,
     command: str | None = None,
     **settings: Any,
 ) -> AlignedFile:
@@ -131,6 +129,8 @@ def align_file(
     progress : callable, optional
     stop : StopRequest, optional
         Checked after each chunk.
+    executor : concurrent.futures.Executor, optional
+        Where the chunks are worked on; the output has the same bytes.
     command : str, optional
         For the provenance.
     **settings
@@ -146,13 +146,16 @@ def align_file(
         A file cannot be used; nothing is left under the final names.
     OutputExistsError
         The output exists and `overwrite` is off.
+    FinishedError
+        With `resume`: a run of the same plan has finished this output.
     Interrupted
         A stop was requested; ``resume=True`` goes on from there.
     """
     began = time.perf_counter()
     final, limit = Path(output), memory_limit or default_memory_limit()
     _check_output(final)
-    reader = open_images(source, dataset=dataset, memory_limit=limit)
+    opener = partial(open_images, source, dataset=dataset, memory_limit=limit)
+    reader = opener()
     try:
         image, name, header = _reference(reader, reference, reference_index, reference_dataset or dataset, limit)
         if final.exists() and Path(source).resolve() == final.resolve():
@@ -163,151 +166,129 @@ def align_file(
             "moving_mask": _combined(moving_mask, np.empty(reader.info.shape[1:]), str(source), reader.info.mask),
         }
         sigma = background_sigma(background, image.shape)
-        plan = _plan_record(reader, image, masks, {**settings, "background": sigma}, order)
-        journal = Journal(_journal_folder(final))
-        _open_journal(journal, plan, final, resume=resume, overwrite=overwrite)
-        run = _Run(reader, image, masks, settings, sigma, order, device, workers, final, journal)
-        try:
-            results, preview = run.work(limit, progress, stop)
-        except (ValueError, TypeError) as error:
-            if not isinstance(error, DataError):
-                journal.discard()  # settings that no run accepts leave nothing to resume
-            raise
-        run.publish(header, overwrite=overwrite or resume)
+        plan = _plan(reader, image, Path(name).name, masks, {**settings, "background": sigma, "order": order}, dataset)
+        resolved = device_of(asarray(np.zeros(1), device))
+        chunk = _AlignChunk(image, masks, settings, sigma, order, resolved, workers)
+        with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
+            job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
+            given = runs.Source(opener, plan.inputs[0]["fingerprint"])
+            results = _aligned(run, job, reader, chunk, header, limit, given)
+            preview = chunk.preview(reader, results)
+            inputs = [
+                {"path": str(source), "shape": list(reader.info.shape)},
+                {"path": name, "shape": list(image.shape)},
+            ]
+            parameters = {**settings, "background": sigma, "order": order}
+            made = provenance(parameters, inputs, device=resolved, command=command)
+            contents = {
+                "reference": name,
+                "input": str(source),
+                "output": str(final),
+                "model": results.model,
+                "alignment": {key: value.tolist() for key, value in results.columns().items()},
+                "matrices": results.matrices.tolist(),
+                "provenance": made,
+            }
+            run.publish(contents, status="done" if all(r.ok for r in results) else "flagged")
     finally:
         reader.close()
-    inputs = [{"path": str(source), "shape": list(reader.info.shape)}, {"path": name, "shape": list(image.shape)}]
-    record = provenance({**settings, "background": sigma, "order": order}, inputs, device=run.device, command=command)
-    done = AlignedFile(Path(source), final, name, results, record, time.perf_counter() - began, preview)
-    columns = {key: value.tolist() for key, value in results.columns().items()}
-    contents = {"reference": name, "input": str(source), "output": str(final), "model": results.model}
-    matrices = results.matrices.tolist()
-    write_text_atomic(
-        results_path(final), dump_json({**contents, "alignment": columns, "matrices": matrices, "provenance": record})
+    return AlignedFile(Path(source), final, name, results, made, time.perf_counter() - began, preview)
+
+
+def _aligned(
+    run: runs.Run,
+    job: runs.FrameJob,
+    reader: StackReader,
+    chunk: "_AlignChunk",
+    header: str | None,
+    limit: int,
+    source: runs.Source,
+) -> RegistrationStack:
+    """Register and resample what is not done yet."""
+    info = reader.info
+    n, height, width = info.shape
+    rows, columns = chunk.reference.shape
+    single = bool(info.metadata.get("single", False))
+    output = runs.StackOutput(
+        run, (n, rows, columns), _written_type(info.dtype), scan_shape=info.scan_shape, single=single, header=header
     )
-    journal.discard()
-    return done
+    pixels = max(height * width, rows * columns)
+    plan = ChunkPlan.from_budget(n, pixels * BYTES_PER_PIXEL, limit // 2, max(1, LARGEST_CHUNK // pixels))
+    found = runs.Columns()
+    try:
+        job.work(reader, chunk, found, plan, stage="align", output=output, source=source)
+        output.finish()
+    finally:
+        output.close()
+    return stack_from_arrays({**found.arrays(), "model": np.array(chunk.model)})
 
 
-class _Run:
-    """The registration of one file on its way."""
+def _written_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
-    def __init__(
-        self,
-        reader: StackReader,
-        reference: NDArray[Any],
-        masks: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        background: float | None,
-        order: int,
-        device: str,
-        workers: int | None,
-        final: Path,
-        journal: Journal,
-    ) -> None:
-        self._reader = reader
-        self._reference = reference
-        self._masks = masks
-        self._settings = dict(settings)
-        self._background = background
-        self._order = order
-        self.device = device_of(asarray(np.zeros(1), device))
-        self._workers = workers
-        self._final = final
-        self._journal = journal
-        streamed = final.suffix.lower() in writable_extensions() and not self._single
-        self._data = journal.folder / (f"data{final.suffix}" if streamed else "data.npy")
-        self._streamed = streamed
+
+@dataclass(frozen=True)
+class _AlignChunk:
+    """Register the images of a chunk with the reference, and resample them; picklable."""
+
+    reference: NDArray[Any]
+    masks: Mapping[str, NDArray[np.bool_] | None]
+    settings: Mapping[str, Any]
+    background: float | None
+    order: int
+    device: str
+    workers: int | None
 
     @property
-    def _single(self) -> bool:
-        return bool(self._reader.info.metadata.get("single", False))
+    def model(self) -> str:
+        return str(self.settings.get("model", "shift"))
 
-    def work(
-        self, limit: int, progress: ProgressCallback | None, stop: StopRequest | None
-    ) -> tuple[RegistrationStack, Preview | None]:
-        """Register and resample what is not done yet."""
-        info = self._reader.info
-        n, height, width = info.shape
-        shape = tuple(self._reference.shape)
-        dtype = np.dtype(np.float64 if info.dtype == np.float64 else np.float32)
-        records = self._journal.records()
-        state = records[-1].get("state") if records else None
-        results: list[RegistrationResult] = []
-        if state is not None:
-            results = list(stack_from_arrays(self._journal.load_arrays("results"))[: int(state["patterns"])])
-        stopping = StopRequest() if stop is None else stop
-        pixels = max(height * width, shape[0] * shape[1])
-        plan = ChunkPlan.from_budget(n, pixels * BYTES_PER_PIXEL, limit // 2)
-        writer = create_stack(
-            self._data,
-            (n, *shape),
-            dtype,
-            scan_shape=info.scan_shape if self._streamed else (n,),
-            final_path=self._data,
-            resume=state,
-        )
-        preview: Preview | None = None
-        largest, saved = -1.0, time.monotonic()
-        onto = self._reference
-        if self._background is not None:
-            onto = self._compared(asarray(onto, self.device)[None], self._masks["reference_mask"])[0]
-        try:
-            for _, last, block in read_chunks(self._reader, plan, start=len(results), stage="align", progress=progress):
-                images = asarray(block.astype(dtype, copy=False), self.device)
-                compared = self._compared(images, self._masks["moving_mask"])
-                found = register_stack(
-                    onto, compared, **self._masks, **self._settings,
-                    device=self.device, workers=self._workers,
-                )  # fmt: skip
-                masked = block.astype(dtype)
-                if self._masks["moving_mask"] is not None:
-                    masked[:, ~self._masks["moving_mask"]] = np.nan
-                aligned = to_numpy(
-                    found.apply(asarray(masked, self.device), output_shape=shape, order=self._order)
-                ).astype(dtype, copy=False)
-                writer.write(aligned)
-                far = np.abs(found.parameters[:, :2]).max(axis=1)
-                k = int(far.argmax())
-                if far[k] > largest:
-                    largest = float(far[k])
-                    preview = Preview(
-                        len(results) + k,
-                        with_holes(self._reference, self._masks["reference_mask"]),
-                        with_holes(block[k], self._masks["moving_mask"]),
-                        aligned[k].copy(),
-                        (
-                            with_holes(to_numpy(onto), self._masks["reference_mask"]),
-                            with_holes(to_numpy(compared[k]), self._masks["moving_mask"]),
-                        ),
-                        self._background,
-                    )
-                results += found
-                if time.monotonic() - saved > CHECKPOINT_SECONDS or stopping:
-                    current = writer.checkpoint()
-                    self._journal.save_arrays("results", **stack_to_arrays(RegistrationStack(results)))
-                    self._journal.append({"state": current})
-                    saved = time.monotonic()
-                if last < n:
-                    stopping.check("stopped while aligning")
-            writer.finish({"software": f"stackalign {__version__}"})
-        finally:
-            writer.close()
-        return RegistrationStack(results), preview
+    def __call__(self, block: NDArray[Any], first: int) -> runs.Part:
+        found = self._registered(block)
+        columns = stack_to_arrays(found)
+        del columns["model"]
+        return runs.Part(columns, self._resampled(block, found))
+
+    def _registered(self, block: NDArray[Any]) -> RegistrationStack:
+        images = asarray(block.astype(_written_type(block.dtype), copy=False), self.device)
+        onto = self._compared(asarray(self.reference, self.device)[None], self.masks["reference_mask"])[0]
+        compared = self._compared(images, self.masks["moving_mask"])
+        options: dict[str, Any] = {**self.masks, **self.settings}
+        return register_stack(onto, compared, **options, device=self.device, workers=self.workers)
+
+    def _resampled(self, block: NDArray[Any], found: RegistrationStack) -> NDArray[Any]:
+        dtype = _written_type(block.dtype)
+        masked = block.astype(dtype)
+        if self.masks["moving_mask"] is not None:
+            masked[:, ~self.masks["moving_mask"]] = np.nan
+        shape = (self.reference.shape[0], self.reference.shape[1])
+        aligned = found.apply(asarray(masked, self.device), output_shape=shape, order=self.order)
+        return to_numpy(aligned).astype(dtype, copy=False)
 
     def _compared(self, images: Array, mask: NDArray[np.bool_] | None) -> Array:
         """Images (N, H, W) as they are compared."""
-        if self._background is None:
+        if self.background is None:
             return images
-        return band_pass(images, None if mask is None else asarray(mask[None], self.device), self._background)
+        return band_pass(images, None if mask is None else asarray(mask[None], self.device), self.background)
 
-    def publish(self, header: str | None, *, overwrite: bool) -> None:
-        """Give the finished data the final name, in the final format."""
-        if self._streamed:
-            replace_path(self._data, self._final, overwrite=overwrite)
-            return
-        images = np.load(self._data, mmap_mode="r")
-        write_images(self._final, images[0] if self._single else images, fits_header=header, overwrite=overwrite)
+    def preview(self, reader: StackReader, results: RegistrationStack) -> Preview:
+        """The frame with the largest shift, for the page."""
+        k = int(np.abs(results.parameters[:, :2]).max(axis=1).argmax())
+        block = np.empty((1, *reader.info.shape[1:]), reader.info.dtype)
+        reader.read(k, k + 1, block)
+        images = asarray(block.astype(_written_type(block.dtype), copy=False), self.device)
+        onto = self._compared(asarray(self.reference, self.device)[None], self.masks["reference_mask"])[0]
+        return Preview(
+            k,
+            with_holes(self.reference, self.masks["reference_mask"]),
+            with_holes(block[0], self.masks["moving_mask"]),
+            self._resampled(block, RegistrationStack([results[k]]))[0],
+            (
+                with_holes(to_numpy(onto), self.masks["reference_mask"]),
+                with_holes(to_numpy(self._compared(images, self.masks["moving_mask"])[0]), self.masks["moving_mask"]),
+            ),
+            self.background,
+        )
 
 
 def _check_output(final: Path) -> None:
@@ -353,40 +334,19 @@ def _combined(
     return both
 
 
-def _plan_record(
+def _plan(
     reader: StackReader,
     reference: NDArray[Any],
+    reference_name: str,
     masks: Mapping[str, NDArray[np.bool_] | None],
     settings: Mapping[str, Any],
-    order: int,
-) -> dict[str, Any]:
+    dataset: str | None,
+) -> runs.Plan:
     """Everything that the output follows from."""
-
-    def digest(array: NDArray[Any] | None) -> str | None:
-        return None if array is None else hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-
-    return {
-        "version": __version__,
-        "input": {"fingerprint": reader.fingerprint(), "shape": list(reader.info.shape)},
-        "reference": digest(reference),
-        "masks": {name: digest(mask) for name, mask in masks.items()},
-        "settings": {name: value for name, value in settings.items() if value is not None},
-        "order": order,
-    }
-
-
-def _open_journal(journal: Journal, plan: Mapping[str, Any], final: Path, *, resume: bool, overwrite: bool) -> None:
-    if resume and journal.exists():
-        differences = journal.matches(plan)
-        if differences:
-            msg = (
-                f"{journal.folder} belongs to another run ({'; '.join(differences[:3])}); "
-                "repeat the options of that run, or start anew without --resume"
-            )
-            raise DataError(msg)
-        return
-    for existing in (final, results_path(final)):
-        if existing.exists() and not overwrite:
-            msg = f"output {existing} exists; choose another name or allow it to be replaced (--overwrite)"
-            raise OutputExistsError(msg)
-    journal.create(plan)
+    described = {"name": reference_name, "fingerprint": runs.array_digest(reference)}
+    return runs.Plan(
+        "align",
+        [runs.input_record(reader, dataset=dataset), described],
+        {name: value for name, value in settings.items() if value is not None},
+        {name: runs.array_digest(mask) for name, mask in masks.items()},
+    )

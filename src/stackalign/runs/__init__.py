@@ -6,6 +6,8 @@ gives the output its final name. `read_chunks` feeds the work within a memory bu
 """
 
 from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks
+from .executor import Source, executor_for
+from .frames import Columns, FrameJob, Part, StackOutput, chunk_parts
 from .journal import Journal
 from .plan import Plan, array_digest, input_record
 from .record import content_fingerprint, find_record, record_path
@@ -15,14 +17,21 @@ from .stop import StopRequest
 __all__ = [
     "CHECKPOINT_SECONDS",
     "ChunkPlan",
+    "Columns",
+    "FrameJob",
     "Journal",
+    "Part",
     "Plan",
     "Progress",
     "ProgressCallback",
     "Run",
+    "Source",
+    "StackOutput",
     "StopRequest",
     "array_digest",
+    "chunk_parts",
     "content_fingerprint",
+    "executor_for",
     "find_record",
     "input_record",
     "journal_folder",

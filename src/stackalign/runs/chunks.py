@@ -58,6 +58,17 @@ class Progress:
         """Seconds that this stage will still take."""
         return (self.total - self.done) / self.rate if self.rate > 0 else float("inf")
 
+    @staticmethod
+    def reporter(callback: "ProgressCallback | None", stage: str, total: int, item_bytes: int) -> Callable[[int], None]:
+        """Return a function that reports how many items are done, with the time since now."""
+        began = time.perf_counter()
+
+        def report(done: int) -> None:
+            if callback is not None:
+                callback(Progress(stage, done, total, done * item_bytes, time.perf_counter() - began))
+
+        return report
+
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -69,6 +80,7 @@ def read_chunks(
     start: int = 0,
     stage: str = "read",
     progress: ProgressCallback | None = None,
+    ahead: bool = True,
 ) -> Iterator[tuple[int, int, NDArray[Any]]]:
     """Yield (start, stop, patterns) with the next chunk being read while the caller works on this one.
 
@@ -84,13 +96,15 @@ def read_chunks(
         Name of the pass, for the progress callback.
     progress : callable, optional
         Called with a `Progress` after the caller has finished each chunk.
+    ahead : bool
+        Read in a thread of its own; otherwise no thread is started, and one buffer is enough.
     """
     ranges = list(plan.ranges(start))
     if not ranges:
         return
     frame = reader.info.shape[1:]
-    buffers = [np.empty((plan.size, *frame), reader.info.dtype) for _ in range(min(2, len(ranges)))]
-    began = time.perf_counter()
+    buffers = [np.empty((plan.size, *frame), reader.info.dtype) for _ in range(min(1 + ahead, len(ranges)))]
+    report = Progress.reporter(progress, stage, plan.n_items - start, reader.info.pattern_bytes)
 
     def fetch(index: int) -> NDArray[Any]:
         first, last = ranges[index]
@@ -98,6 +112,11 @@ def read_chunks(
         reader.read(first, last, out)
         return out
 
+    if not ahead:
+        for index, (first, last) in enumerate(ranges):
+            yield first, last, fetch(index)
+            report(last - start)
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="stackalign-read") as pool:
         pending = pool.submit(fetch, 0)
         for index, (first, last) in enumerate(ranges):
@@ -105,10 +124,7 @@ def read_chunks(
             if index + 1 < len(ranges):
                 pending = pool.submit(fetch, index + 1)
             yield first, last, block
-            if progress is not None:
-                done = last - start
-                seconds = time.perf_counter() - began
-                progress(Progress(stage, done, plan.n_items - start, done * reader.info.pattern_bytes, seconds))
+            report(last - start)
 
 
 def map_halving(

@@ -9,7 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from stackalign.errors import DataError, FinishedError, Interrupted, OutputExistsError, StackalignError
+from stackalign.errors import (
+    DataError,
+    FinishedError,
+    InputChangedError,
+    Interrupted,
+    OutputExistsError,
+    StackalignError,
+)
 from stackalign.io import StackReader
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import fsync_path, replace_path
@@ -93,7 +100,7 @@ class Run:
         self._suffix = suffix
         self._overwrite = overwrite
         self._replaced: str | None = None
-        self._readers = tuple(readers)
+        self._watched = dict(enumerate(readers))
         self._beside = tuple(beside)
         self._interval = checkpoint_seconds
         self._saved = time.monotonic()
@@ -208,7 +215,8 @@ class Run:
 
     def _changed_input(self) -> str | None:
         """Name of an input whose content is no longer that of the plan."""
-        for reader, described in zip(self._readers, self.plan.inputs, strict=False):
+        for k, reader in self._watched.items():
+            described = self.plan.inputs[k]
             try:
                 same = reader.fingerprint() == described["fingerprint"]
             except StackalignError:
@@ -217,11 +225,31 @@ class Run:
                 return str(described["name"])
         return None
 
-    def _notice_changes(self) -> None:
+    @contextmanager
+    def watching(self, reader: StackReader, index: int) -> Iterator[None]:
+        """Compare the content of ``plan.inputs[index]`` while this context lasts, and at its end.
+
+        Raises
+        ------
+        InputChangedError
+            It has changed since the plan was made, also where reading failed for that reason.
+        """
+        self._watched[index] = reader
+        try:
+            yield
+            self._notice_changes()
+        except StackalignError as error:
+            if not isinstance(error, (InputChangedError, Interrupted)):
+                self._notice_changes(error)
+            raise
+        finally:
+            del self._watched[index]
+
+    def _notice_changes(self, cause: Exception | None = None) -> None:
         changed = self._changed_input()
         if changed is not None:
             self.kept_on_error = False
-            raise DataError(_changed(changed))
+            raise InputChangedError(_changed(changed)) from cause
 
     # ------------------------------------------------------------------ publication
 
@@ -327,8 +355,8 @@ class Run:
         if hopeless or changed is not None or not self.kept_on_error:
             self.journal.discard()
         if changed is not None:
-            raise DataError(_changed(changed)) from error
-        if isinstance(error, DataError) and self._resumable():
+            raise InputChangedError(_changed(changed)) from error
+        if isinstance(error, DataError) and not isinstance(error, InputChangedError) and self._resumable():
             msg = f"{error}; what was done is kept, and can be resumed"
             raise DataError(msg).with_hint("resume") from error
 

@@ -1,0 +1,215 @@
+"""Bragg peaks of the images of files, in a table, journalled and resumable."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign import runs
+from stackalign.device import default_memory_limit
+from stackalign.errors import DataError
+from stackalign.io._writer import full_disk_as_data_error
+from stackalign.io.provenance import provenance
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
+
+from ._file_inputs import FrameFiles, combined_mask, paths_of
+from .peaks import bragg_peaks, bragg_peaks_persistence
+
+__all__ = ["PeakTable", "peaks_file"]
+
+OUTPUTS = (".csv",)
+RECORD = "_peaks.json"
+METHODS = ("matched", "persistence")
+LARGEST_CHUNK = 16
+"""Frames; finding peaks takes long enough that a stop should be heard, and progress seen, after a few."""
+
+
+@dataclass(frozen=True)
+class PeakTable:
+    """How many peaks were found in each of several files.
+
+    Parameters
+    ----------
+    output : Path
+        Table with the columns file, frame, row, col, intensity, snr.
+    files : list of dict
+        For each file: input, images, peaks, and message, empty where it could be used.
+    blind : list of tuple
+        (file, frame) of images without a valid pixel.
+    """
+
+    output: Path
+    files: list[dict[str, Any]]
+    blind: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """Status: "failed" where a file could not be used, else "done"."""
+        return "failed" if any(row["message"] for row in self.files) else "done"
+
+
+def peaks_file(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    method: str = "matched",
+    mask: NDArray[np.bool_] | None = None,
+    dataset: str | None = None,
+    workers: int | None = None,
+    memory_limit: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    stop: StopRequest | None = None,
+    executor: Executor | None = None,
+    command: str | None = None,
+    **settings: Any,
+) -> PeakTable:
+    """Find the Bragg peaks of all images of files, and write a table of them.
+
+    Parameters
+    ----------
+    sources : path-like or sequence of path-like
+        Files that `diffread` reads; one that cannot be used does not stop the others.
+    output : path-like
+        .csv; ``<stem>_peaks.json`` beside it says what made it.
+    method : {"matched", "persistence"}
+        `bragg_peaks` or `bragg_peaks_persistence`.
+    mask : numpy.ndarray, optional
+        Boolean (H, W), True = valid.
+    dataset : str, optional
+        Which dataset, series or HDU.
+    workers : int, optional
+        1: no thread is started.
+    memory_limit : int, optional
+        Bytes for buffers.
+    resume, overwrite : bool
+        Go on with an interrupted run of the same inputs and settings; replace an existing output.
+    progress : callable, optional
+    stop : StopRequest, optional
+    executor : concurrent.futures.Executor, optional
+        Where the chunks are worked on; the output has the same bytes.
+    command : str, optional
+        For the provenance.
+    **settings
+        Of the method: ``min_snr``, ``width``, ``min_distance``, or ``prominence``, ``min_distance``.
+
+    Returns
+    -------
+    PeakTable
+
+    Raises
+    ------
+    DataError
+        No file could be used, or the output cannot be written.
+    OutputExistsError
+        The output exists and `overwrite` is off.
+    FinishedError
+        With `resume`: a run of the same plan has finished this output.
+    Interrupted
+        A stop was requested; ``resume=True`` goes on from there.
+    """
+    final, limit = Path(output), memory_limit or default_memory_limit()
+    if method not in METHODS:
+        msg = f"method must be one of {', '.join(METHODS)}, got {method!r}"
+        raise ValueError(msg)
+    if final.suffix.lower() not in OUTPUTS:
+        msg = f"output {final} has no known extension; known are {' '.join(OUTPUTS)}"
+        raise DataError(msg)
+    files = FrameFiles(paths_of(sources), dataset)
+    parameters = {"method": method, **settings}
+    plan = runs.Plan("peaks", files.described, parameters | {"dataset": dataset}, {"mask": runs.array_digest(mask)})
+    with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
+        job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
+        found: dict[int, tuple[int, dict[str, NDArray[Any]]]] = {}
+
+        def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
+            columns, n = runs.Columns(), reader.info.shape[0]
+            chunk = _PeakChunk(method, settings, combined_mask(mask, reader))
+            pieces = ChunkPlan.from_budget(n, 4 * reader.info.pattern_bytes, limit // 2, LARGEST_CHUNK)
+            job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
+            found[k] = (n, columns.arrays())
+
+        files.each(run, one, lambda k: job.forget(f"rows-{k}"))
+        table = _table(final, files, found)
+        _write(run.data, [(files.paths[k], columns) for k, (_, columns) in sorted(found.items())])
+        inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
+        made = provenance(parameters, inputs, device="cpu", command=command)
+        run.publish({"files": table.files, "blind": table.blind, "provenance": made}, status=table.status)
+    return table
+
+
+@dataclass(frozen=True)
+class _PeakChunk:
+    """Find the peaks of the images of a chunk; picklable."""
+
+    method: str
+    settings: Mapping[str, Any]
+    mask: NDArray[np.bool_] | None
+
+    def __call__(self, images: NDArray[Any], first: int) -> runs.Part:
+        rows = [self._of_frame(image, k) for k, image in enumerate(images, first)]
+        return runs.Part({name: np.concatenate([row[name] for row in rows]) for name in rows[0]})
+
+    def _of_frame(self, image: NDArray[Any], frame: int) -> dict[str, NDArray[Any]]:
+        if is_blind(image, self.mask):
+            # As of a detector that dropped out: that frame has no peaks, the others do. The row is not written.
+            blank = np.full(1, np.nan)
+            return {"frame": np.array([frame]), "row": blank, "col": blank, "intensity": blank, "snr": blank}
+        options: dict[str, Any] = dict(self.settings)
+        if self.method == "matched":
+            found = bragg_peaks(image, mask=self.mask, **options)
+        else:
+            found = bragg_peaks_persistence(image, mask=self.mask, relative=True, **options)
+        position = np.asarray(found.position, np.float64).reshape(-1, 2)
+        return {
+            "frame": np.full(len(position), frame),
+            "row": position[:, 0],
+            "col": position[:, 1],
+            "intensity": np.asarray(found.intensity, np.float64),
+            "snr": np.asarray(found.snr, np.float64),
+        }
+
+
+def is_blind(image: NDArray[Any], mask: NDArray[np.bool_] | None) -> bool:
+    """Tell whether no pixel is a number where a mask has valid ones; one that has none is an error of its own."""
+    seen = np.isfinite(image)
+    if mask is None or mask.shape != seen.shape or not mask.any():
+        return not seen.any()
+    return not (seen & mask).any()
+
+
+def _table(output: Path, files: FrameFiles, found: Mapping[int, tuple[int, dict[str, NDArray[Any]]]]) -> PeakTable:
+    rows: list[dict[str, Any]] = []
+    blind: list[tuple[str, int]] = []
+    for k, path in enumerate(files.paths):
+        if k not in found:
+            rows.append({"input": str(path), "message": files.failures[path]})
+            continue
+        n, columns = found[k]
+        nothing = np.isnan(columns["row"])
+        blind += [(str(path), int(frame)) for frame in columns["frame"][nothing]]
+        rows.append({"input": str(path), "images": n, "peaks": int((~nothing).sum()), "message": ""})
+    return PeakTable(output, rows, blind)
+
+
+def _write(path: Path, tables: list[tuple[Path, dict[str, NDArray[Any]]]]) -> None:
+    with (
+        full_disk_as_data_error(path, str(path)),
+        path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(["file", "frame", "row", "col", "intensity", "snr"])
+        for source, columns in tables:
+            values = (columns[name].tolist() for name in ("frame", "row", "col", "intensity", "snr"))
+            writer.writerows(
+                [str(source), frame, f"{row:.4f}", f"{col:.4f}", f"{intensity:.8g}", f"{snr:.6g}"]
+                for frame, row, col, intensity, snr in zip(*values, strict=True)
+                if row == row
+            )

@@ -1,0 +1,162 @@
+"""Chunks on other threads, processes or machines, through the interface of `concurrent.futures.Executor`."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.errors import DataError, MissingDependencyError, StackalignError
+from stackalign.io import StackReader
+
+if TYPE_CHECKING:
+    from .frames import Part
+
+__all__ = ["Source", "executor_for", "in_order"]
+
+AHEAD = 2
+"""Chunks that are handed out for each worker: one is worked on while the next waits, and the client holds no more."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a worker opens an input; picklable.
+
+    Parameters
+    ----------
+    opener : callable
+        Without arguments, such as ``functools.partial(open_stack, path)``; returns a `StackReader`.
+    key : str
+        Fingerprint of the content, by which a worker keeps the file open between chunks.
+    """
+
+    opener: Callable[[], StackReader]
+    key: str
+
+
+_opened = threading.local()
+
+
+def _reader(source: Source) -> StackReader:
+    """The input, opened once for each thread of a worker."""
+    if getattr(_opened, "key", None) != source.key:
+        earlier = getattr(_opened, "reader", None)
+        if earlier is not None:
+            earlier.close()
+        _opened.key, _opened.reader = None, None
+        reader = source.opener()
+        if reader.fingerprint() != source.key:
+            reader.close()
+            msg = f"the input {reader.path} is not the same for a worker as for the client, or has changed"
+            raise DataError(msg)
+        _opened.key, _opened.reader = source.key, reader
+    found: StackReader = _opened.reader
+    return found
+
+
+def run_chunk(source: Source, function: "Callable[[NDArray[Any], int], Part]", start: int, stop: int) -> "Part":
+    """Read frames start..stop and work on them; runs in a worker, any number of times with the same result."""
+    reader = _reader(source)
+    block = np.empty((stop - start, *reader.info.shape[1:]), reader.info.dtype)
+    reader.read(start, stop, block)
+    return function(block, start)
+
+
+def in_order(
+    executor: Executor,
+    source: Source,
+    function: "Callable[[NDArray[Any], int], Part]",
+    ranges: Sequence[tuple[int, int]],
+) -> "Iterator[tuple[tuple[int, int], Part]]":
+    """Yield the part of each range in order; no more are handed out than workers can hold, so that none piles up.
+
+    Raises
+    ------
+    DataError
+        A worker died, or the scheduler, and the chunk could not be done.
+    """
+    waiting: deque[tuple[tuple[int, int], Future[Part]]] = deque()
+    left = iter(ranges)
+    most = AHEAD * _width(executor)
+    try:
+        while True:
+            while len(waiting) < most and (following := next(left, None)) is not None:
+                restricted = getattr(function, "restricted", None)
+                sent = function if restricted is None else restricted(*following)
+                waiting.append((following, executor.submit(run_chunk, source, sent, *following)))
+            if not waiting:
+                return
+            current, future = waiting.popleft()
+            with _lost_workers():
+                part = future.result()
+            yield current, part
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _width(executor: Executor) -> int:
+    """How many chunks an executor works on at a time."""
+    client = getattr(executor, "_client", None)  # of dask.distributed
+    if client is not None:
+        threads: dict[str, int] = client.nthreads()
+        return max(1, sum(threads.values()))
+    return int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
+
+
+@contextmanager
+def _lost_workers() -> Iterator[None]:
+    """Turn what an executor raises about its workers into one sentence."""
+    try:
+        yield
+    except (StackalignError, ValueError, TypeError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).splitlines() or [""]
+        msg = f"a chunk could not be done by the workers ({type(error).__name__}: {lines[0][:200]})"
+        raise DataError(msg) from error
+
+
+@contextmanager
+def executor_for(scheduler: str | None) -> Iterator[Executor | None]:
+    """Give the executor of a dask scheduler, or None to work here.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Address such as "tcp://node1:8786"; DASK_SCHEDULER_ADDRESS by default.
+
+    Raises
+    ------
+    MissingDependencyError
+        dask.distributed is not installed.
+    DataError
+        The scheduler does not answer.
+    """
+    address = scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if not address:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        msg = 'a scheduler needs dask.distributed: pip install "stackalign[dask]"'
+        raise MissingDependencyError(msg) from error
+    try:
+        client = Client(address, timeout=20, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        msg = (
+            f"the scheduler {address} does not answer ({type(error).__name__}: {error}); start it, or check the address"
+        )
+        raise DataError(msg) from error
+    with client:
+        if not client.nthreads():
+            msg = f"the scheduler {address} has no workers; start some with `dask worker {address}`"
+            raise DataError(msg)
+        yield client.get_executor(pure=False)

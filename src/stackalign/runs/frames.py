@@ -1,0 +1,285 @@
+"""Work on the frames of files: a pure function of a chunk, what it finds collected, saved and resumed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign import __version__
+from stackalign.errors import Interrupted
+from stackalign.io import StackReader, create_stack
+from stackalign.io.images import write_images
+from stackalign.io.stacks import writable_extensions
+
+from .chunks import ChunkPlan, Progress, ProgressCallback, read_chunks
+from .executor import Source, in_order
+from .run import Run
+from .stop import StopRequest
+
+__all__ = ["Collector", "Columns", "FrameJob", "Part", "StackOutput", "chunk_parts"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a chunk function makes of its frames.
+
+    Parameters
+    ----------
+    columns : mapping of str to numpy.ndarray
+        What is collected.
+    images : numpy.ndarray, optional
+        (n, h, w), what is written, one image for each frame.
+    """
+
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    images: NDArray[Any] | None = None
+
+
+ChunkFunction = Callable[[NDArray[Any], int], Part]
+"""Takes the frames (n, H, W) of a chunk and the number of the first; pure, and picklable to be run elsewhere."""
+
+
+class Collector(Protocol):
+    """Puts the parts together, in the order of the frames."""
+
+    def add(self, part: Part) -> None:
+        """Take the next part."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything so far as arrays, to be saved."""
+        ...
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], done: int) -> None:
+        """Take over what was saved, of the first `done` frames."""
+        ...
+
+
+class Columns:
+    """Collector of rows: columns of one length, or of as many rows as each frame has."""
+
+    def __init__(self) -> None:
+        self._parts: list[Mapping[str, NDArray[Any]]] = []
+
+    def add(self, part: Part) -> None:
+        """Append the rows of a part."""
+        self._parts.append(part.columns)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All rows, one array per column."""
+        if len(self._parts) > 1:
+            self._parts = [{name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}]
+        return dict(self._parts[0]) if self._parts else {}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], done: int) -> None:
+        """Take over saved rows; those with a column "frame" belong to the frames that it names."""
+        keep = arrays["frame"] < done if "frame" in arrays else slice(done)
+        self._parts = [{name: values[keep] for name, values in arrays.items()}] if arrays else []
+
+
+class StackOutput:
+    """The images that a run writes, one for each frame: streamed in the final format, or converted to it at the end.
+
+    Parameters
+    ----------
+    run : Run
+    shape : tuple of int
+        (N, h, w).
+    dtype : numpy.dtype
+    scan_shape : tuple of int
+    single : bool
+        One image, which is written without the axis of frames.
+    header : str, optional
+        Cards for FITS.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        *,
+        scan_shape: tuple[int, ...],
+        single: bool = False,
+        header: str | None = None,
+    ) -> None:
+        self._run, self._single, self._header = run, single, header
+        self._streamed = run.output.suffix.lower() in writable_extensions() and not single
+        self._path = run.data if self._streamed else run.data.with_name("stream.npy")
+        state = run.last_note().get("state")
+        self.done = 0 if state is None else int(state["patterns"])
+        self._writer = create_stack(
+            self._path,
+            shape,
+            dtype,
+            scan_shape=scan_shape if self._streamed else shape[:1],
+            final_path=run.output if self._streamed else self._path,
+            resume=state,
+        )
+
+    def write(self, images: NDArray[Any]) -> None:
+        """Append images."""
+        self._writer.write(images)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Make them durable; the state that a resumed run goes on from."""
+        return self._writer.checkpoint()
+
+    def finish(self) -> None:
+        """Complete the file in the final format."""
+        self._writer.finish({"software": f"stackalign {__version__}"})
+        if not self._streamed:
+            images = np.load(self._path, mmap_mode="r")
+            write_images(
+                self._run.data, images[0] if self._single else images, fits_header=self._header, overwrite=True
+            )
+
+    def close(self) -> None:
+        """Release the file."""
+        self._writer.close()
+
+
+class FrameJob:
+    """The frames of one or several files on their way through a chunk function.
+
+    Parameters
+    ----------
+    run : Run
+    progress : callable, optional
+    stop : StopRequest, optional
+        Checked after each chunk.
+    workers : int, optional
+        1: no thread reads ahead.
+    executor : concurrent.futures.Executor, optional
+        Where chunks are worked on, instead of here.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        progress: ProgressCallback | None = None,
+        stop: StopRequest | None = None,
+        workers: int | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self._run, self._progress, self._workers, self._executor = run, progress, workers, executor
+        self._stop = StopRequest() if stop is None else stop  # one that is not set yet is false
+        self._unsaved: dict[str, tuple[int, Collector]] = {}
+
+    def work(
+        self,
+        reader: StackReader,
+        function: ChunkFunction,
+        collector: Collector,
+        plan: ChunkPlan,
+        *,
+        stage: str,
+        key: str = "rows",
+        output: StackOutput | None = None,
+        source: Source | None = None,
+    ) -> None:
+        """Do what is not done yet of one file.
+
+        Parameters
+        ----------
+        reader : StackReader
+        function : callable
+        collector : Collector
+        plan : ChunkPlan
+        stage : str
+            For the progress and the message of an interruption.
+        key : str
+            Under which what was collected is saved; one for each file.
+        output : StackOutput, optional
+            Takes the images of the parts.
+        source : Source, optional
+            How a worker opens the file; needed with an executor.
+
+        Raises
+        ------
+        Interrupted
+            A stop was requested; what was done is saved.
+        """
+        start = self._restore(key, collector, output)
+        parts = chunk_parts(
+            reader, function, plan, start=start, stage=stage, progress=self._progress, ahead=self._workers != 1,
+            executor=self._executor, source=source,
+        )  # fmt: skip
+        for _, last, part in parts:
+            if output is not None and part.images is not None:
+                output.write(part.images)
+            collector.add(part)
+            self._unsaved[key] = (last, collector)
+            if self._run.due() or self._stop:
+                self._save(output)
+            if self._stop and last < plan.n_items:
+                msg = f"stopped at frame {last} of {plan.n_items} ({stage})"
+                raise Interrupted(msg)
+
+    def forget(self, key: str) -> None:
+        """Drop what was collected of a file that failed."""
+        self._unsaved.pop(key, None)
+
+    def _restore(self, key: str, collector: Collector, output: StackOutput | None) -> int:
+        journal = self._run.journal
+        if not journal.has_arrays(key):
+            return 0
+        arrays = journal.load_arrays(key)
+        saved = int(arrays.pop("done"))
+        done = saved if output is None else output.done  # some formats go back to whole blocks
+        collector.restore(arrays, done)
+        return done
+
+    def _save(self, output: StackOutput | None) -> None:
+        with self._run.checkpoint():
+            state = None if output is None else output.checkpoint()
+            for key, (done, collector) in self._unsaved.items():
+                self._run.journal.save_arrays(key, done=np.array(done), **collector.arrays())
+            self._unsaved.clear()
+            if state is not None:
+                self._run.note(state=state)
+
+
+def chunk_parts(
+    reader: StackReader,
+    function: ChunkFunction,
+    plan: ChunkPlan,
+    *,
+    start: int = 0,
+    stage: str = "work",
+    progress: ProgressCallback | None = None,
+    ahead: bool = True,
+    executor: Executor | None = None,
+    source: Source | None = None,
+) -> Iterator[tuple[int, int, Part]]:
+    """Yield (start, stop, part) of each chunk in order, worked on here or by an executor.
+
+    Parameters
+    ----------
+    reader : StackReader
+    function : callable
+        Where it has a method ``restricted(start, stop)``, an executor is sent what that returns: the function with what
+        the frames start..stop need of it.
+    plan : ChunkPlan
+    start : int
+        First frame.
+    stage : str
+    progress : callable, optional
+    ahead : bool
+        Read the next chunk in a thread.
+    executor : concurrent.futures.Executor, optional
+    source : Source, optional
+        How a worker opens the file; needed with an executor.
+    """
+    if executor is None or source is None:
+        for first, last, block in read_chunks(reader, plan, start=start, stage=stage, progress=progress, ahead=ahead):
+            yield first, last, function(block, first)
+        return
+    report = Progress.reporter(progress, stage, plan.n_items - start, reader.info.pattern_bytes)
+    for (first, last), part in in_order(executor, source, function, list(plan.ranges(start))):
+        yield first, last, part
+        report(last - start)
