@@ -250,12 +250,13 @@ def _measure(
     stage: str,
     executor: Executor | None,
     source: Source | None,
+    stop: StopRequest,
 ) -> None:
     """Fill the rows that are still missing."""
     function = _MeasureChunk(config, mask, centers, source_name(reader), max(1, reader.info.shape[0] // N_MEAN))
     parts = chunk_parts(
         reader, function, plan, start=rows.done, stage=stage, progress=progress, ahead=config.workers != 1,
-        executor=executor, source=source,
+        executor=executor, source=source, stop=stop,
     )  # fmt: skip
     for first, last, part in parts:
         for name, values in part.columns.items():
@@ -334,7 +335,7 @@ def analyze(
     n, height, width = reader.info.shape
     measured = rows or Measurements(n, (height, width))
     stated = _given_centers(reader, config) if centers is None else centers
-    _measure(reader, config, mask, plan, measured, stated, after_chunk, progress, "analyse", executor, source)
+    _measure(reader, config, mask, plan, measured, stated, after_chunk, progress, "analyse", executor, source, stopping)
     flags = flag_patterns(measured, mask, (height, width))
     if ((flags & int(Flag.EMPTY)) != 0).all():
         msg = (
@@ -349,7 +350,7 @@ def analyze(
         again = Measurements(n, (height, width))
         _measure(
             reader, plain, mask, plan, again, fitted, lambda rows: stopping.check("stopped"), progress, "refine",
-            executor, source,
+            executor, source, stopping,
         )  # fmt: skip
         measured.radii = again.radii
         placed = fitted

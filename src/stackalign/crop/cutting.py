@@ -76,7 +76,7 @@ def cut(
     function = _CutChunk(config, windows, mask, source_name(reader), wanted, _buffers(reader, config, windows, plan))
     parts = chunk_parts(
         reader, function, plan, start=start, stage="crop", progress=progress, ahead=threaded, executor=executor,
-        source=source,
+        source=source, stop=stopping,
     )  # fmt: skip
     with _WriteBehind(sink, threaded) as writing:
         for first, last, part in parts:

@@ -2,9 +2,10 @@
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,18 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, MissingDependencyError, StackalignError
 from stackalign.io import StackReader
 
+from .stop import StopRequest
+
 if TYPE_CHECKING:
     from .frames import Part
 
 __all__ = ["Source", "executor_for", "in_order"]
 
+CONNECT_SECONDS = 20.0
+"""How long a scheduler may take to answer."""
+POLL_SECONDS = 1.0
+ALONE_SECONDS = 300.0
+"""How long a run waits for workers to come, or to come back."""
 AHEAD = 2
 """Chunks that are handed out for each worker: one is worked on while the next waits, and the client holds no more."""
 
@@ -73,13 +81,16 @@ def in_order(
     source: Source,
     function: "Callable[[NDArray[Any], int], Part]",
     ranges: Sequence[tuple[int, int]],
+    stop: StopRequest | None = None,
 ) -> "Iterator[tuple[tuple[int, int], Part]]":
     """Yield the part of each range in order; no more are handed out than workers can hold, so that none piles up.
 
     Raises
     ------
     DataError
-        A worker died, or the scheduler, and the chunk could not be done.
+        A worker died, or the scheduler, and the chunk could not be done, or all workers are gone for a while.
+    Interrupted
+        A stop was requested while there was no worker.
     """
     waiting: deque[tuple[tuple[int, int], Future[Part]]] = deque()
     left = iter(ranges)
@@ -94,19 +105,43 @@ def in_order(
                 return
             current, future = waiting.popleft()
             with _lost_workers():
-                part = future.result()
+                part = _result(executor, future, stop)
             yield current, part
     finally:
         for _, future in waiting:
             future.cancel()
 
 
+def _result(executor: Executor, future: "Future[Part]", stop: StopRequest | None) -> "Part":
+    """Wait for a chunk; not for ever where there is nobody to work on it."""
+    alone_since: float | None = None
+    while not wait([future], timeout=POLL_SECONDS).done:
+        if _threads(executor) != 0:
+            alone_since = None
+            continue
+        if stop:
+            stop.check("stopped while there was no worker")
+        alone_since = time.monotonic() if alone_since is None else alone_since
+        if time.monotonic() - alone_since > ALONE_SECONDS:
+            msg = f"the scheduler has had no worker for {ALONE_SECONDS:.0f} s; start workers and resume"
+            raise DataError(msg).with_hint("resume")
+    return future.result()
+
+
+def _threads(executor: Executor) -> int | None:
+    """How many threads the workers of a dask scheduler have; None of other executors."""
+    client = getattr(executor, "_client", None)
+    if client is None:
+        return None
+    threads: dict[str, int] = client.nthreads()
+    return sum(threads.values())
+
+
 def _width(executor: Executor) -> int:
     """How many chunks an executor works on at a time."""
-    client = getattr(executor, "_client", None)  # of dask.distributed
-    if client is not None:
-        threads: dict[str, int] = client.nthreads()
-        return max(1, sum(threads.values()))
+    threads = _threads(executor)
+    if threads is not None:
+        return max(1, threads)
     return int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
 
 
@@ -149,7 +184,7 @@ def executor_for(scheduler: str | None) -> Iterator[Executor | None]:
         msg = 'a scheduler needs dask.distributed: pip install "stackalign[dask]"'
         raise MissingDependencyError(msg) from error
     try:
-        client = Client(address, timeout=20, set_as_default=False)
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         msg = (
             f"the scheduler {address} does not answer ({type(error).__name__}: {error}); start it, or check the address"

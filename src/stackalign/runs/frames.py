@@ -207,7 +207,7 @@ class FrameJob:
         start = self._restore(key, collector, output)
         parts = chunk_parts(
             reader, function, plan, start=start, stage=stage, progress=self._progress, ahead=self._workers != 1,
-            executor=self._executor, source=source,
+            executor=self._executor, source=source, stop=self._stop,
         )  # fmt: skip
         for _, last, part in parts:
             if output is not None and part.images is not None:
@@ -255,6 +255,7 @@ def chunk_parts(
     ahead: bool = True,
     executor: Executor | None = None,
     source: Source | None = None,
+    stop: StopRequest | None = None,
 ) -> Iterator[tuple[int, int, Part]]:
     """Yield (start, stop, part) of each chunk in order, worked on here or by an executor.
 
@@ -274,12 +275,14 @@ def chunk_parts(
     executor : concurrent.futures.Executor, optional
     source : Source, optional
         How a worker opens the file; needed with an executor.
+    stop : StopRequest, optional
+        Looked at while there is no worker; otherwise the caller looks at it after each chunk.
     """
     if executor is None or source is None:
         for first, last, block in read_chunks(reader, plan, start=start, stage=stage, progress=progress, ahead=ahead):
             yield first, last, function(block, first)
         return
     report = Progress.reporter(progress, stage, plan.n_items - start, reader.info.pattern_bytes)
-    for (first, last), part in in_order(executor, source, function, list(plan.ranges(start))):
+    for (first, last), part in in_order(executor, source, function, list(plan.ranges(start)), stop):
         yield first, last, part
         report(last - start)

@@ -1,0 +1,173 @@
+"""Chunks on other threads, processes and dask workers: the same bytes, and one sentence where a worker is lost."""
+
+import os
+import signal
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crop.oracle import disks
+from stackalign import diffraction
+from stackalign.crop import CroppingConfig, crop_file
+from stackalign.diffraction import bragg_file, centers_file, masks_file, symmetry_file
+from stackalign.errors import DataError, Interrupted, MissingDependencyError
+from stackalign.io import open_stack
+from stackalign.registration import files as registration_files
+from stackalign.registration.files import align_file
+from stackalign.runs import ChunkPlan, Part, Source, StopRequest, chunk_parts, executor_for
+
+CONFIG = CroppingConfig(visualization=False, chunk_size=4, workers=1)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several chunks of few frames."""
+    monkeypatch.setattr(registration_files, "LARGEST_CHUNK", 3 * 40 * 36)
+    monkeypatch.setattr(symmetry_file, "LARGEST_CHUNK", 3 * 40 * 36)
+    for module in (bragg_file, centers_file):
+        monkeypatch.setattr(module, "LARGEST_CHUNK", 3)
+    monkeypatch.setattr(masks_file, "LEAST_FRAMES", 3)
+    monkeypatch.setattr(masks_file, "BLOCK_BYTES", 1)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    np.save(tmp_path / "in.npy", disks(14))
+    return tmp_path / "in.npy"
+
+
+RUNS = {
+    "crop.npy": lambda source, out, **o: crop_file(source, out, CONFIG, **o),
+    "crop.zarr": lambda source, out, **o: crop_file(source, out, CONFIG, **o),
+    "legacy.h5": lambda source, out, **o: crop_file(
+        source, out, CroppingConfig(visualization=False, chunk_size=4, legacy_window=True), **o
+    ),
+    "plane.npy": lambda source, out, **o: crop_file(
+        source, out, CroppingConfig(visualization=False, chunk_size=4, center_fit="plane"),
+        centers=np.linspace((18.0, 17.0), (20.0, 18.0), 14), **o,
+    ),
+    "align.npy": lambda source, out, **o: align_file(source, out, max_shift=9, workers=1, **o),
+    "nfold.npy": lambda source, out, **o: diffraction.nfold_file(
+        source, out, 2, center=np.linspace((18.0, 17.0), (20.0, 18.0), 14), workers=1, **o
+    ),
+    "peaks.csv": lambda source, out, **o: diffraction.peaks_file(source, out, width=1.5, **o),
+    "profile.npz": lambda source, out, **o: diffraction.profile_file(source, out, (19.0, 17.0), workers=1, **o),
+    "mask.npy": lambda source, out, **o: diffraction.mask_file(source, out, max_std=40.0, workers=1, **o),
+}  # fmt: skip
+
+
+def content(path: Path) -> dict[str, bytes]:
+    if path.is_file():
+        return {path.suffix: path.read_bytes()}
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_bytes_of_threads(name: str, source: Path, tmp_path: Path) -> None:
+    RUNS[name](source, tmp_path / name)
+    (tmp_path / "other").mkdir()
+    with ThreadPoolExecutor(3) as executor:
+        RUNS[name](source, tmp_path / "other" / name, executor=executor)
+    assert content(tmp_path / "other" / name) == content(tmp_path / name)
+
+
+@pytest.mark.slow
+def test_bytes_of_processes(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        for name in ("crop.npy", "align.npy", "mask.npy"):
+            RUNS[name](source, tmp_path / name)
+            RUNS[name](source, tmp_path / "other" / name, executor=executor)
+            assert content(tmp_path / "other" / name) == content(tmp_path / name)
+
+
+def test_interrupted_elsewhere_and_resumed_here(source: Path, tmp_path: Path) -> None:
+    RUNS["crop.npy"](source, tmp_path / "whole.npy")
+    stop, out = StopRequest(), tmp_path / "out.npy"
+    stop.request()
+    with ThreadPoolExecutor(2) as executor, pytest.raises(Interrupted):
+        RUNS["crop.npy"](source, out, executor=executor, stop=stop)
+    RUNS["crop.npy"](source, out, resume=True)
+    assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+class Counting(Executor):
+    """Works at once, and keeps how many results were not taken yet."""
+
+    _max_workers = 2
+
+    def __init__(self) -> None:
+        self.handed, self.taken, self.most = 0, 0, 0
+
+    def submit(self, function, /, *arguments, **options):
+        self.handed += 1
+        self.most = max(self.most, self.handed - self.taken)
+        future: Future = Future()
+        future.set_result(function(*arguments, **options))
+        return future
+
+
+def test_no_more_chunks_are_handed_out_than_workers_hold(source: Path) -> None:
+    executor = Counting()
+    with open_stack(source) as reader:
+        given = Source(partial(open_stack, source), reader.fingerprint())
+        parts = chunk_parts(reader, first_only, ChunkPlan(14, 1), executor=executor, source=given)
+        for index, (first, last, part) in enumerate(parts):
+            assert (first, last) == (index, index + 1)
+            assert int(part.columns["first"]) == index
+            executor.taken += 1
+    assert executor.most == 4
+
+
+def first_only(images: np.ndarray, first: int) -> Part:
+    """Say where a chunk begins."""
+    return Part({"first": np.array(first)})
+
+
+def kill(images: np.ndarray, first: int) -> Part:
+    """End the worker."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Part()
+
+
+def test_a_worker_that_dies_is_one_sentence(source: Path) -> None:
+    with open_stack(source) as reader, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        given = Source(partial(open_stack, source), reader.fingerprint())
+        with pytest.raises(DataError, match="a chunk could not be done by the workers"):
+            list(chunk_parts(reader, kill, ChunkPlan(14, 14), executor=executor, source=given))
+
+
+def test_a_worker_that_sees_another_file_is_refused(source: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", disks(14, seed=8))
+    with open_stack(source) as reader, ThreadPoolExecutor(1) as executor:
+        given = Source(partial(open_stack, tmp_path / "other.npy"), reader.fingerprint())
+        with pytest.raises(DataError, match="not the same for a worker as for the client"):
+            list(chunk_parts(reader, first_only, ChunkPlan(14, 7), executor=executor, source=given))
+
+
+def test_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("stackalign.runs.executor.CONNECT_SECONDS", 0.2)
+    with (
+        pytest.raises(DataError, match=r"the scheduler tcp://127\.0\.0\.1:9 does not answer"),
+        executor_for("tcp://127.0.0.1:9"),
+    ):
+        pass
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense")
+    with pytest.raises(DataError, match="the scheduler nonsense does not answer"), executor_for(None):
+        pass
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
+    with executor_for(None) as executor:
+        assert executor is None
+
+
+def test_scheduler_without_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"stackalign\[dask\]"), executor_for("tcp://127.0.0.1:9"):
+        pass
