@@ -7,18 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stackalign.errors import OutputExistsError
-from stackalign.io._writer import full_disk_as_data_error
+from stackalign.io._writer import fsync_path, full_disk_as_data_error
 
 __all__ = ["atomic_path", "fsync_path", "replace_path", "write_bytes_atomic", "write_text_atomic"]
-
-
-def fsync_path(path: Path) -> None:
-    """Make a file's content, or a folder's list of names, survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ _WRITERS = {
     ".emd": "hdf5_writer",
     ".zarr": "zarr_writer",
 }
-_COMPRESSIONS = (None, "none", "lz4", "zstd")
+COMPRESSIONS = (None, "none", "lz4", "zstd", "gzip")
 
 
 def readable_extensions() -> tuple[str, ...]:
@@ -188,8 +188,9 @@ def create_stack(
     resume : mapping, optional
         The state that `checkpoint` returned: the partial file is cut back to it, and writing goes on with pattern
         ``resume["patterns"]``. The finished file has the same bytes as that of an uninterrupted run.
-    compression : {None, "none", "lz4", "zstd"}
-        None is the format's own choice: lz4 for Zarr, nothing for the others.
+    compression : {None, "none", "lz4", "zstd", "gzip"}
+        None is the format's own choice: lz4 for Zarr, nothing for the others. HDF5 reads gzip without a plugin; Zarr
+        stores cannot have it here.
 
     Returns
     -------
@@ -201,8 +202,8 @@ def create_stack(
     if module is None:
         msg = f"output {final} has no known extension; known are {' '.join(_WRITERS)}"
         raise DataError(msg)
-    if compression not in _COMPRESSIONS:
-        msg = f"compression {compression!r} is not known; choose none, lz4 or zstd"
+    if compression not in COMPRESSIONS:
+        msg = f"compression {compression!r} is not known; choose none, lz4, zstd or gzip"
         raise DataError(msg)
     spec = WriteSpec(
         shape=shape,
