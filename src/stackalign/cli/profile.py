@@ -182,6 +182,7 @@ def _write(output: Path, parts: "list[tuple[Path, AzimuthalProfile]]", sure: lis
     """All profiles in one file, NaN beyond the radii of the shorter ones."""
     import numpy as np
 
+    from stackalign.io._hdf5_memory import write_datasets
     from stackalign.io._writer import full_disk_as_data_error
     from stackalign.io.atomic import atomic_path
 
@@ -222,11 +223,7 @@ def _write(output: Path, parts: "list[tuple[Path, AzimuthalProfile]]", sure: lis
             with partial.open("wb") as file_:
                 np.savez_compressed(file_, **arrays)
         elif output.suffix.lower() == ".h5":
-            import h5py
-
-            with h5py.File(partial, "w") as h5:
-                for name, values in arrays.items():
-                    h5[name] = values.astype(h5py.string_dtype()) if values.dtype.kind == "U" else values
+            write_datasets(partial, arrays)
         else:
             _write_csv(partial, arrays)
 

@@ -144,4 +144,4 @@ class BlockWriter(BaseWriter):
 
 
 def _raw(patterns: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(patterns).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(patterns).reshape(-1).view(np.uint8).data

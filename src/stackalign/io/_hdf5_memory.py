@@ -13,9 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stackalign.io._writer import pwrite_all
 
-__all__ = ["MemoryFile", "place_for_data", "taken_chunk", "write_datasets"]
+__all__ = ["MemoryFile", "place_for_data", "taken_chunk", "write_array", "write_datasets"]
 
 
 class MemoryFile:
@@ -125,6 +128,20 @@ def taken_chunk(memory: MemoryFile, dataset: Any, corner: tuple[int, ...]) -> tu
         msg = f"HDF5 did not write the chunk at {corner} in one piece"
         raise RuntimeError(msg)
     return int(info.byte_offset), content, int(info.filter_mask)
+
+
+def write_array(path: Path, name: str, array: NDArray[Any]) -> None:
+    """Write an HDF5 file of one array, which may be a memory map; a failed write is an ordinary OSError."""
+    h5py = importlib.import_module("h5py")
+    memory = MemoryFile()
+    with h5py.File(memory, "w") as file:
+        position = place_for_data(file, name, array.shape, array.dtype)
+    with path.open("wb", buffering=0) as stream:
+        memory.write_to(stream.fileno())
+        for part in array if array.ndim > 2 else [array]:
+            raw = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+            pwrite_all(stream.fileno(), raw.data, position)
+            position += raw.size
 
 
 def write_datasets(path: Path, arrays: Mapping[str, Any]) -> None:

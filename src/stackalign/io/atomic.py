@@ -1,25 +1,72 @@
 """Files that appear complete or not at all."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from stackalign.errors import OutputExistsError
+from stackalign.io._owner import is_left_behind, owner_token
+from stackalign.io._swap import recover_path, swap_paths
 from stackalign.io._writer import fsync_path, full_disk_as_data_error
 
-__all__ = ["atomic_path", "fsync_path", "replace_path", "write_bytes_atomic", "write_text_atomic"]
+__all__ = [
+    "atomic_path",
+    "fsync_path",
+    "one_folder_sync",
+    "recover_path",
+    "replace_path",
+    "write_bytes_atomic",
+    "write_text_atomic",
+]
+
+_waiting_folders: ContextVar[set[Path] | None] = ContextVar("folders to make durable later", default=None)
 
 
 @contextmanager
-def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside the final one; on success it is made durable and renamed, on failure deleted.
+def one_folder_sync() -> Iterator[None]:
+    """Make the folders of all files that get their names in this context durable once, at its end.
+
+    The files themselves are made durable before they get their names, as always. What relies on the names, for example
+    the removal of a journal, belongs behind the context.
+    """
+    if _waiting_folders.get() is not None:  # an outer context does it
+        yield
+        return
+    folders: set[Path] = set()
+    token = _waiting_folders.set(folders)
+    try:
+        yield
+    finally:
+        _waiting_folders.reset(token)
+    for folder in sorted(folders):
+        with full_disk_as_data_error(folder, str(folder)):
+            fsync_path(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    folders = _waiting_folders.get()
+    if folders is None:
+        fsync_path(folder)
+    else:
+        folders.add(folder)
+
+
+@contextmanager
+def atomic_path(final: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary name near the final one; on success it is made durable and renamed, on failure deleted.
+
+    What a process of this host that was killed left of the same output is deleted.
 
     Parameters
     ----------
     final : path-like
-        An existing file is replaced.
+        An existing file is replaced, and a directory where a directory was written.
+    durable : bool
+        Wait for the disk. Off is for files that may be lost in a power cut, which can leave them empty.
 
     Yields
     ------
@@ -27,27 +74,78 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         Where to write; it keeps the extension, by which libraries choose formats.
     """
     target = Path(final)
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    with full_disk_as_data_error(target, str(target)):
+        recover_path(target)
+        partial, claim = _claim(target)
     try:
         yield partial
         with full_disk_as_data_error(partial, str(target)):
-            fsync_path(partial)
+            if partial.is_dir():
+                for item in partial.rglob("*") if durable else ():
+                    fsync_path(item)
+                replace_path(partial, target, overwrite=True)
+                return
+            if durable:
+                fsync_path(partial)
             partial.replace(target)
-            fsync_path(target.parent)
+            if durable:
+                _sync_folder(target.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        _delete(partial)
+        claim.unlink(missing_ok=True)
+        _remove_if_empty(partial.parent)
 
 
-def write_bytes_atomic(final: str | os.PathLike[str], content: bytes) -> None:
+def _claim(target: Path) -> tuple[Path, Path]:
+    """Make the hidden folder for an output, clear it of what was left behind, and reserve a name in it.
+
+    A folder of its own is listed in no time, whatever else lies beside the output.
+    """
+    folder = target.with_name(f".{target.name}.part")
+    token = owner_token()
+    claim = folder / f"{token}.claim"
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            claim.touch(exist_ok=False)
+        except FileNotFoundError:
+            continue  # another process removed the folder, which was empty for a moment
+        break
+    for item in folder.iterdir():
+        if is_left_behind(item.name):
+            _delete(item)
+    return folder / f"{token}{target.suffix}", claim
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        # Another process writes the same output at the moment, or has just removed the folder.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
+
+
+def write_bytes_atomic(final: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
     """Write a small file so that it is there complete or not at all."""
     target = Path(final)
-    with atomic_path(target) as partial, full_disk_as_data_error(partial, str(target), len(content)):
+    with (
+        atomic_path(target, durable=durable) as partial,
+        full_disk_as_data_error(partial, str(target), len(content)),
+    ):
         partial.write_bytes(content)
 
 
-def write_text_atomic(final: str | os.PathLike[str], text: str) -> None:
+def write_text_atomic(final: str | os.PathLike[str], text: str, *, durable: bool = True) -> None:
     """Write a small text file (UTF-8) so that it is there complete or not at all."""
-    write_bytes_atomic(final, text.encode())
+    write_bytes_atomic(final, text.encode(), durable=durable)
 
 
 def replace_path(source: str | os.PathLike[str], target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -56,29 +154,21 @@ def replace_path(source: str | os.PathLike[str], target: str | os.PathLike[str],
     Parameters
     ----------
     source, target : path-like
+        What `source` holds is durable already, as after `StackWriter.finish`.
     overwrite : bool
-        Replace an existing target. A file is replaced in one step; a directory cannot be: the old one is moved aside,
-        and deleted when the new one is in place.
+        Replace an existing target, in one step where the file system can do it. Where it cannot exchange directories,
+        the old one is moved aside first; `recover_path` brings it back after a kill at that moment.
     """
     old, new = Path(source), Path(target)
+    with full_disk_as_data_error(new, str(new)):
+        recover_path(new)
     if not overwrite and (new.exists() or new.is_symlink()):
         msg = f"output {new} exists; choose another name or allow it to be replaced (--overwrite)"
         raise OutputExistsError(msg)
     with full_disk_as_data_error(new, str(new)):
         fsync_path(old)
-        aside: Path | None = None
         if new.exists() and (new.is_dir() or old.is_dir()):
-            aside = new.with_name(f".{new.name}.{os.getpid()}.old")
-            new.rename(aside)
-        try:
+            swap_paths(old, new)
+        else:
             old.replace(new)
-        except OSError:
-            if aside is not None:
-                aside.rename(new)
-            raise
-        fsync_path(new.parent)
-        if aside is not None:
-            if aside.is_dir():
-                shutil.rmtree(aside)
-            else:
-                aside.unlink()
+            _sync_folder(new.parent)
