@@ -251,6 +251,12 @@ class FlatWriter(BaseWriter):
             raise DataError(msg)
         return crc
 
+    def allocate(self) -> int:
+        """Give the file the size of all patterns; return where the first one lies."""
+        with full_disk_as_data_error(self._path, self._name, self._spec.nbytes):
+            os.ftruncate(self._fd, self._position(self._spec.shape[0]))
+        return self._offset
+
     def _position(self, pattern: int) -> int:
         return self._offset + pattern * self._spec.pattern_bytes
 

@@ -16,7 +16,16 @@ from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, OpenOptions, damage_as_d
 from stackalign.io._shapes import handed_out_dtype
 from stackalign.io._writer import WriteSpec
 
-__all__ = ["create_stack", "open_stack", "open_with", "readable_extensions", "writable_extensions"]
+__all__ = [
+    "COMPRESSIONS",
+    "create_stack",
+    "open_stack",
+    "open_with",
+    "readable_extensions",
+    "writable_extensions",
+    "write_spec",
+    "writer_module",
+]
 
 
 @dataclass(frozen=True)
@@ -197,11 +206,30 @@ def create_stack(
     StackWriter
     """
     file = Path(path)
-    final = file if final_path is None else Path(final_path)
-    module = _WRITERS.get(final.suffix.lower())
-    if module is None:
-        msg = f"output {final} has no known extension; known are {' '.join(_WRITERS)}"
-        raise DataError(msg)
+    module, spec = write_spec(
+        file if final_path is None else Path(final_path),
+        shape,
+        dtype,
+        scan_shape=scan_shape,
+        channel_axis=channel_axis,
+        calibration=calibration,
+        compression=compression,
+    )
+    return cast("StackWriter", module.create_writer(file, spec, None if resume is None else dict(resume)))
+
+
+def write_spec(
+    final: Path,
+    shape: tuple[int, int, int],
+    dtype: DTypeLike,
+    *,
+    scan_shape: tuple[int, ...],
+    channel_axis: bool,
+    calibration: Calibration | None,
+    compression: str | None,
+) -> tuple[Any, WriteSpec]:
+    """Check what is to be written; return the module of the format and the specification."""
+    module = writer_module(final)
     if compression not in COMPRESSIONS:
         msg = f"compression {compression!r} is not known; choose none, lz4, zstd or gzip"
         raise DataError(msg)
@@ -217,5 +245,13 @@ def create_stack(
     if min(shape) < 1 or np.prod(spec.scan_shape, dtype=np.int64) != shape[0]:
         msg = f"output {final}: {shape} patterns do not fit the scan shape {spec.scan_shape}"
         raise ValueError(msg)
-    creator = importlib.import_module(f"stackalign.io.{module}").create_writer
-    return cast("StackWriter", creator(file, spec, None if resume is None else dict(resume)))
+    return module, spec
+
+
+def writer_module(final: Path) -> Any:
+    """Return the module that writes a format, by the extension of the output."""
+    module = _WRITERS.get(final.suffix.lower())
+    if module is None:
+        msg = f"output {final} has no known extension; known are {' '.join(_WRITERS)}"
+        raise DataError(msg)
+    return importlib.import_module(f"stackalign.io.{module}")

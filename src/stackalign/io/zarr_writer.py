@@ -15,7 +15,7 @@ from stackalign.io._reader import damage_as_data_error
 from stackalign.io._writer import WriteSpec, fsync_path, full_disk_as_data_error
 from stackalign.io.provenance import to_jsonable
 
-__all__ = ["create_writer"]
+__all__ = ["create_writer", "region_alignment", "write_region"]
 
 _SHARD_BYTES = 32 << 20
 _CHUNK_BYTES = 512 << 10
@@ -48,20 +48,42 @@ def _grid(spec: WriteSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (*before, shard), (*before, chunk)
 
 
+def region_alignment(spec: WriteSpec) -> int:
+    """Return of how many patterns, or of how many times that, a region consists that one process may write."""
+    leading = spec.array_shape[:-2]
+    shard, _ = _grid(spec)
+    if spec.channel_axis or len(leading) == 1:
+        return min(shard[0], leading[0])
+    # In a scan, whole rows: where a row has several shards, the last one is shorter.
+    return shard[0] * leading[1]
+
+
+def write_region(path: Path, spec: WriteSpec, start: int, block: NDArray[Any], *, durable: bool) -> None:
+    """Write the shards of a region; other processes may write others at the same time."""
+    writer = _ZarrWriter(path, spec, None, attach=True)
+    writer.write_region(start, block)
+    if durable:
+        with full_disk_as_data_error(path, str(spec.final_path or path), spec.nbytes):
+            writer._sync_blocks()
+
+
 class _ZarrWriter(BlockWriter):
     """Writes a shard when all of its patterns are there."""
 
-    def __init__(self, path: Path, spec: WriteSpec, resume: Mapping[str, Any] | None) -> None:
+    def __init__(self, path: Path, spec: WriteSpec, resume: Mapping[str, Any] | None, *, attach: bool = False) -> None:
         super().__init__(path, spec, "zarr")
         self._zarr = importlib.import_module("zarr")
         shard, chunk = _grid(spec)
         self._shard = shard
         self._unsynced: list[tuple[int, ...]] = []
         with full_disk_as_data_error(path, self._name, spec.nbytes):
-            self._array = self._create(chunk, overwrite=True) if resume is None else self._reopen(chunk)
+            new = resume is None and not attach
+            self._array = self._create(chunk, overwrite=True) if new else self._reopen(chunk)
         if resume is not None:
             self._resume_blocks(resume)
             with full_disk_as_data_error(path, self._name, spec.nbytes):
+                for left in path.rglob("*.partial"):  # zarr's own, of a shard that was being written
+                    left.unlink()
                 self._refill(resume)
 
     def _create(self, chunk: tuple[int, ...], *, overwrite: bool) -> Any:
@@ -95,8 +117,6 @@ class _ZarrWriter(BlockWriter):
         except (OSError, ValueError, KeyError) as error:
             msg = f"the partial output {self._path} cannot be reopened ({error}); start again without resuming"
             raise DataError(msg) from error
-        for left in self._path.rglob("*.partial"):  # zarr's own, of a shard that was being written
-            left.unlink()
         expected = self._spec.array_shape, self._spec.dtype, (*chunk, *self._spec.shape[1:])
         if (array.shape, array.dtype, array.chunks) != expected:
             msg = f"the partial output {self._path} has another layout than planned; start again without resuming"
@@ -120,6 +140,24 @@ class _ZarrWriter(BlockWriter):
         lengths = (part.stop - part.start for part in region)
         self._array[region] = block.reshape(*lengths, *self._spec.shape[1:])
         self._unsynced.append(index)
+
+    def write_region(self, start: int, block: NDArray[Any]) -> None:
+        """Write whole shards from a pattern on, wherever that is."""
+        self._written = self._stored = start
+        self.write(block)
+        if self._filled:
+            msg = f"a region of {self._name} ends within a shard, at pattern {start + len(block)}"
+            raise ValueError(msg)
+
+    def refuse_missing(self) -> None:
+        """Raise where a shard was not written by anybody."""
+        first = 0
+        while first < self._spec.shape[0]:
+            file = self._path.joinpath("c", *(str(k) for k in self._region(first)[0]), "0", "0")
+            if not file.is_file():
+                msg = f"{self._name} has no patterns from {first} on: a region was not written"
+                raise ValueError(msg)
+            first += self._block_length(first)
 
     def _load_block(self, first: int, count: int) -> NDArray[Any]:
         with damage_as_data_error(str(self._path), f"the shard of pattern {first}", "start again without resuming"):
