@@ -81,7 +81,7 @@ def atomic_path(final: str | os.PathLike[str], *, durable: bool = True) -> Itera
         yield partial
         with full_disk_as_data_error(partial, str(target)):
             if partial.is_dir():
-                for item in partial.rglob("*") if durable else ():
+                for item in (*partial.rglob("*"), partial) if durable else ():
                     fsync_path(item)
                 replace_path(partial, target, overwrite=True)
                 return
@@ -166,7 +166,6 @@ def replace_path(source: str | os.PathLike[str], target: str | os.PathLike[str],
         msg = f"output {new} exists; choose another name or allow it to be replaced (--overwrite)"
         raise OutputExistsError(msg)
     with full_disk_as_data_error(new, str(new)):
-        fsync_path(old)
         if new.exists() and (new.is_dir() or old.is_dir()):
             swap_paths(old, new)
         else:

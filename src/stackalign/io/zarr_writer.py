@@ -165,13 +165,14 @@ class _ZarrWriter(BlockWriter):
         return patterns[:count]
 
     def _sync_blocks(self) -> None:
-        folders = set()
-        for index in self._unsynced:
-            file = self._path.joinpath("c", *(str(k) for k in index), "0", "0")
-            fsync_path(file)
-            folders |= {parent for parent in file.parents if parent.is_relative_to(self._path)}
-        for folder in sorted(folders, reverse=True):
-            fsync_path(folder)
+        self._sync_files([])
+
+    def _sync_files(self, others: list[Path]) -> None:
+        """Make the new shards and some other files durable, and the folders that they are in."""
+        files = [self._path.joinpath("c", *(str(k) for k in index), "0", "0") for index in self._unsynced] + others
+        folders = {parent for file in files for parent in file.parents if parent.is_relative_to(self._path)}
+        for path in (*files, *sorted(folders, reverse=True)):
+            fsync_path(path)
         self._unsynced = []
 
     def _complete_blocks(self, metadata: Mapping[str, Any]) -> None:
@@ -179,6 +180,4 @@ class _ZarrWriter(BlockWriter):
         if self._spec.calibration is not None:
             attributes["calibration"] = to_jsonable(self._spec.calibration)
         self._array.attrs.put(attributes)
-        self._sync_blocks()
-        fsync_path(self._path / "zarr.json")
-        fsync_path(self._path)
+        self._sync_files([self._path / "zarr.json"])
