@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,56 @@ def test_several_interruptions(extension: str, compression: str | None, seed: in
     writer.finish(METADATA)
     assert digest(tmp_path / "whole") == digest(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut", "whole"]
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4"])
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_killed_while_the_structure_is_written(
+    compression: str, part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"compression": compression, "final_path": "x.h5", "scan_shape": (3, 20)}
+    writer = create_stack(tmp_path / "whole", STACK.shape, "u2", **options)
+    writer.write(STACK)
+    writer.finish(METADATA)
+    writer = create_stack(tmp_path / "cut", STACK.shape, "u2", **options)
+    writer.write(STACK[:45])
+    state = writer.checkpoint()
+    writer.write(STACK[45:])
+    calls: list[int] = []
+
+    def stop(fd: int, view: memoryview, position: int) -> None:
+        if len(calls) == part:
+            raise KeyboardInterrupt
+        calls.append(os.pwrite(fd, view, position))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("stackalign.io._hdf5_memory.pwrite_all", stop)
+        writer.finish(METADATA)
+    writer.close()
+    writer = create_stack(tmp_path / "cut", STACK.shape, "u2", resume=state, **options)
+    writer.write(STACK[45:])
+    writer.finish(METADATA)
+    assert digest(tmp_path / "whole") == digest(tmp_path / "cut")
+
+
+def test_an_index_of_several_pages(tmp_path: Path) -> None:
+    """From 1024 chunks on HDF5 stores the list of chunks in pages."""
+    cut = 1100
+    stack = np.random.default_rng(3).integers(0, 9, (2100, 32, 32)).astype("u2")
+    options: dict[str, Any] = {"compression": "lz4", "final_path": "x.h5", "scan_shape": (2100,)}
+    writer = create_stack(tmp_path / "whole", stack.shape, "u2", **options)
+    writer.write(stack)
+    writer.finish(METADATA)
+    writer = create_stack(tmp_path / "cut", stack.shape, "u2", **options)
+    writer.write(stack[:cut])
+    state = writer.checkpoint()
+    writer.close()
+    writer = create_stack(tmp_path / "cut", stack.shape, "u2", resume=state, **options)
+    writer.write(stack[cut:])
+    writer.finish(METADATA)
+    assert digest(tmp_path / "whole") == digest(tmp_path / "cut")
+    with h5py.File(tmp_path / "cut") as file:
+        np.testing.assert_array_equal(file["data/datacube/data"][()], stack)
 
 
 @pytest.mark.parametrize(("extension", "compression"), COMPRESSED)

@@ -35,6 +35,7 @@ class MemoryFile:
         self._position = 0
         self._fallback = fallback
         self._size = 0
+        self.recent: list[tuple[int, int]] = []  # what was written since the caller cleared it
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to a position."""
@@ -51,6 +52,7 @@ class MemoryFile:
         key = (self._position, len(content))
         self._writes.pop(key, None)
         self._writes[key] = content
+        self.recent.append(key)
         self._position += len(content)
         self._size = max(self._size, self._position)
         return len(content)
@@ -85,6 +87,7 @@ class MemoryFile:
             for (start, size), old in self._writes.items():
                 for lo, hi in ((start, min(start + size, position)), (max(start, stop), start + size)):
                     if lo < hi:
+                        kept.pop((lo, hi - lo), None)  # what is assigned again would keep its place in the order
                         kept[lo, hi - lo] = old[lo - start : hi - start]
             self._writes = kept
         return content
@@ -120,14 +123,33 @@ def place_for_data(group: Any, name: str, shape: tuple[int, ...], dtype: Any) ->
     return int(dataset.get_offset())
 
 
-def taken_chunk(memory: MemoryFile, dataset: Any, corner: tuple[int, ...]) -> tuple[int, bytes, int]:
-    """Take a chunk that was just written out of the memory; return its position, stored bytes and filter mask."""
-    info = dataset.id.get_chunk_info_by_coord(corner)
-    content = None if info.byte_offset is None else memory.take(info.byte_offset, info.size)
+def taken_chunk(
+    memory: MemoryFile, dataset: Any, corner: tuple[int, ...], whole: int | None = None
+) -> tuple[int, bytes, int]:
+    """Take the chunk that was just written out of the memory; return its position, stored bytes and filter mask.
+
+    Parameters
+    ----------
+    memory : MemoryFile
+        Whose `recent` was cleared before the chunk was written.
+    dataset : h5py.Dataset
+        Without a cache of chunks.
+    corner : tuple of int
+        First element of the chunk.
+    whole : int, optional
+        Size of a chunk without filters. A stored one of this size may have a mask, which HDF5 is asked for then: it
+        looks for a chunk among all, which would take long for each of many. None where the mask is of no interest.
+    """
+    if len(memory.recent) == 1 and memory.recent[0][1] != whole:
+        (position, size), skipped = memory.recent[0], 0
+    else:  # structure was written in between
+        info = dataset.id.get_chunk_info_by_coord(corner)
+        position, size, skipped = info.byte_offset, info.size, int(info.filter_mask)
+    content = None if position is None else memory.take(position, size)
     if content is None:
         msg = f"HDF5 did not write the chunk at {corner} in one piece"
         raise RuntimeError(msg)
-    return int(info.byte_offset), content, int(info.filter_mask)
+    return int(position), content, skipped
 
 
 def write_array(path: Path, name: str, array: NDArray[Any]) -> None:

@@ -81,6 +81,8 @@ def _axes(spec: WriteSpec) -> list[tuple[str, str, NDArray[Any]]]:
 
 
 def _add_metadata(file: Any, metadata: Mapping[str, Any]) -> None:
+    # What the attribute makes HDF5 move stays behind as it was written last: at this moment, whatever happened before.
+    file.flush()
     # One text attribute: it may grow beyond 64 KiB, which this version of the format stores apart.
     file[_GROUP].attrs["stackalign"] = dump_json(metadata, indent=None)
     file.close()
@@ -157,8 +159,10 @@ class _CompressedWriter(BlockWriter):
 
     def _store_block(self, first: int, block: NDArray[Any]) -> None:
         corner, index = self._place(first, len(block))
+        self._memory.recent.clear()
         self._dataset[index] = block
-        position, content, skipped = taken_chunk(self._memory, self._dataset, corner)
+        whole = self._length * self._spec.pattern_bytes
+        position, content, skipped = taken_chunk(self._memory, self._dataset, corner, whole)
         pwrite_all(self._fd, memoryview(content), position)
         self._note((position, len(content), skipped))
 
@@ -229,6 +233,7 @@ class _CompressedWriter(BlockWriter):
         end = 0
         for first, (position, size, skipped) in zip(firsts, entries, strict=True):
             corner, _ = self._place(first, 1)
+            self._memory.recent.clear()
             self._dataset.id.write_direct_chunk(corner, blank[:size], skipped)
             if taken_chunk(self._memory, self._dataset, corner)[0] != position:
                 msg = f"the partial output {self._path} was written with another version of HDF5; {_REMEDY}"
