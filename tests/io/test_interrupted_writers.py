@@ -102,9 +102,10 @@ def test_killed_while_the_structure_is_written(
             raise KeyboardInterrupt
         calls.append(os.pwrite(fd, view, position))
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("stackalign.io._hdf5_memory.pwrite_all", stop)
-        writer.finish(METADATA)
+        with pytest.raises(KeyboardInterrupt):
+            writer.finish(METADATA)
     writer.close()
     writer = create_stack(tmp_path / "cut", STACK.shape, "u2", resume=state, **options)
     writer.write(STACK[45:])
