@@ -154,7 +154,7 @@ def replace_path(source: str | os.PathLike[str], target: str | os.PathLike[str],
     Parameters
     ----------
     source, target : path-like
-        What `source` holds is durable already, as after `StackWriter.finish`.
+        A file is made durable first; what is in a directory is so already, as after `StackWriter.finish`.
     overwrite : bool
         Replace an existing target, in one step where the file system can do it. Where it cannot exchange directories,
         the old one is moved aside first; `recover_path` brings it back after a kill at that moment.
@@ -166,6 +166,8 @@ def replace_path(source: str | os.PathLike[str], target: str | os.PathLike[str],
         msg = f"output {new} exists; choose another name or allow it to be replaced (--overwrite)"
         raise OutputExistsError(msg)
     with full_disk_as_data_error(new, str(new)):
+        if not old.is_dir():
+            fsync_path(old)
         if new.exists() and (new.is_dir() or old.is_dir()):
             swap_paths(old, new)
         else:
