@@ -16,8 +16,7 @@ _counter = itertools.count()
 
 def owner_token() -> str:
     """Return a new name that no other process, thread or call on any host uses."""
-    pid = os.getpid()
-    return f"{_host()}-{pid}-{_start_time(pid) or 0}-{next(_counter)}"
+    return f"{_host()}-{_self(os.getpid())}-{next(_counter)}"
 
 
 def is_left_behind(name: str) -> bool:
@@ -39,6 +38,11 @@ def is_left_behind(name: str) -> bool:
     except OSError:
         return False
     return False
+
+
+@functools.cache  # a process that was forked asks again, with its own number
+def _self(pid: int) -> str:
+    return f"{pid}-{_start_time(pid) or 0}"
 
 
 @functools.cache
