@@ -16,7 +16,6 @@ from stackalign.io.atomic import (
     one_folder_sync,
     recover_path,
     replace_path,
-    write_bytes_atomic,
     write_text_atomic,
 )
 from stackalign.io.images import write_images
@@ -83,19 +82,46 @@ def test_what_a_killed_process_left_is_swept(kind: str, tmp_path: Path) -> None:
     target = tmp_path / "p.csv"
     done = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(target), kind], check=False)
     assert done.returncode == -9
-    assert len(names(tmp_path)) >= 2
-    other = tmp_path / ".p.csv.part" / "0badf00d-1-1-0.csv"  # of another host
-    living = tmp_path / ".p.csv.part" / f"{_owner.owner_token()}.csv"
+    assert names(tmp_path)
+    other = tmp_path / ".p.0badf00d-1-1-0.part.csv"  # of another host
+    living = tmp_path / f".p.{_owner.owner_token()}.part.csv"
+    foreign = tmp_path / ".notes.part.csv"
     other.write_text("theirs")
     living.write_text("ours")
+    foreign.write_text("no temporary file")
     write_text_atomic(target, "whole")
-    assert names(tmp_path) == sorted(
-        [".p.csv.part", f".p.csv.part/{other.name}", f".p.csv.part/{living.name}", "p.csv"]
-    )
-    other.unlink()
-    living.unlink()
-    write_bytes_atomic(target, b"again")
-    assert names(tmp_path) == ["p.csv"]
+    assert names(tmp_path) == sorted([other.name, living.name, foreign.name, "p.csv"])
+    assert target.read_text() == "whole"
+
+
+def test_long_names(tmp_path: Path) -> None:
+    target = tmp_path / ("é" * 120 + ".csv")
+    write_text_atomic(target, "x")
+    assert names(tmp_path) == [target.name]
+
+
+def test_a_folder_of_many_files_is_not_read_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    real = os.listdir
+
+    def listed(folder: Path) -> list[str]:
+        read.append(folder)
+        return real(folder)
+
+    clock = [100.0]
+
+    def tick() -> float:
+        clock[0] += 0.5  # looking through the folder takes half a second
+        return clock[0]
+
+    monkeypatch.setattr(os, "listdir", listed)
+    monkeypatch.setattr("stackalign.io.atomic._now", tick)
+    for _ in range(10):
+        write_text_atomic(tmp_path / "a.txt", "x")
+    assert len(read) == 1
+    clock[0] += 25
+    write_text_atomic(tmp_path / "a.txt", "x")
+    assert len(read) == 2
 
 
 def test_the_same_output_is_written_twice_at_once(tmp_path: Path) -> None:

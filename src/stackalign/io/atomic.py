@@ -1,12 +1,15 @@
 """Files that appear complete or not at all."""
 
-import errno
+import hashlib
+import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from time import monotonic as _now
 
 from stackalign.errors import OutputExistsError
 from stackalign.io._owner import is_left_behind, owner_token
@@ -76,7 +79,8 @@ def atomic_path(final: str | os.PathLike[str], *, durable: bool = True) -> Itera
     target = Path(final)
     with full_disk_as_data_error(target, str(target)):
         recover_path(target)
-        partial, claim = _claim(target)
+        _sweep(target.parent)
+    partial = target.with_name(f".{_short(target.stem)}.{owner_token()}.part{target.suffix}")
     try:
         yield partial
         with full_disk_as_data_error(partial, str(target)):
@@ -92,29 +96,33 @@ def atomic_path(final: str | os.PathLike[str], *, durable: bool = True) -> Itera
                 _sync_folder(target.parent)
     finally:
         _delete(partial)
-        claim.unlink(missing_ok=True)
-        _remove_if_empty(partial.parent)
 
 
-def _claim(target: Path) -> tuple[Path, Path]:
-    """Make the hidden folder for an output, clear it of what was left behind, and reserve a name in it.
+_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8}-\d+-\d+-\d+)\.part")
+_last_sweep: dict[Path, tuple[float, float]] = {}  # when a folder was looked through, and how long it took
 
-    A folder of its own is listed in no time, whatever else lies beside the output.
+
+def _sweep(folder: Path) -> None:
+    """Delete temporary files of processes that are gone.
+
+    In a folder of very many files this is not done for each new one: it takes at most a fiftieth of the time.
     """
-    folder = target.with_name(f".{target.name}.part")
-    token = owner_token()
-    claim = folder / f"{token}.claim"
-    while True:
-        folder.mkdir(exist_ok=True)
-        try:
-            claim.touch(exist_ok=False)
-        except FileNotFoundError:
-            continue  # another process removed the folder, which was empty for a moment
-        break
-    for item in folder.iterdir():
-        if is_left_behind(item.name):
-            _delete(item)
-    return folder / f"{token}{target.suffix}", claim
+    began = _now()
+    last, cost = _last_sweep.get(folder, (-math.inf, 0.0))
+    if began - last < 50 * cost:
+        return
+    for name in os.listdir(folder):
+        if name[0] == "." and (match := _PARTIAL.match(name)) and is_left_behind(match[1]):
+            _delete(folder / name)
+    now = _now()
+    if now - began > 1e-3:
+        _last_sweep[folder] = now, now - began
+
+
+def _short(stem: str) -> str:
+    """Shorten a name that would become too long with what is added to it."""
+    raw = os.fsencode(stem)
+    return stem if len(raw) <= 150 else hashlib.sha256(raw).hexdigest()[:16]
 
 
 def _delete(path: Path) -> None:
@@ -122,15 +130,6 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError as error:
-        # Another process writes the same output at the moment, or has just removed the folder.
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            raise
 
 
 def write_bytes_atomic(final: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
