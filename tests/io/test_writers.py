@@ -29,6 +29,7 @@ FORMATS = [
     (".emd", "none"),
     (".h5", "lz4"),
     (".hdf5", "zstd"),
+    (".h5", "gzip"),
     (".zarr", None),
     (".zarr", "none"),
     (".zarr", "zstd"),
@@ -81,7 +82,7 @@ def write(
         writer.close()
         writer = create_stack(path, STACK.shape, STACK.dtype, resume=state, **arguments)
         start = state["patterns"]
-        assert start <= cut
+        assert start == cut
     for block in blocks(start, size):
         writer.write(block)
     writer.finish({"purpose": "test", "long": "x" * 100_000})
@@ -139,13 +140,8 @@ def test_resumed_run_gives_the_same_bytes(
         finish_before=finish_before,
         **options,
     )
-    if extension in (".h5", ".hdf5") and compression is not None:
-        with h5py.File(tmp_path / "cut") as file:
-            data = file["data/datacube/data"][()]
-            np.testing.assert_array_equal(data.reshape(STACK.shape), STACK)
-    else:
-        assert digest(tmp_path / "whole") == digest(tmp_path / "cut")
-    assert not list(tmp_path.glob(".*"))
+    assert digest(tmp_path / "whole") == digest(tmp_path / "cut")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut", "whole"]
 
 
 def test_bytes_do_not_depend_on_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +212,13 @@ def test_wrong_calls(tmp_path: Path) -> None:
 def test_refused_outputs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"output .*a\.tif has no known extension; known are \.npy \.pt"):
         create_stack(tmp_path / "a.tif", STACK.shape, "u2", scan_shape=(60,))
-    with pytest.raises(DataError, match="compression 'gzip' is not known"):
-        create_stack(tmp_path / "a.h5", STACK.shape, "u2", scan_shape=(60,), compression="gzip")
+    with pytest.raises(DataError, match="compression 'lzma' is not known"):
+        create_stack(tmp_path / "a.h5", STACK.shape, "u2", scan_shape=(60,), compression="lzma")
     for extension in (".npy", ".pt"):
         with pytest.raises(DataError, match="cannot be compressed"):
             create_stack(tmp_path / f"a{extension}", STACK.shape, "u2", scan_shape=(60,), compression="lz4")
+    with pytest.raises(DataError, match="cannot be compressed with gzip; choose lz4 or zstd"):
+        create_stack(tmp_path / "a.zarr", STACK.shape, "u2", scan_shape=(60,), compression="gzip")
     with pytest.raises(DataError, match="dtype complex64"):
         create_stack(tmp_path / "a.npy", STACK.shape, "c8", scan_shape=(60,))
     assert set(writable_extensions()) <= set(readable_extensions())

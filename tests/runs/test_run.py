@@ -268,7 +268,10 @@ def test_lock_where_the_file_system_has_none(alive: bool, source: Path, tmp_path
 
     monkeypatch.setattr(module, "_lock", lambda fd: None)
     file = tmp_path / ".out.txt.lock"
-    owner = module._me() if alive else {**module._me(), "pid": 2**22 + 5}
+    owner = module._me()
+    if not alive:
+        host, _, start, count = owner["token"].split("-")
+        owner["token"] = f"{host}-{2**22 + 5}-{start}-{count}"
     file.write_text(json.dumps(owner))
     if alive:
         with pytest.raises(OutputLockedError):

@@ -96,7 +96,8 @@ def crop(
         str | None, typer.Option(metavar="RY,RX", help="Scan shape, if not in the file.", rich_help_panel=_INPUT)
     ] = None,
     compression: Annotated[
-        str | None, typer.Option(metavar="none|lz4|zstd", help="Of .h5 and .zarr outputs.", rich_help_panel=_OUTPUT)
+        str | None,
+        typer.Option(metavar="none|lz4|zstd|gzip", help="Of .h5 and .zarr outputs.", rich_help_panel=_OUTPUT),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="One page on all inputs.", rich_help_panel=_OUTPUT)
@@ -117,6 +118,7 @@ def crop(
     (*_visualization.png). Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a quality target was missed.
     """
     from stackalign.errors import StackalignError
+    from stackalign.io.stacks import COMPRESSIONS
 
     from . import _crop_jobs as jobs
     from . import _inputs as checks
@@ -132,8 +134,8 @@ def crop(
     sources = [*(inputs or []), *(input_ or [])]
     if output is None:
         raise fail("give an output with --output", USAGE)
-    if compression not in (None, "none", "lz4", "zstd"):
-        raise fail(f"--compression must be one of none, lz4, zstd, got {compression!r}", USAGE)
+    if compression not in COMPRESSIONS:
+        raise fail(f"--compression must be one of none, lz4, zstd, gzip, got {compression!r}", USAGE)
     if centers is not None and (center_method != "centroid" or reuse_analysis is not None):
         raise fail("--centers states the centres: leave out --center-method and --reuse-analysis", USAGE)
     if bool(sources) == test_mode:

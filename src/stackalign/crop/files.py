@@ -72,8 +72,8 @@ def crop_file(
         (H, W) boolean, True = valid; combined with the file's own.
     open_options : mapping, optional
         Passed to `open_stack`: dataset, shape, dtype, offset, scan_shape.
-    compression : {"none", "lz4", "zstd"}, optional
-        Of .h5 and .zarr.
+    compression : {"none", "lz4", "zstd", "gzip"}, optional
+        Of .h5 and .zarr (gzip of .h5 alone).
     reuse : path-like, optional
         Results of an earlier crop, whose radius and window are used again; see `reused_analysis`.
     centers : numpy.ndarray, optional

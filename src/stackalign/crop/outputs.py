@@ -11,7 +11,7 @@ from stackalign.errors import DataError, OutputExistsError
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import replace_path, write_text_atomic
 from stackalign.io.provenance import dump_json
-from stackalign.io.stacks import writable_extensions
+from stackalign.io.stacks import COMPRESSIONS, writable_extensions
 from stackalign.runs import record_path
 
 from .result import CropResult
@@ -57,8 +57,8 @@ def check_output(output: Path, compression: str | None = None) -> None:
     if extension not in writable_extensions():
         msg = f"output {output} has no known extension; known are {' '.join(writable_extensions())}"
         raise DataError(msg)
-    if compression not in (None, "none", "lz4", "zstd"):
-        msg = f"compression {compression!r} is not known; choose none, lz4 or zstd"
+    if compression not in COMPRESSIONS:
+        msg = f"compression {compression!r} is not known; choose none, lz4, zstd or gzip"
         raise DataError(msg)
     if compression not in (None, "none") and extension in (".npy", ".pt", ".pth"):
         msg = f"output {output} cannot be compressed ({compression} was asked for); write .zarr or .h5 instead"

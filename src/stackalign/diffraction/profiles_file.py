@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stackalign import runs
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError
+from stackalign.io._hdf5_memory import write_datasets
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
@@ -270,11 +271,7 @@ def _write(output: Path, parts: list[tuple[Path, dict[str, NDArray[Any]]]]) -> N
         if output.suffix.lower() == ".npz":
             np.savez_compressed(output, **arrays)  # type: ignore[arg-type]  # a name may not be allow_pickle
         elif output.suffix.lower() == ".h5":
-            import h5py
-
-            with h5py.File(output, "w") as h5:
-                for name, values in arrays.items():
-                    h5[name] = values.astype(h5py.string_dtype()) if values.dtype.kind == "U" else values
+            write_datasets(output, arrays)
         else:
             _write_csv(output, arrays)
 

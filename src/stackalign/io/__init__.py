@@ -2,14 +2,17 @@
 
 from stackalign.io._protocol import Calibration, StackInfo, StackReader, StackWriter
 from stackalign.io.memory import open_array
+from stackalign.io.regions import RegionTarget, region_alignment
 from stackalign.io.stacks import create_stack, open_stack
 
 __all__ = [
     "Calibration",
+    "RegionTarget",
     "StackInfo",
     "StackReader",
     "StackWriter",
     "create_stack",
     "open_array",
     "open_stack",
+    "region_alignment",
 ]

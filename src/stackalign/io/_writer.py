@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, OutputError
 from stackalign.io._protocol import Calibration
 
-__all__ = ["BaseWriter", "FlatWriter", "WriteSpec", "full_disk_as_data_error"]
+__all__ = ["BaseWriter", "FlatWriter", "WriteSpec", "fsync_path", "full_disk_as_data_error", "pwrite_all"]
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,12 @@ class BaseWriter(ABC):
         patterns = state.get("patterns")
         fits = isinstance(patterns, int) and 0 <= patterns <= self._spec.shape[0]
         if state.get("format") != self._kind or not isinstance(patterns, int) or not fits:
-            msg = f"the saved state of {self._name} does not fit it ({dict(state)}); start again without resuming"
-            raise DataError(msg)
+            raise self._unfit(state)
         return patterns
+
+    def _unfit(self, state: Mapping[str, Any]) -> DataError:
+        msg = f"the saved state of {self._name} does not fit it ({dict(state)}); start again without resuming"
+        return DataError(msg)
 
     def __enter__(self) -> Self:
         return self
@@ -221,7 +224,7 @@ class FlatWriter(BaseWriter):
             if resume is not None:
                 self._cut_back(resume)
             with full_disk_as_data_error(path, self._name, spec.nbytes):
-                _pwrite_all(self._fd, memoryview(prologue), 0)
+                pwrite_all(self._fd, memoryview(prologue), 0)
         except BaseException:
             os.close(self._fd)
             raise
@@ -248,12 +251,18 @@ class FlatWriter(BaseWriter):
             raise DataError(msg)
         return crc
 
+    def allocate(self) -> int:
+        """Give the file the size of all patterns; return where the first one lies."""
+        with full_disk_as_data_error(self._path, self._name, self._spec.nbytes):
+            os.ftruncate(self._fd, self._position(self._spec.shape[0]))
+        return self._offset
+
     def _position(self, pattern: int) -> int:
         return self._offset + pattern * self._spec.pattern_bytes
 
     def _append(self, block: NDArray[Any]) -> None:
         view = block.reshape(-1).view(np.uint8).data
-        _pwrite_all(self._fd, view, self._position(self._written))
+        pwrite_all(self._fd, view, self._position(self._written))
         if self._crc is not None:
             self._crc = zlib.crc32(view, self._crc)
 
@@ -276,7 +285,17 @@ class FlatWriter(BaseWriter):
         super().close()
 
 
-def _pwrite_all(fd: int, view: memoryview, position: int) -> None:
+def fsync_path(path: Path) -> None:
+    """Make a file's content, or a folder's list of names, survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def pwrite_all(fd: int, view: memoryview, position: int) -> None:
+    """Write all bytes of a view at a position; the system may take them in several parts."""
     done = 0
     while done < len(view):
         done += os.pwrite(fd, view[done:], position + done)

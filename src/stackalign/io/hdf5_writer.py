@@ -1,11 +1,13 @@
 """HDF5 outputs in the layout of NCEM's EMD: ``/data/datacube/data`` with axis vectors beside it.
 
-Without compression the patterns lie plainly in the file, which is laid out first and then filled by position. So an
-interrupted run leaves nothing half-written that HDF5 could stumble over, and the bytes come out the same.
+The structure is made by HDF5 in memory, the patterns go to the file by position, plainly or in compressed chunks: see
+`_hdf5_memory`. So a failed write is an ordinary error, and an interrupted run ends with the same bytes.
 """
 
 import importlib
 import os
+import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import MissingDependencyError
+from stackalign.errors import DataError, MissingDependencyError
+from stackalign.io._block_writer import BlockWriter
+from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk
 from stackalign.io._protocol import Calibration
-from stackalign.io._shapes import scan_pieces
-from stackalign.io._writer import BaseWriter, FlatWriter, WriteSpec, full_disk_as_data_error
+from stackalign.io._reader import damage_as_data_error
+from stackalign.io._writer import BaseWriter, FlatWriter, WriteSpec, fsync_path, full_disk_as_data_error, pwrite_all
 from stackalign.io.provenance import dump_json
 
 __all__ = ["create_writer"]
@@ -30,15 +34,17 @@ _CHUNK_BYTES = 1 << 20
 def create_writer(path: Path, spec: WriteSpec, resume: dict[str, Any] | None) -> BaseWriter:
     """Create or reopen an HDF5 file."""
     if spec.compression not in (None, "none"):
-        return _CompressedWriter(path, spec)
+        return _CompressedWriter(path, spec, resume)
     return _PlainWriter(path, spec, resume)
 
 
-def _create(path: Path, spec: WriteSpec) -> Any:
+def _create(memory: MemoryFile, spec: WriteSpec) -> Any:
     """Create the file with everything but the data."""
     h5py = importlib.import_module("h5py")
-    # Large blocks begin at multiples of the page size, which serves mapped reading.
-    file = h5py.File(path, "w", libver=_LIBVER, alignment_threshold=65536, alignment_interval=4096)
+    # Large blocks begin at multiples of the page size, which serves mapped reading. Without a cache of chunks, each is
+    # written when it is handed over.
+    options = {"alignment_threshold": 65536, "alignment_interval": 4096, "rdcc_nbytes": 0, "rdcc_nslots": 0}
+    file = h5py.File(memory, "w", libver=_LIBVER, **options)
     file.attrs["version_major"] = 0
     file.attrs["version_minor"] = 2
     group = file.create_group(_GROUP)
@@ -74,104 +80,206 @@ def _axes(spec: WriteSpec) -> list[tuple[str, str, NDArray[Any]]]:
     return [*leading, *detector]
 
 
-def _add_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
-    h5py = importlib.import_module("h5py")
-    with h5py.File(path, "r+", libver=_LIBVER) as file:
-        # One text attribute: it may grow beyond 64 KiB, which this version of the format stores apart.
-        file[_GROUP].attrs["stackalign"] = dump_json(metadata, indent=None)
+def _add_metadata(file: Any, metadata: Mapping[str, Any]) -> None:
+    # What the attribute makes HDF5 move stays behind as it was written last: at this moment, whatever happened before.
+    file.flush()
+    # One text attribute: it may grow beyond 64 KiB, which this version of the format stores apart.
+    file[_GROUP].attrs["stackalign"] = dump_json(metadata, indent=None)
+    file.close()
 
 
 class _PlainWriter(FlatWriter):
-    """Contiguous data, written by position behind a header that HDF5 made."""
+    """Contiguous data, written by position; the structure around them is written at the end."""
 
     def __init__(self, path: Path, spec: WriteSpec, resume: Mapping[str, Any] | None) -> None:
-        # Made anew for a resumed run too: the end of an interrupted `finish` may have changed the old one.
-        blank = path.with_name(f".{path.name}.{os.getpid()}.blank") if resume is not None else path
-        with full_disk_as_data_error(path, str(spec.final_path or path), spec.nbytes):
-            try:
-                offset, header, trailer = _lay_out(blank, spec)
-            finally:
-                if resume is not None:
-                    blank.unlink(missing_ok=True)
-        super().__init__(path, spec, "h5", offset, prologue=header, resume=resume)
-        with full_disk_as_data_error(path, str(spec.final_path or path), spec.nbytes):
-            end = offset + spec.nbytes
-            os.ftruncate(self._fd, end)
-            os.pwrite(self._fd, trailer, end)
+        self._memory = MemoryFile()
+        self._file = _create(self._memory, spec)
+        offset = place_for_data(self._file[_GROUP], "data", spec.array_shape, spec.dtype)
+        super().__init__(path, spec, "h5", offset, prologue=bytes(offset), resume=resume)
 
     def _complete(self, metadata: Mapping[str, Any]) -> None:
+        _add_metadata(self._file, metadata)
+        self._memory.write_to(self._fd)
         os.fsync(self._fd)
-        _add_metadata(self._path, metadata)
-        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Release the file without completing it."""
+        self._file.close()
+        super().close()
 
 
-def _lay_out(path: Path, spec: WriteSpec) -> tuple[int, bytes, bytes]:
-    """Create the file with the place for the data, a hole so far; return its offset, what lies before and behind."""
-    h5py = importlib.import_module("h5py")
-    with _create(path, spec) as file:
-        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        plist.set_layout(h5py.h5d.CONTIGUOUS)
-        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        plist.set_obj_track_times(False)
-        space = h5py.h5s.create_simple(spec.array_shape)
-        kind = h5py.h5t.py_create(spec.dtype)
-        dataset = h5py.h5d.create(file[_GROUP].id, b"data", kind, space, plist)
-        offset = int(dataset.get_offset())
-        del dataset
-    with path.open("rb") as stream:
-        header = stream.read(offset)
-        stream.seek(offset + spec.nbytes)
-        return offset, header, stream.read()
+_ENTRY = struct.Struct("<QQQ")  # position, size and filter mask of a chunk
+_REMEDY = "start again without resuming"
 
 
-class _CompressedWriter(BaseWriter):
-    """Chunked and compressed data, written by HDF5.
+class _CompressedWriter(BlockWriter):
+    """Compressed chunks, each written once and at its final place.
 
-    HDF5 keeps no valid file while it writes, so that an interrupted run starts again: the state always says 0 patterns.
+    Where the chunks lie is kept beside the file, in ``<name>.chunks``, until the end: HDF5 is told so again when a run
+    is resumed.
     """
 
-    def __init__(self, path: Path, spec: WriteSpec) -> None:
+    def __init__(self, path: Path, spec: WriteSpec, resume: Mapping[str, Any] | None) -> None:
         super().__init__(path, spec, "h5c")
-        try:
-            plugin = importlib.import_module("hdf5plugin")
-        except ImportError as error:
-            msg = f'output {self._name} needs hdf5plugin for its compression: pip install "stackalign[hdf5]"'
-            raise MissingDependencyError(msg) from error
-        codec = plugin.Bitshuffle(cname=spec.compression)
-        patterns = max(1, min(spec.array_shape[-3], _CHUNK_BYTES // spec.pattern_bytes))
-        chunks = (*(1,) * (len(spec.array_shape) - 3), patterns, *spec.shape[1:])
-        if spec.channel_axis:
-            chunks = (max(1, min(spec.shape[0], _CHUNK_BYTES // spec.pattern_bytes)), 1, *spec.shape[1:])
+        leading = spec.array_shape[:-2]
+        self._fast = leading[0] if spec.channel_axis else leading[-1]
+        self._length = max(1, min(self._fast, _CHUNK_BYTES // spec.pattern_bytes))
+        chunk = (self._length, 1) if spec.channel_axis else (*(1,) * (len(leading) - 1), self._length)
+        self._layout: dict[str, Any] = {"chunks": (*chunk, *spec.shape[1:]), **_filters(spec, self._name)}
+        self._list = path.with_name(path.name + ".chunks")
+        self._new = bytearray()  # entries that the list does not hold yet
+        self._listed = self._crc = 0
         with full_disk_as_data_error(path, self._name, spec.nbytes):
-            self._file = _create(path, spec)
-            self._dataset = self._file[_GROUP].create_dataset(
-                "data", spec.array_shape, spec.dtype, chunks=chunks, track_times=False, **codec
-            )
+            flags = os.O_RDWR | os.O_CLOEXEC | (0 if resume is not None else os.O_CREAT | os.O_TRUNC)
+            self._fd = os.open(path, flags, 0o666)
+        self._memory = MemoryFile()
+        self._file = _create(self._memory, spec)
+        try:
+            self._dataset = self._create_dataset(self._file[_GROUP], spec.array_shape)
+            if resume is not None:
+                self._resume_blocks(resume)
+                with full_disk_as_data_error(path, self._name, spec.nbytes):
+                    self._restore(resume)
+        except BaseException:
+            self.close()
+            raise
 
-    def _append(self, block: NDArray[Any]) -> None:
-        start, stop = self._written, self._written + len(block)
+    def _create_dataset(self, group: Any, shape: tuple[int, ...]) -> Any:
+        return group.create_dataset("data", shape, self._spec.dtype, track_times=False, **self._layout)
+
+    def _block_length(self, first: int) -> int:
+        return min(self._length, self._fast - first % self._fast)
+
+    def _place(self, first: int, count: int) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+        """Return the first element of the chunk that begins with a pattern, and what to index for its patterns."""
         if self._spec.channel_axis:
-            self._dataset[start:stop, 0] = block
-            return
-        for piece in scan_pieces(start, stop, self._spec.array_shape[:-2]):
-            part = block[piece.lo : piece.hi]
-            lengths = [s.stop - s.start for s in piece.index if isinstance(s, slice)]
-            self._dataset[piece.index] = part.reshape(*lengths, *part.shape[1:])
+            return (first, 0, 0, 0), (slice(first, first + count), 0)
+        *rows, x = (int(k) for k in np.unravel_index(first, self._spec.array_shape[:-2]))
+        return (*rows, x, 0, 0), (*rows, slice(x, x + count))
+
+    def _store_block(self, first: int, block: NDArray[Any]) -> None:
+        corner, index = self._place(first, len(block))
+        self._memory.recent.clear()
+        self._dataset[index] = block
+        whole = self._length * self._spec.pattern_bytes
+        position, content, skipped = taken_chunk(self._memory, self._dataset, corner, whole)
+        pwrite_all(self._fd, memoryview(content), position)
+        self._note((position, len(content), skipped))
+
+    def _note(self, entry: tuple[int, int, int]) -> None:
+        raw = _ENTRY.pack(*entry)
+        self._new += raw
+        self._crc = zlib.crc32(raw, self._crc)
 
     def _sync(self) -> dict[str, Any]:
-        self._file.flush()
-        return {"patterns": 0}
+        return {**super()._sync(), "chunks_crc32": self._crc}
 
-    def _complete(self, metadata: Mapping[str, Any]) -> None:
-        self._file.close()
-        _add_metadata(self._path, metadata)
-        with self._path.open("rb") as stream:
-            os.fsync(stream.fileno())
+    def _sync_blocks(self) -> None:
+        os.fsync(self._fd)
+        if not self._new:
+            return
+        first = self._listed == 0
+        fd = os.open(self._list, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if first else 0), 0o666)
+        try:
+            pwrite_all(fd, memoryview(self._new), self._listed * _ENTRY.size)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if first:
+            fsync_path(self._list.parent)
+        self._listed += len(self._new) // _ENTRY.size
+        self._new = bytearray()
+
+    def _complete_blocks(self, metadata: Mapping[str, Any]) -> None:
+        _add_metadata(self._file, metadata)
+        self._memory.write_to(self._fd)
+        os.fsync(self._fd)
+        self._list.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Release the file without completing it."""
         if not self._closed:
-            with full_disk_as_data_error(self._path, self._name, self._spec.nbytes):
-                self._file.close()
+            self._file.close()
+            os.close(self._fd)
         super().close()
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Tell HDF5 of the chunks that are in the file, and cut it back to them."""
+        firsts, first = [], 0
+        while first < self._stored:
+            firsts.append(first)
+            first += self._block_length(first)
+        entries = self._saved_entries(firsts, 0)
+        raw = b"".join(_ENTRY.pack(*entry) for entry in entries)
+        end = entries[-1][0] + entries[-1][1] if entries else 0
+        size = os.fstat(self._fd).st_size
+        if len(entries) < len(firsts) or zlib.crc32(raw) != state.get("chunks_crc32") or size < end:
+            msg = (
+                f"the partial output {self._path} has {size} bytes and does not fit its saved state: "
+                f"it was changed since; {_REMEDY}"
+            )
+            raise DataError(msg)
+        self._crc = zlib.crc32(raw)
+        if self._list.exists():
+            self._listed = len(entries)
+        else:
+            self._new = bytearray(raw)
+        self._refill(state)  # before the structure of a file whose end was interrupted is wiped
+        self._replay(firsts, entries)
+        os.ftruncate(self._fd, end)
+
+    def _replay(self, firsts: list[int], entries: list[tuple[int, int, int]]) -> None:
+        blank = memoryview(bytes(max((size for _, size, _ in entries), default=0)))
+        end = 0
+        for first, (position, size, skipped) in zip(firsts, entries, strict=True):
+            corner, _ = self._place(first, 1)
+            self._memory.recent.clear()
+            self._dataset.id.write_direct_chunk(corner, blank[:size], skipped)
+            if taken_chunk(self._memory, self._dataset, corner)[0] != position:
+                msg = f"the partial output {self._path} was written with another version of HDF5; {_REMEDY}"
+                raise DataError(msg)
+            # Between the chunks may stand structure of an end that was interrupted.
+            pwrite_all(self._fd, memoryview(bytes(position - end)), end)
+            end = position + size
+
+    def _saved_entries(self, firsts: list[int], number: int) -> list[tuple[int, int, int]]:
+        """Places of some chunks: from the list, whose entry `number` is that of the first, or from a finished file."""
+        if not firsts:
+            return []
+        if self._list.exists():
+            with self._list.open("rb") as stream:
+                stream.seek(number * _ENTRY.size)
+                raw = stream.read(len(firsts) * _ENTRY.size)
+            return [_ENTRY.unpack_from(raw, k) for k in range(0, len(raw) - _ENTRY.size + 1, _ENTRY.size)]
+        h5py = importlib.import_module("h5py")
+        with damage_as_data_error(str(self._path), "the list of chunks", _REMEDY), h5py.File(self._path, "r") as file:
+            stored = file[_GROUP]["data"].id
+            found = [stored.get_chunk_info_by_coord(self._place(first, 1)[0]) for first in firsts]
+            return [(int(info.byte_offset), int(info.size), int(info.filter_mask)) for info in found]
+
+    def _load_block(self, first: int, count: int) -> NDArray[Any]:
+        number = self._listed + len(self._new) // _ENTRY.size
+        entries = self._saved_entries([first], number)
+        with damage_as_data_error(str(self._path), f"the chunk of pattern {first}", _REMEDY):
+            position, size, skipped = entries[0]
+            scratch = _create(MemoryFile(), self._spec)
+            try:
+                shape = (*self._layout["chunks"][:-2], *self._spec.shape[1:])
+                dataset = self._create_dataset(scratch[_GROUP], shape)
+                dataset.id.write_direct_chunk((0,) * len(shape), os.pread(self._fd, size, position), skipped)
+                patterns: NDArray[Any] = dataset[...].reshape(-1, *self._spec.shape[1:])[:count]
+            finally:
+                scratch.close()
+        return patterns
+
+
+def _filters(spec: WriteSpec, name: str) -> dict[str, Any]:
+    """Filters of a compression, as h5py takes them."""
+    if spec.compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    try:
+        plugin = importlib.import_module("hdf5plugin")
+    except ImportError as error:
+        msg = f'output {name} needs hdf5plugin for its compression: pip install "stackalign[hdf5]"'
+        raise MissingDependencyError(msg) from error
+    return dict(plugin.Bitshuffle(cname=spec.compression))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError
+from stackalign.io._hdf5_memory import write_array
 from stackalign.io._protocol import StackInfo, StackReader
 from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, BaseReader, OpenOptions, damage_as_data_error, make_info
 from stackalign.io._shapes import interpret_shape
@@ -230,19 +231,22 @@ def write_images(
         msg = f"output {final} exists; choose another name or allow it to be replaced (--overwrite)"
         raise OutputExistsError(msg)
     extension = ".fits" if is_fits(final) else final.suffix.lower()
-    writers = {".npy": _write_npy, ".tif": _write_tiff, ".tiff": _write_tiff, ".h5": _write_h5, ".hdf5": _write_h5}
-    with full_disk_as_data_error(final, str(final), images.nbytes):
-        if extension == ".zarr":
-            _write_zarr(final, images)
-            return
-        with atomic_path(final) as partial:
-            if extension == ".fits":
-                _write_fits(partial, images, fits_header)
-            elif extension in writers:
-                writers[extension](partial, images)
-            else:
-                msg = f"output {final} has no known extension; known are {' '.join(_WRITABLE)}"
-                raise DataError(msg)
+    writers = {
+        ".npy": _write_npy,
+        ".tif": _write_tiff,
+        ".tiff": _write_tiff,
+        ".h5": _write_h5,
+        ".hdf5": _write_h5,
+        ".zarr": _write_zarr,
+    }
+    with full_disk_as_data_error(final, str(final), images.nbytes), atomic_path(final) as partial:
+        if extension == ".fits":
+            _write_fits(partial, images, fits_header)
+        elif extension in writers:
+            writers[extension](partial, images)
+        else:
+            msg = f"output {final} has no known extension; known are {' '.join(_WRITABLE)}"
+            raise DataError(msg)
 
 
 def _write_npy(path: Path, images: NDArray[Any]) -> None:
@@ -265,23 +269,14 @@ def _write_tiff(path: Path, images: NDArray[Any]) -> None:
 
 
 def _write_h5(path: Path, images: NDArray[Any]) -> None:
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        file.create_dataset("data", data=images)
+    write_array(path, "data", images)
 
 
-def _write_zarr(final: Path, images: NDArray[Any]) -> None:
+def _write_zarr(path: Path, images: NDArray[Any]) -> None:
     import zarr
 
-    from stackalign.io.atomic import replace_path
-
-    partial = final.with_name(f".{final.stem}.{os.getpid()}.part.zarr")
-    store = zarr.create_array(
-        partial, shape=images.shape, dtype=images.dtype, chunks=(1,) * (images.ndim - 2) + images.shape[-2:]
-    )
-    store[...] = images
-    replace_path(partial, final, overwrite=True)
+    chunks = (1,) * (images.ndim - 2) + images.shape[-2:]
+    zarr.create_array(path, shape=images.shape, dtype=images.dtype, chunks=chunks)[...] = images
 
 
 def _write_fits(path: Path, images: NDArray[Any], header: str | None) -> None:

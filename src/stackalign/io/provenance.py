@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["dump_json", "provenance", "to_jsonable"]
 
@@ -98,17 +100,13 @@ def to_jsonable(value: Any) -> Any:
     if isinstance(value, np.generic):
         return to_jsonable(value.item())
     if isinstance(value, np.ndarray):
-        if value.dtype.kind in "biu" or (value.dtype.kind == "f" and np.isfinite(value).all()):
-            return value.tolist()  # nothing in it needs a look: a million rows in a tenth of the time
-        return to_jsonable(value.tolist())
+        return _array(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        if set(map(type, value)) <= {int, float} and all(map(math.isfinite, value)):
-            return list(value)
-        return [to_jsonable(item) for item in value]
+        return _sequence(value)
     if isinstance(value, (set, frozenset)):
         return sorted((to_jsonable(item) for item in value), key=str)
     if isinstance(value, datetime):
@@ -119,6 +117,44 @@ def to_jsonable(value: Any) -> Any:
         return value.decode("utf-8", "replace")
     msg = f"a {type(value).__name__} cannot be written as JSON"
     raise TypeError(msg)
+
+
+# Long lists of numbers are looked at as a whole: one call per number would take most of a run's time.
+_PLAIN = {type(None), bool, int, str}
+
+
+def _array(value: NDArray[Any]) -> Any:
+    kind = value.dtype.kind
+    if kind in "biuU":
+        return value.tolist()
+    if kind != "f":
+        return to_jsonable(value.tolist())
+    numbers = value.astype(np.float64, copy=False) if value.dtype.itemsize > 8 else value
+    finite = np.isfinite(numbers)
+    if finite.all():
+        return numbers.tolist()
+    kept = numbers.astype(object)
+    kept[~finite] = None
+    return kept.tolist()
+
+
+def _sequence(value: list[Any] | tuple[Any, ...]) -> list[Any]:
+    kinds = set(map(type, value))
+    if _needs_no_change(value, kinds):
+        return list(value)
+    if kinds <= _PLAIN | {float}:
+        return [None if type(item) is float and not math.isfinite(item) else item for item in value]
+    if kinds <= {list, tuple}:
+        inner = list(chain.from_iterable(value))
+        if _needs_no_change(inner, set(map(type, inner))):
+            return list(map(list, value))
+    return [to_jsonable(item) for item in value]
+
+
+def _needs_no_change(value: list[Any] | tuple[Any, ...], kinds: set[type]) -> bool:
+    if not kinds <= _PLAIN | {float}:
+        return False
+    return float not in kinds or all(map(math.isfinite, [item for item in value if type(item) is float]))
 
 
 def dump_json(value: Any, *, indent: int | None = 2, sort_keys: bool = False) -> str:
@@ -137,7 +173,7 @@ def _one_line(value: Any, sort_keys: bool) -> str:
 
 
 def _indented(value: Any, indent: int, level: int, sort_keys: bool) -> str:
-    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+    if isinstance(value, list) and dict in set(map(type, value)):
         items = [_indented(item, indent, level + 1, sort_keys) for item in value]
         opening, closing = "[", "]"
     elif isinstance(value, dict) and value:

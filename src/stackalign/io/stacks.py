@@ -16,7 +16,16 @@ from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, OpenOptions, damage_as_d
 from stackalign.io._shapes import handed_out_dtype
 from stackalign.io._writer import WriteSpec
 
-__all__ = ["create_stack", "open_stack", "open_with", "readable_extensions", "writable_extensions"]
+__all__ = [
+    "COMPRESSIONS",
+    "create_stack",
+    "open_stack",
+    "open_with",
+    "readable_extensions",
+    "writable_extensions",
+    "write_spec",
+    "writer_module",
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ _WRITERS = {
     ".emd": "hdf5_writer",
     ".zarr": "zarr_writer",
 }
-_COMPRESSIONS = (None, "none", "lz4", "zstd")
+COMPRESSIONS = (None, "none", "lz4", "zstd", "gzip")
 
 
 def readable_extensions() -> tuple[str, ...]:
@@ -188,21 +197,41 @@ def create_stack(
     resume : mapping, optional
         The state that `checkpoint` returned: the partial file is cut back to it, and writing goes on with pattern
         ``resume["patterns"]``. The finished file has the same bytes as that of an uninterrupted run.
-    compression : {None, "none", "lz4", "zstd"}
-        None is the format's own choice: lz4 for Zarr, nothing for the others.
+    compression : {None, "none", "lz4", "zstd", "gzip"}
+        None is the format's own choice: lz4 for Zarr, nothing for the others. HDF5 reads gzip without a plugin; Zarr
+        stores cannot have it here.
 
     Returns
     -------
     StackWriter
     """
     file = Path(path)
-    final = file if final_path is None else Path(final_path)
-    module = _WRITERS.get(final.suffix.lower())
-    if module is None:
-        msg = f"output {final} has no known extension; known are {' '.join(_WRITERS)}"
-        raise DataError(msg)
-    if compression not in _COMPRESSIONS:
-        msg = f"compression {compression!r} is not known; choose none, lz4 or zstd"
+    module, spec = write_spec(
+        file if final_path is None else Path(final_path),
+        shape,
+        dtype,
+        scan_shape=scan_shape,
+        channel_axis=channel_axis,
+        calibration=calibration,
+        compression=compression,
+    )
+    return cast("StackWriter", module.create_writer(file, spec, None if resume is None else dict(resume)))
+
+
+def write_spec(
+    final: Path,
+    shape: tuple[int, int, int],
+    dtype: DTypeLike,
+    *,
+    scan_shape: tuple[int, ...],
+    channel_axis: bool,
+    calibration: Calibration | None,
+    compression: str | None,
+) -> tuple[Any, WriteSpec]:
+    """Check what is to be written; return the module of the format and the specification."""
+    module = writer_module(final)
+    if compression not in COMPRESSIONS:
+        msg = f"compression {compression!r} is not known; choose none, lz4, zstd or gzip"
         raise DataError(msg)
     spec = WriteSpec(
         shape=shape,
@@ -216,5 +245,13 @@ def create_stack(
     if min(shape) < 1 or np.prod(spec.scan_shape, dtype=np.int64) != shape[0]:
         msg = f"output {final}: {shape} patterns do not fit the scan shape {spec.scan_shape}"
         raise ValueError(msg)
-    creator = importlib.import_module(f"stackalign.io.{module}").create_writer
-    return cast("StackWriter", creator(file, spec, None if resume is None else dict(resume)))
+    return module, spec
+
+
+def writer_module(final: Path) -> Any:
+    """Return the module that writes a format, by the extension of the output."""
+    module = _WRITERS.get(final.suffix.lower())
+    if module is None:
+        msg = f"output {final} has no known extension; known are {' '.join(_WRITERS)}"
+        raise DataError(msg)
+    return importlib.import_module(f"stackalign.io.{module}")

@@ -1,7 +1,7 @@
 """Zarr 3 outputs: one file (shard) for a fixed block of patterns, chunks of a few patterns within."""
 
 import importlib
-import os
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError
-from stackalign.io._writer import BaseWriter, WriteSpec, full_disk_as_data_error
+from stackalign.io._block_writer import BlockWriter
+from stackalign.io._reader import damage_as_data_error
+from stackalign.io._writer import WriteSpec, fsync_path, full_disk_as_data_error
 from stackalign.io.provenance import to_jsonable
 
-__all__ = ["create_writer"]
+__all__ = ["create_writer", "region_alignment", "write_region"]
 
 _SHARD_BYTES = 32 << 20
 _CHUNK_BYTES = 512 << 10
@@ -21,6 +23,10 @@ _CHUNK_BYTES = 512 << 10
 
 def create_writer(path: Path, spec: WriteSpec, resume: dict[str, Any] | None) -> "_ZarrWriter":
     """Create or reopen a Zarr array."""
+    if spec.compression == "gzip":
+        # The streams of gzip hold the time, so that no two runs would have the same bytes.
+        msg = f"output {spec.final_path or path} cannot be compressed with gzip; choose lz4 or zstd, or write .h5"
+        raise DataError(msg)
     return _ZarrWriter(path, spec, resume)
 
 
@@ -42,31 +48,49 @@ def _grid(spec: WriteSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (*before, shard), (*before, chunk)
 
 
-class _ZarrWriter(BaseWriter):
-    """Collects the patterns of a shard, and writes it when it is complete.
+def region_alignment(spec: WriteSpec) -> int:
+    """Return of how many patterns, or of how many times that, a region consists that one process may write."""
+    leading = spec.array_shape[:-2]
+    shard, _ = _grid(spec)
+    if spec.channel_axis or len(leading) == 1:
+        return min(shard[0], leading[0])
+    # In a scan, whole rows: where a row has several shards, the last one is shorter.
+    return shard[0] * leading[1]
 
-    A shard is written by one task in one go, so that its bytes do not depend on the sizes of the blocks that come in.
-    """
 
-    def __init__(self, path: Path, spec: WriteSpec, resume: Mapping[str, Any] | None) -> None:
+def write_region(path: Path, spec: WriteSpec, start: int, block: NDArray[Any], *, durable: bool) -> None:
+    """Write the shards of a region; other processes may write others at the same time."""
+    writer = _ZarrWriter(path, spec, None, attach=True)
+    writer.write_region(start, block)
+    if durable:
+        with full_disk_as_data_error(path, str(spec.final_path or path), spec.nbytes):
+            writer._sync_blocks()
+
+
+class _ZarrWriter(BlockWriter):
+    """Writes a shard when all of its patterns are there."""
+
+    def __init__(self, path: Path, spec: WriteSpec, resume: Mapping[str, Any] | None, *, attach: bool = False) -> None:
         super().__init__(path, spec, "zarr")
         self._zarr = importlib.import_module("zarr")
         shard, chunk = _grid(spec)
         self._shard = shard
-        with full_disk_as_data_error(path, self._name, spec.nbytes):
-            self._array = self._create(chunk, overwrite=True) if resume is None else self._reopen(chunk)
-        if resume is not None:
-            self._written = self._resume_at(resume)
-        self._flushed = self._written
-        self._buffer = np.empty((0, *spec.shape[1:]), spec.dtype)
-        self._filled = 0
         self._unsynced: list[tuple[int, ...]] = []
+        with full_disk_as_data_error(path, self._name, spec.nbytes):
+            new = resume is None and not attach
+            self._array = self._create(chunk, overwrite=True) if new else self._reopen(chunk)
+        if resume is not None:
+            self._resume_blocks(resume)
+            with full_disk_as_data_error(path, self._name, spec.nbytes):
+                for left in path.rglob("*.partial"):  # zarr's own, of a shard that was being written
+                    left.unlink()
+                self._refill(resume)
 
     def _create(self, chunk: tuple[int, ...], *, overwrite: bool) -> Any:
         spec = self._spec
         codecs = importlib.import_module("zarr.codecs")
         choice = spec.compression or "lz4"
-        compressors = None
+        compressors: Any = None
         if choice != "none":
             compressors = codecs.BloscCodec(
                 cname=choice, clevel=5 if choice == "lz4" else 3, shuffle="bitshuffle", typesize=spec.dtype.itemsize
@@ -99,62 +123,61 @@ class _ZarrWriter(BaseWriter):
             raise DataError(msg)
         return array
 
-    def _append(self, block: NDArray[Any]) -> None:
-        done = 0
-        while done < len(block):
-            if self._filled == 0:
-                wanted = self._next_shard()[1]
-                if len(self._buffer) != wanted:
-                    self._buffer = np.empty((wanted, *self._spec.shape[1:]), self._spec.dtype)
-            count = min(len(block) - done, len(self._buffer) - self._filled)
-            self._buffer[self._filled : self._filled + count] = block[done : done + count]
-            self._filled += count
-            done += count
-            if self._filled == len(self._buffer):
-                self._store_shard()
-
-    def _next_shard(self) -> tuple[tuple[int, ...], int]:
-        """Return the grid index of the next shard and how many patterns it takes."""
+    def _region(self, first: int) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+        """Return the grid index of the shard that begins with a pattern, and its place in the array."""
         leading = self._spec.array_shape[:-2]
-        position = np.unravel_index(self._flushed, leading)
+        position = np.unravel_index(first, leading)
         index = tuple(int(p) // s for p, s in zip(position, self._shard, strict=True))
-        lengths = [min(s, n - i * s) for s, n, i in zip(self._shard, leading, index, strict=True)]
-        return index, int(np.prod(lengths))
+        return index, tuple(
+            slice(i * s, min((i + 1) * s, n)) for i, s, n in zip(index, self._shard, leading, strict=True)
+        )
 
-    def _store_shard(self) -> None:
-        index, count = self._next_shard()
-        leading = self._spec.array_shape[:-2]
-        region = tuple(slice(i * s, min((i + 1) * s, n)) for i, s, n in zip(index, self._shard, leading, strict=True))
-        lengths = tuple(part.stop - part.start for part in region)
-        self._array[region] = self._buffer.reshape(*lengths, *self._spec.shape[1:])
-        self._flushed += count
-        self._filled = 0
+    def _block_length(self, first: int) -> int:
+        return math.prod(part.stop - part.start for part in self._region(first)[1])
+
+    def _store_block(self, first: int, block: NDArray[Any]) -> None:
+        index, region = self._region(first)
+        lengths = (part.stop - part.start for part in region)
+        self._array[region] = block.reshape(*lengths, *self._spec.shape[1:])
         self._unsynced.append(index)
 
-    def _sync(self) -> dict[str, Any]:
-        folders = set()
-        for index in self._unsynced:
-            file = self._path.joinpath("c", *(str(k) for k in index), "0", "0")
-            _fsync(file)
-            folders |= {parent for parent in file.parents if parent.is_relative_to(self._path)}
-        for folder in sorted(folders, reverse=True):
-            _fsync(folder)
-        self._unsynced = []
-        return {"patterns": self._flushed}
+    def write_region(self, start: int, block: NDArray[Any]) -> None:
+        """Write whole shards from a pattern on, wherever that is."""
+        self._written = self._stored = start
+        self.write(block)
+        if self._filled:
+            msg = f"a region of {self._name} ends within a shard, at pattern {start + len(block)}"
+            raise ValueError(msg)
 
-    def _complete(self, metadata: Mapping[str, Any]) -> None:
+    def refuse_missing(self) -> None:
+        """Raise where a shard was not written by anybody."""
+        first = 0
+        while first < self._spec.shape[0]:
+            file = self._path.joinpath("c", *(str(k) for k in self._region(first)[0]), "0", "0")
+            if not file.is_file():
+                msg = f"{self._name} has no patterns from {first} on: a region was not written"
+                raise ValueError(msg)
+            first += self._block_length(first)
+
+    def _load_block(self, first: int, count: int) -> NDArray[Any]:
+        with damage_as_data_error(str(self._path), f"the shard of pattern {first}", "start again without resuming"):
+            patterns: NDArray[Any] = self._array[self._region(first)[1]].reshape(-1, *self._spec.shape[1:])
+        return patterns[:count]
+
+    def _sync_blocks(self) -> None:
+        self._sync_files([])
+
+    def _sync_files(self, others: list[Path]) -> None:
+        """Make the new shards and some other files durable, and the folders that they are in."""
+        files = [self._path.joinpath("c", *(str(k) for k in index), "0", "0") for index in self._unsynced] + others
+        folders = {parent for file in files for parent in file.parents if parent.is_relative_to(self._path)}
+        for path in (*files, *sorted(folders, reverse=True)):
+            fsync_path(path)
+        self._unsynced = []
+
+    def _complete_blocks(self, metadata: Mapping[str, Any]) -> None:
         attributes = {"stackalign": to_jsonable(metadata)}
         if self._spec.calibration is not None:
             attributes["calibration"] = to_jsonable(self._spec.calibration)
         self._array.attrs.put(attributes)
-        self._sync()
-        _fsync(self._path / "zarr.json")
-        _fsync(self._path)
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        self._sync_files([self._path / "zarr.json"])

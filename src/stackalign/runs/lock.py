@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stackalign.errors import DataError, OutputLockedError
+from stackalign.io._owner import is_left_behind, owner_token
 from stackalign.io._writer import full_disk_as_data_error
 
 __all__ = ["OutputLock"]
@@ -58,7 +59,7 @@ class OutputLock:
                 return
             owner = _owner(fd)
             here = owner.get("host") == socket.gethostname()
-            if owner and not (here and (free or _is_dead(owner))):
+            if owner and not (here and (free or is_left_behind(str(owner.get("token"))))):
                 raise self._refusal(owner)
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(_me()).encode(), 0)
@@ -119,7 +120,7 @@ def _me() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "start": _start_of(os.getpid()),
+        "token": owner_token(),
         "time": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
@@ -131,32 +132,3 @@ def _owner(fd: int) -> dict[str, Any]:
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}
-
-
-def _is_dead(owner: dict[str, Any]) -> bool:
-    """Tell whether the holder that a file of this host names has ended: its process is gone, or is another one."""
-    pid = owner.get("pid")
-    if not isinstance(pid, int):
-        return True
-    start = _start_of(pid)
-    return start is None or start != owner.get("start")
-
-
-def _start_of(pid: int) -> str | None:
-    """When a process of this host started, in any unit that tells it from a later one; None if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    except OSError:
-        return "unknown"
-    else:
-        return stat.rpartition(")")[2].split()[19]
-    try:  # no /proc: macOS
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return "unknown"
-    return "unknown"

@@ -19,7 +19,7 @@ from stackalign.errors import (
 )
 from stackalign.io import StackReader
 from stackalign.io._writer import full_disk_as_data_error
-from stackalign.io.atomic import fsync_path, replace_path
+from stackalign.io.atomic import one_folder_sync, recover_path, replace_path
 from stackalign.io.provenance import dump_json
 
 from .journal import Journal
@@ -118,6 +118,7 @@ class Run:
 
     def _open(self, resume: bool) -> None:
         """Decide: finished, resumed, refused, or begun anew."""
+        recover_path(self.output)  # of a run that was killed while it replaced an old output
         record = find_record(self.output, self._suffix)
         if resume:
             self._complete_publication()
@@ -306,14 +307,14 @@ class Run:
         """Carry out what is left of a publication; what has no source any more was moved before."""
         folder = self.journal.folder
         self.kept_on_error = True
-        for name, target_name in moves:
-            source, target = folder / name, self.output.with_name(target_name)
-            if source.exists():
-                own = target != self.output or (
-                    self._replaced is not None and target.exists() and content_fingerprint(target) == self._replaced
-                )
-                replace_path(source, target, overwrite=self._overwrite or own)
-        fsync_path(self.output.parent)
+        with one_folder_sync():
+            for name, target_name in moves:
+                source, target = folder / name, self.output.with_name(target_name)
+                if source.exists():
+                    own = target != self.output or (
+                        self._replaced is not None and target.exists() and content_fingerprint(target) == self._replaced
+                    )
+                    replace_path(source, target, overwrite=self._overwrite or own)
         self._published = True
 
     def _complete_publication(self) -> None:
