@@ -97,7 +97,7 @@ def crop(
     ] = None,
     compression: Annotated[
         str | None,
-        typer.Option(metavar="none|lz4|zstd|gzip", help="Of .h5 and .zarr outputs.", rich_help_panel=_OUTPUT),
+        typer.Option(metavar="none|lz4|zstd|gzip", help="Of .h5 and .zarr.", rich_help_panel=_OUTPUT),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="One page on all inputs.", rich_help_panel=_OUTPUT)
