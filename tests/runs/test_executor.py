@@ -20,7 +20,7 @@ from stackalign.registration import files as registration_files
 from stackalign.registration.files import align_file
 from stackalign.runs import ChunkPlan, Part, Source, StopRequest, chunk_parts, executor_for
 
-CONFIG = CroppingConfig(visualization=False, chunk_size=4, workers=1)
+CONFIG = CroppingConfig(visualization=False, chunk_size=2, workers=1)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ RUNS = {
     "crop.npy": lambda source, out, **o: crop_file(source, out, CONFIG, **o),
     "crop.zarr": lambda source, out, **o: crop_file(source, out, CONFIG, **o),
     "legacy.h5": lambda source, out, **o: crop_file(
-        source, out, CroppingConfig(visualization=False, chunk_size=4, legacy_window=True), **o
+        source, out, CroppingConfig(visualization=False, chunk_size=2, legacy_window=True), **o
     ),
     "plane.npy": lambda source, out, **o: crop_file(
         source, out, CroppingConfig(visualization=False, chunk_size=4, center_fit="plane"),
@@ -85,14 +85,32 @@ def test_bytes_of_processes(source: Path, tmp_path: Path) -> None:
             assert content(tmp_path / "other" / name) == content(tmp_path / name)
 
 
-def test_interrupted_elsewhere_and_resumed_here(source: Path, tmp_path: Path) -> None:
-    RUNS["crop.npy"](source, tmp_path / "whole.npy")
-    stop, out = StopRequest(), tmp_path / "out.npy"
-    stop.request()
-    with ThreadPoolExecutor(2) as executor, pytest.raises(Interrupted):
-        RUNS["crop.npy"](source, out, executor=executor, stop=stop)
-    RUNS["crop.npy"](source, out, resume=True)
-    assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+@pytest.mark.parametrize("first", ["here", "elsewhere"])
+@pytest.mark.parametrize("name", ["crop.npy", "crop.zarr", "legacy.h5", "align.npy"])
+def test_interrupted_in_one_place_and_resumed_in_another(
+    name: str, first: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackalign.io.zarr_writer._SHARD_BYTES", 5_000)
+    monkeypatch.setattr("stackalign.io.zarr_writer._CHUNK_BYTES", 2000)
+    RUNS[name](source, tmp_path / name)
+    (tmp_path / "other").mkdir()
+    out = tmp_path / "other" / name
+    with ThreadPoolExecutor(2) as pool:
+        places = {"here": None, "elsewhere": pool}
+        second = "elsewhere" if first == "here" else "here"
+        for place in (first, second, first):
+            stop = StopRequest()
+
+            def progress(state, stop=stop) -> None:
+                if state.stage in ("crop", "align"):
+                    stop.request()
+
+            with pytest.raises(Interrupted):
+                RUNS[name](source, out, resume=True, executor=places[place], progress=progress, stop=stop)
+            if name == "crop.zarr" or (name == "align.npy" and place == second):  # they have few chunks
+                break
+        RUNS[name](source, out, resume=True, executor=places[second])
+    assert content(out) == content(tmp_path / name)
 
 
 class Counting(Executor):

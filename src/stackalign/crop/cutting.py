@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stackalign import ops
 from stackalign.backends._protocol import KERNEL_DTYPES
 from stackalign.io import StackReader
-from stackalign.runs import ChunkPlan, Part, ProgressCallback, Source, StopRequest, chunk_parts, map_halving
+from stackalign.runs import ChunkPlan, Part, ProgressCallback, RegionSink, Source, StopRequest, chunk_parts, map_halving
 
 from .analysis import add_finite, prepare, say_split, source_name
 from .config import CroppingConfig
@@ -40,6 +40,7 @@ def cut(
     stop: StopRequest | None = None,
     executor: Executor | None = None,
     source: Source | None = None,
+    regions: RegionSink | None = None,
 ) -> None:
     """Cut the windows of all patterns from `start` on, in order.
 
@@ -69,25 +70,28 @@ def cut(
         Where chunks are worked on.
     source : Source, optional
         How its workers open the input.
+    regions : RegionSink, optional
+        Where the workers write the windows themselves; then `sink` is not called.
     """
     stopping = StopRequest() if stop is None else stop  # one that is not set yet is false
     threaded = config.workers != 1
     wanted = _Wanted(totals is not None, mean_sum is not None, mean_step, mean_start)
     function = _CutChunk(config, windows, mask, source_name(reader), wanted, _buffers(reader, config, windows, plan))
+    placed = function if regions is None else regions.chunk(function)
     parts = chunk_parts(
-        reader, function, plan, start=start, stage="crop", progress=progress, ahead=threaded, executor=executor,
+        reader, placed, plan, start=start, stage="crop", progress=progress, ahead=threaded, executor=executor,
         source=source, stop=stopping,
     )  # fmt: skip
     with _WriteBehind(sink, threaded) as writing:
         for first, last, part in parts:
-            assert part.images is not None
             kept[first:last] = part.columns["kept"]
             if totals is not None:
                 totals[first:last] = part.columns["totals"]
             if mean_sum is not None:
                 for window in part.columns["sampled"]:
                     add_finite(mean_sum, window)
-            writing.submit(part.images)
+            if part.images is not None:
+                writing.submit(part.images)
             on_chunk(last, writing.settle)
             if last < plan.n_items and stopping:
                 writing.settle()

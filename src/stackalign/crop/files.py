@@ -263,22 +263,26 @@ class _Crop:
         n = info.shape[0]
         self._check_space(analysis, rows)
         state = run.last_note().get("state")
-        writer = create_stack(
-            run.data,
-            (n, *windows.shape),
-            info.dtype,
-            scan_shape=info.scan_shape,
-            channel_axis=info.channel_axis,
-            calibration=cropped_calibration(info.calibration, analysis, windows),
-            final_path=run.output,
-            resume=state,
-            compression=self.compression,
+        shape = (n, *windows.shape)
+        stored: dict[str, Any] = {
+            "scan_shape": info.scan_shape,
+            "channel_axis": info.channel_axis,
+            "compression": self.compression,
+        }
+        by_workers = self.executor is not None and runs.takes_regions(run.output, shape, info.dtype, **stored)
+        create: Any = runs.RegionSink if by_workers else create_stack
+        calibration = cropped_calibration(info.calibration, analysis, windows)
+        writer = create(
+            run.data, shape, info.dtype, calibration=calibration, final_path=run.output, resume=state, **stored
         )
+        start = writer.done if by_workers else int(state["patterns"]) if state else 0
 
         def checkpoint(done: int, settle: Callable[[], None]) -> None:
             if run.due() or self.stop:
                 with run.checkpoint():
                     settle()
+                    if by_workers:
+                        writer.done = done
                     current = writer.checkpoint()
                     if rows is not None:
                         self._save_rows(rows)
@@ -294,8 +298,9 @@ class _Crop:
                 sums.kept,
                 mask=self.mask,
                 totals=sums.totals,
-                plan=plan,
-                start=int(state["patterns"]) if state else 0,
+                plan=writer.plan(plan) if by_workers else plan,
+                start=start,
+                regions=writer if by_workers else None,
                 mean_sum=sums.mean_sum,
                 mean_step=max(1, n // N_MEAN),
                 mean_start=sums.mean_done,  # formats that store whole blocks only go back further than this

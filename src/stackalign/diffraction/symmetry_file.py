@@ -112,7 +112,14 @@ def nfold_file(
         plan = runs.Plan("nfold", [described], settings, {"mask": runs.array_digest(valid)})
         with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
             dtype = np.dtype(np.float64 if reader.info.dtype == np.float64 else np.float32)
-            written = runs.StackOutput(run, (n, height, width), dtype, scan_shape=reader.info.scan_shape, single=n == 1)
+            written = runs.StackOutput(
+                run,
+                (n, height, width),
+                dtype,
+                scan_shape=reader.info.scan_shape,
+                single=n == 1,
+                remote=executor is not None,
+            )
             found = runs.Columns()
             largest = max(1, LARGEST_CHUNK // (height * width))
             pieces = ChunkPlan.from_budget(n, height * width * BYTES_PER_PIXEL, limit // 2, largest)

@@ -98,6 +98,7 @@ class RegionTarget:
         final_path: str | os.PathLike[str] | None = None,
         compression: str | None = None,
         resume: bool = False,
+        done: int | None = None,
     ) -> "RegionTarget":
         """Create the partial file, or take up that of an interrupted run with what is in it.
 
@@ -107,6 +108,9 @@ class RegionTarget:
             As for `create_stack`.
         resume : bool
             Keep the regions that are there. No other process may be writing.
+        done : int, optional
+            With `resume`: only the first patterns are needed, all by default. A partial file that was written in order
+            has no more.
 
         Raises
         ------
@@ -130,7 +134,8 @@ class RegionTarget:
             msg = f"output {spec.final_path} can be written by one process only; write it in order with create_stack"
             raise ValueError(msg)
         target = cls(file, spec, alignment)
-        with module.create_writer(file, spec, target._state() if resume else None) as writer:
+        state = target._state() | ({} if done is None else {"patterns": done})
+        with module.create_writer(file, spec, state if resume else None) as writer:
             offset = writer.allocate() if isinstance(writer, FlatWriter) else 0
         return dataclasses.replace(target, offset=offset)
 

@@ -210,7 +210,13 @@ def _aligned(
     rows, columns = chunk.reference.shape
     single = bool(info.metadata.get("single", False))
     output = runs.StackOutput(
-        run, (n, rows, columns), _written_type(info.dtype), scan_shape=info.scan_shape, single=single, header=header
+        run,
+        (n, rows, columns),
+        _written_type(info.dtype),
+        scan_shape=info.scan_shape,
+        single=single,
+        header=header,
+        remote=job.remote,
     )
     pixels = max(height * width, rows * columns)
     plan = ChunkPlan.from_budget(n, pixels * BYTES_PER_PIXEL, limit // 2, max(1, LARGEST_CHUNK // pixels))

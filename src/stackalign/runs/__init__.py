@@ -11,6 +11,7 @@ from .frames import Columns, FrameJob, Part, StackOutput, chunk_parts
 from .journal import Journal
 from .plan import Plan, array_digest, input_record
 from .record import content_fingerprint, find_record, record_path
+from .regions import RegionSink, takes_regions
 from .run import CHECKPOINT_SECONDS, Run, journal_folder
 from .stop import StopRequest
 
@@ -24,6 +25,7 @@ __all__ = [
     "Plan",
     "Progress",
     "ProgressCallback",
+    "RegionSink",
     "Run",
     "Source",
     "StackOutput",
@@ -38,4 +40,5 @@ __all__ = [
     "map_halving",
     "read_chunks",
     "record_path",
+    "takes_regions",
 ]

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from stackalign import __version__
 from stackalign.errors import Interrupted
-from stackalign.io import StackReader, create_stack
+from stackalign.io import StackReader, StackWriter, create_stack
 from stackalign.io.images import write_images
 from stackalign.io.stacks import writable_extensions
 
 from .chunks import ChunkPlan, Progress, ProgressCallback, read_chunks
 from .executor import Source, in_order
+from .regions import RegionSink, takes_regions
 from .run import Run
 from .stop import StopRequest
 
@@ -94,6 +95,8 @@ class StackOutput:
         One image, which is written without the axis of frames.
     header : str, optional
         Cards for FITS.
+    remote : bool
+        Chunks are worked on by an executor, whose workers write the images where the format allows it.
     """
 
     def __init__(
@@ -105,20 +108,32 @@ class StackOutput:
         scan_shape: tuple[int, ...],
         single: bool = False,
         header: str | None = None,
+        remote: bool = False,
     ) -> None:
         self._run, self._single, self._header = run, single, header
         self._streamed = run.output.suffix.lower() in writable_extensions() and not single
         self._path = run.data if self._streamed else run.data.with_name("stream.npy")
         state = run.last_note().get("state")
-        self.done = 0 if state is None else int(state["patterns"])
-        self._writer = create_stack(
-            self._path,
-            shape,
-            dtype,
-            scan_shape=scan_shape if self._streamed else shape[:1],
-            final_path=run.output if self._streamed else self._path,
-            resume=state,
-        )
+        scan = scan_shape if self._streamed else shape[:1]
+        final = run.output if self._streamed else self._path
+        self._writer: StackWriter | RegionSink
+        if remote and takes_regions(final, shape, dtype, scan_shape=scan):
+            self._writer = RegionSink(self._path, shape, dtype, scan_shape=scan, final_path=final, resume=state)
+            self.done = self._writer.done
+        else:
+            self._writer = create_stack(self._path, shape, dtype, scan_shape=scan, final_path=final, resume=state)
+            self.done = 0 if state is None else int(state["patterns"])
+
+    def placed(self, function: "ChunkFunction", plan: ChunkPlan) -> "tuple[ChunkFunction, ChunkPlan]":
+        """The function and the chunks that suit the output: workers may write regions themselves."""
+        if isinstance(self._writer, RegionSink):
+            return self._writer.chunk(function), self._writer.plan(plan)
+        return function, plan
+
+    def passed(self, done: int) -> None:
+        """Take note of how many frames are done."""
+        if isinstance(self._writer, RegionSink):
+            self._writer.done = done
 
     def write(self, images: NDArray[Any]) -> None:
         """Append images."""
@@ -170,6 +185,11 @@ class FrameJob:
         self._stop = StopRequest() if stop is None else stop  # one that is not set yet is false
         self._unsaved: dict[str, tuple[int, Collector]] = {}
 
+    @property
+    def remote(self) -> bool:
+        """Whether an executor works on the chunks."""
+        return self._executor is not None
+
     def work(
         self,
         reader: StackReader,
@@ -205,6 +225,8 @@ class FrameJob:
             A stop was requested; what was done is saved.
         """
         start = self._restore(key, collector, output)
+        if output is not None:
+            function, plan = output.placed(function, plan)
         parts = chunk_parts(
             reader, function, plan, start=start, stage=stage, progress=self._progress, ahead=self._workers != 1,
             executor=self._executor, source=source, stop=self._stop,
@@ -212,6 +234,8 @@ class FrameJob:
         for _, last, part in parts:
             if output is not None and part.images is not None:
                 output.write(part.images)
+            if output is not None:
+                output.passed(last)
             collector.add(part)
             self._unsaved[key] = (last, collector)
             if self._run.due() or self._stop:

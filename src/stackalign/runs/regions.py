@@ -1,0 +1,131 @@
+"""Outputs whose regions the workers of an executor write themselves, so that images do not travel to the client."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from stackalign.io import Calibration
+from stackalign.io.regions import RegionTarget, region_alignment
+
+from .chunks import ChunkPlan
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .frames import Part
+
+__all__ = ["RegionSink", "takes_regions"]
+
+EXTENSIONS = (".npy", ".zarr")
+"""Formats whose checkpoint is the same for regions as for a stream, so that either goes on where the other stopped."""
+
+
+def takes_regions(final: Path, shape: tuple[int, int, int], dtype: "np.dtype[Any]", **options: Any) -> bool:
+    """Tell whether workers can write an output themselves."""
+    if final.suffix.lower() not in EXTENSIONS:
+        return False
+    return region_alignment(final, shape, dtype, **options) is not None
+
+
+class RegionSink:
+    """Takes the place of a `StackWriter` where the workers write; the parts that come back have no images.
+
+    Parameters
+    ----------
+    path : Path
+        The partial file, on storage that the workers share.
+    shape : tuple of int
+    dtype : numpy.dtype
+    scan_shape, channel_axis, calibration, final_path, compression
+        As for `stackalign.io.create_stack`.
+    resume : mapping, optional
+        Checkpoint of an interrupted run, of this class or of a `StackWriter`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, int, int],
+        dtype: "np.dtype[Any]",
+        *,
+        scan_shape: tuple[int, ...],
+        channel_axis: bool = False,
+        calibration: Calibration | None = None,
+        final_path: Path | None = None,
+        resume: Mapping[str, Any] | None = None,
+        compression: str | None = None,
+    ) -> None:
+        options: dict[str, Any] = {
+            "scan_shape": scan_shape, "channel_axis": channel_axis, "compression": compression,
+        }  # fmt: skip
+        step = region_alignment(final_path or path, shape, dtype, **options) or 1
+        self.done = 0 if resume is None else int(resume["patterns"]) // step * step
+        self.target = RegionTarget.create(
+            path,
+            shape,
+            dtype,
+            calibration=calibration,
+            final_path=final_path,
+            **options,
+            resume=resume is not None,
+            done=self.done if path.suffix == ".npy" else None,
+        )
+
+    def plan(self, plan: ChunkPlan) -> ChunkPlan:
+        """Chunks that begin and end where regions may."""
+        step = self.target.alignment
+        return ChunkPlan(plan.n_items, max(step, plan.size // step * step))
+
+    def chunk(self, function: "Callable[[NDArray[Any], int], Part]") -> "_RegionChunk":
+        """The same function, which writes its images instead of returning them."""
+        return _RegionChunk(function, self.target)
+
+    def write(self, images: NDArray[Any]) -> None:
+        """Images have been written by the workers.
+
+        Raises
+        ------
+        TypeError
+            Always: none should come back.
+        """
+        msg = "the workers write the regions of this output"
+        raise TypeError(msg)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return the state that a resumed run goes on from; what is done is durable, the workers have seen to that."""
+        step = self.target.alignment
+        done = self.done if self.done == self.target.spec.shape[0] else self.done // step * step
+        if self.target.path.suffix == ".zarr":
+            return {"format": "zarr", "patterns": done, "stored": done, "waiting_crc32": 0}
+        return {"format": "npy", "patterns": done}
+
+    def finish(self, metadata: Mapping[str, Any]) -> None:
+        """Complete the file."""
+        self.target.finish(metadata)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+@dataclass(frozen=True)
+class _RegionChunk:
+    """A chunk function and where its images go; picklable."""
+
+    function: "Callable[[NDArray[Any], int], Part]"
+    target: RegionTarget
+
+    def restricted(self, start: int, stop: int) -> "_RegionChunk":
+        """The same with what the frames start..stop need."""
+        restricted = getattr(self.function, "restricted", None)
+        return self if restricted is None else _RegionChunk(restricted(start, stop), self.target)
+
+    def __call__(self, block: NDArray[Any], first: int) -> "Part":
+        from .frames import Part
+
+        part = self.function(block, first)
+        if part.images is not None:
+            self.target.write(first, part.images)
+        return Part(part.columns)
