@@ -22,6 +22,9 @@ demo: $(V)/.demo ## Crop synthetic 4D-STEM patterns; ends with a picture and a t
 test: $(V)/.test ## Run the test suite, on up to four cores.
 	$(V)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
+faults: $(V)/.test ## Kill, fill and cut long runs at many seeded moments: make faults FAULT_POINTS=8.
+	FAULT_POINTS=$(or $(FAULT_POINTS),8) $(V)/bin/python -m pytest -q tests/faults
+
 lint: $(V)/.test ## Lint, formats, types and import contracts.
 	$(V)/bin/ruff check
 	$(V)/bin/ruff format --check
@@ -40,4 +43,4 @@ benchmarks: $(V)/.test ## Measure, and write benchmarks/results/.
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test lint benchmarks gallery
+.PHONY: demo test faults lint benchmarks gallery
