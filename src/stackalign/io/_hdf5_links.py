@@ -188,7 +188,7 @@ def read_small(path: Path, name: str, bounds: Confinement) -> Any:
     h5py = importlib.import_module("h5py")
     with open_file(place[0]) as file:
         item = file[place[1]]
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind == "O" and item.shape:
+        if not isinstance(item, h5py.Dataset) or (item.dtype.kind == "O" and item.shape):
             return None
         chunk = math.prod(item.chunks or ()) * item.dtype.itemsize
         if max(math.prod(item.shape) * item.dtype.itemsize, chunk) > _SMALL:

@@ -130,13 +130,14 @@ class _Server:
             if self._process is None:
                 self._start()
             if generation is not None and generation != self.generation:
-                raise _Ended("")
+                raise _Ended
             assert self._line is not None
             try:
                 self._line.send((timeout, *request))
                 if not self._line.poll(timeout + _GRACE):
                     self.stop()
-                    raise _Ended(f"did not answer within {timeout:g} s")
+                    msg = f"did not answer within {timeout:g} s"
+                    raise _Ended(msg)
                 kind, value, warned = self._line.recv()
             except (EOFError, OSError) as error:
                 how = self._how_it_ended(timeout)

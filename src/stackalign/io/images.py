@@ -1,5 +1,6 @@
 """Files of images: everything that `open_stack` reads, files that hold one image, and FITS."""
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path
 from stackalign.io.stacks import checked_timeout, open_with
 
-__all__ = ["FITS_EXTENSIONS", "image_extensions", "is_fits", "open_images", "write_images"]
+__all__ = ["FITS_EXTENSIONS", "image_extensions", "is_fits", "open_images", "read_image", "write_images"]
 
 FITS_EXTENSIONS = (".fits", ".fit", ".fts", ".fits.gz")
 _WRITABLE = (".npy", ".tif", ".tiff", ".h5", ".hdf5", ".zarr", *FITS_EXTENSIONS)
@@ -82,6 +83,45 @@ def open_images(
         require_file(file)
         return _open_fits(file, dataset)
     return open_with(file, options)
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
+) -> NDArray[Any]:
+    """Read the one image of a file, a mask for example.
+
+    Parameters
+    ----------
+    path : path-like
+        See `open_images`, as for the other parameters.
+    dataset : str, optional
+    allow_external : bool
+    read_timeout : float, optional
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W); booleans come as 0 and 1.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or holds more than one image.
+    """
+    reader = open_images(path, dataset=dataset, allow_external=allow_external, read_timeout=read_timeout)
+    with contextlib.closing(reader):
+        if reader.info.shape[0] != 1:
+            msg = f"{path} holds {reader.info.shape[0]} images; expected one of (H, W)"
+            raise DataError(msg)
+        with damage_as_data_error(str(path), "the image"):
+            image = np.empty(reader.info.shape, reader.info.dtype)
+        reader.read(0, 1, image)
+    found: NDArray[Any] = image[0]
+    return found
 
 
 def _fits() -> Any:

@@ -36,9 +36,7 @@ _READERS = (
     _Format("npy", (".npy",), (b"\x93NUMPY",)),
     _Format("npz", (".npz",)),
     _Format("torch_file", (".pt", ".pth"), (b"PK\x03\x04",)),
-    _Format(
-        "hdf5", (".h5", ".hdf5", ".emd", ".hdf", ".nxs", ".cxi", ".py4dstem"), (b"\x89HDF\r\n\x1a\n",), apart=True
-    ),
+    _Format("hdf5", (".h5", ".hdf5", ".emd", ".hdf", ".nxs", ".cxi", ".py4dstem"), (b"\x89HDF\r\n\x1a\n",), apart=True),
     _Format("zarr_store", (".zarr", ".zip")),
     _Format("tiff", (".tif", ".tiff", ".btf"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     _Format("raw", (".raw", ".bin", ".dat", ".xml")),

@@ -17,10 +17,10 @@ from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
 from stackalign.io._gate import Confinement
 from stackalign.io._protocol import StackInfo, StackReader
-from stackalign.io._reader import BaseReader, OpenOptions, make_info
+from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, BaseReader, OpenOptions, damage_as_data_error, make_info
 from stackalign.io._shapes import interpret_shape
 
-__all__ = ["open_reader"]
+__all__ = ["coloured_page", "open_reader"]
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
@@ -46,6 +46,18 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     if not isinstance(reader, _PageReader):
         file.close()
     return reader
+
+
+def coloured_page(path: Path, *, allow_external: bool = False) -> NDArray[Any] | None:
+    """Return the only page of a TIFF with colours, (H, W, samples); None for all others."""
+    tifffile = importlib.import_module("tifffile")
+    with damage_as_data_error(f"input {path}", "the file"), _complaints(), tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        if len(file.pages) > 1 or not isinstance(page.samplesperpixel, int) or page.samplesperpixel < 2:
+            return None
+        _check_other_files(file, path, Confinement(path, allow_external))
+        _check_page(page, f"page 0 of {path}", file.filehandle.size, DEFAULT_MEMORY_LIMIT)
+        return np.asarray(page.asarray()) if page.axes == "YXS" else None
 
 
 def _open_series(file: Any, series: Any, path: Path, options: OpenOptions) -> StackReader:
