@@ -28,6 +28,7 @@ __all__ = [
     "OpenOptions",
     "damage_as_data_error",
     "fingerprint_files",
+    "foreign_errors_as_data_error",
     "make_info",
 ]
 
@@ -101,6 +102,21 @@ def damage_as_data_error(name: str, item: str, remedy: str = "check or copy the 
         raise DataError(msg) from error
     except MemoryError as error:
         msg = f"{item} of {name} asks for more memory than there is ({_first_line(error)}); {remedy}"
+        raise DataError(msg) from error
+
+
+@contextmanager
+def foreign_errors_as_data_error(name: str, item: str, remedy: str = "check or copy the file again") -> Iterator[None]:
+    """Do as `damage_as_data_error`, for libraries that raise classes of their own, which have no common base."""
+    try:
+        with damage_as_data_error(name, item, remedy):
+            yield
+    except StackalignError:
+        raise
+    except Exception as error:
+        if _began_here(error):
+            raise
+        msg = f"{item} of {name} cannot be read ({type(error).__name__}: {_first_line(error)}); {remedy}"
         raise DataError(msg) from error
 
 

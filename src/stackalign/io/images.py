@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io._gate import require_file
 from stackalign.io._protocol import StackInfo, StackReader
-from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, BaseReader, OpenOptions, damage_as_data_error, make_info
+from stackalign.io._reader import (
+    DEFAULT_MEMORY_LIMIT,
+    BaseReader,
+    OpenOptions,
+    damage_as_data_error,
+    foreign_errors_as_data_error,
+    make_info,
+)
 from stackalign.io._shapes import interpret_shape
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path
@@ -135,7 +142,7 @@ def _fits() -> Any:
 
 def _open_fits(file: Path, dataset: str | None) -> StackReader:
     fits = _fits()
-    with damage_as_data_error(f"input {file}", "the FITS file"):
+    with foreign_errors_as_data_error(f"input {file}", "the FITS file"):
         # Sections are read from the file without a map, too; scaled integers cannot be mapped.
         hdus = fits.open(file, memmap=False)
         try:
@@ -180,6 +187,10 @@ class _FitsReader(BaseReader):
         self._leading = shape[:-2]
 
     def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        with foreign_errors_as_data_error(self._name, f"patterns {start}..{stop - 1}"):
+            self._read_sections(start, stop, out)
+
+    def _read_sections(self, start: int, stop: int, out: NDArray[Any]) -> None:
         for k in range(start, stop):
             at = np.unravel_index(k, self._leading) if self._leading else ()
             out[k - start] = self._hdu.section[(*(int(i) for i in at), slice(None), slice(None))]
