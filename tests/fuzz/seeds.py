@@ -55,7 +55,9 @@ def tiff(folder: Path) -> list[str]:
 
     tifffile.imwrite(folder / "a.tif", FRAMES, photometric="minisblack")
     tifffile.imwrite(folder / "b.tif", FRAMES, photometric="minisblack", compression="zlib", predictor=True)
-    tifffile.imwrite(folder / "c.tif", np.tile(FRAMES[:3], (1, 3, 3)), tile=(16, 16), bigtiff=True, photometric="minisblack")
+    tifffile.imwrite(
+        folder / "c.tif", np.tile(FRAMES[:3], (1, 3, 3)), tile=(16, 16), bigtiff=True, photometric="minisblack"
+    )
     tifffile.imwrite(folder / "d.tif", FRAMES[:4], ome=True, photometric="minisblack", metadata={"axes": "TYX"})
     tifffile.imwrite(folder / "e.tif", FRAMES[0], photometric="minisblack", rowsperstrip=4)
     return ["a.tif", "b.tif", "c.tif", "d.tif", "e.tif"]

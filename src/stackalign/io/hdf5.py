@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError
+from stackalign.io._bitshuffle import ChunkHeaders
 from stackalign.io._flat import FlatReader
 from stackalign.io._gate import Confinement
 from stackalign.io._hdf5_links import check_storage, find, open_dataset_within, open_file
@@ -235,11 +236,14 @@ class ChunkedReader(UnitReader):
         try:
             # The units are the cache. HDF5 keeps what fits into its own, for chunks that two selections share.
             self._dataset = open_dataset_within(self._file, name, path, cache=_HDF5_CACHE)
+            self._headers = ChunkHeaders.of(self._dataset, path)
         except BaseException:
             self._file.close()
             raise
 
     def _fetch(self, index: tuple[slice | int, ...], out: NDArray[Any]) -> None:
+        if self._headers is not None:
+            self._headers.check(index)
         if out.dtype == np.uint8 and self._dataset.dtype.kind == "b":
             out[...] = self._dataset[index]
         else:
@@ -250,4 +254,6 @@ class ChunkedReader(UnitReader):
         """Release the file."""
         if not self._closed:
             self._file.close()
+            if self._headers is not None:
+                self._headers.close()
         super().close()

@@ -197,19 +197,31 @@ class _PageReader(BaseReader):
         self._tiff = file
         self._pages = pages
         self._limit = memory_limit
+        self._others: list[Any] = []
 
     def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
         for k in range(start, stop):
             page = self._pages[k]
-            _check_page(page, f"page {k} of {self._name}", page.parent.filehandle.size, self._limit)
+            handle = page.parent.filehandle
+            if handle.closed:  # that of another file of a series
+                handle.open()
+                self._others.append(handle)
+            _check_page(page, f"page {k} of {self._name}", handle.size, self._limit)
             decoded = page.asarray()
             if decoded.shape != out.shape[1:]:
                 msg = f"page {k} of {self._name} has the shape {decoded.shape}, the first {out.shape[1:]}"
                 raise DataError(msg)
             out[k - start] = decoded
 
+    def _files(self) -> list[Path]:
+        own = [] if self._path is None else [self._path]
+        names = {Path(page.parent.filehandle.path) for page in self._pages if page.parent is not self._tiff}
+        return [*own, *sorted(names)]
+
     def close(self) -> None:
-        """Release the file."""
+        """Release the files."""
         if not self._closed:
             self._tiff.close()
+            for handle in self._others:
+                handle.close()
         super().close()
