@@ -34,13 +34,18 @@ SLACK = 256 << 20
 """Memory beyond the limit that is not yet a finding: allocators keep what was freed."""
 
 
-def damage(folder: Path, name: str, rng: random.Random) -> None:
-    """Damage one file of an input, be it the one that is opened or one beside it or below it."""
+def damaged(scratch: Path, names: list[str], rng: random.Random) -> Path:
+    """Damage one file of a copy of all inputs, be it the one that is opened or one beside it or below it."""
+    folder = scratch / "damaged"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(scratch / "pristine", folder)
+    name = rng.choice(names)
     target = folder / name
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     own = [p for p in files if p == target or target in p.parents]
     chosen = rng.choice(own if rng.random() < 0.8 else files)
     chosen.write_bytes(mutate(chosen.read_bytes(), rng))
+    return target
 
 
 def attempt(path: Path, rng: random.Random) -> str:
@@ -70,7 +75,7 @@ def main(kind: str, seed: int, start: int, stop: int) -> None:
     warnings.simplefilter("ignore")
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        pristine, folder = Path(scratch) / "pristine", Path(scratch) / "damaged"
+        pristine = Path(scratch) / "pristine"
         pristine.mkdir()
         names = SEEDS[kind](pristine)
         for name in names:  # whatever is imported late is imported now, and valid files can be read
@@ -82,13 +87,10 @@ def main(kind: str, seed: int, start: int, stop: int) -> None:
         for number in range(start, stop):
             print(number, flush=True)
             rng = random.Random(f"{kind} {seed} {number}")
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(pristine, folder)
-            name = rng.choice(names)
-            damage(folder, name, rng)
+            path = damaged(Path(scratch), names, rng)
             signal.alarm(SECONDS * 2)
             try:
-                outcome = attempt(folder / name, rng)
+                outcome = attempt(path, rng)
             except Exception:
                 outcome = "traceback"
                 print(json.dumps({"number": number, "traceback": traceback.format_exc()}), flush=True)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from stackalign.errors import DataError, StackalignError
+from stackalign.errors import StackalignError
 from stackalign.io._flat import FlatReader
-from stackalign.io._reader import OpenOptions
+from stackalign.io._reader import OpenOptions, damage_as_data_error
 
 __all__ = ["main"]
 
@@ -40,7 +40,8 @@ class _Desk:
     def open(self, path: Path, options: OpenOptions) -> dict[str, Any]:
         """Open a file, and say how it can be read: by whom, and where it lies plainly, from where."""
         self._bound_memory(options.memory_limit)
-        reader = importlib.import_module("stackalign.io.stacks").open_with(path, options)
+        with damage_as_data_error(f"input {path}", "the file"):
+            reader = importlib.import_module("stackalign.io.stacks").open_with(path, options)
         if isinstance(reader, FlatReader) and (recipe := reader.recipe()) is not None:
             reader.close()
             return {"flat": recipe}
@@ -113,7 +114,5 @@ def _answer(desk: _Desk, name: str, arguments: list[Any]) -> tuple[str, Any]:
         return "done", getattr(desk, name)(*arguments)
     except StackalignError as error:
         return "error", (type(error).__name__, str(error))
-    except MemoryError:
-        return "error", (DataError.__name__, "the file asks for more memory than there is; copy it again")
     except Exception:  # a fault of this package: the other side shows where
         return "error", ("", traceback.format_exc())

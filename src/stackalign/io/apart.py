@@ -153,7 +153,7 @@ class _Server:
             if isinstance(known, type) and issubclass(known, StackalignError):
                 raise known(text)
             msg = f"the process that reads files failed:\n{text}"
-            raise RuntimeError(msg)
+            raise AssertionError(msg)  # a fault of this package, never one of the file
         return value
 
     def _how_it_ended(self, timeout: float) -> str:
