@@ -1,9 +1,12 @@
 """Headers that promise what is not there: data that nobody wrote, and sizes that nothing can have."""
 
+import contextlib
 import json
 import os
+import resource
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -175,3 +178,37 @@ def test_own_faults_are_not_reported_as_damage() -> None:
         raise MemoryError
     with pytest.raises(DataError, match="ZeroDivisionError"), damage_as_data_error("a.x", "the file"):
         1 / 0  # noqa: B018
+
+
+def test_zarr_files_of_an_impossible_size(tmp_path: Path) -> None:
+    """Zarr reads a chunk and a description whole, whatever their size."""
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, shape=(3, 4, 5), chunks=(1, 4, 5), dtype="u2")[:] = 1
+    chunk = path / "c" / "1" / "0" / "0"
+    os.truncate(chunk, 1 << 33)
+    with pytest.raises(DataError, match=r"is damaged: 0 has 8589934592 bytes, more than any of its chunks"):
+        open_stack(path)
+    os.truncate(path / "zarr.json", 1 << 33)
+    with pytest.raises(DataError, match=r"description zarr\.json has 8589934592 bytes"):
+        open_stack(path)
+
+
+def test_compressed_pages_that_never_end(tmp_path: Path) -> None:
+    """A strip of zeros that grows a thousandfold is decoded where memory is bounded."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 32, 32), "u1"), compression="zlib", photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        tags = tiff.pages[1].tags
+        offset, count = tags["StripOffsets"].valueoffset, tags["StripByteCounts"].valueoffset
+    packer = zlib.compressobj(9)
+    bomb = b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(256)), packer.flush()])
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    struct.pack_into("<I", content, offset, len(content))
+    struct.pack_into("<I", content, count, len(bomb))
+    (tmp_path / "a.tif").write_bytes(bytes(content) + bomb)
+    with open_stack(tmp_path / "a.tif", memory_limit=1 << 20) as reader:
+        out = np.empty((1, 32, 32), "u1")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with contextlib.suppress(DataError):
+            reader.read(1, 2, out)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+        reader.read(2, 3, out)

@@ -117,9 +117,11 @@ def check_storage(dataset: Any, path: Path, bounds: Confinement, *, nested: int 
         if nested > _LONGEST_CHAIN:
             msg = f"the virtual datasets of {path} go round in circles; repair the file"
             raise DataError(msg)
-        for source in dataset.virtual_sources():
-            for file_name, name in _sources(source, path, bounds):
-                _check_source(file_name, name, path, bounds, nested)
+        parts = {part for source in dataset.virtual_sources() for part in _sources(source, path, bounds)}
+        for file_name, name in sorted(parts):
+            _check_source(file_name, name, path, bounds, nested)
+        if not parts:
+            refuse_unwritten(label, "none")
         return
     external = dataset.external
     if external:
@@ -211,7 +213,7 @@ def refuse_foreign(path: Path, bounds: Confinement) -> None:
                 names.append(name)
 
         def visit(_: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external or len(item.shape or ()) > 2):
                 check_storage(item, path, bounds)
 
         file.visititems_links(visit_link)

@@ -45,6 +45,11 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
             raise
     if not isinstance(reader, _PageReader):
         file.close()
+    elif options.read_timeout:
+        # What is compressed can hang or crash its decoder, or grow without end.
+        reader.close()
+        apart: StackReader = importlib.import_module("stackalign.io.apart").open_reader(path, options)
+        return apart
     return reader
 
 

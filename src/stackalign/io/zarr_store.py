@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ __all__ = ["open_reader"]
 
 _DESCRIBED = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _SAMPLED_FILES = 16
+_STORED = 2
+"""A chunk that does not shrink is stored in little more than its own size."""
+_SMALL = 1 << 20
+_LARGEST_HEADER = 64 << 20
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
@@ -36,6 +40,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     else:
         check_folder(path, bounds)
     try:
+        _check_headers(path, store)
         node = zarr.open(store=path if store is None else store, mode="r")
         array = _choose(node, path, options)
         label = f"{path}:{array.name}"
@@ -75,6 +80,14 @@ def _files(path: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
                 yield entry
 
 
+def _check_headers(path: Path, store: Any) -> None:
+    """Descriptions are read whole, whatever their size."""
+    for name, size in _sizes(path, "", store, only=_DESCRIBED):
+        if size > _LARGEST_HEADER:
+            msg = f"{path} is damaged: its description {name} has {size} bytes; copy it again"
+            raise DataError(msg)
+
+
 def _refuse_objects(array: Any, label: str) -> None:
     """Codecs of Python objects execute what they read."""
     codecs = [*(getattr(array, "filters", None) or ()), *(getattr(array, "compressors", None) or ())]
@@ -90,21 +103,30 @@ def _require_chunks(array: Any, path: Path, store: Any, label: str) -> None:
     grid = getattr(array, "shards", None) or array.chunks
     promised = math.prod(-(-n // c) for n, c in zip(array.shape, grid, strict=True))
     place = str(array.name or "/").strip("/")
-    if store is None:
-        names: Iterable[str] = (entry.name for entry in _files(path / place))
-    else:
-        inside = f"{place}/" if place else ""
-        names = (name for name in archive_names(path) if name.startswith(inside))
-    written = sum(not name.endswith(_DESCRIBED) for name in names)
+    largest = _STORED * math.prod(grid) * array.dtype.itemsize + _SMALL
+    written = 0
+    for name, size in _sizes(path, place, store):
+        written += not name.endswith(_DESCRIBED)
+        if size > largest:
+            msg = f"{label} is damaged: {name} has {size} bytes, more than any of its chunks; copy it again"
+            raise DataError(msg)
     if written == 0:
         refuse_unwritten(label, "none")
     require_share(written, promised, "chunks", label)
 
 
-def archive_names(path: Path) -> list[str]:
-    """Names of the members of a zip archive."""
+def _sizes(path: Path, place: str, store: Any, only: tuple[str, ...] = ("",)) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the files of an array whose names end like one of some words."""
+    if store is None:
+        for entry in _files(path / place):
+            if entry.name.endswith(only):
+                yield entry.name, entry.stat().st_size
+        return
+    inside = f"{place}/" if place else ""
     with zipfile.ZipFile(path) as archive:
-        return archive.namelist()
+        for member in archive.infolist():
+            if member.filename.startswith(inside) and member.filename.endswith(only):
+                yield member.filename, member.file_size
 
 
 def _choose(node: Any, path: Path, options: OpenOptions) -> Any:
