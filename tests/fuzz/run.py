@@ -26,6 +26,7 @@ class Outcome:
     inputs: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
+    survived: list[int] = field(default_factory=list)
 
 
 def fuzz(kind: str, seed: int, total: int) -> Outcome:
@@ -43,6 +44,8 @@ def fuzz(kind: str, seed: int, total: int) -> Outcome:
             report = json.loads(line)
             for name, count in report.get("counts", {}).items():
                 outcome.counts[name] = outcome.counts.get(name, 0) + count
+            if "survived" in report:
+                outcome.survived.append(report["survived"])
             if "number" in report:
                 outcome.findings.append(f"{kind} {seed} {report['number']}: {report.get('traceback', report)}")
         if done.returncode == 0:
@@ -70,6 +73,8 @@ def main() -> None:
         inputs += outcome.inputs
         findings += len(outcome.findings)
         print(f"{kind}: {outcome.inputs} inputs in {time.perf_counter() - began:.0f} s: {outcome.counts}", flush=True)
+        if outcome.survived:
+            print(f"  ended the process that reads for us, and were named: {outcome.survived}", flush=True)
         for text in outcome.findings:
             print(f"  {text}", flush=True)
     print(f"{inputs} inputs, {findings} findings")

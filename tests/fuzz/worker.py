@@ -95,6 +95,8 @@ def main(kind: str, seed: int, start: int, stop: int) -> None:
                 outcome = "traceback"
                 print(json.dumps({"number": number, "traceback": traceback.format_exc()}), flush=True)
             signal.alarm(0)
+            if outcome == "crash survived":
+                print(json.dumps({"survived": number}), flush=True)
             if _peak() > highest + LIMIT + SLACK:
                 print(json.dumps({"number": number, "memory": _peak() - highest}), flush=True)
                 highest = _peak()

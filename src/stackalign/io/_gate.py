@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stackalign.errors import DataError
 
-__all__ = ["Confinement", "is_sidecar", "require_file", "require_written"]
+__all__ = ["Confinement", "is_sidecar", "refuse_special", "require_file", "require_written"]
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -57,6 +57,12 @@ def require_file(path: Path, name: str | None = None, *, directory: bool = False
     kind = next((word for test, word in _KINDS if test(mode)), "no ordinary file")
     msg = f"{name} is {kind}; expected {'a file or a directory' if directory else 'a file'}"
     raise DataError(msg)
+
+
+def refuse_special(path: str | os.PathLike[str]) -> None:
+    """Raise for a pipe, a device, a socket or a directory; what is missing is left to who opens it."""
+    if os.path.exists(path):
+        require_file(Path(path), str(path))
 
 
 @dataclass(frozen=True)

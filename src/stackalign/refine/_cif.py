@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stackalign.errors import DataError
-from stackalign.io._gate import require_file
+from stackalign.io._gate import refuse_special
 
 from ._symmetry import Site, fill_cell, operation_matrices
 
@@ -16,8 +16,7 @@ __all__ = ["read_cif"]
 
 def read_cif(path: Path, gemmi: ModuleType) -> dict[str, Any]:
     """Return the arguments of a `Crystal`."""
-    if path.exists():
-        require_file(path, str(path))  # a named pipe would block
+    refuse_special(path)
     try:
         small = _read(path, gemmi)
     except (OSError, RuntimeError, ValueError, IndexError) as error:
