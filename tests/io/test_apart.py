@@ -138,6 +138,22 @@ def test_file_that_changes_between_two_processes(tmp_path: Path) -> None:
             read_all(reader)
 
 
+def test_relative_names_after_the_folder_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of a detector's master are opened when they are read."""
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        monkeypatch.chdir(tmp_path / str(k))
+        write(Path("part.h5"), k)
+        with h5py.File("x_master.h5", "w") as file:
+            file["entry/data/data_000001"] = h5py.ExternalLink("part.h5", "/d")
+        with open_stack("x_master.h5") as reader:
+            monkeypatch.chdir(tmp_path)
+            np.testing.assert_array_equal(read_all(reader), FRAMES + k)
+            apart._server.stop()
+            np.testing.assert_array_equal(read_all(reader), FRAMES + k)
+            assert reader.path == Path("x_master.h5")
+
+
 def test_plain_data_are_read_here(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["d"] = FRAMES.astype(">i4")

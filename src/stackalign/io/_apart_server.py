@@ -34,11 +34,16 @@ class _Desk:
         self._fd = fd
         self._memory: mmap.mmap | None = None
         self._readers: dict[int, Any] = {}
+        self._folders: dict[int, str] = {}
         self._numbers = itertools.count()
         self._limit = 0
 
-    def open(self, path: Path, options: OpenOptions) -> dict[str, Any]:
-        """Open a file, and say how it can be read: by whom, and where it lies plainly, from where."""
+    def open(self, path: Path, options: OpenOptions, folder: str) -> dict[str, Any]:
+        """Open a file, and say how it can be read: by whom, and where it lies plainly, from where.
+
+        Paths may be relative, to the folder in which the other process was when it opened the file.
+        """
+        os.chdir(folder)
         self._bound_memory(options.memory_limit)
         with damage_as_data_error(f"input {path}", "the file"):
             reader = importlib.import_module("stackalign.io.stacks").open_with(path, options)
@@ -47,11 +52,13 @@ class _Desk:
             return {"flat": recipe}
         number = next(self._numbers)
         self._readers[number] = reader
+        self._folders[number] = folder
         return {"handle": number, "info": reader.info, "files": reader._files(), "name": reader._name}
 
     def read(self, number: int, start: int, stop: int) -> None:
         """Read patterns into the shared memory."""
         reader = self._readers[number]
+        os.chdir(self._folders[number])  # parts of the data may be opened only now
         shape = (stop - start, *reader.info.shape[1:])
         needed = (stop - start) * reader.info.pattern_bytes
         size = os.fstat(self._fd).st_size
@@ -64,6 +71,7 @@ class _Desk:
 
     def close(self, number: int) -> None:
         """Release a reader."""
+        self._folders.pop(number)
         self._readers.pop(number).close()
 
     def _bound_memory(self, limit: int) -> None:

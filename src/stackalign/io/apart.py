@@ -80,7 +80,14 @@ class _Server:
                 self._fd = os.dup(file.fileno())
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno()), str(self._fd)],
+                [
+                    sys.executable,
+                    "-c",
+                    _START,
+                    json.dumps([str(place) for place in sys.path]),
+                    str(theirs.fileno()),
+                    str(self._fd),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -142,7 +149,7 @@ class _Server:
             except (EOFError, OSError) as error:
                 how = self._how_it_ended(timeout)
                 raise _Ended(how) from error
-            except KeyboardInterrupt:
+            except BaseException:  # an interruption, for example
                 self.stop()  # its answer must not be taken for that of the next request
                 raise
         for category, text in warned:
@@ -197,15 +204,18 @@ if hasattr(os, "register_at_fork"):
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
     """Open a file in the other process; what turns out to lie plainly in the file is read in this one."""
-    answer = _open(path, options)
+    folder = os.getcwd()
+    answer = _open(path, options, folder)
     if "flat" in answer:
         return FlatReader(**answer["flat"])
-    return _ApartReader(path, options, answer)
+    return _ApartReader(path, options, folder, answer)
 
 
-def _open(path: Path, options: OpenOptions) -> dict[str, Any]:
+def _open(path: Path, options: OpenOptions, folder: str) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = _server.ask(options.read_timeout, "open", path, replace(options, read_timeout=0.0))
+        answer: dict[str, Any] = _server.ask(
+            options.read_timeout, "open", path, replace(options, read_timeout=0.0), folder
+        )
     except _Ended as error:
         msg = f"input {path} {error} while it was opened: it is damaged, or its storage does not answer; copy it again"
         raise DataError(msg) from error
@@ -215,8 +225,9 @@ def _open(path: Path, options: OpenOptions) -> dict[str, Any]:
 class _ApartReader(BaseReader):
     """A reader whose patterns come from the other process."""
 
-    def __init__(self, path: Path, options: OpenOptions, answer: dict[str, Any]) -> None:
+    def __init__(self, path: Path, options: OpenOptions, folder: str, answer: dict[str, Any]) -> None:
         super().__init__(path, answer["info"], answer["name"])
+        self._folder = folder
         self._options = options
         self._take_over(answer)
 
@@ -259,7 +270,7 @@ class _ApartReader(BaseReader):
         raise DataError(msg)
 
     def _open_again(self) -> None:
-        answer = _open(self._path or Path(), self._options)
+        answer = _open(self._path or Path(), self._options, self._folder)
         found: StackInfo | None = answer.get("info")
         if found is None or found.shape != self._info.shape or found.dtype != self._info.dtype:
             msg = f"{self._name} has changed since it was opened; run again"
