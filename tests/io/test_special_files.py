@@ -12,8 +12,7 @@ import zarr
 
 from stackalign.diffraction.files import diffread, open_frames
 from stackalign.errors import DataError
-from stackalign.io import open_stack
-from stackalign.io._gate import is_sidecar
+from stackalign.io import is_sidecar, open_stack
 from stackalign.io.images import open_images, read_image
 from stackalign.refine import Crystal, read_dat
 

@@ -1,15 +1,18 @@
 """Files of image stacks: readers and writers in pieces, atomic outputs, journals, provenance."""
 
-from stackalign.io._protocol import Calibration, StackInfo, StackReader, StackWriter
+from stackalign.io._gate import is_sidecar
+from stackalign.io._protocol import Calibration, ChunkGeometry, StackInfo, StackReader, StackWriter
 from stackalign.io.memory import open_array
 from stackalign.io.stacks import create_stack, open_stack
 
 __all__ = [
     "Calibration",
+    "ChunkGeometry",
     "StackInfo",
     "StackReader",
     "StackWriter",
     "create_stack",
+    "is_sidecar",
     "open_array",
     "open_stack",
 ]
