@@ -70,7 +70,7 @@ def unruly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("hang", r"did not answer within 0\.5 s"),
+        ("hang", r"did not answer within 1\.5 s"),
         ("kill", "ended the process that reads it by SIGSEGV"),
         ("exit", "ended the process that reads it with status 7"),
         ("grow", "asks for more memory than there is"),
@@ -84,7 +84,7 @@ def test_what_happens_there_is_an_error_here(word: str, says: str, moment: str, 
     with open_stack(good) as first:
         first.read(0, 5, np.empty((5, 6, 5), "u2"))
         for _ in range(2):
-            with pytest.raises(DataError, match=says) as caught, open_stack(bad, read_timeout=0.5) as reader:
+            with pytest.raises(DataError, match=says) as caught, open_stack(bad, read_timeout=1.5) as reader:
                 read_all(reader)
             assert bad.name in str(caught.value)
             assert "\n" not in str(caught.value)
@@ -194,6 +194,19 @@ def test_forked_process_starts_its_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_all(reader), FRAMES)
         assert os.waitpid(pid, 0)[1] == 0
         np.testing.assert_array_equal(read_all(reader), FRAMES)
+
+
+def test_process_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart._server.stop()
+    path = write(tmp_path / "a.h5")
+    with monkeypatch.context() as patch:
+        patch.setattr(apart, "_START", "raise SystemExit(3)")
+        with pytest.raises(DataError, match=r"with status 3 while it started; read in this one with read_timeout=0"):
+            open_stack(path)
+        patch.setattr(apart.sys, "executable", str(tmp_path / "none"))
+        with pytest.raises(DataError, match=r"cannot be started \(No such file.*read_timeout=0"):
+            open_stack(path)
+    open_stack(path).close()
 
 
 def test_timeout_is_a_number(tmp_path: Path) -> None:

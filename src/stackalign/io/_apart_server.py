@@ -91,6 +91,9 @@ def main() -> None:
     """Serve until the line is closed."""
     line = Connection(int(sys.argv[2]))
     desk = _Desk(int(sys.argv[3]))
+    importlib.import_module("stackalign.io.hdf5")
+    importlib.import_module("h5py")
+    line.send("ready")
     while True:
         try:
             timeout, name, *arguments = line.recv()

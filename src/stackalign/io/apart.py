@@ -34,6 +34,7 @@ __all__ = ["open_reader"]
 
 _BUFFER_BYTES = 16 << 20
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from stackalign.io._apart_server import main; main()"
+_START_SECONDS = 120.0
 _GRACE = 5.0
 """Seconds that the process has to end itself before we do it."""
 
@@ -107,6 +108,24 @@ class _Server:
             theirs.close()
         self._line = Connection(ours.detach())
         self.generation += 1
+        self._await_start()
+
+    def _await_start(self) -> None:
+        """Let it import what it needs, which counts for no request."""
+        assert self._line is not None
+        assert self._process is not None
+        try:
+            if self._line.poll(_START_SECONDS):
+                self._line.recv()
+                return
+            how = f"did not start within {_START_SECONDS:g} s"
+        except (EOFError, OSError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE)
+            how = f"ended with status {self._process.returncode} while it started"
+        self.stop()
+        msg = f"the process that reads HDF5 and vendors' files {how}; read in this one with read_timeout=0"
+        raise DataError(msg)
 
     def stop(self) -> None:
         """End the process, if there is one."""
