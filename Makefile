@@ -40,7 +40,10 @@ benchmarks: $(V)/.test ## Measure, and write benchmarks/results/.
 	$(V)/bin/python benchmarks/bench_resample.py
 	$(V)/bin/python benchmarks/report.py
 
+fuzz: $(V)/.test ## Damage files of every format and read them: make fuzz COUNT=100000 SEED=1.
+	$(V)/bin/python tests/fuzz/run.py --total $(or $(COUNT),100000) --seed $(or $(SEED),1)
+
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test faults lint benchmarks gallery
+.PHONY: demo test faults fuzz lint benchmarks gallery

@@ -260,7 +260,7 @@ def test_vendor_reader_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib, "import_module", without)
     (tmp_path / "a.dm4").write_bytes(b"\0\0\0\4" * 9)
     with pytest.raises(MissingDependencyError, match=r'needs RosettaSciIO .*pip install "stackalign\[vendor\]"'):
-        open_stack(tmp_path / "a.dm4")
+        open_stack(tmp_path / "a.dm4", read_timeout=0)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

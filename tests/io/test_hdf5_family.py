@@ -40,7 +40,7 @@ def test_ncem_emd(tmp_path: Path) -> None:
         add_axis(group, "dim2", "R_x", "[n_m]", np.arange(4) * 0.25)
         add_axis(group, "dim3", "Q_y", "[n_m^-1]", (np.arange(5) - 2) * 0.1)
         add_axis(group, "dim4", "Q_x", "[n_m^-1]", (np.arange(6) - 3) * 0.2)
-    with open_stack(tmp_path / "a.emd") as reader:
+    with open_stack(tmp_path / "a.emd", read_timeout=0) as reader:
         assert isinstance(reader, ChunkedReader)
         np.testing.assert_array_equal(read_all(reader), SCAN.reshape(12, 5, 6))
         calibration = reader.info.calibration
@@ -109,10 +109,15 @@ def test_booleans_compact_and_unwritten(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["bool"] = SCAN > 100
         file.create_dataset("chunked", data=SCAN > 100, chunks=(1, 2, 5, 6))
+        file.create_dataset("partly", shape=SCAN.shape, dtype="u2", fillvalue=7, chunks=(1, 4, 5, 6))[1] = 3
         file.create_dataset("unwritten", shape=SCAN.shape, dtype="u2", fillvalue=7)
-    for name, expected in (("bool", SCAN > 100), ("chunked", SCAN > 100), ("unwritten", np.full(SCAN.shape, 7))):
+    partly = np.full(SCAN.shape, 7)
+    partly[1] = 3
+    for name, expected in (("bool", SCAN > 100), ("chunked", SCAN > 100), ("partly", partly)):
         with open_stack(tmp_path / "a.h5", dataset=name) as reader:
             np.testing.assert_array_equal(read_all(reader), expected.reshape(12, 5, 6).astype(int))
+    with pytest.raises(DataError, match="unwritten was never written"):
+        open_stack(tmp_path / "a.h5", dataset="unwritten")
 
 
 @pytest.mark.parametrize("chunks", [(1, 1, 5, 6), (1, 3, 5, 6), (2, 4, 5, 6), (3, 4, 2, 2), (2, 3, 5, 6)])
@@ -136,10 +141,10 @@ def test_missing_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: code < 32000)
     with pytest.raises(DataError, match=r"HDF5 filter 32008, which hdf5plugin does not bring"):
-        open_stack(tmp_path / "a.h5")
+        open_stack(tmp_path / "a.h5", read_timeout=0)
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(MissingDependencyError, match=r'32008 \(bitshuffle\).*pip install "stackalign\[hdf5\]"'):
-        open_stack(tmp_path / "a.h5")
+        open_stack(tmp_path / "a.h5", read_timeout=0)
 
 
 def test_virtual_dataset_with_a_missing_part(tmp_path: Path) -> None:

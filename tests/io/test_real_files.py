@@ -152,10 +152,12 @@ def test_refused(real: Path, name: str, match: str) -> None:
     ],
 )
 def test_empad_headers(real: Path, header: str, raw: str, scan: tuple[int, ...], tmp_path: Path) -> None:
-    """Headers of real acquisitions beside data that are a hole."""
+    """Headers of real acquisitions beside data that are a hole but for their last byte."""
     (tmp_path / header).write_bytes((real / "empad" / header).read_bytes())
     with (tmp_path / raw).open("wb") as file:
         file.truncate(math.prod(scan) * 130 * 128 * 4)
+        file.seek(-1, 2)
+        file.write(b"\x01")
     for name in (header, raw):
         with open_stack(tmp_path / name) as reader:
             assert reader.info.scan_shape == scan

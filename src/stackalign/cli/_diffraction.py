@@ -26,6 +26,7 @@ __all__ = [
     "first_image",
     "image_files",
     "numbers",
+    "opening",
 ]
 
 UNCERTAIN = "the centres of {} of {} images are not certain; `stackalign center` shows them, --center states them"
@@ -69,6 +70,11 @@ def about(file: Path, error: Exception) -> str:
 def about_text(file: Path, text: str) -> str:
     """A message about a file, which is named once."""
     return text if str(file) in text else f"{file}: {text}"
+
+
+def opening(allow_external: bool, read_timeout: float | None) -> dict[str, Any]:
+    """How files are opened, for the library."""
+    return {"allow_external": allow_external, "read_timeout": read_timeout}
 
 
 def command_line() -> str:

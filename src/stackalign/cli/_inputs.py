@@ -2,12 +2,12 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError, OutputExistsError, StackalignWarning
+from stackalign.io.images import read_image
 
 __all__ = ["check_report", "load_mask", "require_plots"]
 
@@ -25,28 +25,13 @@ def load_mask(path: Path | None) -> NDArray[np.bool_] | None:
     """Read a mask of valid pixels: one frame, boolean or numbers of which non-zero means valid."""
     if path is None:
         return None
-    if not path.is_file():
-        msg = f"mask {path} does not exist; give one frame as .npy, .tif or .h5, non-zero = valid"
-        raise DataError(msg)
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            import tifffile
-
-            frame = np.asarray(tifffile.imread(path))
-        elif path.suffix.lower() in (".h5", ".hdf5"):
-            import h5py
-
-            with h5py.File(path) as file:
-                frames: list[Any] = []
-                file.visititems(lambda _, item: frames.append(item) if getattr(item, "ndim", 0) == 2 else None)
-                frame = np.asarray(frames[0]) if len(frames) == 1 else np.empty(0)
-        else:
-            frame = np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        msg = f"mask {path} cannot be read ({error}); give one frame as .npy, .tif or .h5"
+        frame = read_image(path)
+    except DataError as error:
+        msg = f"mask {path} cannot be read ({error}); give one frame as .npy, .tif or .h5, non-zero = valid"
         raise DataError(msg) from error
-    if frame.ndim != 2 or frame.dtype.kind not in "buif":
-        msg = f"mask {path} must be one frame (H, W) of booleans or numbers, got shape {frame.shape} of {frame.dtype}"
+    if frame.dtype.kind not in "buif":
+        msg = f"mask {path} must be one frame (H, W) of booleans or numbers, got {frame.dtype}"
         raise DataError(msg)
     valid: NDArray[np.bool_] = frame != 0
     if not valid.any():

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AllowExternal",
     "AsJson",
     "Centers",
     "DatasetName",
@@ -15,6 +16,7 @@ __all__ = [
     "MemoryLimit",
     "Overwrite",
     "Quiet",
+    "ReadTimeout",
     "Report",
     "Resume",
     "Scheduler",
@@ -54,5 +56,17 @@ Scheduler = Annotated[
 Centers = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Table of centres, as `center` writes it.", rich_help_panel=_INPUT),
+]
+AllowExternal = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external", help="Follow links of a file to what lies outside its folder.", rich_help_panel=_INPUT
+    ),
+]
+ReadTimeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", help="Longest time for one read of a file that may hang; 600.", rich_help_panel=_INPUT
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)]

@@ -8,6 +8,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from stackalign.errors import DataError
+from stackalign.io import is_sidecar
 from stackalign.io.stacks import readable_extensions, writable_extensions
 
 __all__ = ["Job", "check_outputs", "expand", "plan_jobs"]
@@ -46,7 +47,13 @@ def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
                 msg = f"nothing matches {text}; check the name"
                 raise DataError(msg)
             found += inside
-    return list(dict.fromkeys(found))
+    return _without_sidecars(list(dict.fromkeys(found)))
+
+
+def _without_sidecars(files: list[Path]) -> list[Path]:
+    """Leave out files that only describe another one of them, as a shell's ``*`` names both."""
+    data = {(file.parent, file.stem) for file in files if not is_sidecar(file)}
+    return [file for file in files if not is_sidecar(file) or (file.parent, file.stem) not in data]
 
 
 def _is_part(path: Path) -> bool:

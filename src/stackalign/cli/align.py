@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, user_log, worded
-from ._options import AsJson, DatasetName, DeviceName, MemoryLimit, Overwrite, Quiet, Report, Resume, Scheduler, Workers
+from ._options import (
+    AllowExternal,
+    AsJson,
+    DatasetName,
+    DeviceName,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    ReadTimeout,
+    Report,
+    Resume,
+    Scheduler,
+    Workers,
+)
 
 __all__ = ["align"]
 
@@ -65,6 +78,8 @@ def align(
         int, typer.Option(metavar="N", help="Frame of the reference in its file.", rich_help_panel=_INPUT)
     ] = 0,
     dataset: DatasetName = None,
+    allow_external: AllowExternal = False,
+    read_timeout: ReadTimeout = None,
     order: Annotated[
         int, typer.Option(metavar="0|1|3", help="Interpolation of the output.", rich_help_panel=_OUTPUT)
     ] = 1,
@@ -145,6 +160,7 @@ def align(
             device=device,
             workers=workers,
             memory_limit=limit,
+            open_options={"allow_external": allow_external, "read_timeout": read_timeout},
             scheduler=scheduler,
             resume=resume,
             overwrite=overwrite,

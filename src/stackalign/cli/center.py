@@ -9,6 +9,7 @@ import typer
 
 from ._console import EXIT, out, print_facts, progress_reporter, say
 from ._options import (
+    AllowExternal,
     AsJson,
     DatasetName,
     DeviceName,
@@ -17,6 +18,7 @@ from ._options import (
     MemoryLimit,
     Overwrite,
     Quiet,
+    ReadTimeout,
     Report,
     Resume,
     Scheduler,
@@ -36,6 +38,8 @@ def center(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Table of the centres: .csv or .json.")] = None,
     mask: MaskFile = None,
     dataset: DatasetName = None,
+    allow_external: AllowExternal = False,
+    read_timeout: ReadTimeout = None,
     report: Report = None,
     as_json: AsJson = False,
     memory_limit: MemoryLimit = None,
@@ -65,7 +69,8 @@ def center(
         valid = checks.load_mask(mask)
         table = _found(
             shared.image_files(files), output or Path(folder) / "centers.csv", quiet, scheduler, mask=valid,
-            dataset=dataset, device=device, workers=workers, memory_limit=limit, resume=resume, overwrite=overwrite,
+            dataset=dataset, device=device, workers=workers, memory_limit=limit,
+            open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite,
             command=shared.command_line(),
         )  # fmt: skip
         for file, text in table.failures.items():

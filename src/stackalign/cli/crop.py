@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import FAILED, USAGE, fail, user_log, worded
-from ._options import AsJson, Centers, DeviceName, MaskFile, MemoryLimit, Overwrite, Quiet, Resume, Scheduler, Workers
+from ._options import (
+    AllowExternal,
+    AsJson,
+    Centers,
+    DeviceName,
+    MaskFile,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    ReadTimeout,
+    Resume,
+    Scheduler,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from stackalign.crop import CroppingConfig
@@ -95,6 +108,8 @@ def crop(
     scan_shape: Annotated[
         str | None, typer.Option(metavar="RY,RX", help="Scan shape, if not in the file.", rich_help_panel=_INPUT)
     ] = None,
+    allow_external: AllowExternal = False,
+    read_timeout: ReadTimeout = None,
     compression: Annotated[
         str | None,
         typer.Option(metavar="none|lz4|zstd|gzip", help="Of .h5 and .zarr.", rich_help_panel=_OUTPUT),
@@ -129,6 +144,7 @@ def crop(
     try:
         config = _config(locals())
         options = _open_options(dataset, shape, dtype, offset, scan_shape)
+        options |= {"allow_external": allow_external, "read_timeout": read_timeout}
     except ValueError as error:
         raise fail(str(error), USAGE) from error
     sources = [*(inputs or []), *(input_ or [])]

@@ -8,6 +8,7 @@ import typer
 
 from ._console import EXIT, USAGE, fail, out, print_facts, progress_reporter, say
 from ._options import (
+    AllowExternal,
     AsJson,
     DatasetName,
     DeviceName,
@@ -15,6 +16,7 @@ from ._options import (
     MemoryLimit,
     Overwrite,
     Quiet,
+    ReadTimeout,
     Report,
     Resume,
     Scheduler,
@@ -40,6 +42,8 @@ def mask_command(
     dead: Annotated[bool, typer.Option("--dead", help="Refuse pixels that never change.")] = False,
     mask: Annotated[Path | None, typer.Option(help="Another mask to combine with (.npy .tif .h5).")] = None,
     dataset: DatasetName = None,
+    allow_external: AllowExternal = False,
+    read_timeout: ReadTimeout = None,
     report: Report = None,
     as_json: AsJson = False,
     memory_limit: MemoryLimit = None,
@@ -70,7 +74,8 @@ def mask_command(
         known = checks.load_mask(mask)
         made, summary, status = _made(
             shared.image_files(files), output, quiet, scheduler, limits=allowed, max_std=max_std, dead=dead,
-            mask=known, dataset=dataset, device=device, workers=workers, memory_limit=limit, resume=resume,
+            mask=known, dataset=dataset, device=device, workers=workers, memory_limit=limit,
+            open_options=shared.opening(allow_external, read_timeout), resume=resume,
             overwrite=overwrite, command=shared.command_line(),
         )  # fmt: skip
         if report is not None and made is not None:

@@ -8,6 +8,7 @@ import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, worded
 from ._options import (
+    AllowExternal,
     AsJson,
     Centers,
     DatasetName,
@@ -17,6 +18,7 @@ from ._options import (
     MemoryLimit,
     Overwrite,
     Quiet,
+    ReadTimeout,
     Report,
     Resume,
     Scheduler,
@@ -42,6 +44,8 @@ def nfold(
     fill: Annotated[float, typer.Option(metavar="VALUE", help="Where nothing is seen.")] = float("nan"),
     mask: MaskFile = None,
     dataset: DatasetName = None,
+    allow_external: AllowExternal = False,
+    read_timeout: ReadTimeout = None,
     report: Report = None,
     as_json: AsJson = False,
     memory_limit: MemoryLimit = None,
@@ -87,7 +91,8 @@ def nfold(
             rows = [
                 _of_file(
                     job, quiet, int(fold), centers, middle, mask=valid, fill_value=fill, dataset=dataset,
-                    device=device, workers=workers, memory_limit=limit, resume=resume, overwrite=overwrite, stop=stop,
+                    device=device, workers=workers, memory_limit=limit,
+                    open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite, stop=stop,
                     executor=executor, command=shared.command_line(),
                 )
                 for job in planned

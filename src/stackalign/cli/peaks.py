@@ -8,6 +8,7 @@ import typer
 
 from ._console import EXIT, USAGE, fail, out, print_facts, progress_reporter, say
 from ._options import (
+    AllowExternal,
     AsJson,
     DatasetName,
     DeviceName,
@@ -16,6 +17,7 @@ from ._options import (
     MemoryLimit,
     Overwrite,
     Quiet,
+    ReadTimeout,
     Report,
     Resume,
     Scheduler,
@@ -49,6 +51,8 @@ def peaks(
     ] = None,
     mask: MaskFile = None,
     dataset: DatasetName = None,
+    allow_external: AllowExternal = False,
+    read_timeout: ReadTimeout = None,
     report: Report = None,
     as_json: AsJson = False,
     memory_limit: MemoryLimit = None,
@@ -84,7 +88,8 @@ def peaks(
         valid = checks.load_mask(mask)
         table = _found(
             shared.image_files(files), output, quiet, scheduler, method=method, mask=valid, dataset=dataset,
-            workers=workers, memory_limit=limit, resume=resume, overwrite=overwrite, command=shared.command_line(),
+            workers=workers, memory_limit=limit,
+            open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite, command=shared.command_line(),
             **settings,
         )  # fmt: skip
         for row in table.files:

@@ -8,6 +8,7 @@ import typer
 
 from ._console import EXIT, USAGE, fail, out, print_facts, progress_reporter, say
 from ._options import (
+    AllowExternal,
     AsJson,
     Centers,
     DatasetName,
@@ -17,6 +18,7 @@ from ._options import (
     MemoryLimit,
     Overwrite,
     Quiet,
+    ReadTimeout,
     Report,
     Resume,
     Scheduler,
@@ -67,6 +69,8 @@ def profile(
     ] = None,
     mask: MaskFile = None,
     dataset: DatasetName = None,
+    allow_external: AllowExternal = False,
+    read_timeout: ReadTimeout = None,
     report: Report = None,
     as_json: AsJson = False,
     memory_limit: MemoryLimit = None,
@@ -109,7 +113,8 @@ def profile(
         table = _made(
             shared.image_files(files), output, quiet, scheduler, as_json,
             center=lambda path: shared.centers_of(centers, path, middle), mask=valid, dataset=dataset, device=device,
-            workers=workers, memory_limit=limit, resume=resume, overwrite=overwrite, command=shared.command_line(),
+            workers=workers, memory_limit=limit,
+            open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite, command=shared.command_line(),
             **options,
         )  # fmt: skip
         for row in table.files:

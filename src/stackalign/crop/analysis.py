@@ -13,7 +13,16 @@ from stackalign import ops
 from stackalign.device import format_bytes
 from stackalign.errors import DataError
 from stackalign.io import StackReader
-from stackalign.runs import ChunkPlan, Part, ProgressCallback, Source, StopRequest, chunk_parts, map_halving
+from stackalign.runs import (
+    ChunkPlan,
+    Part,
+    ProgressCallback,
+    Source,
+    StopRequest,
+    chunk_parts,
+    map_halving,
+    require_fit,
+)
 
 from .centers import fit_plane
 from .config import CroppingConfig
@@ -75,18 +84,19 @@ class Measurements:
 def chunk_plan(reader: StackReader, config: CroppingConfig, memory_limit: int) -> ChunkPlan:
     """Divide the stack so that all buffers stay within the limit.
 
-    Two buffers that are read into, two for the windows (never larger than the frame), and one for a widened copy of
-    types that the kernels do not take as they are.
+    What the reader holds itself, two buffers that are read into, two for the windows (never larger than the frame),
+    and one for a widened copy of types that the kernels do not take as they are.
     """
     info = reader.info
     rows = ROW_BYTES * info.shape[0]
+    require_fit(reader, memory_limit - rows - 5 * info.pattern_bytes)
     if rows + 5 * info.pattern_bytes > memory_limit:
         msg = (
             f"the memory limit of {format_bytes(memory_limit)} is too small for {info.shape[0]} patterns: their rows "
             f"take {format_bytes(rows)}, and the buffers at least {format_bytes(5 * info.pattern_bytes)}; raise it"
         )
         raise DataError(msg)
-    memory_limit -= rows
+    memory_limit -= rows + (0 if info.chunk is None else info.chunk.nbytes)
     plan = ChunkPlan.from_budget(
         info.shape[0], 5 * info.pattern_bytes, min(memory_limit, 5 * CACHE_BYTES), config.chunk_size
     )

@@ -1,7 +1,7 @@
 """Several files of frames under one plan: opened one after the other, described by content, failures collected."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class FrameFiles:
     paths : iterable of Path
     dataset : str, optional
         Which dataset, series or HDU.
+    memory_limit : int, optional
+        Bytes that a reader may hold.
+    open_options : mapping, optional
+        More options of `open_frames`.
 
     Attributes
     ----------
@@ -47,9 +51,15 @@ class FrameFiles:
         Why a file could not be used.
     """
 
-    def __init__(self, paths: Iterable[Path], dataset: str | None) -> None:
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        dataset: str | None,
+        memory_limit: int | None = None,
+        open_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.paths = list(paths)
-        self._dataset = dataset
+        self._options = {"dataset": dataset, "memory_limit": memory_limit, **(open_options or {})}
         self.failures: dict[Path, str] = {}
         self.described: list[dict[str, Any]] = []
         if not self.paths:
@@ -57,7 +67,7 @@ class FrameFiles:
             raise DataError(msg)
         for path in self.paths:
             try:
-                with open_frames(path, dataset=dataset) as reader:  # type: ignore[attr-defined]
+                with open_frames(path, **self._options) as reader:  # type: ignore[attr-defined]
                     self.described.append(runs.input_record(reader, dataset=dataset) | {"name": path.name})
             except StackalignError as error:
                 self.failures[path] = str(error)
@@ -74,7 +84,7 @@ class FrameFiles:
         for k, path in enumerate(self.paths):
             if path in self.failures:
                 continue
-            opener = partial(open_frames, path, dataset=self._dataset)
+            opener = partial(open_frames, path, **self._options)
             try:
                 reader = opener()
                 try:

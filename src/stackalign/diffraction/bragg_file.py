@@ -63,6 +63,7 @@ def peaks_file(
     dataset: str | None = None,
     workers: int | None = None,
     memory_limit: int | None = None,
+    open_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -89,6 +90,8 @@ def peaks_file(
         1: no thread is started.
     memory_limit : int, optional
         Bytes for buffers.
+    open_options : mapping, optional
+        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
     resume, overwrite : bool
         Go on with an interrupted run of the same inputs and settings; replace an existing output.
     progress : callable, optional
@@ -122,7 +125,7 @@ def peaks_file(
     if final.suffix.lower() not in OUTPUTS:
         msg = f"output {final} has no known extension; known are {' '.join(OUTPUTS)}"
         raise DataError(msg)
-    files = FrameFiles(paths_of(sources), dataset)
+    files = FrameFiles(paths_of(sources), dataset, memory_limit, open_options)
     parameters = {"method": method, **settings}
     plan = runs.Plan("peaks", files.described, parameters | {"dataset": dataset}, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:

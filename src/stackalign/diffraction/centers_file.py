@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,7 @@ def center_file(
     device: str = "auto",
     workers: int | None = None,
     memory_limit: int | None = None,
+    open_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -92,6 +93,8 @@ def center_file(
         As for `autocenter`.
     memory_limit : int, optional
         Bytes for buffers.
+    open_options : mapping, optional
+        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
     resume, overwrite : bool
         Go on with an interrupted run of the same inputs and settings; replace an existing output.
     progress : callable, optional
@@ -120,7 +123,7 @@ def center_file(
     if final.suffix.lower() not in OUTPUTS:
         msg = f"output {final} has no known extension; known are {' '.join(OUTPUTS)}"
         raise DataError(msg)
-    files = FrameFiles(paths_of(sources), dataset)
+    files = FrameFiles(paths_of(sources), dataset, memory_limit, open_options)
     plan = runs.Plan("center", files.described, {"dataset": dataset}, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)

@@ -2,6 +2,7 @@
 
 import operator
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io import Calibration, StackReader, open_array
+from stackalign.io._gate import require_file
 from stackalign.io.images import is_fits, open_images
 from stackalign.io.provenance import to_jsonable
 from stackalign.io.stacks import readable_extensions
+from stackalign.io.tiff import coloured_page
 
 __all__ = ["DiffractionImages", "diffread", "open_frames"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".webp", ".jp2")
 """Read by Pillow, if it is there, as it is with scikit-image."""
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "JPEG2000")
+"""The same as Pillow names them."""
 LUMINANCE = (0.2125, 0.7154, 0.0721)
 """Shares of red, green and blue in what scikit-image calls grey."""
 
@@ -168,7 +173,14 @@ def _range(frames: int | slice | tuple[int, int] | None, n: int, name: str) -> t
     return start, stop, one
 
 
-def open_frames(path: str | os.PathLike[str], *, dataset: str | None = None) -> StackReader:
+def open_frames(
+    path: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    memory_limit: int | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
+) -> StackReader:
     """Open a file of one or several images to read them in pieces.
 
     Parameters
@@ -177,6 +189,10 @@ def open_frames(path: str | os.PathLike[str], *, dataset: str | None = None) -> 
         See `diffread`.
     dataset : str, optional
         Which dataset of a file with several.
+    memory_limit : int, optional
+        See `stackalign.io.open_stack`, as for the other two.
+    allow_external : bool
+    read_timeout : float, optional
 
     Returns
     -------
@@ -185,14 +201,22 @@ def open_frames(path: str | os.PathLike[str], *, dataset: str | None = None) -> 
     """
     file = Path(path)
     extension = file.suffix.lower()
-    if extension in PICTURES and file.exists():
+    require_file(file, directory=True)
+    if extension in PICTURES:
+        require_file(file)
         return _grey(_picture(file), file)
-    if extension in (".tif", ".tiff") and dataset is None and file.exists():
-        colours = _coloured_tiff(file)
+    if extension in (".tif", ".tiff") and dataset is None and file.is_file():
+        colours = coloured_page(file, allow_external=allow_external)
         if colours is not None:
             return _grey(colours, file)
     try:
-        return open_images(file, dataset=dataset)
+        return open_images(
+            file,
+            dataset=dataset,
+            memory_limit=memory_limit,
+            allow_external=allow_external,
+            read_timeout=read_timeout,
+        )
     except DataError as error:
         if file.exists() and extension not in readable_extensions() and not is_fits(file):
             msg = f"{error}; pictures are {' '.join(PICTURES)}"
@@ -207,7 +231,9 @@ def _picture(file: Path) -> NDArray[Any]:
         msg = f'{file} needs Pillow to be read ({error}): pip install "stackalign[image]"'
         raise MissingDependencyError(msg) from error
     try:
-        with Image.open(file) as picture:
+        # By name: what begins like PostScript would be handed to another program.
+        with warnings.catch_warnings(), Image.open(file, formats=PICTURE_FORMATS) as picture:
+            warnings.simplefilter("ignore")  # of sizes, for instance; twice the size that it warns of is an error
             if picture.mode in ("P", "1", "CMYK", "YCbCr", "PA"):
                 picture = picture.convert("L" if picture.mode == "1" else "RGB")
             return np.asarray(picture)
@@ -215,19 +241,6 @@ def _picture(file: Path) -> NDArray[Any]:
         detail = (str(error).strip().splitlines() or [""])[0][:200]
         msg = f"{file} cannot be read ({type(error).__name__}: {detail}); check or copy the file again"
         raise DataError(msg) from error
-
-
-def _coloured_tiff(file: Path) -> NDArray[Any] | None:
-    """The only page of a TIFF with colours, None for all others, damaged ones included."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            if len(tiff.pages) == 1 and tiff.series[0].axes == "YXS":
-                return np.asarray(tiff.series[0].asarray())
-    except (tifffile.TiffFileError, ValueError, OSError, IndexError):
-        return None  # is said where it is opened as a stack
-    return None
 
 
 def _grey(image: NDArray[Any], file: Path) -> StackReader:

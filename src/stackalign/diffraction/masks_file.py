@@ -79,6 +79,7 @@ def mask_file(
     device: str = "auto",
     workers: int | None = None,
     memory_limit: int | None = None,
+    open_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -104,6 +105,8 @@ def mask_file(
         As for `mask_from_collection`.
     memory_limit : int, optional
         Bytes for buffers; blocks of at least 16 images are needed.
+    open_options : mapping, optional
+        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
     resume, overwrite : bool
         Go on with an interrupted run of the same inputs and settings; replace an existing output.
     progress : callable, optional
@@ -133,7 +136,7 @@ def mask_file(
     if final.suffix.lower() not in OUTPUTS:
         msg = f"output {final} has no known extension; known are {' '.join(OUTPUTS)}"
         raise DataError(msg)
-    files = FrameFiles(paths_of(sources), dataset)
+    files = FrameFiles(paths_of(sources), dataset, memory_limit, open_options)
     if files.failures:  # a mask of some of the files would be another mask
         raise DataError(next(iter(files.failures.values())))
     _check_shapes(files, mask)

@@ -70,6 +70,7 @@ def profile_file(
     device: str = "auto",
     workers: int | None = None,
     memory_limit: int | None = None,
+    open_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -97,6 +98,8 @@ def profile_file(
         As for `azimuthal_average`.
     memory_limit : int, optional
         Bytes for buffers.
+    open_options : mapping, optional
+        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
     resume, overwrite : bool
         Go on with an interrupted run of the same inputs and settings; replace an existing output.
     progress : callable, optional
@@ -127,7 +130,7 @@ def profile_file(
     if final.suffix.lower() not in OUTPUTS:
         msg = f"output {final} has no known extension; known are {' '.join(OUTPUTS)}"
         raise DataError(msg)
-    files = FrameFiles(paths_of(sources), dataset)
+    files = FrameFiles(paths_of(sources), dataset, memory_limit, open_options)
     stated = {path: center(path) if callable(center) else center for path in files.paths}
     parameters = {**settings, "dataset": dataset, "center": [_plain_center(stated[path]) for path in files.paths]}
     plan = runs.Plan("profile", files.described, parameters, {"mask": runs.array_digest(mask)})

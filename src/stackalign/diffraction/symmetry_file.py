@@ -1,6 +1,7 @@
 """Averages by symmetry of the images of a file, in pieces, journalled and resumable."""
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,7 @@ def nfold_file(
     device: str = "auto",
     workers: int | None = None,
     memory_limit: int | None = None,
+    open_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -74,6 +76,8 @@ def nfold_file(
         As for `nfold`.
     memory_limit : int, optional
         Bytes for buffers.
+    open_options : mapping, optional
+        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
     resume, overwrite : bool
         Go on with an interrupted run of the same settings; replace an existing output.
     progress : callable, optional
@@ -96,7 +100,7 @@ def nfold_file(
     """
     final, limit = Path(output), memory_limit or default_memory_limit()
     _check_output(final)
-    opener = partial(open_frames, source, dataset=dataset)
+    opener = partial(open_frames, source, dataset=dataset, memory_limit=limit, **(open_options or {}))
     reader = opener()
     try:
         n, height, width = reader.info.shape

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError
+from stackalign.io._gate import require_file, require_written
 from stackalign.io._protocol import StackInfo
 from stackalign.io._reader import BaseReader
 
@@ -71,20 +72,37 @@ class FlatReader(BaseReader):
     ) -> None:
         super().__init__(path, info)
         self._frame = frame_bytes or info.shape[1] * info.shape[2] * stored.itemsize
+        self._stored = stored
         self._offset = offset
         self._stride = self._frame if stride is None else stride
         self._swap = not stored.isnative
         self._decode = decode
         self._also = also or []
+        require_file(path, str(path))
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._check_size()
+            require_written(self._fd, offset, self._name)
             if hasattr(os, "posix_fadvise"):
                 # The two passes run through the file from front to back; what was read stays cached for the second.
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         except BaseException:
             os.close(self._fd)
             raise
+
+    def recipe(self) -> dict[str, Any] | None:
+        """Arguments of the same reader in another process, None where it decodes."""
+        if self._decode is not None:
+            return None
+        return {
+            "path": self._path,
+            "info": self._info,
+            "stored": self._stored,
+            "offset": self._offset,
+            "stride": self._stride,
+            "frame_bytes": self._frame,
+            "also": self._also,
+        }
 
     def _check_size(self) -> None:
         count = self._info.shape[0]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Calibration", "StackInfo", "StackReader", "StackWriter"]
+__all__ = ["Calibration", "ChunkGeometry", "StackInfo", "StackReader", "StackWriter"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,29 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class ChunkGeometry:
+    """How a stored array is cut into pieces that can only be decoded whole.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one stored chunk, along the axes of the stored array.
+    patterns : int
+        Blocks that begin and end at multiples of it decode nothing twice.
+    nbytes : int
+        Memory that the reader itself holds while it is read from front to back: the decoded chunks of that many
+        patterns where they are more than one, and what decoding takes.
+    fits : bool
+        The reader's memory limit leaves room for it. If not, reading from front to back decodes chunks many times.
+    """
+
+    shape: tuple[int, ...]
+    patterns: int
+    nbytes: int
+    fits: bool
+
+
+@dataclass(frozen=True)
 class StackInfo:
     """Everything that is known of a stack before its data are read.
 
@@ -55,6 +78,8 @@ class StackInfo:
         (H, W) boolean, True = valid, where the file carries a pixel mask.
     metadata : mapping
         What else was found and is worth carrying along (JSON-able).
+    chunk : ChunkGeometry, optional
+        Of a store whose patterns are decoded in chunks.
     """
 
     shape: tuple[int, int, int]
@@ -64,6 +89,7 @@ class StackInfo:
     calibration: Calibration | None = None
     mask: NDArray[np.bool_] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    chunk: ChunkGeometry | None = None
 
     @property
     def pattern_bytes(self) -> int:

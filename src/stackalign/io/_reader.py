@@ -18,19 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, StackalignError
-from stackalign.io._protocol import Calibration, StackInfo
-from stackalign.io._shapes import Layout, handed_out_dtype
+from stackalign.io._protocol import Calibration, ChunkGeometry, StackInfo
+from stackalign.io._shapes import Layout, handed_out_dtype, require_possible
 
 __all__ = [
     "DEFAULT_MEMORY_LIMIT",
+    "DEFAULT_READ_TIMEOUT",
     "BaseReader",
     "OpenOptions",
     "damage_as_data_error",
     "fingerprint_files",
+    "foreign_errors_as_data_error",
     "make_info",
 ]
 
 DEFAULT_MEMORY_LIMIT = 1 << 30
+DEFAULT_READ_TIMEOUT = 600.0
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
 _EDGE_BYTES = 65536
@@ -48,6 +51,12 @@ class OpenOptions:
     memory_limit: int = DEFAULT_MEMORY_LIMIT
     takes_scan_shape: bool = True
     """Whether the caller can state a scan shape, and so be advised to."""
+    single: bool = False
+    """Whether a file of one image (H, W) will do, as a stack of one."""
+    allow_external: bool = False
+    """Whether what the file refers to may lie outside its folder."""
+    read_timeout: float = DEFAULT_READ_TIMEOUT
+    """Seconds for one request to a process that reads for us; 0 reads in this process."""
 
     def copy_again(self, what: str = "it") -> str:
         """What to do about a file that ends early."""
@@ -60,7 +69,8 @@ class OpenOptions:
 def damage_as_data_error(name: str, item: str, remedy: str = "check or copy the file again") -> Iterator[None]:
     """Turn what libraries raise on a damaged or unreadable file into one sentence.
 
-    The list is wide on purpose: a corrupted header makes a parser fail in any of these ways.
+    The list is wide on purpose: a corrupted header makes a parser fail in any of these ways. An AttributeError,
+    TypeError or failed assertion that began in this package is a fault of its own and is not reported as damage.
     """
     try:
         yield
@@ -78,7 +88,7 @@ def damage_as_data_error(name: str, item: str, remedy: str = "check or copy the 
         AttributeError,
         RuntimeError,
         EOFError,
-        OverflowError,
+        ArithmeticError,
         struct.error,
         tokenize.TokenError,  # NumPy's parser of .npy headers
         zipfile.BadZipFile,
@@ -86,8 +96,37 @@ def damage_as_data_error(name: str, item: str, remedy: str = "check or copy the 
         SyntaxError,
         AssertionError,
     ) as error:
+        if isinstance(error, TypeError | AttributeError | AssertionError) and _began_here(error):
+            raise
         msg = f"{item} of {name} cannot be read ({type(error).__name__}: {_first_line(error)}); {remedy}"
         raise DataError(msg) from error
+    except MemoryError as error:
+        msg = f"{item} of {name} asks for more memory than there is ({_first_line(error)}); {remedy}"
+        raise DataError(msg) from error
+
+
+@contextmanager
+def foreign_errors_as_data_error(name: str, item: str, remedy: str = "check or copy the file again") -> Iterator[None]:
+    """Do as `damage_as_data_error`, for libraries that raise classes of their own, which have no common base."""
+    try:
+        with damage_as_data_error(name, item, remedy):
+            yield
+    except StackalignError:
+        raise
+    except Exception as error:
+        if _began_here(error):
+            raise
+        msg = f"{item} of {name} cannot be read ({type(error).__name__}: {_first_line(error)}); {remedy}"
+        raise DataError(msg) from error
+
+
+def _began_here(error: BaseException) -> bool:
+    """Tell whether the innermost frame of an exception is one of this package."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return name.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _first_line(error: BaseException) -> str:
@@ -103,16 +142,20 @@ def make_info(
     calibration: Calibration | None = None,
     mask: NDArray[np.bool_] | None = None,
     metadata: dict[str, Any] | None = None,
+    chunk: ChunkGeometry | None = None,
 ) -> StackInfo:
     """Build the `StackInfo` of a stored array."""
+    handed_out = handed_out_dtype(dtype, name)
+    require_possible(layout.shape, handed_out, name)
     return StackInfo(
         shape=layout.shape,
-        dtype=handed_out_dtype(dtype, name),
+        dtype=handed_out,
         scan_shape=layout.scan_shape,
         channel_axis=layout.channel_axis,
         calibration=calibration,
         mask=mask,
         metadata=metadata or {},
+        chunk=chunk,
     )
 
 

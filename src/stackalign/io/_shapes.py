@@ -1,6 +1,8 @@
 """The rules on shapes and dtypes that every reader shares."""
 
+import functools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 
 from stackalign.errors import DataError
 
-__all__ = ["Layout", "Piece", "choose_frames", "handed_out_dtype", "interpret_shape", "scan_pieces"]
+__all__ = ["Layout", "Piece", "choose_frames", "handed_out_dtype", "interpret_shape", "require_possible", "scan_pieces"]
 
 # What the crop engine can sum exactly or in float64; longdouble, complex, text and objects are refused at the door.
 _KEPT_DTYPES = frozenset({"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"})
@@ -46,7 +48,9 @@ class Piece:
     hi: int
 
 
-def interpret_shape(shape: Sequence[int], name: str, *, scan_shape: Sequence[int] | None = None) -> Layout:
+def interpret_shape(
+    shape: Sequence[int], name: str, *, scan_shape: Sequence[int] | None = None, single: bool = False
+) -> Layout:
     """Decide what the axes of an array of patterns mean.
 
     Parameters
@@ -57,12 +61,16 @@ def interpret_shape(shape: Sequence[int], name: str, *, scan_shape: Sequence[int
         How messages name the array.
     scan_shape : sequence of int, optional
         Stated by the user; its product must be the number of patterns.
+    single : bool
+        (H, W) is taken as well, as one pattern.
 
     Returns
     -------
     Layout
     """
     axes = tuple(int(n) for n in shape)
+    if single and len(axes) == 2 and min(axes) > 0:
+        return Layout((1, *axes), (1,), False, ())
     if len(axes) not in (3, 4):
         hint = " (a single pattern needs a leading axis of length 1)" if len(axes) == 2 else ""
         msg = f"{name} has {len(axes)} axes {axes}; expected (N, H, W), (N, 1, H, W) or (Ry, Rx, H, W){hint}"
@@ -92,11 +100,36 @@ def handed_out_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 
 
+def require_possible(shape: tuple[int, int, int], dtype: np.dtype[Any], name: str) -> None:
+    """Refuse sizes that only a damaged header states, before anything is allocated for them."""
+    pattern = shape[1] * shape[2] * dtype.itemsize
+    if pattern > _machine_memory():
+        msg = (
+            f"{name} has patterns of {shape[1]} x {shape[2]} pixels, {pattern / 2**30:.0f} GiB each, more than this "
+            "machine can hold; its header is damaged, or the wrong axes are the detector's"
+        )
+        raise DataError(msg)
+    if shape[0] * pattern >= 1 << 63:
+        msg = f"{name} has the impossible shape {shape}; its header is damaged: copy it again"
+        raise DataError(msg)
+
+
+@functools.cache
+def _machine_memory() -> int:
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return 1 << 40  # the system does not say it
+
+
 def scan_pieces(start: int, stop: int, axes: tuple[int, ...]) -> Iterator[Piece]:
     """Cut patterns start..stop of a C-ordered scan into rectangles that one slicing can fetch.
 
     At most one incomplete row, a block of whole rows and another incomplete row come out (for two axes).
     """
+    if not axes:
+        yield Piece((), 0, 1)
+        return
     if len(axes) == 1:
         yield Piece((slice(start, stop),), 0, stop - start)
         return

@@ -3,6 +3,7 @@
 import importlib
 import math
 from bisect import bisect_right
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError
+from stackalign.io._gate import Confinement
+from stackalign.io._hdf5_links import check_storage, find, open_file, read_small
 from stackalign.io._protocol import StackInfo, StackReader
 from stackalign.io._reader import BaseReader, OpenOptions, make_info
 from stackalign.io._shapes import interpret_shape
-from stackalign.io.hdf5 import open_dataset, open_file, require_filters
+from stackalign.io.hdf5 import open_dataset, require_filters
 
 __all__ = ["open_reader"]
 
@@ -33,14 +36,17 @@ class _Part:
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
     """Open a master and check that all its parts are there and complete."""
     h5py = importlib.import_module("h5py")
+    bounds = Confinement(path, options.allow_external)
+    place = find(path, "entry/data", bounds)
+    assert place is not None  # the caller has found it
     with open_file(path) as file:
-        group = file["entry/data"]
+        group = file[place[1]]
         links = {key: group.get(key, getlink=True) for key in sorted(group)}
-        links = {key: link for key, link in links.items() if isinstance(link, h5py.ExternalLink)}
-        parts = [_open_part(path, link.filename, link.path) for link in links.values()]
-        promised = _promised(file)
-        mask = _mask(file, path)
-        metadata = _metadata(file)
+        keys = [key for key, link in links.items() if isinstance(link, h5py.ExternalLink)]
+    parts = [_open_part(path, links[key].filename, f"{place[1]}/{key}", bounds) for key in keys]
+    promised = _promised(path, bounds)
+    mask = _mask(path, bounds)
+    metadata = _metadata(path, bounds)
     for part in parts[1:]:
         if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
             msg = (
@@ -55,77 +61,85 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
             f"(the last is {parts[-1].path.name}); {options.copy_again('them')}"
         )
         raise DataError(msg)
-    scan_shape = options.scan_shape or _scan_shape(path, count)
+    scan_shape = options.scan_shape or _scan_shape(path, count, bounds)
     layout = interpret_shape((count, *parts[0].shape), str(path), scan_shape=scan_shape)
     if mask is not None and mask.shape != layout.shape[1:]:
         msg = f"the pixel mask of {path} is {mask.shape}, its patterns are {layout.shape[1:]}; pass a mask that fits"
         raise DataError(msg)
     info = make_info(layout, parts[0].dtype, str(path), mask=mask, metadata=metadata)
-    return _MasterReader(path, info, parts, replace(options, scan_shape=None, dataset=None))
+    part_options = replace(options, scan_shape=None, dataset=None)
+    with closing(open_dataset(parts[0].path, parts[0].dataset, part_options, bounds)) as first:
+        info = replace(info, chunk=first.info.chunk)
+    return _MasterReader(path, info, parts, part_options, bounds)
 
 
-def _open_part(master: Path, name: str, dataset: str) -> _Part:
-    path = master.parent / name
-    if not path.exists():
+def _open_part(master: Path, name: str, key: str, bounds: Confinement) -> _Part:
+    if not (master.parent / name).exists():
+        bounds.require_inside(master.parent / name, f"{master} refers to {name!r}")
         msg = f"part {name} of {master} is missing; copy it beside the master"
         raise DataError(msg)
     try:
+        place = find(master, key, bounds)
+        if place is None:
+            msg = f"part {name} of {master} does not hold what the master refers to; copy it again"
+            raise DataError(msg)
+        path = place[0]
         with open_file(path) as file:
-            data = file[dataset]
+            data = file[place[1]]
+            if getattr(data, "ndim", 0) != 3:
+                msg = f"part {name} of {master} is no dataset of three axes; expected (N, H, W)"
+                raise DataError(msg)
             require_filters(data, path)
             low, high = data.attrs.get("image_nr_low"), data.attrs.get("image_nr_high")
-            if data.ndim != 3:
-                msg = f"part {name} of {master} has {data.ndim} axes; expected (N, H, W)"
-                raise DataError(msg)
             if low is not None and high is not None and int(high) - int(low) + 1 != data.shape[0]:
                 msg = (
                     f"part {name} of {master} holds {data.shape[0]} patterns, "
                     f"its header says {int(high) - int(low) + 1}; copy it again"
                 )
                 raise DataError(msg)
-            return _Part(path, dataset, int(data.shape[0]), tuple(data.shape[1:]), data.dtype)
+            check_storage(data, path, bounds)
+            return _Part(path, place[1], int(data.shape[0]), tuple(data.shape[1:]), data.dtype)
     except (OSError, KeyError) as error:
         msg = f"part {name} of {master} cannot be read ({error}); copy it again"
         raise DataError(msg) from error
 
 
-def _scalar(file: Any, name: str) -> Any:
-    item = file.get(name)
-    return None if item is None else item[()]
+def _promised(path: Path, bounds: Confinement) -> int | None:
+    images, triggers = (read_small(path, f"{_SPECIFIC}/{key}", bounds) for key in ("nimages", "ntrigger"))
+    return int(images) * int(triggers) if isinstance(images, int) and isinstance(triggers, int) else None
 
 
-def _promised(file: Any) -> int | None:
-    images, triggers = (_scalar(file, f"{_SPECIFIC}/{key}") for key in ("nimages", "ntrigger"))
-    return None if images is None or triggers is None else int(images) * int(triggers)
+def _mask(path: Path, bounds: Confinement) -> NDArray[np.bool_] | None:
+    for name in (f"{_SPECIFIC}/pixel_mask", "entry/instrument/detector/pixel_mask"):
+        value = read_small(path, name, bounds)
+        if value is not None:
+            # Every bit of the detector's mask names a reason why a pixel is not to be used.
+            valid: NDArray[np.bool_] = np.asarray(value) == 0
+            return valid
+    return None
 
 
-def _mask(file: Any, path: Path) -> NDArray[np.bool_] | None:
-    item = file.get(f"{_SPECIFIC}/pixel_mask", file.get("entry/instrument/detector/pixel_mask"))
-    if item is None:
-        return None
-    require_filters(item, path)
-    # Every bit of the detector's mask names a reason why a pixel is not to be used.
-    valid: NDArray[np.bool_] = np.asarray(item[()]) == 0
-    return valid
-
-
-def _metadata(file: Any) -> dict[str, Any]:
+def _metadata(path: Path, bounds: Confinement) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for key in ("description", "count_time", "frame_time", "detectorSpecific/photon_energy", "saturation_value"):
-        value = _scalar(file, f"entry/instrument/detector/{key}")
-        if value is not None:
-            plain = value.item() if isinstance(value, np.generic) else value
-            metadata[key.rpartition("/")[2]] = plain.decode("utf-8", "replace") if isinstance(plain, bytes) else plain
+        value = read_small(path, f"entry/instrument/detector/{key}", bounds)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, str | int | float | bool):
+            metadata[key.rpartition("/")[2]] = value
     return metadata
 
 
-def _scan_shape(master: Path, count: int) -> tuple[int, int] | None:
+def _scan_shape(master: Path, count: int, bounds: Confinement) -> tuple[int, int] | None:
     """Read the scan shape from the microscope's own file, which lies beside the master without its suffix."""
     beside = master.with_name(master.name.replace("_master", ""))
-    if beside == master or not beside.exists():
+    if beside == master or not beside.is_file():
         return None
+    bounds.require_inside(beside, f"the microscope's file beside {master} is a link")
     try:
         with open_file(beside) as file:
+            if not isinstance(file.get("STEM Metadata", getlink=True), importlib.import_module("h5py").HardLink):
+                return None
             attributes = file["STEM Metadata"].attrs
             shape = int(np.ravel(attributes["NumPixelsY"])[0]), int(np.ravel(attributes["NumPixelsX"])[0])
     except (OSError, KeyError, ValueError, IndexError):
@@ -136,11 +150,14 @@ def _scan_shape(master: Path, count: int) -> tuple[int, int] | None:
 class _MasterReader(BaseReader):
     """Patterns over several files, one of which is open at a time."""
 
-    def __init__(self, path: Path, info: StackInfo, parts: list[_Part], options: OpenOptions) -> None:
+    def __init__(
+        self, path: Path, info: StackInfo, parts: list[_Part], options: OpenOptions, bounds: Confinement
+    ) -> None:
         super().__init__(path, info)
         self._parts = parts
         self._starts = [sum(part.count for part in parts[:k]) for k in range(len(parts))]
         self._options = options
+        self._bounds = bounds
         self._open: tuple[int, StackReader] | None = None
 
     def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
@@ -155,7 +172,7 @@ class _MasterReader(BaseReader):
     def _part(self, k: int) -> StackReader:
         if self._open is None or self._open[0] != k:
             self._close_part()
-            self._open = k, open_dataset(self._parts[k].path, self._parts[k].dataset, self._options)
+            self._open = k, open_dataset(self._parts[k].path, self._parts[k].dataset, self._options, self._bounds)
         return self._open[1]
 
     def _close_part(self) -> None:

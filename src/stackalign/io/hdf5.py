@@ -10,61 +10,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError
+from stackalign.io._bitshuffle import ChunkHeaders
 from stackalign.io._flat import FlatReader
+from stackalign.io._gate import Confinement
+from stackalign.io._hdf5_links import check_storage, find, open_dataset_within, open_file
 from stackalign.io._protocol import Calibration, StackInfo, StackReader
-from stackalign.io._reader import BaseReader, OpenOptions, make_info
-from stackalign.io._shapes import Layout, interpret_shape, scan_pieces
+from stackalign.io._reader import OpenOptions, make_info
+from stackalign.io._shapes import Layout, interpret_shape
+from stackalign.io._units import ScanGrid, UnitReader, with_chunks
 
-__all__ = ["ChunkedReader", "open_dataset", "open_file", "open_reader", "require_filters"]
+__all__ = ["ChunkedReader", "open_dataset", "open_reader", "require_filters"]
 
 # Filters outside the HDF5 library that the package hdf5plugin brings.
 _PLUGIN_FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
-_MIN_CACHE = 1 << 20
-
-
-def open_file(path: Path) -> Any:
-    """Open an HDF5 file for reading, also where the file system knows no locks."""
-    h5py = importlib.import_module("h5py")
-    return h5py.File(path, "r", locking="best-effort")
+_HDF5_CACHE = 1 << 20
+_LONGEST_AXIS = 64 << 20
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
     """Open the one dataset of an HDF5 file that can be a stack of patterns."""
-    with open_file(path) as file:
-        if options.dataset is None and _is_detector_master(file):
-            reader: StackReader = importlib.import_module("stackalign.io.arina").open_reader(path, options)
-            return reader
-        name = _choose(file, path, options.dataset)
-    return open_dataset(path, name, options)
+    bounds = Confinement(path, options.allow_external)
+    if options.dataset is None and _is_detector_master(path, bounds):
+        reader: StackReader = importlib.import_module("stackalign.io.arina").open_reader(path, options)
+        return reader
+    file, name = _choose(path, options, bounds)
+    return open_dataset(file, name, options, bounds)
 
 
-def _is_detector_master(file: Any) -> bool:
+def _is_detector_master(path: Path, bounds: Confinement) -> bool:
     """Tell a NeXus master, whose data lie in other files, from a file with data."""
     h5py = importlib.import_module("h5py")
-    group = file.get("entry/data")
-    if not isinstance(group, h5py.Group):
+    place = find(path, "entry/data", bounds)
+    if place is None or place[0] != path:
         return False
-    return any(isinstance(group.get(key, getlink=True), h5py.ExternalLink) for key in group)
+    with open_file(path) as file:
+        group = file[place[1]]
+        if not isinstance(group, h5py.Group):
+            return False
+        return any(isinstance(group.get(key, getlink=True), h5py.ExternalLink) for key in group)
 
 
-def _choose(file: Any, path: Path, wanted: str | None) -> str:
-    """Return the name of the dataset to read."""
+def _choose(path: Path, options: OpenOptions, bounds: Confinement) -> tuple[Path, str]:
+    """Return the file and the dataset in it to read; a name that the caller stated may lead to another file."""
     h5py = importlib.import_module("h5py")
-    if wanted is not None:
-        item = file.get(wanted)
-        if item is None:
-            names = [name for name, _ in _candidates(file, h5py)]
-            msg = f"{path} has no dataset {wanted!r}; those of 3 or 4 axes are {names or 'none'}"
+    wanted = options.dataset
+    place = (path, "/") if wanted is None else find(path, wanted, bounds)
+    if place is None:
+        with open_file(path) as file:
+            names = [name for name, *_ in _candidates(file, h5py)]
+        msg = f"{path} has no dataset {wanted!r}; those of 3 or 4 axes are {names or 'none'}"
+        raise DataError(msg)
+    with open_file(place[0]) as file:
+        root = file[place[1]]
+        if isinstance(root, h5py.Dataset):
+            return place
+        if not isinstance(root, h5py.Group):
+            msg = f"{wanted} of {path} is a type, no dataset; name another"
             raise DataError(msg)
-        if isinstance(item, h5py.Dataset):
-            return str(item.name)
-        root = item
-    else:
-        if "Version" in file and isinstance(file.get("Data/Image"), h5py.Group):
+        if wanted is None and "Version" in file.keys() and _is_group(file, "Data/Image", h5py):  # noqa: SIM118
             msg = f"{path} is a Velox file of images, whose frames are the last axis, not a stack of patterns"
             raise DataError(msg)
-        root = file
+        return place[0], _best(root, path, options, h5py)
+
+
+def _is_group(file: Any, name: str, h5py: Any) -> bool:
+    """Tell whether hard links lead to a group."""
+    group = file
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            return False
+        group = group[part]
+    return isinstance(group, h5py.Group)
+
+
+def _best(root: Any, path: Path, options: OpenOptions, h5py: Any) -> str:
+    """Return the name of the largest stack below a group, or of its only image where one will do."""
+    wanted = options.dataset
     found = sorted(_candidates(root, h5py), key=lambda entry: -entry[1])
+    if not found and options.single:
+        images = _candidates(root, h5py, (2,))
+        if len(images) == 1:
+            return images[0][0]
     if not found:
         msg = f"{path} has no numeric dataset of 3 or 4 axes{f' in {wanted}' if wanted else ''}"
         raise DataError(msg)
@@ -75,35 +101,39 @@ def _choose(file: Any, path: Path, wanted: str | None) -> str:
     return found[0][0]
 
 
-def _candidates(root: Any, h5py: Any) -> list[tuple[str, int]]:
+def _candidates(root: Any, h5py: Any, axes: tuple[int, ...] = (3, 4)) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
 
     def visit(_: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and item.size and item.dtype.kind in "iufb":
-            found.append((str(item.name), int(item.size)))
+        if isinstance(item, h5py.Dataset) and item.ndim in axes and item.size and item.dtype.kind in "iufb":
+            found.append((str(item.name), math.prod(item.shape)))
 
     root.visititems(visit)
     return found
 
 
-def open_dataset(path: Path, name: str, options: OpenOptions) -> StackReader:
+def open_dataset(path: Path, name: str, options: OpenOptions, bounds: Confinement) -> StackReader:
     """Open one dataset: by position where its numbers lie plainly in the file, through h5py otherwise."""
     with open_file(path) as file:
-        dataset = file[name]
+        dataset = open_dataset_within(file, name, path)
         label = f"{path}:{name}"
-        layout = interpret_shape(dataset.shape, label, scan_shape=options.scan_shape)
-        metadata: dict[str, Any] = {"dataset": name}
-        if dataset.chunks is not None:
-            metadata["chunk_patterns"] = _chunk_patterns(dataset.chunks, layout)
-        calibration = _calibration(file, dataset)
+        if dataset.shape is None:
+            msg = f"{label} is empty; name another dataset"
+            raise DataError(msg)
+        layout = interpret_shape(dataset.shape, label, scan_shape=options.scan_shape, single=options.single)
+        metadata: dict[str, Any] = {"dataset": name} | ({"single": True} if dataset.ndim == 2 else {})
+        calibration = _calibration(file, name, dataset.ndim, path, bounds)
         info = make_info(layout, dataset.dtype, label, calibration=calibration, metadata=metadata)
-        stored = dataset.dtype
-        offset = _plain_offset(dataset)
+        stored, chunks = dataset.dtype, dataset.chunks
+        check_storage(dataset, path, bounds)
         require_filters(dataset, path)
-        _check_virtual_sources(dataset, path)
+        offset = _plain_offset(dataset)
     if offset is not None:
         return FlatReader(path, info, stored, offset)
-    return ChunkedReader(path, name, layout, info, options.memory_limit)
+    grid = ScanGrid.of(layout, layout.array_scan_shape and (1, 1) if chunks is None else chunks)
+    if chunks is not None:
+        info = with_chunks(info, grid, chunks, stored.itemsize, options.memory_limit)
+    return ChunkedReader(path, name, layout, info, grid, options.memory_limit)
 
 
 def _plain_offset(dataset: Any) -> int | None:
@@ -115,14 +145,6 @@ def _plain_offset(dataset: Any) -> int | None:
     offset = dataset.id.get_offset()
     # Compact or never written data have no position.
     return int(offset) if offset and dataset.id.get_storage_size() == dataset.nbytes else None
-
-
-def _chunk_patterns(chunks: tuple[int, ...], layout: Layout) -> int:
-    """Count the patterns in a row of chunks: blocks of a multiple of it decode nothing twice."""
-    if len(layout.array_scan_shape) == 1 or layout.channel_axis:
-        return int(chunks[0])
-    # A chunk within one scan row ends with it; several rows are one block.
-    return int(chunks[0]) * layout.array_scan_shape[1] if chunks[0] > 1 else int(chunks[1])
 
 
 def require_filters(dataset: Any, path: Path) -> None:
@@ -148,26 +170,17 @@ def require_filters(dataset: Any, path: Path) -> None:
         raise DataError(msg)
 
 
-def _check_virtual_sources(dataset: Any, path: Path) -> None:
-    """HDF5 reads missing parts of a virtual dataset as zeros without a word."""
-    if dataset.is_virtual:
-        for source in dataset.virtual_sources():
-            if source.file_name != "." and not (path.parent / source.file_name).exists():
-                msg = f"{path} refers to the part {source.file_name}, which is missing; copy it beside the file"
-                raise DataError(msg)
-
-
-def _calibration(file: Any, dataset: Any) -> Calibration | None:
+def _calibration(file: Any, name: str, ndim: int, path: Path, bounds: Confinement) -> Calibration | None:
     """Read the axis vectors beside the dataset: dim0.. (py4DSTEM) or dim1.. (NCEM)."""
-    group = dataset.parent
-    first = 0 if "dim0" in group else 1
-    axes = [_axis(group.get(f"dim{first + k}")) for k in range(dataset.ndim)]
+    group = name.rpartition("/")[0]
+    first = 0 if find(path, f"{group}/dim0", bounds) else 1
+    axes = [_axis(find(path, f"{group}/dim{first + k}", bounds), path, file) for k in range(ndim)]
     rows, columns = axes[-2:]
     if rows is None or columns is None:
         return None
     step_y, start_y, units = rows
     step_x, start_x, _ = columns
-    scan_y, scan_x = (axes[0], axes[1]) if dataset.ndim == 4 else (None, None)
+    scan_y, scan_x = (axes[0], axes[1]) if ndim == 4 else (None, None)
     return Calibration(
         pixel_size=(step_y, step_x),
         units=units,
@@ -177,9 +190,17 @@ def _calibration(file: Any, dataset: Any) -> Calibration | None:
     )
 
 
-def _axis(vector: Any) -> tuple[float, float, str] | None:
+def _axis(place: tuple[Path, str] | None, path: Path, file: Any) -> tuple[float, float, str] | None:
     """Return step, start and unit of an axis vector; py4DSTEM stores only its first two values."""
-    if vector is None or vector.ndim != 1 or vector.shape[0] < 2 or vector.dtype.kind not in "iuf":
+    if place is None or place[0] != path:
+        return None
+    vector = file[place[1]]
+    if getattr(vector, "ndim", 0) != 1 or vector.shape[0] < 2 or vector.dtype.kind not in "iuf":
+        return None
+    if math.prod(vector.chunks or ()) * vector.dtype.itemsize > _LONGEST_AXIS:
+        msg = f"the axis {vector.name} of {path} has chunks of an impossible size {vector.chunks}; repair the file"
+        raise DataError(msg)
+    if vector.external or vector.is_virtual:
         return None
     start, end = float(vector[0]), float(vector[-1])
     step = (end - start) / (vector.shape[0] - 1)
@@ -192,7 +213,7 @@ def _axis(vector: Any) -> tuple[float, float, str] | None:
     return step, start, units
 
 
-class ChunkedReader(BaseReader):
+class ChunkedReader(UnitReader):
     """Patterns of a chunked, filtered, virtual or otherwise stored dataset.
 
     Parameters
@@ -202,40 +223,27 @@ class ChunkedReader(BaseReader):
         Of the dataset.
     layout : Layout
     info : StackInfo
+    grid : ScanGrid
     memory_limit : int
-        A quarter of it may hold decoded chunks, so that a block that ends within a chunk does not decode it twice.
+        Most of it may hold decoded chunks.
     """
 
-    def __init__(self, path: Path, name: str, layout: Layout, info: StackInfo, memory_limit: int) -> None:
-        super().__init__(path, info)
-        self._layout = layout
-        h5py = importlib.import_module("h5py")
+    def __init__(
+        self, path: Path, name: str, layout: Layout, info: StackInfo, grid: ScanGrid, memory_limit: int
+    ) -> None:
+        super().__init__(path, info, layout, grid, memory_limit)
         self._file = open_file(path)
         try:
-            dataset = self._file[name]
-            if dataset.chunks is not None:
-                row = math.prod(dataset.chunks[: len(layout.array_scan_shape)])
-                if len(layout.array_scan_shape) == 2:
-                    row = dataset.chunks[0] * layout.array_scan_shape[1]
-                cache = max(_MIN_CACHE, min(2 * row * info.pattern_bytes, memory_limit // 4))
-                plist = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-                plist.set_chunk_cache(10007, cache, 0.75)
-                dataset = h5py.Dataset(h5py.h5d.open(self._file.id, name.encode(), plist))
-            self._dataset = dataset
+            # The units are the cache. HDF5 keeps what fits into its own, for chunks that two selections share.
+            self._dataset = open_dataset_within(self._file, name, path, cache=_HDF5_CACHE)
+            self._headers = ChunkHeaders.of(self._dataset, path)
         except BaseException:
             self._file.close()
             raise
 
-    def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        if self._layout.channel_axis:
-            self._fetch((slice(start, stop), 0), out)
-            return
-        for piece in scan_pieces(start, stop, self._layout.array_scan_shape):
-            part = out[piece.lo : piece.hi]
-            lengths = tuple(s.stop - s.start for s in piece.index if isinstance(s, slice))
-            self._fetch(piece.index, part.reshape(*lengths, *part.shape[1:]))
-
     def _fetch(self, index: tuple[slice | int, ...], out: NDArray[Any]) -> None:
+        if self._headers is not None:
+            self._headers.check(index)
         if out.dtype == np.uint8 and self._dataset.dtype.kind == "b":
             out[...] = self._dataset[index]
         else:
@@ -246,4 +254,6 @@ class ChunkedReader(BaseReader):
         """Release the file."""
         if not self._closed:
             self._file.close()
+            if self._headers is not None:
+                self._headers.close()
         super().close()

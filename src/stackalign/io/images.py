@@ -1,8 +1,8 @@
 """Files of images: everything that `open_stack` reads, files that hold one image, and FITS."""
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError
+from stackalign.io._gate import require_file
 from stackalign.io._hdf5_memory import write_array
 from stackalign.io._protocol import StackInfo, StackReader
-from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, BaseReader, OpenOptions, damage_as_data_error, make_info
+from stackalign.io._reader import (
+    DEFAULT_MEMORY_LIMIT,
+    BaseReader,
+    OpenOptions,
+    damage_as_data_error,
+    foreign_errors_as_data_error,
+    make_info,
+)
 from stackalign.io._shapes import interpret_shape
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path
-from stackalign.io.memory import ArrayReader
-from stackalign.io.stacks import open_with
+from stackalign.io.stacks import checked_timeout, open_with
 
-__all__ = ["FITS_EXTENSIONS", "image_extensions", "is_fits", "open_images", "write_images"]
+__all__ = ["FITS_EXTENSIONS", "image_extensions", "is_fits", "open_images", "read_image", "write_images"]
 
 FITS_EXTENSIONS = (".fits", ".fit", ".fts", ".fits.gz")
 _WRITABLE = (".npy", ".tif", ".tiff", ".h5", ".hdf5", ".zarr", *FITS_EXTENSIONS)
@@ -36,18 +43,27 @@ def image_extensions() -> tuple[str, ...]:
 
 
 def open_images(
-    path: str | os.PathLike[str], *, dataset: str | None = None, memory_limit: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    memory_limit: int | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
 ) -> StackReader:
     """Open a file of one image (H, W) or of a stack of them.
 
     Parameters
     ----------
     path : path-like
-        FITS, or any file that `open_stack` reads; .npy, TIFF, HDF5 and Zarr may also hold a single image.
+        FITS, or any file that `open_stack` reads; .npy, .npz, TIFF, HDF5 and Zarr may also hold a single image.
     dataset : str, optional
         Which dataset of an HDF5 or Zarr file, which series of a TIFF, which HDU of a FITS file (number or name).
     memory_limit : int, optional
-        Bytes that may be held, for the few files that can only be loaded whole.
+        Bytes that may be held, for decoded chunks and for the few files that can only be loaded whole.
+    allow_external : bool
+        See `open_stack`.
+    read_timeout : float, optional
+        See `open_stack`.
 
     Returns
     -------
@@ -62,77 +78,58 @@ def open_images(
         The format needs a package that is not installed.
     """
     file = Path(path)
-    if not file.exists():
-        msg = f"input {file} does not exist; check the path"
-        raise DataError(msg)
+    options = OpenOptions(
+        dataset=dataset,
+        memory_limit=DEFAULT_MEMORY_LIMIT if memory_limit is None else memory_limit,
+        takes_scan_shape=False,
+        single=True,
+        allow_external=allow_external,
+        read_timeout=checked_timeout(read_timeout),
+    )
+    require_file(file, directory=True)
     if is_fits(file):
+        require_file(file)
         return _open_fits(file, dataset)
-    with damage_as_data_error(f"input {file}", "the file"):
-        image = _single_image(file, dataset)
-    if image is None:
-        limit = DEFAULT_MEMORY_LIMIT if memory_limit is None else memory_limit
-        return open_with(file, OpenOptions(dataset=dataset, memory_limit=limit, takes_scan_shape=False))
-    return _one_image(image, file)
+    return open_with(file, options)
 
 
-def _one_image(image: NDArray[Any], file: Path) -> StackReader:
-    stack = np.ascontiguousarray(image)[None]
-    layout = interpret_shape(stack.shape, str(file))
-    info = make_info(layout, stack.dtype, str(file), metadata={"single": True})
-    return _ImageReader(stack, layout, info, path=file)
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
+) -> NDArray[Any]:
+    """Read the one image of a file, a mask for example.
 
+    Parameters
+    ----------
+    path : path-like
+        See `open_images`, as for the other parameters.
+    dataset : str, optional
+    allow_external : bool
+    read_timeout : float, optional
 
-class _ImageReader(ArrayReader):
-    """One image that was read whole."""
+    Returns
+    -------
+    numpy.ndarray
+        (H, W); booleans come as 0 and 1.
 
-    def _files(self) -> list[Path]:
-        """Those of a Zarr store are in folders."""
-        path = self.path
-        if path is None or not path.is_dir():
-            return super()._files()
-        return sorted(p for p in path.rglob("*") if p.is_file())
-
-
-def _single_image(file: Path, dataset: str | None) -> NDArray[Any] | None:
-    """The image of a file that holds one, None for a file of anything else."""
-    extension = file.suffix.lower()
-    if extension == ".npy":
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-        return np.array(array) if array.ndim == 2 else None
-    if extension in (".tif", ".tiff", ".btf"):
-        import tifffile
-
-        with tifffile.TiffFile(file) as tiff:
-            number = int(dataset) if dataset is not None and dataset.isdigit() else 0
-            if number >= len(tiff.series) or len(tiff.series[number].shape) != 2:
-                return None
-            return np.asarray(tiff.series[number].asarray())
-    if extension in (".h5", ".hdf5", ".hdf"):
-        import h5py
-
-        with h5py.File(file, "r") as h5:
-            found: dict[str, Any] = {}
-            h5.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-            return _choose(found, dataset)
-    if extension == ".zarr":
-        import zarr
-
-        store = zarr.open(file, mode="r")
-        arrays = {"": store} if isinstance(store, zarr.Array) else dict(store.arrays())
-        return _choose(arrays, dataset)
-    return None
-
-
-def _choose(arrays: Mapping[str, Any], dataset: str | None) -> NDArray[Any] | None:
-    """The dataset that was asked for, or the only image of a file without stacks."""
-    numeric = {name: a for name, a in arrays.items() if a.dtype.kind in "iufb"}
-    if dataset is not None:
-        wanted = numeric.get(dataset.strip("/"))
-        return np.asarray(wanted[...]) if wanted is not None and wanted.ndim == 2 else None
-    if any(a.ndim in (3, 4) for a in numeric.values()):
-        return None
-    images = [a for a in numeric.values() if a.ndim == 2]
-    return np.asarray(images[0][...]) if len(images) == 1 else None
+    Raises
+    ------
+    DataError
+        The file cannot be read, or holds more than one image.
+    """
+    reader = open_images(path, dataset=dataset, allow_external=allow_external, read_timeout=read_timeout)
+    with contextlib.closing(reader):
+        if reader.info.shape[0] != 1:
+            msg = f"{path} holds {reader.info.shape[0]} images; expected one of (H, W)"
+            raise DataError(msg)
+        with damage_as_data_error(str(path), "the image"):
+            image = np.empty(reader.info.shape, reader.info.dtype)
+        reader.read(0, 1, image)
+    found: NDArray[Any] = image[0]
+    return found
 
 
 def _fits() -> Any:
@@ -146,7 +143,7 @@ def _fits() -> Any:
 
 def _open_fits(file: Path, dataset: str | None) -> StackReader:
     fits = _fits()
-    with damage_as_data_error(f"input {file}", "the FITS file"):
+    with foreign_errors_as_data_error(f"input {file}", "the FITS file"):
         # Sections are read from the file without a map, too; scaled integers cannot be mapped.
         hdus = fits.open(file, memmap=False)
         try:
@@ -191,6 +188,10 @@ class _FitsReader(BaseReader):
         self._leading = shape[:-2]
 
     def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        with foreign_errors_as_data_error(self._name, f"patterns {start}..{stop - 1}"):
+            self._read_sections(start, stop, out)
+
+    def _read_sections(self, start: int, stop: int, out: NDArray[Any]) -> None:
         for k in range(start, stop):
             at = np.unravel_index(k, self._leading) if self._leading else ()
             out[k - start] = self._hdu.section[(*(int(i) for i in at), slice(None), slice(None))]

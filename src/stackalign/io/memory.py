@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from stackalign.errors import DataError
 from stackalign.io._protocol import StackInfo
-from stackalign.io._reader import BaseReader, make_info
+from stackalign.io._reader import BaseReader, damage_as_data_error, make_info
 from stackalign.io._shapes import Layout, interpret_shape, scan_pieces
 
-__all__ = ["ArrayReader", "open_array"]
+__all__ = ["ArrayReader", "fingerprint_of_samples", "open_array"]
 
 _SAMPLED_PATTERNS = 16
 
@@ -92,21 +92,25 @@ class ArrayReader(BaseReader):
         """Identify the content: shape, dtype and sampled patterns."""
         if self._path is not None:
             return super().fingerprint()
-        return self._fingerprint_of_samples()
-
-    def _fingerprint_of_samples(self) -> str:
-        count, height, width = self._info.shape
-        digest = hashlib.blake2b(f"{self._info.shape}|{self._info.dtype.str}|".encode(), digest_size=20)
-        pattern = np.empty((1, height, width), self._info.dtype)
-        for k in sorted({round(i * (count - 1) / (_SAMPLED_PATTERNS - 1)) for i in range(_SAMPLED_PATTERNS)}):
-            self.read(k, k + 1, pattern)
-            digest.update(pattern.tobytes())
-        return digest.hexdigest()
+        return fingerprint_of_samples(self)
 
     def close(self) -> None:
         """Forget the array."""
         self._array = None
         super().close()
+
+
+def fingerprint_of_samples(reader: BaseReader) -> str:
+    """Identify content that is no file of its own: shape, dtype and sampled patterns."""
+    info = reader.info
+    count, height, width = info.shape
+    digest = hashlib.blake2b(f"{info.shape}|{info.dtype.str}|".encode(), digest_size=20)
+    with damage_as_data_error(str(reader.path or "the array"), "a pattern"):
+        pattern = np.empty((1, height, width), info.dtype)
+    for k in sorted({round(i * (count - 1) / (_SAMPLED_PATTERNS - 1)) for i in range(_SAMPLED_PATTERNS)}):
+        reader.read(k, k + 1, pattern)
+        digest.update(pattern.tobytes())
+    return digest.hexdigest()
 
 
 def _copy(block: Any, out: NDArray[Any]) -> None:

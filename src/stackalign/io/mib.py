@@ -11,6 +11,7 @@ import numpy as np
 
 from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
+from stackalign.io._gate import Confinement
 from stackalign.io._protocol import StackReader
 from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import choose_frames, interpret_shape
@@ -47,7 +48,10 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         size = path.stat().st_size
         complete, rest = divmod(size, stride)
         beside = path.with_suffix(".hdr")
-        fields = _read_hdr(beside) if beside.exists() else {}
+        fields = {}
+        if beside.exists():
+            Confinement(path, options.allow_external).resolve(beside.name)
+            fields = _read_hdr(beside)
         promised = _promised(fields)
         source = f"its header {beside.name}"
         count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape, options.copy_again())
@@ -98,7 +102,9 @@ def _acquisition(file: BinaryIO) -> dict[str, Any]:
 def _read_hdr(path: Path) -> dict[str, str]:
     """Read the text file that the detector's software writes beside the data."""
     fields: dict[str, str] = {}
-    for line in path.read_bytes()[:65536].decode("latin-1").splitlines():
+    with path.open("rb") as file:
+        text = file.read(65536).decode("latin-1")
+    for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:
             # "Frames per Trigger (Number):" and "Frames per Trigger:" both occur.
@@ -108,7 +114,7 @@ def _read_hdr(path: Path) -> dict[str, str]:
 
 def _number(fields: dict[str, str], key: str) -> int | None:
     text = fields.get(key, "")
-    return int(text) if text.isdigit() and int(text) > 0 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0 else None
 
 
 def _promised(fields: dict[str, str]) -> int | None:

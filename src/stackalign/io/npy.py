@@ -3,7 +3,7 @@
 import io
 import math
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +15,25 @@ from stackalign.io._shapes import interpret_shape
 from stackalign.io._writer import FlatWriter, WriteSpec
 from stackalign.io.memory import ArrayReader
 
-__all__ = ["create_writer", "open_reader"]
+__all__ = ["create_writer", "open_numbers", "open_reader", "read_header"]
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
     """Open a .npy file by its header; the data stay on disk."""
     with damage_as_data_error(str(path), "the NumPy header"), path.open("rb") as file:
-        shape, fortran, dtype = _read_header(file, path)
+        shape, fortran, dtype = read_header(file, str(path))
         offset = file.tell()
-    layout = interpret_shape(shape, str(path), scan_shape=options.scan_shape)
-    info = make_info(layout, dtype, str(path))
-    if not fortran or math.prod(shape[1:]) == 1:
+    return open_numbers(path, shape, fortran, dtype, offset, options)
+
+
+def open_numbers(
+    path: Path, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], offset: int, options: OpenOptions
+) -> StackReader:
+    """Read what a NumPy header describes, and what follows it at an offset."""
+    layout = interpret_shape(shape, str(path), scan_shape=options.scan_shape, single=options.single)
+    info = make_info(layout, dtype, str(path), metadata={"single": True} if len(shape) == 2 else None)
+    in_order = sum(n > 1 for n in shape) <= 1
+    if not fortran or in_order or math.prod(shape[1:]) == 1:
         return FlatReader(path, info, dtype, offset)
     # In Fortran order each pattern is scattered over the whole file: each block would read all of it.
     if info.nbytes > options.memory_limit:
@@ -34,19 +42,22 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
             f"{options.memory_limit}; save it again with numpy.ascontiguousarray"
         )
         raise DataError(msg)
-    with damage_as_data_error(str(path), "the data"):
-        array = np.ascontiguousarray(np.load(path, allow_pickle=False))
+    with damage_as_data_error(str(path), "the data"), FlatReader(path, info, dtype, offset) as flat:
+        numbers = np.empty(info.shape, info.dtype)
+        flat.read(0, info.shape[0], numbers)
+    array = np.ascontiguousarray(numbers.reshape(shape[::-1]).T)
     return ArrayReader(array, layout, info, path=path)
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether in Fortran order, and dtype of the array that begins here."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)
     if version == (2, 0):
         return np.lib.format.read_array_header_2_0(file)
     # Version 3 exists for field names outside latin-1, that is for records, which are no patterns.
-    msg = f"{path} is a NumPy file of version {version[0]}.{version[1]}, that is of records; expected plain numbers"
+    msg = f"{name} is a NumPy file of version {version[0]}.{version[1]}, that is of records; expected plain numbers"
     raise DataError(msg)
 
 

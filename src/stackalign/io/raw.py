@@ -9,6 +9,7 @@ import numpy as np
 
 from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
+from stackalign.io._gate import Confinement
 from stackalign.io._protocol import StackReader
 from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import choose_frames, interpret_shape
@@ -26,7 +27,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     if path.suffix.lower() == ".xml":
         return _open_by_xml(path, options)
     if options.shape is None and options.dtype is None:
-        return _open_empad(path, options, _xml_beside(path))
+        return _open_empad(path, options, _xml_beside(path, options))
     if options.shape is None or options.dtype is None:
         msg = f"{path} is raw binary: state both its shape (--shape) and its dtype (--dtype)"
         raise DataError(msg)
@@ -54,10 +55,10 @@ def _open_by_xml(path: Path, options: OpenOptions) -> StackReader:
     if name is None:
         msg = f"{path} names no raw file; expected the XML file of an EMPAD acquisition"
         raise DataError(msg)
-    raw = path.parent / name
-    if not raw.exists():
+    if not (path.parent / name).exists():
         msg = f"{path} refers to {name}, which is missing; copy it beside the XML file"
         raise DataError(msg)
+    raw = Confinement(path, options.allow_external).resolve(name)
     return _open_empad(raw, options, path)
 
 
@@ -86,7 +87,7 @@ def _parse(path: Path) -> ElementTree.Element:
         raise DataError(msg)
     try:
         return ElementTree.fromstring(path.read_bytes())
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: of its encoding
         msg = f"{path} is no valid XML ({error}); copy it again"
         raise DataError(msg) from error
 
@@ -98,20 +99,25 @@ def _raw_name(root: ElementTree.Element) -> str | None:
     return None if not name else re.split(r"[\\/]", name.strip())[-1]
 
 
-def _xml_beside(path: Path) -> Path | None:
+def _xml_beside(path: Path, options: OpenOptions) -> Path | None:
+    bounds = Confinement(path, options.allow_external)
     for candidate in sorted(path.parent.glob("*.xml")):
+        if not candidate.is_file():
+            continue  # a pipe would block
         try:
-            if _raw_name(_parse(candidate)) == path.name:
-                return candidate
-        except DataError:
+            named = _raw_name(_parse(candidate))
+        except (DataError, OSError):
             continue  # some other XML file
+        if named == path.name:
+            return bounds.resolve(candidate.name)
     return None
 
 
 def _scan_in_xml(root: ElementTree.Element) -> tuple[int, ...] | None:
     def number(tag: str) -> int | None:
         text = root.findtext(tag)
-        return int(text) if text is not None and text.strip().isdigit() else None
+        text = (text or "").strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
     if root.findtext("type") == "series":
         count = number("count")
@@ -126,4 +132,4 @@ def _scan_in_xml(root: ElementTree.Element) -> tuple[int, ...] | None:
 
 def _scan_in_name(path: Path) -> tuple[int, ...] | None:
     match = re.search(r"_x(\d+)_y(\d+)$", path.stem)
-    return None if match is None else (int(match[2]), int(match[1]))
+    return None if match is None else (int(match[2][-18:]), int(match[1][-18:]))

@@ -1,7 +1,9 @@
 """Open and create stacks of patterns in files: one door for every format."""
 
 import importlib
+import math
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from stackalign.errors import DataError
+from stackalign.io._gate import require_file
 from stackalign.io._protocol import Calibration, StackReader, StackWriter
-from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, OpenOptions, damage_as_data_error
+from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, DEFAULT_READ_TIMEOUT, OpenOptions, damage_as_data_error
 from stackalign.io._shapes import handed_out_dtype
 from stackalign.io._writer import WriteSpec
 
 __all__ = [
     "COMPRESSIONS",
+    "checked_timeout",
     "create_stack",
     "open_stack",
     "open_with",
@@ -33,18 +37,21 @@ class _Format:
     module: str
     extensions: tuple[str, ...]
     magic: tuple[bytes, ...] = ()
+    apart: bool = False
+    """Read in a process of its own: on a damaged file its library can hang, or end the process."""
 
 
 # The modules are imported when a file asks for them: `import stackalign.io` stays free of h5py, zarr, torch and so on.
 _READERS = (
     _Format("npy", (".npy",), (b"\x93NUMPY",)),
+    _Format("npz", (".npz",)),
     _Format("torch_file", (".pt", ".pth"), (b"PK\x03\x04",)),
-    _Format("hdf5", (".h5", ".hdf5", ".emd", ".hdf", ".nxs", ".cxi", ".py4dstem"), (b"\x89HDF\r\n\x1a\n",)),
+    _Format("hdf5", (".h5", ".hdf5", ".emd", ".hdf", ".nxs", ".cxi", ".py4dstem"), (b"\x89HDF\r\n\x1a\n",), apart=True),
     _Format("zarr_store", (".zarr", ".zip")),
     _Format("tiff", (".tif", ".tiff", ".btf"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     _Format("raw", (".raw", ".bin", ".dat", ".xml")),
     _Format("mib", (".mib",), (b"MQ1,",)),
-    _Format("vendor", (".dm3", ".dm4", ".blo", ".tvips", ".mrc", ".ser", ".hspy", ".emi")),
+    _Format("vendor", (".dm3", ".dm4", ".blo", ".tvips", ".mrc", ".ser", ".hspy", ".emi"), apart=True),
 )
 _WRITERS = {
     ".npy": "npy",
@@ -77,6 +84,8 @@ def open_stack(
     offset: int = 0,
     scan_shape: tuple[int, ...] | None = None,
     memory_limit: int | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
 ) -> StackReader:
     """Open a file of diffraction patterns; the data are read in pieces later.
 
@@ -95,7 +104,14 @@ def open_stack(
     scan_shape : tuple of int, optional
         Shape of the scan where the file does not say it; its product must be the number of patterns.
     memory_limit : int, optional
-        Bytes that may be held, for the few files that can only be loaded whole; default 1 GiB.
+        Bytes that may be held, for decoded chunks and for the few files that can only be loaded whole; default 1 GiB.
+    allow_external : bool
+        Read also what lies outside the folder of the file, where the file refers to it: external links and storage of
+        HDF5, parts of a virtual dataset, symbolic links.
+    read_timeout : float, optional
+        Seconds that one request may take to the process in which HDF5 and vendors' files are read, so that a damaged
+        file that hangs or crashes their libraries is an error like others; default 600. With 0 they are read in this
+        process.
 
     Returns
     -------
@@ -116,8 +132,20 @@ def open_stack(
         offset=offset,
         scan_shape=None if scan_shape is None else tuple(scan_shape),
         memory_limit=DEFAULT_MEMORY_LIMIT if memory_limit is None else memory_limit,
+        allow_external=allow_external,
+        read_timeout=checked_timeout(read_timeout),
     )
     return open_with(file, options)
+
+
+def checked_timeout(seconds: float | None) -> float:
+    """Return the time limit of a request, or raise where it is no number of seconds."""
+    if seconds is None:
+        return DEFAULT_READ_TIMEOUT
+    if not (math.isfinite(seconds) and seconds >= 0):
+        msg = f"read_timeout must be a number of seconds, 0 for reading in this process, got {seconds}"
+        raise ValueError(msg)
+    return float(seconds)
 
 
 def open_with(file: Path, options: OpenOptions) -> StackReader:
@@ -127,6 +155,8 @@ def open_with(file: Path, options: OpenOptions) -> StackReader:
     if module != "raw" and (options.shape is not None or options.dtype is not None or options.offset):
         msg = f"input {file} states its own layout; shape, dtype and offset are for raw binary files"
         raise DataError(msg)
+    if options.read_timeout and any(entry.module == module and entry.apart for entry in _READERS):
+        module = "apart"
     opener = importlib.import_module(f"stackalign.io.{module}").open_reader
     with damage_as_data_error(f"input {file}", "the file"):
         return cast("StackReader", opener(file, options))
@@ -134,9 +164,7 @@ def open_with(file: Path, options: OpenOptions) -> StackReader:
 
 def _reader_module(file: Path, options: OpenOptions) -> str:
     """Choose the module by extension, then by the first bytes."""
-    if not file.exists():
-        msg = f"input {file} does not exist; check the path"
-        raise DataError(msg)
+    require_file(file, directory=True)
     extension = file.suffix.lower()
     if file.is_dir():
         if extension == ".zarr" or any((file / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
@@ -156,12 +184,23 @@ def _reader_module(file: Path, options: OpenOptions) -> str:
     for entry in _READERS:
         if extension in entry.extensions:
             return entry.module
+    if head.startswith(b"PK\x03\x04"):
+        return _archive_module(file)
     for entry in _READERS:
         if head.startswith(entry.magic or (b"\0no magic",)):
             return entry.module
     known = " ".join(readable_extensions())
     msg = f"input {file} is of no known format; known are {known}, and raw binary with its shape and dtype stated"
     raise DataError(msg)
+
+
+def _archive_module(file: Path) -> str:
+    """Tell apart what is kept in zip archives, by the names of their members."""
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    if any(name.rpartition("/")[2] in ("zarr.json", ".zarray", ".zgroup") for name in names):
+        return "zarr_store"
+    return "npz" if any(name.endswith(".npy") for name in names) else "torch_file"
 
 
 def create_stack(

@@ -1,7 +1,6 @@
 """Tensors saved by `torch.save` (.pt, .pth)."""
 
 import importlib
-import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from stackalign.io._protocol import StackReader
 from stackalign.io._reader import OpenOptions, damage_as_data_error, make_info
 from stackalign.io._shapes import interpret_shape
 from stackalign.io._torch_zip import create_writer
+from stackalign.io._zip import stored_position
 from stackalign.io.memory import ArrayReader, open_array
 
 __all__ = ["create_writer", "open_reader"]
@@ -156,12 +156,7 @@ def _record_offset(path: Path, nbytes: int) -> int | None:
         fitting = [e for e in archive.infolist() if "/data/" in e.filename and e.file_size == nbytes]
     if len(fitting) != 1:
         return None
-    with path.open("rb") as file:
-        file.seek(fitting[0].header_offset)
-        header = file.read(30)
-    # The lengths in the local header may differ from those in the directory: torch pads the local one.
-    name_length, extra_length = struct.unpack("<HH", header[26:30])
-    return fitting[0].header_offset + 30 + int(name_length) + int(extra_length)
+    return stored_position(path, fitting[0])
 
 
 def _widen(raw: NDArray[np.uint8], out: NDArray[Any]) -> None:

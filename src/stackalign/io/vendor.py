@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stackalign.errors import DataError, MissingDependencyError
+from stackalign.io._gate import Confinement, require_file
 from stackalign.io._protocol import Calibration, StackReader
 from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import interpret_shape
@@ -36,6 +37,8 @@ _MAGIC = {
     ".ser": b"II\x97\x01",
     ".hspy": b"\x89HDF\r\n\x1a\n",
 }
+_SERIES = (".tvips", ".mrc", ".emi", ".ser")
+"""Formats of several files, which the plug-in finds by their names."""
 _CHUNK_BYTES = 32 << 20
 
 
@@ -47,6 +50,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         if not file.read(8).startswith(_MAGIC.get(extension, b"")):
             msg = f"{path} does not begin as a {extension} file does; check or copy the file again"
             raise DataError(msg)
+    _check_beside(path, extension, Confinement(path, options.allow_external))
     try:
         importlib.import_module("dask.array")
         plugin = importlib.import_module(f"rsciio.{name}")
@@ -65,6 +69,18 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     metadata = {"reader": f"rosettasciio {name}", **_acquisition(signal)}
     info = make_info(layout, data.dtype, str(path), calibration=_calibration(signal["axes"]), metadata=metadata)
     return ArrayReader(data, layout, info, path=path)
+
+
+def _check_beside(path: Path, extension: str, bounds: Confinement) -> None:
+    """Check what the plug-in will open besides the file itself: parts of a series, and what an .hspy file refers to."""
+    if extension == ".hspy":
+        importlib.import_module("stackalign.io._hdf5_links").refuse_foreign(path, bounds)
+    if extension in _SERIES:
+        prefix = path.stem.partition("_")[0]
+        for beside in sorted(path.parent.iterdir()):
+            if beside.name.startswith(prefix) and (beside.is_symlink() or not beside.is_file()) and beside != path:
+                bounds.require_inside(beside, f"{path} may belong to {beside.name}")
+                require_file(beside, f"{beside.name} beside {path}", directory=True)
 
 
 def _load(plugin: Any, path: Path, **options: Any) -> Any:

@@ -5,43 +5,133 @@ import importlib
 import math
 import os
 import warnings
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stackalign.errors import DataError
+from stackalign.io._gate import Confinement, refuse_unwritten, require_file, require_share
 from stackalign.io._protocol import Calibration, StackInfo, StackReader
 from stackalign.io._reader import OpenOptions, damage_as_data_error, fingerprint_files, make_info
 from stackalign.io._shapes import Layout, interpret_shape
-from stackalign.io.memory import ArrayReader
+from stackalign.io._units import ScanGrid, UnitReader, with_chunks
 
 __all__ = ["open_reader"]
+
+_DESCRIBED = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+_SAMPLED_FILES = 16
+_STORED = 2
+"""A chunk that does not shrink is stored in little more than its own size."""
+_SMALL = 1 << 20
+_LARGEST_HEADER = 64 << 20
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
     """Open the one array of a Zarr store that can be a stack of patterns."""
     zarr = importlib.import_module("zarr")
+    bounds = Confinement(path, options.allow_external)
     store = None
     if path.is_file():
         store = importlib.import_module("zarr.storage").ZipStore(path, mode="r")
+    else:
+        check_folder(path, bounds)
     try:
+        _check_headers(path, store)
         node = zarr.open(store=path if store is None else store, mode="r")
-        array = _choose(node, path, options.dataset)
+        array = _choose(node, path, options)
         label = f"{path}:{array.name}"
-        layout = interpret_shape(array.shape, label, scan_shape=options.scan_shape)
+        _refuse_objects(array, label)
+        layout = interpret_shape(array.shape, label, scan_shape=options.scan_shape, single=options.single)
         attributes = dict(array.attrs)
         if store is None and "stackalign" in attributes:
             _check_complete(array, path)
-        metadata = {"dataset": array.name, "chunk_patterns": _chunk_patterns(array, layout)}
+        _require_chunks(array, path, store, label)
+        metadata = {"dataset": array.name} | ({"single": True} if array.ndim == 2 else {})
         info = make_info(layout, array.dtype, label, calibration=_calibration(attributes), metadata=metadata)
-        return _ZarrReader(array, layout, info, path, store)
+        grid = ScanGrid.of(layout, array.chunks)
+        info = with_chunks(info, grid, array.chunks, array.dtype.itemsize, options.memory_limit)
+        return _ZarrReader(array, layout, info, path, store, grid, options.memory_limit)
     except BaseException:
         if store is not None:
             store.close()
         raise
 
 
-def _choose(node: Any, path: Path, wanted: str | None) -> Any:
+def check_folder(path: Path, bounds: Confinement) -> None:
+    """Raise for links that lead out of a store and for pipes and devices in it: each file may be opened later."""
+    for entry in _files(path):
+        if entry.is_symlink():
+            bounds.require_inside(Path(entry.path), f"{path} holds the link {os.path.relpath(entry.path, path)}")
+        if entry.is_symlink() or not entry.is_file(follow_symlinks=False):
+            require_file(Path(entry.path), f"{entry.name} of {path}", directory=True)
+
+
+def _files(path: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
+    """Everything but the directories in a tree; links to directories are given, not followed."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path)
+            else:
+                yield entry
+
+
+def _check_headers(path: Path, store: Any) -> None:
+    """Descriptions are read whole, whatever their size."""
+    for name, size in _sizes(path, "", store, only=_DESCRIBED):
+        if size > _LARGEST_HEADER:
+            msg = f"{path} is damaged: its description {name} has {size} bytes; copy it again"
+            raise DataError(msg)
+
+
+def _refuse_objects(array: Any, label: str) -> None:
+    """Codecs of Python objects execute what they read."""
+    codecs = [*(getattr(array, "filters", None) or ()), *(getattr(array, "compressors", None) or ())]
+    for codec in codecs:
+        name = str(getattr(codec, "codec_id", type(codec).__name__)).lower()
+        if any(word in name for word in ("pickle", "json", "msgpack")):
+            msg = f"{label} is encoded with {name}, a codec of Python objects; expected plain numbers"
+            raise DataError(msg)
+
+
+def _require_chunks(array: Any, path: Path, store: Any, label: str) -> None:
+    """Zarr reads missing chunks as the fill value: an array of which next to none is there was never written."""
+    grid = getattr(array, "shards", None) or array.chunks
+    promised = math.prod(-(-n // c) for n, c in zip(array.shape, grid, strict=True))
+    place = str(array.name or "/").strip("/")
+    largest = _STORED * math.prod(grid) * array.dtype.itemsize + _SMALL
+    written = 0
+    for name, size in _sizes(path, place, store):
+        written += not name.endswith(_DESCRIBED)
+        if size > largest:
+            msg = f"{label} is damaged: {name} has {size} bytes, more than any of its chunks; copy it again"
+            raise DataError(msg)
+    if written == 0:
+        refuse_unwritten(label, "none")
+    require_share(written, promised, "chunks", label)
+
+
+def _sizes(path: Path, place: str, store: Any, only: tuple[str, ...] = ("",)) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the files of an array whose names end like one of some words."""
+    if store is None:
+        for entry in _files(path / place):
+            if entry.name.endswith(only):
+                yield entry.name, entry.stat().st_size
+        return
+    inside = f"{place}/" if place else ""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.startswith(inside) and member.filename.endswith(only):
+                yield member.filename, member.file_size
+
+
+def _choose(node: Any, path: Path, options: OpenOptions) -> Any:
     """Return the array to read."""
+    wanted = options.dataset
     if not hasattr(node, "members"):
         return node
     with warnings.catch_warnings():
@@ -54,6 +144,11 @@ def _choose(node: Any, path: Path, wanted: str | None) -> Any:
             raise DataError(msg)
         return arrays[wanted.strip("/")]
     fitting = sorted((name for name, item in arrays.items() if item.ndim in (3, 4)), key=lambda n: (-arrays[n].size, n))
+    if not fitting and options.single:
+        fitting = [name for name, item in arrays.items() if item.ndim == 2]
+        if len(fitting) == 1:
+            return arrays[fitting[0]]
+        fitting = []
     if not fitting:
         msg = f"{path} has no array of 3 or 4 axes"
         raise DataError(msg)
@@ -73,13 +168,6 @@ def _check_complete(array: Any, path: Path) -> None:
         raise DataError(msg)
 
 
-def _chunk_patterns(array: Any, layout: Layout) -> int:
-    chunks = array.chunks
-    if len(layout.array_scan_shape) == 1 or layout.channel_axis:
-        return int(chunks[0])
-    return int(chunks[0]) * layout.array_scan_shape[1] if chunks[0] > 1 else int(chunks[1])
-
-
 def _calibration(attributes: dict[str, Any]) -> Calibration | None:
     """Return the calibration that this package's writer stored."""
     stored = attributes.get("calibration")
@@ -95,22 +183,32 @@ def _calibration(attributes: dict[str, Any]) -> Calibration | None:
     )
 
 
-class _ZarrReader(ArrayReader):
-    """An array reader that knows what a store consists of."""
+class _ZarrReader(UnitReader):
+    """Patterns of a Zarr array; it knows what a store consists of."""
 
-    def __init__(self, array: Any, layout: Layout, info: StackInfo, path: Path, store: Any) -> None:
-        super().__init__(array, layout, info, path=path)
+    def __init__(
+        self, array: Any, layout: Layout, info: StackInfo, path: Path, store: Any, grid: ScanGrid, memory_limit: int
+    ) -> None:
+        super().__init__(path, info, layout, grid, memory_limit)
+        self._array = array
         self._store = store
 
+    def _fetch(self, index: tuple[slice | int, ...], out: NDArray[Any]) -> None:
+        np.copyto(out, np.asarray(self._array[index]).reshape(out.shape), casting="same_kind")
+
     def fingerprint(self) -> str:
-        """Identify the content by its metadata files and by sampled patterns."""
-        if self._store is not None:
+        """Identify the content by names, sizes and times of all files of a store, and by sampled contents."""
+        if self._store is not None or self._path is None:
             return super().fingerprint()
-        root = self._path if self._path is not None else Path()
+        digest = hashlib.blake2b(digest_size=20)
         with damage_as_data_error(self._name, "the content"):
-            files = [f for f in (root / n for n in ("zarr.json", ".zarray", ".zattrs", ".zgroup")) if f.exists()]
-            digest = hashlib.blake2b(fingerprint_files(files).encode(), digest_size=20)
-        digest.update(self._fingerprint_of_samples().encode())
+            found = sorted((entry.path, entry.stat()) for entry in _files(self._path))
+            for path, status in found:
+                place = os.path.relpath(path, self._path)
+                digest.update(f"{place}|{status.st_size}|{status.st_mtime_ns}|".encode())
+            described = [Path(path) for path, _ in found if path.endswith(_DESCRIBED)][:_SAMPLED_FILES]
+            sampled = [Path(found[k * len(found) // _SAMPLED_FILES][0]) for k in range(_SAMPLED_FILES)]
+            digest.update(fingerprint_files([*described, *sampled]).encode())
         return digest.hexdigest()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stackalign.errors import DataError
+from stackalign.io._gate import refuse_special
 
 from ._symmetry import Site, fill_cell, operation_matrices
 
@@ -15,6 +16,7 @@ __all__ = ["read_cif"]
 
 def read_cif(path: Path, gemmi: ModuleType) -> dict[str, Any]:
     """Return the arguments of a `Crystal`."""
+    refuse_special(path)
     try:
         small = _read(path, gemmi)
     except (OSError, RuntimeError, ValueError, IndexError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError, StackalignWarning
+from stackalign.io._gate import refuse_special
 
 from ._symmetry import COLUMNS, ROWS, Site, fill_cell, operation_matrices
 from .beam import Beam
@@ -122,6 +123,7 @@ def read_dat(path: str | Path) -> DatFile:
         A line cannot be understood, or something is missing; the text names the line.
     """
     path = Path(path)
+    refuse_special(path)
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:

@@ -88,6 +88,7 @@ def align_file(
     device: str = "auto",
     workers: int | None = None,
     memory_limit: int | None = None,
+    open_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -122,6 +123,8 @@ def align_file(
         As in `register`.
     memory_limit : int, optional
         Bytes for buffers.
+    open_options : mapping, optional
+        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
     resume : bool
         Go on where an interrupted run with the same settings stopped.
     overwrite : bool
@@ -154,10 +157,11 @@ def align_file(
     began = time.perf_counter()
     final, limit = Path(output), memory_limit or default_memory_limit()
     _check_output(final)
-    opener = partial(open_images, source, dataset=dataset, memory_limit=limit)
+    how: dict[str, Any] = {"memory_limit": limit, **(open_options or {})}
+    opener = partial(open_images, source, dataset=dataset, **how)
     reader = opener()
     try:
-        image, name, header = _reference(reader, reference, reference_index, reference_dataset or dataset, limit)
+        image, name, header = _reference(reader, reference, reference_index, reference_dataset or dataset, how)
         if final.exists() and Path(source).resolve() == final.resolve():
             msg = f"output {final} is the input; choose another name"
             raise DataError(msg)
@@ -308,10 +312,10 @@ def _check_output(final: Path) -> None:
 
 
 def _reference(
-    reader: StackReader, path: str | Path | None, index: int, dataset: str | None, limit: int
+    reader: StackReader, path: str | Path | None, index: int, dataset: str | None, how: Mapping[str, Any]
 ) -> tuple[NDArray[Any], str, str | None]:
     """The reference image, what it is called, and its FITS cards."""
-    source = reader if path is None else open_images(path, dataset=dataset, memory_limit=limit)
+    source = reader if path is None else open_images(path, dataset=dataset, **how)
     try:
         n, height, width = source.info.shape
         name = f"{source.path}"

@@ -5,7 +5,7 @@ whether the work is finished, can be resumed, or is refused; it holds the lock, 
 gives the output its final name. `read_chunks` feeds the work within a memory budget.
 """
 
-from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks
+from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks, require_fit
 from .executor import Source, executor_for
 from .frames import Columns, FrameJob, Part, StackOutput, chunk_parts
 from .journal import Journal
@@ -40,5 +40,6 @@ __all__ = [
     "map_halving",
     "read_chunks",
     "record_path",
+    "require_fit",
     "takes_regions",
 ]

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.device import format_bytes
+from stackalign.errors import DataError
 from stackalign.io import StackReader
 
-__all__ = ["ChunkPlan", "Progress", "ProgressCallback", "map_halving", "read_chunks"]
+__all__ = ["ChunkPlan", "Progress", "ProgressCallback", "map_halving", "read_chunks", "require_fit"]
 
 T = TypeVar("T")
 
@@ -73,6 +75,31 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 
 
+def require_fit(reader: StackReader, available: int | None = None) -> None:
+    """Raise where reading from front to back would decode the chunks of a store again for every block.
+
+    Parameters
+    ----------
+    reader : StackReader
+    available : int, optional
+        Bytes that are left for the chunks that the reader holds, default what it was opened with.
+
+    Raises
+    ------
+    DataError
+        The text names the chunks and the memory that they need.
+    """
+    chunk = reader.info.chunk
+    if chunk is None or (chunk.fits if available is None else chunk.nbytes <= max(available, 0) and chunk.fits):
+        return
+    msg = (
+        f"the chunks {chunk.shape} of {reader.path} hold {chunk.patterns} patterns that are decoded together: reading "
+        f"them once takes {format_bytes(chunk.nbytes)}, more than the memory limit leaves; raise the limit, or store "
+        "the data in smaller chunks"
+    )
+    raise DataError(msg).with_hint("memory_limit")
+
+
 def read_chunks(
     reader: StackReader,
     plan: ChunkPlan,
@@ -102,6 +129,8 @@ def read_chunks(
     ranges = list(plan.ranges(start))
     if not ranges:
         return
+    if reader.info.chunk is None or plan.size % reader.info.chunk.patterns:
+        require_fit(reader)
     frame = reader.info.shape[1:]
     buffers = [np.empty((plan.size, *frame), reader.info.dtype) for _ in range(min(1 + ahead, len(ranges)))]
     report = Progress.reporter(progress, stage, plan.n_items - start, reader.info.pattern_bytes)

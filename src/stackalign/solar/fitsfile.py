@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
 from stackalign.errors import DataError, OutputExistsError
+from stackalign.io._gate import refuse_special
 from stackalign.io.atomic import atomic_path
 from stackalign.io.provenance import provenance as package_provenance
 
@@ -117,6 +118,7 @@ def _opened(path: Path) -> Iterator[fits.HDUList]:
 
     Compressed images come as the tables that they are, and integers unscaled: no byte of the data is touched.
     """
+    refuse_special(path)
     try:
         hdus = fits.open(path, memmap=True, disable_image_compression=True, do_not_scale_image_data=True)
     except UNREADABLE as error:

@@ -21,6 +21,7 @@ from sunpy.util import MetaDict
 from sunpy.util.exceptions import SunpyUserWarning, SunpyWarning
 
 from stackalign.errors import DataError, StackalignWarning
+from stackalign.io._gate import refuse_special
 
 from .flatten import slice_header
 from .frames import name_of, observation_time
@@ -156,6 +157,7 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
         The file cannot be read, or holds no two-dimensional image with solar coordinates.
     """
     file = Path(path)
+    refuse_special(file)
     try:
         with quiet(), fits.open(file, memmap=False) as hdus:
             images = [(np.asarray(hdu.data), hdu.header) for hdu in hdus if _is_map(hdu)]
@@ -187,6 +189,7 @@ def read_map(path: str | os.PathLike[str], *, index: int = 0, repair: bool = Fal
 def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
     """Map of the first image's header alone; in the place of the pixels stands one NaN for all."""
     file = Path(path)
+    refuse_special(file)
     try:
         with quiet(), fits.open(file, memmap=True, lazy_load_hdus=True) as hdus:
             header = next((h.header.copy() for h in hdus if _is_map(h)), None)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
 from stackalign.errors import DataError
+from stackalign.io._gate import refuse_special
 
 from .flatten import flat_header
 from .headers import UNREADABLE, as_map, one_line, quiet, read_map, why_unreadable
@@ -72,6 +73,7 @@ def spectral_windows(path: str | os.PathLike[str]) -> list[WindowInfo]:
         The file cannot be read.
     """
     found = []
+    refuse_special(path)
     try:
         with quiet(), fits.open(path, memmap=True) as hdus:
             for index, hdu in enumerate(hdus):
