@@ -200,7 +200,11 @@ OPTIONS = {
     "target above 1": (["--target-retention", "1.01"], 2, "target_retention must be above 0 and at most 1, got 1.01"),
     "min above target": (["--min-retention", "0.99"], 2, r"min_retention must not exceed target_retention \(0.98\)"),
     "mask missing": (["--mask", "none.npy"], 1, r"mask none\.npy does not exist; give one frame as \.npy"),
-    "mask of a stack": (["--mask", "in/in.npy"], 1, r"mask in/in\.npy must be one frame \(H, W\)"),
+    "mask of a stack": (
+        ["--mask", "in/in.npy"],
+        1,
+        r"mask in/in\.npy cannot be read .* holds 12 images; expected one of \(H, W\)",
+    ),
     "mask of another size": (["--mask", "in/small.npy"], 1, r"mask has the shape \(3, 3\).*; a mask is one frame"),
     "mask of zeros": (["--mask", "in/zeros.npy"], 1, r"mask in/zeros\.npy has no valid pixel; True or non-zero"),
     "mask corrupt": (["--mask", "in/bad.npy"], 1, r"mask in/bad\.npy cannot be read .*; give one frame"),

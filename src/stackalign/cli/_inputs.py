@@ -25,6 +25,9 @@ def load_mask(path: Path | None) -> NDArray[np.bool_] | None:
     """Read a mask of valid pixels: one frame, boolean or numbers of which non-zero means valid."""
     if path is None:
         return None
+    if not path.exists():
+        msg = f"mask {path} does not exist; give one frame as .npy, .tif or .h5, non-zero = valid"
+        raise DataError(msg)
     try:
         frame = read_image(path)
     except DataError as error:

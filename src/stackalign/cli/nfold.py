@@ -92,7 +92,8 @@ def nfold(
                 _of_file(
                     job, quiet, int(fold), centers, middle, mask=valid, fill_value=fill, dataset=dataset,
                     device=device, workers=workers, memory_limit=limit,
-                    open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite, stop=stop,
+                    open_options=shared.opening(allow_external, read_timeout),
+                    resume=resume, overwrite=overwrite, stop=stop,
                     executor=executor, command=shared.command_line(),
                 )
                 for job in planned

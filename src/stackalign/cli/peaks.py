@@ -89,7 +89,8 @@ def peaks(
         table = _found(
             shared.image_files(files), output, quiet, scheduler, method=method, mask=valid, dataset=dataset,
             workers=workers, memory_limit=limit,
-            open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite, command=shared.command_line(),
+            open_options=shared.opening(allow_external, read_timeout),
+            resume=resume, overwrite=overwrite, command=shared.command_line(),
             **settings,
         )  # fmt: skip
         for row in table.files:

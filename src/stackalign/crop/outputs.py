@@ -63,6 +63,9 @@ def check_output(output: Path, compression: str | None = None) -> None:
     if compression not in (None, "none") and extension in (".npy", ".pt", ".pth"):
         msg = f"output {output} cannot be compressed ({compression} was asked for); write .zarr or .h5 instead"
         raise DataError(msg)
+    if compression == "gzip" and extension == ".zarr":
+        msg = f"output {output} cannot be compressed by gzip, whose bytes differ from run to run; choose lz4 or zstd"
+        raise DataError(msg)
     if output.is_dir() and extension != ".zarr":
         msg = f"output {output} is a folder; give a file name"
         raise OutputExistsError(msg)
