@@ -203,7 +203,7 @@ OPTIONS = {
     "mask of a stack": (
         ["--mask", "in/in.npy"],
         1,
-        r"mask in/in\.npy cannot be read .* holds 12 images; expected one of \(H, W\)",
+        r"mask in/in\.npy cannot be read .* holds 12 images; expected one",
     ),
     "mask of another size": (["--mask", "in/small.npy"], 1, r"mask has the shape \(3, 3\).*; a mask is one frame"),
     "mask of zeros": (["--mask", "in/zeros.npy"], 1, r"mask in/zeros\.npy has no valid pixel; True or non-zero"),

@@ -114,7 +114,8 @@ def profile(
             shared.image_files(files), output, quiet, scheduler, as_json,
             center=lambda path: shared.centers_of(centers, path, middle), mask=valid, dataset=dataset, device=device,
             workers=workers, memory_limit=limit,
-            open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite, command=shared.command_line(),
+            open_options=shared.opening(allow_external, read_timeout),
+            resume=resume, overwrite=overwrite, command=shared.command_line(),
             **options,
         )  # fmt: skip
         for row in table.files:
