@@ -14,7 +14,7 @@ from crop.oracle import disks
 from stackalign import diffraction
 from stackalign.crop import CroppingConfig, crop_file
 from stackalign.diffraction import bragg_file, centers_file, masks_file, symmetry_file
-from stackalign.errors import DataError, Interrupted, MissingDependencyError
+from stackalign.errors import BackendUnavailableError, DataError, Interrupted, MissingDependencyError
 from stackalign.io import open_stack
 from stackalign.registration import files as registration_files
 from stackalign.registration.files import align_file
@@ -189,3 +189,22 @@ def test_scheduler_without_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingDependencyError, match=r"stackalign\[dask\]"), executor_for("tcp://127.0.0.1:9"):
         pass
+
+
+def seen_gpu(images: np.ndarray, first: int) -> Part:
+    """Which GPU a worker may use."""
+    return Part({"gpu": np.array([os.environ["CUDA_VISIBLE_DEVICES"]])})
+
+
+def test_one_process_for_each_gpu(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackalign.runs.executor.cuda_devices", lambda: ("first", "second"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with open_stack(source) as reader, executor_for("cuda:all") as executor:
+        given = Source(partial(open_stack, source), reader.fingerprint())
+        parts = chunk_parts(reader, seen_gpu, ChunkPlan(14, 1), executor=executor, source=given)
+        seen = {str(part.columns["gpu"][0]) for _, _, part in parts}
+    assert seen <= {"3", "5"}
+    assert seen
+    monkeypatch.setattr("stackalign.runs.executor.cuda_devices", tuple)
+    with pytest.raises(BackendUnavailableError, match="cuda:all needs at least one CUDA device"):
+        executor_for("cuda:all").__enter__()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stackalign.runs import StopRequest
 
-__all__ = ["check_page", "command_frame", "long_run", "memory_of", "set_quiet"]
+__all__ = ["check_page", "command_frame", "long_run", "memory_of", "place_of", "set_quiet"]
 
 
 def set_quiet(quiet: bool) -> None:
@@ -45,6 +45,15 @@ def check_page(report: Path | None, *, replace: bool) -> None:
     if report is not None:
         checks.require_plots()
         checks.check_report(report, replace=replace)
+
+
+def place_of(scheduler: str | None, device: str) -> tuple[str | None, str]:
+    """Where chunks are worked on, and on which device there: --device cuda:all is a place, with one GPU per process."""
+    if device != "cuda:all":
+        return scheduler, device
+    if scheduler is not None:
+        raise fail("give --scheduler or --device cuda:all, not both", USAGE)
+    return device, "cuda"
 
 
 @contextmanager

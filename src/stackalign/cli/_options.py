@@ -42,7 +42,7 @@ MemoryLimit = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Most memory for buffers, as 512MB.", rich_help_panel=_RUN)
 ]
 Workers = Annotated[int | None, typer.Option(help="CPU threads; one per core.", rich_help_panel=_RUN)]
-DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.", rich_help_panel=_RUN)]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:n or cuda:all.", rich_help_panel=_RUN)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=_RUN)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=_RUN)]
 Scheduler = Annotated[

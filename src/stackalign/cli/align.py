@@ -110,10 +110,12 @@ def align(
 
     from . import _inputs as checks
     from ._align_jobs import run_jobs, write_outputs
+    from ._frame import place_of
     from ._plan import check_outputs, plan_jobs
 
     if quiet:
         user_log.setLevel(logging.ERROR)
+    place, device = place_of(scheduler, device)
     if output is None:
         raise fail("give an output with --output", USAGE)
     if model not in transforms.MODELS:
@@ -161,7 +163,7 @@ def align(
             workers=workers,
             memory_limit=limit,
             open_options={"allow_external": allow_external, "read_timeout": read_timeout},
-            scheduler=scheduler,
+            scheduler=place,
             resume=resume,
             overwrite=overwrite,
             quiet=quiet,

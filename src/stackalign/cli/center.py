@@ -58,17 +58,18 @@ def center(
     """
     from . import _diffraction as shared
     from . import _inputs as checks
-    from ._frame import check_page, command_frame, memory_of, set_quiet
+    from ._frame import check_page, command_frame, memory_of, place_of, set_quiet
 
     set_quiet(quiet)
     limit = memory_of(memory_limit)
+    place, device = place_of(scheduler, device)
     with command_frame(), tempfile.TemporaryDirectory() as folder:
         if output is not None:
             shared.check_output(output, OUTPUTS, overwrite=overwrite or resume)
         check_page(report, replace=overwrite or resume)
         valid = checks.load_mask(mask)
         table = _found(
-            shared.image_files(files), output or Path(folder) / "centers.csv", quiet, scheduler, mask=valid,
+            shared.image_files(files), output or Path(folder) / "centers.csv", quiet, place, mask=valid,
             dataset=dataset, device=device, workers=workers, memory_limit=limit,
             open_options=shared.opening(allow_external, read_timeout), resume=resume, overwrite=overwrite,
             command=shared.command_line(),

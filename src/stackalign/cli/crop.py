@@ -137,10 +137,12 @@ def crop(
 
     from . import _crop_jobs as jobs
     from . import _inputs as checks
+    from ._frame import place_of
     from ._plan import plan_jobs
 
     if quiet:
         user_log.setLevel(logging.ERROR)
+    place, device = place_of(scheduler, device)
     try:
         config = _config(locals())
         options = _open_options(dataset, shape, dtype, offset, scan_shape)
@@ -171,7 +173,7 @@ def crop(
                 compression=compression,
                 reuse=reuse_analysis,
                 centers=centers,
-                scheduler=scheduler,
+                scheduler=place,
                 resume=resume,
                 overwrite=overwrite,
                 quiet=quiet,

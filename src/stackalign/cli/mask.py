@@ -61,19 +61,20 @@ def mask_command(
     """
     from . import _diffraction as shared
     from . import _inputs as checks
-    from ._frame import check_page, command_frame, memory_of, set_quiet
+    from ._frame import check_page, command_frame, memory_of, place_of, set_quiet
 
     set_quiet(quiet)
     if output is None:
         raise fail("give an output with --output", USAGE)
     limit = memory_of(memory_limit)
+    place, device = place_of(scheduler, device)
     with command_frame():
         allowed: Any = None if limits == "none" else shared.numbers(limits, 2, "--limits")
         shared.check_output(output, OUTPUTS, overwrite=overwrite or resume)
         check_page(report, replace=overwrite or resume)
         known = checks.load_mask(mask)
         made, summary, status = _made(
-            shared.image_files(files), output, quiet, scheduler, limits=allowed, max_std=max_std, dead=dead,
+            shared.image_files(files), output, quiet, place, limits=allowed, max_std=max_std, dead=dead,
             mask=known, dataset=dataset, device=device, workers=workers, memory_limit=limit,
             open_options=shared.opening(allow_external, read_timeout), resume=resume,
             overwrite=overwrite, command=shared.command_line(),

@@ -67,7 +67,7 @@ def nfold(
 
     from . import _diffraction as shared
     from . import _inputs as checks
-    from ._frame import check_page, command_frame, long_run, memory_of, set_quiet
+    from ._frame import check_page, command_frame, long_run, memory_of, place_of, set_quiet
     from ._plan import check_outputs, plan_jobs
 
     set_quiet(quiet)
@@ -78,6 +78,7 @@ def nfold(
     if centers is not None and center != "auto":
         raise fail("give --center or --centers, not both", USAGE)
     limit = memory_of(memory_limit)
+    place, device = place_of(scheduler, device)
     with command_frame():
         middle: Any = None if center == "auto" else shared.numbers(center, 2, "--center")
         check_page(report, replace=overwrite or resume)
@@ -87,7 +88,7 @@ def nfold(
             files, output, "nfold_", readable=(*readable_extensions(), *FITS_EXTENSIONS), writable=writable
         )
         check_outputs(planned, writable)
-        with long_run(scheduler) as (stop, executor):
+        with long_run(place) as (stop, executor):
             rows = [
                 _of_file(
                     job, quiet, int(fold), centers, middle, mask=valid, fill_value=fill, dataset=dataset,

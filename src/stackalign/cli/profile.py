@@ -89,7 +89,7 @@ def profile(
     """
     from . import _diffraction as shared
     from . import _inputs as checks
-    from ._frame import check_page, command_frame, memory_of, set_quiet
+    from ._frame import check_page, command_frame, memory_of, place_of, set_quiet
 
     set_quiet(quiet)
     if output is None:
@@ -97,6 +97,7 @@ def profile(
     if centers is not None and center != "auto":
         raise fail("give --center or --centers, not both", USAGE)
     limit = memory_of(memory_limit)
+    place, device = place_of(scheduler, device)
     with command_frame():
         middle = None if center == "auto" else shared.numbers(center, 2, "--center")
         options: dict[str, Any] = {
@@ -111,7 +112,7 @@ def profile(
         check_page(report, replace=overwrite or resume)
         valid = checks.load_mask(mask)
         table = _made(
-            shared.image_files(files), output, quiet, scheduler, as_json,
+            shared.image_files(files), output, quiet, place, as_json,
             center=lambda path: shared.centers_of(centers, path, middle), mask=valid, dataset=dataset, device=device,
             workers=workers, memory_limit=limit,
             open_options=shared.opening(allow_external, read_timeout),

@@ -6,7 +6,7 @@ gives the output its final name. `read_chunks` feeds the work within a memory bu
 """
 
 from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks, require_fit
-from .executor import Source, executor_for
+from .executor import ALL_GPUS, Source, executor_for
 from .frames import Columns, FrameJob, Part, StackOutput, chunk_parts
 from .journal import Journal
 from .plan import Plan, array_digest, input_record
@@ -16,6 +16,7 @@ from .run import CHECKPOINT_SECONDS, Run, journal_folder
 from .stop import StopRequest
 
 __all__ = [
+    "ALL_GPUS",
     "CHECKPOINT_SECONDS",
     "ChunkPlan",
     "Columns",

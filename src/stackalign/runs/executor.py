@@ -5,15 +5,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError, MissingDependencyError, StackalignError
+from stackalign.device import cuda_devices
+from stackalign.errors import BackendUnavailableError, DataError, MissingDependencyError, StackalignError
 from stackalign.io import StackReader
 
 from .stop import StopRequest
@@ -21,8 +23,9 @@ from .stop import StopRequest
 if TYPE_CHECKING:
     from .frames import Part
 
-__all__ = ["Source", "executor_for", "in_order"]
+__all__ = ["ALL_GPUS", "Source", "executor_for", "in_order"]
 
+ALL_GPUS = "cuda:all"
 CONNECT_SECONDS = 20.0
 """How long a scheduler may take to answer."""
 POLL_SECONDS = 1.0
@@ -159,13 +162,36 @@ def _lost_workers() -> Iterator[None]:
 
 
 @contextmanager
+def _gpu_pool() -> Iterator[Executor]:
+    """One process for each GPU that this process may use."""
+    count = len(cuda_devices())
+    if count == 0:
+        msg = "cuda:all needs at least one CUDA device, and none was found; use the device cpu"
+        raise BackendUnavailableError(msg)
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = listed.split(",")[:count] if listed else [str(k) for k in range(count)]
+    context = get_context("spawn")
+    waiting = context.Queue()
+    for name in names:
+        waiting.put(name)
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_take_gpu, initargs=(waiting,)) as pool:
+        yield pool
+
+
+def _take_gpu(waiting: Any) -> None:
+    """Let a worker see one GPU alone, before anything asks for devices."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = waiting.get()
+
+
+@contextmanager
 def executor_for(scheduler: str | None) -> Iterator[Executor | None]:
     """Give the executor of a dask scheduler, or None to work here.
 
     Parameters
     ----------
     scheduler : str, optional
-        Address such as "tcp://node1:8786"; DASK_SCHEDULER_ADDRESS by default.
+        Address such as "tcp://node1:8786"; DASK_SCHEDULER_ADDRESS by default. "cuda:all" stands for one process for
+        each GPU of this machine, which then is its device "cuda".
 
     Raises
     ------
@@ -174,6 +200,10 @@ def executor_for(scheduler: str | None) -> Iterator[Executor | None]:
     DataError
         The scheduler does not answer.
     """
+    if scheduler == ALL_GPUS:
+        with _gpu_pool() as pool:
+            yield pool
+        return
     address = scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
     if not address:
         yield None
