@@ -95,7 +95,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
             f"{format_bytes(facts['memory_available'])} available, {format_bytes(facts['memory_limit'])} for buffers "
             "unless --memory-limit says otherwise",
         ),
-        ("kernel cache", facts["kernel_cache"]),
+        ("kernel cache", facts["kernel_cache"] or "none: kernels are compiled in every process"),
         ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
     ]
     for name, missing in facts["missing"].items():
