@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__, ops
+from stackalign.backends._threads import governed
 from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest
 from stackalign.device import default_memory_limit, format_bytes
 from stackalign.errors import DataError
@@ -40,6 +41,7 @@ def is_complete(output: str | os.PathLike[str]) -> bool:
     return final.exists() and result_paths(final).json.exists() and not journal_folder(final).exists()
 
 
+@governed
 def crop_file(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
 
@@ -56,6 +57,7 @@ class Baseline:
         return found
 
 
+@governed
 def baseline_dwt(
     array: Any,
     *,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stackalign import ops
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.chunks import Progress, ProgressCallback
 from stackalign.errors import DataError
 from stackalign.io import StackReader
@@ -70,6 +71,7 @@ class PixelMask:
         return plain
 
 
+@governed
 def mask_from_collection(
     images: Any,
     *,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
+from stackalign.backends._threads import governed
 from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest, read_chunks
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
@@ -36,6 +37,7 @@ class AveragedFile(NamedTuple):
     uncertain: int
 
 
+@governed
 def nfold_file(
     source: Path,
     output: Path,

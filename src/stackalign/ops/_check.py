@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign.backends import Array, Backend, backend_for
 from stackalign.backends._protocol import KERNEL_DTYPES
-from stackalign.device import default_workers
+from stackalign.device import default_workers, within_limit
 
 __all__ = ["Stack", "fractions_array", "mask_array", "n_workers", "points", "stack"]
 
@@ -114,9 +114,9 @@ def fractions_array(fractions: float | Sequence[float] | NDArray[Any]) -> tuple[
 
 
 def n_workers(workers: int | None) -> int:
-    """Check a number of threads; None means one per core that may be used."""
+    """Check a number of threads; None means one per core that may be used, within those that a caller was given."""
     if workers is None:
-        return default_workers()
+        return within_limit(default_workers())
     if workers < 1:
         msg = f"workers must be at least 1, got {workers}"
         raise ValueError(msg)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.io.provenance import provenance
 from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, asarray, device_of, prepare_pair, to_numpy
@@ -31,6 +32,7 @@ BATCH_BYTES = 1 << 27
 """Bytes of images that are worked on in lock-step; more would leave the caches of a CPU, and fill no GPU better."""
 
 
+@governed
 def register(
     reference: Any,
     moving: Any,
@@ -133,6 +135,7 @@ def register(
     return found
 
 
+@governed
 def register_stack(
     reference: Any,
     moving: Any,

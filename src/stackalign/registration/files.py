@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stackalign import __version__
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.chunks import ChunkPlan, ProgressCallback, StopRequest, read_chunks
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
@@ -76,6 +77,7 @@ def is_aligned(output: Path) -> bool:
     return output.exists() and results_path(output).exists() and not _journal_folder(output).exists()
 
 
+@governed
 def align_file(
     source: str | Path,
     output: str | Path,
