@@ -35,7 +35,9 @@ from ._console import DONE, FAILED, SHORT, fail, out, print_facts, progress_repo
 from ._plan import Job
 
 __all__ = [
+    "NO_PICTURES",
     "Outcome",
+    "can_plot",
     "check_report",
     "exit_code",
     "load_mask",
@@ -62,11 +64,19 @@ class Outcome:
     seconds: float = 0.0
 
 
-def require_plots() -> None:
-    """Fail before the work, not after it, where pictures are wanted and matplotlib is missing."""
+NO_PICTURES = 'without matplotlib there are no pictures: pip install "stackalign[plot]"'
+
+
+def can_plot() -> bool:
+    """Tell whether matplotlib is installed."""
     import importlib.util
 
-    if importlib.util.find_spec("matplotlib") is None:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def require_plots() -> None:
+    """Fail before the work, not after it, where pictures are wanted and matplotlib is missing."""
+    if not can_plot():
         msg = 'pictures and reports need matplotlib: pip install "stackalign[plot]", or use --no-visualization'
         raise MissingDependencyError(msg)
 

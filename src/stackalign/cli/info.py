@@ -17,9 +17,17 @@ _EXTRAS = {
     "cupy": ("gpu13", "CUDA devices"),
     "torch": ("torch", ".pt files"),
     "matplotlib": ("plot", "pictures and reports"),
+    "sunpy": ("solar", "coalignment of solar maps"),
+    "astropy": ("solar", "FITS files, coalignment of solar maps"),
+    "reproject": ("solar", "coalignment of solar maps"),
+    "gemmi": ("refine", "CIF files"),
+    "pywt": ("image", "baselines by wavelets"),
+    "skimage": ("image", "pictures in colour, as scikit-ued reads them"),
+    "PIL": ("image", "pictures such as .png and .jpg"),
     "hdf5plugin": ("hdf5", "compressed HDF5 (Arina, lz4)"),
     "rsciio": ("vendor", "dm3/dm4, blo, tvips, mrc, ser, hspy"),
     "dask": ("dask", "dask arrays"),
+    "distributed": ("dask", "tasks on a dask cluster"),
 }
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "h5py", "zarr", "tifffile", "torch", "matplotlib", "rosettasciio")
 
