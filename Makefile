@@ -37,7 +37,10 @@ benchmarks: $(V)/.test ## Measure, and write benchmarks/results/.
 	$(V)/bin/python benchmarks/bench_resample.py
 	$(V)/bin/python benchmarks/report.py
 
+wheels: $(V)/.test ## Packages that a machine with a GPU and no package index may lack, see benchmarks/on_gpu.sh.
+	$(V)/bin/pip download -q -d wheels --only-binary :all: array-api-compat lazy-loader threadpoolctl h5py tifffile zarr typer rich pytest hypothesis gudhi scikit-image
+
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test lint benchmarks gallery
+.PHONY: demo test lint benchmarks wheels gallery

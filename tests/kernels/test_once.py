@@ -37,6 +37,11 @@ def kept(folder: Path, function):
     return _once.keep(folder)(numba.njit(function))
 
 
+def lock_of(kernel) -> _once.CompileLock:
+    """Return what another process has of the lock of a kernel."""
+    return _once.CompileLock(kernel._cache.lock.path)
+
+
 def said(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -62,20 +67,25 @@ def test_kernels_that_call_kernels_release_the_lock(tmp_path, monkeypatch, caplo
     assert outer(3.0) == 12.0
     assert inner.stats.cache_misses
     assert len(said(caplog)) == 1
-    assert _once.CompileLock(tmp_path).try_acquire()
+    assert lock_of(inner).path != lock_of(outer).path
+    assert lock_of(inner).try_acquire()
+    assert lock_of(outer).try_acquire()
 
 
 def test_a_failed_compilation_keeps_nothing_and_releases_the_lock(tmp_path) -> None:
+    kernel = kept(tmp_path, broken)
     with pytest.raises(numba.TypingError):
-        kept(tmp_path, broken)(1.0)
+        kernel(1.0)
     assert not list(tmp_path.glob("*.nb?"))
-    assert _once.CompileLock(tmp_path).try_acquire()
+    lock = lock_of(kernel)
+    assert lock.try_acquire()
+    assert lock.held
 
 
 def test_another_process_is_waited_for(tmp_path, monkeypatch, caplog) -> None:
-    holder = _once.CompileLock(tmp_path)
-    assert holder.try_acquire()
     waiting = kept(tmp_path, double)
+    holder = lock_of(waiting)
+    assert holder.try_acquire()
     done = threading.Event()
 
     def compile_it(seconds: float) -> None:
@@ -91,13 +101,22 @@ def test_another_process_is_waited_for(tmp_path, monkeypatch, caplog) -> None:
 
 
 def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path, monkeypatch) -> None:
-    holder = _once.CompileLock(tmp_path)
+    kernel = kept(tmp_path, double)
+    holder = lock_of(kernel)
     assert holder.try_acquire()
     now = iter(range(0, 10**6, 100))
     monkeypatch.setattr(_once.time, "monotonic", lambda: next(now))
     monkeypatch.setattr(_once.time, "sleep", lambda seconds: None)
-    assert kept(tmp_path, double)(5.0) == 10.0
+    assert kernel(5.0) == 10.0
     assert holder.held
+
+
+def test_other_kernels_are_not_waited_for(tmp_path, monkeypatch) -> None:
+    first, second = kept(tmp_path, double), kept(tmp_path, broken)
+    holder = lock_of(second)
+    assert holder.try_acquire()
+    monkeypatch.setattr(_once.time, "sleep", lambda seconds: pytest.fail("waited"))
+    assert first(5.0) == 10.0
 
 
 HOLD = """
@@ -113,15 +132,15 @@ time.sleep(600)
 
 def test_the_lock_of_a_dead_process_is_free(tmp_path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)}
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().strip() == "True"
-            assert not _once.CompileLock(tmp_path).try_acquire()
+            assert not _once.CompileLock(tmp_path / "lock").try_acquire()
         finally:
             process.kill()
-    lock = _once.CompileLock(tmp_path)
+    lock = _once.CompileLock(tmp_path / "lock")
     assert lock.try_acquire()
     assert lock.held
 
@@ -131,7 +150,7 @@ def test_without_locks_kernels_are_compiled_all_the_same(tmp_path, monkeypatch, 
     if kind == "no module":
         monkeypatch.setattr(_once, "_locks", lambda: None)
     elif kind == "no file":
-        (tmp_path / "lock").mkdir()
+        (tmp_path / "locks").write_text("")
     else:
         import fcntl
 

@@ -6,12 +6,11 @@ that neither the order of imports nor the environment matters, and the caches of
 The same object knows, as nothing else does, that a kernel is about to be compiled: it says so, and takes the lock.
 """
 
+import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -41,14 +40,17 @@ def _locks() -> ModuleType | None:
 
 
 class CompileLock:
-    """A lock between processes which the system releases when its holder dies, on the file ``lock`` of a folder.
+    """A lock between processes which the system releases when its holder dies, on a file.
+
+    One for each kernel: a process that compiles one after the other does not hold up those that want others. Kernels
+    call each other without circles, so nobody waits for whoever waits for him.
 
     Where the system or the file system has no locks it is never waited for: the kernels are right all the same, as
     Numba replaces its files at once, but may be compiled more than once.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._file: IO[bytes] | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave_to_parent)
@@ -111,32 +113,18 @@ class _Place(_CacheLocator):
 
 
 class Keeper:
-    """What the kernels of a process share: their folder, the lock, and what has been said."""
+    """What the kernels of a process share: their folder, and what has been said."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lock = CompileLock(folder)
-        self._depth = 0
         self._announced = False
         self._waited = False
         self._refused = False
 
-    @contextmanager
-    def compiling(self) -> Iterator[None]:
-        """Hold the lock, once it is taken, until the outermost of nested kernels is compiled."""
-        with global_compiler_lock:  # taken before the lock between processes by everyone: no deadlock
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-                if self._depth == 0:
-                    self.lock.release()
-
-    def wait(self, load: Any) -> Any:
+    def wait(self, lock: CompileLock, load: Any) -> Any:
         """Take the lock, or return what another process has compiled meanwhile."""
         began = time.monotonic()
-        while not self.lock.try_acquire():
+        while not lock.try_acquire():
             if time.monotonic() - began > LONGEST_WAIT:
                 _log.info("another process has been compiling for %.0f s: going on without it", LONGEST_WAIT)
                 return None
@@ -185,10 +173,14 @@ def _kept_in(keeper: Keeper) -> type[FunctionCache]:
     class Kept(FunctionCache):
         _impl_class = Impl
 
+        def __init__(self, py_func: Any) -> None:
+            super().__init__(py_func)
+            self.lock = CompileLock(keeper.folder / "locks" / self._impl.filename_base)
+
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             found = self._load(sig, target_context)
-            if found is None and not keeper.lock.held:
-                found = keeper.wait(lambda: self._load(sig, target_context))
+            if found is None:
+                found = keeper.wait(self.lock, lambda: self._load(sig, target_context))
             if found is None:
                 keeper.announce(self._py_func, sig)
             return found
@@ -210,8 +202,9 @@ def _kept_in(keeper: Keeper) -> type[FunctionCache]:
 
 def keep(folder: Path) -> Any:
     """Make a decorator that keeps what Numba compiles from a function in a folder."""
-    keeper = Keeper(folder)
-    cache = _kept_in(keeper)
+    with contextlib.suppress(OSError):  # a folder that can only be read needs no locks
+        (folder / "locks").mkdir(exist_ok=True)
+    cache = _kept_in(Keeper(folder))
 
     def decorate(dispatcher: Any) -> Any:
         if not hasattr(dispatcher, "_cache"):  # NUMBA_DISABLE_JIT
@@ -220,8 +213,11 @@ def keep(folder: Path) -> Any:
         plain = dispatcher.compile
 
         def compile_once(sig: Any) -> Any:
-            with keeper.compiling():
-                return plain(sig)
+            with global_compiler_lock:  # taken before the lock between processes by everyone: no deadlock
+                try:
+                    return plain(sig)
+                finally:
+                    dispatcher._cache.lock.release()
 
         dispatcher.compile = compile_once
         return dispatcher
