@@ -64,13 +64,8 @@ def refuse_hidden(x: object, name: str = "") -> None:
     """
     if type(x) is np.ndarray:
         return
-    what = f"{name} " if name else ""
     if isinstance(x, np.ma.MaskedArray) or isinstance(getattr(x, "_meta", None), np.ma.MaskedArray):
-        plain = name or "x"
-        msg = (
-            f"{what or 'the array '}must be a plain array, as a numpy.ma mask is not passed on: pass {plain}.data and "
-            f"mask=~numpy.ma.getmaskarray({plain}), True = valid"
-        )
+        msg = f"{name or 'x'} must be a plain array: pass x.data and mask=~numpy.ma.getmaskarray(x), True = valid"
         raise TypeError(msg)
     if isinstance(x, list | tuple):
         for item in x:
@@ -79,10 +74,9 @@ def refuse_hidden(x: object, name: str = "") -> None:
         return
     mask = getattr(x, "mask", None)
     if mask is not None and not callable(mask) and hasattr(x, "data") and np.any(np.asarray(mask)):
-        plain = name or "x"
         msg = (
-            f"{what or 'the '}{type(x).__name__} carries a mask, which is not passed on: pass its data and "
-            f"mask=~{plain}.mask, True = valid"
+            f"{name or 'x'}, a {type(x).__name__}, carries a mask, which is not passed on: "
+            "pass x.data and mask=~x.mask, True = valid"
         )
         raise TypeError(msg)
 
