@@ -101,7 +101,7 @@ def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = 
     elif _is_cupy(x):
         x = load("cuda").to_numpy(x)
     found = load("cpu").asarray(x, wanted, 0)
-    if found.dtype == object:
+    if found.dtype == object and not isinstance(x, np.ndarray):
         msg = f"x must be an array of numbers, got {type(x).__module__}.{type(x).__qualname__}"
         raise TypeError(msg)
     return found
