@@ -43,7 +43,10 @@ benchmarks: $(V)/.test ## Measure, and write benchmarks/results/.
 fuzz: $(V)/.test ## Damage files of every format and read them: make fuzz COUNT=100000 SEED=1.
 	$(V)/bin/python tests/fuzz/run.py --total $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
+wheels: $(V)/.test ## Packages that a machine with a GPU and no package index may lack, see benchmarks/on_gpu.sh.
+	$(V)/bin/pip download -q -d wheels --only-binary :all: array-api-compat lazy-loader threadpoolctl h5py tifffile zarr typer rich pytest hypothesis gudhi scikit-image
+
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test faults fuzz lint benchmarks gallery
+.PHONY: demo test faults fuzz lint benchmarks wheels gallery

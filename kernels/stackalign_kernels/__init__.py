@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mathematics over raw buffers: CUDA C++ in ``cuda/`` and its Numba twins in ``cpu/``."""
 
-import os
 import re
 from importlib.resources import files
-from pathlib import Path
 
-__all__ = ["cache_folder", "cuda_names", "cuda_source"]
+__all__ = ["cache_folder", "cuda_names", "cuda_source", "remove_stale_kernels"]
 
 _REQUIRES = re.compile(r"^// requires: (\S+)$", re.MULTILINE)
 
 
 def cache_folder() -> str:
-    """Return where compiled CPU kernels are kept: what NUMBA_CACHE_DIR says, else beside the user's other caches.
+    """Return the folder in which compiled CPU kernels are kept; empty where none can be used."""
+    from .cpu._jit import STORE
 
-    Not beside the source, as Numba would have it: site-packages may be read-only, and an editable tree stays clean.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return os.environ.get("NUMBA_CACHE_DIR") or str(Path(base) / "stackalign" / "numba")
+    return "" if STORE.folder is None else str(STORE.folder)
+
+
+def remove_stale_kernels() -> list[str]:
+    """Remove compiled kernels that no installation can use again, and return the paths that were removed."""
+    from .cpu import _jit, _store
+
+    return [str(path) for path in _store.remove_stale(_jit.STORE.folder)]
 
 
 def cuda_source(name: str) -> str:

@@ -2,6 +2,7 @@ __version__: str
 
 from . import (
     chunks,
+    compat,
     crop,
     device,
     diffraction,
@@ -92,6 +93,7 @@ __all__ = [
     "bin_mean",
     "centroid",
     "chunks",
+    "compat",
     "crop",
     "crop_windows",
     "device",

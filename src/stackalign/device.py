@@ -2,10 +2,22 @@
 
 import ctypes
 import functools
+import operator
 import os
 import re
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from . import _blas
+from .errors import StackalignWarning
 
 __all__ = [
     "CudaDevice",
@@ -17,6 +29,8 @@ __all__ = [
     "format_bytes",
     "parse_bytes",
     "parse_device",
+    "within_limit",
+    "working",
 ]
 
 _UNITS = {"": 1, "B": 1}
@@ -84,12 +98,119 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
 
 
 def default_workers() -> int:
-    """Count the cores that this process may use: its affinity, and the quota of its container."""
+    """Count the threads that this process may use where nobody says how many.
+
+    The smallest of the cores that it may run on, the quota of its container, what the environment says
+    (STACKALIGN_NUM_THREADS, else the smaller of NUMBA_NUM_THREADS and OMP_NUM_THREADS), the threads of the dask worker
+    or this thread's share under dask's threaded scheduler, and the limit of ``threadpoolctl.threadpool_limits``. Within
+    a function of ours that was given `workers`, at most those.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _read_words("/sys/fs/cgroup/cpu.max")
-    if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
-        cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
-    return cores
+    limits = [_quota(_read_words, int(time.monotonic() // QUOTA_SECONDS)), _environment_threads(), _dask_threads(cores)]
+    limits.append(_blas.caller_limit())
+    return within_limit(min([cores, *(n for n in limits if n is not None)]))
+
+
+QUOTA_SECONDS = 5.0
+"""Time for which a quota that was read is believed."""
+
+_limit: ContextVar[int | None] = ContextVar("stackalign_workers", default=None)
+
+
+@contextmanager
+def working(workers: Any) -> Iterator[None]:
+    """Hold all that is called within to a number of threads; None, and what is not a number, change nothing."""
+    try:
+        n = operator.index(workers)
+    except TypeError:
+        n = 0
+    token = _limit.set(n if n >= 1 else _limit.get())
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def within_limit(n: int) -> int:
+    """Threads, at most as many as the function of ours that is running was given."""
+    limit = _limit.get()
+    return n if limit is None else min(n, limit)
+
+
+@functools.lru_cache(maxsize=1)
+def _quota(read: Callable[[str], list[str]], _moment: int) -> int | None:
+    """Cores' worth of time that control groups allow: the least of this process's group and of those above it."""
+    least = None
+    for folder, names in _groups(read):
+        words = [word for name in names for word in read(f"{folder}/{name}")]
+        if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]) > 0:
+            n = max(1, int(words[0]) // int(words[1]))
+            least = n if least is None else min(least, n)
+    return least
+
+
+def _groups(read: Callable[[str], list[str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Folders of the control groups that this process is in, with the files of quota and period, of both versions."""
+    yield "/sys/fs/cgroup", ("cpu.max",)
+    for name in ("cpu", "cpu,cpuacct"):
+        yield f"/sys/fs/cgroup/{name}", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    for line in read("/proc/self/cgroup"):
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = f"/sys/fs/cgroup/{controllers}" if controllers else "/sys/fs/cgroup"
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        parts = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(parts), 0, -1):
+            yield "/".join([root, *parts[:depth]]), files
+
+
+_doubted: set[tuple[str, str]] = set()
+
+
+def _environment_threads() -> int | None:
+    """Threads that the environment allows; a value without a meaning is named once and left out."""
+    own = _threads_of("STACKALIGN_NUM_THREADS")
+    if own is not None:
+        return own
+    others = [_threads_of(name) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")]
+    return min((n for n in others if n is not None), default=None)
+
+
+def _threads_of(name: str) -> int | None:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    outermost = text.partition(",")[0].strip()  # OpenMP takes a number for each level of nesting
+    if outermost.isdecimal() and int(outermost) > 0:
+        return int(outermost)
+    if (name, text) not in _doubted:
+        _doubted.add((name, text))
+        msg = f"{name}={text!r} is no number of threads above 0 and is ignored"
+        warnings.warn(msg, StackalignWarning, stacklevel=4)
+    return None
+
+
+def _dask_threads(cores: int) -> int | None:
+    """Threads of the dask worker that runs this, or the share of a thread of dask's pool; imports nothing."""
+    distributed: Any
+    threaded: Any
+    distributed, threaded = sys.modules.get("distributed"), sys.modules.get("dask.threaded")
+    if distributed is not None and hasattr(distributed, "get_worker"):
+        try:
+            worker = distributed.get_worker()
+        except (ValueError, AttributeError):  # not within a task
+            worker = None
+        if worker is not None:
+            return max(1, int(getattr(worker, "state", worker).nthreads))
+    if threaded is not None:
+        pools = [threaded.default_pool, *(pool for some in list(threaded.pools.values()) for pool in some.values())]
+        for pool in pools:
+            prefix = getattr(pool, "_thread_name_prefix", None)
+            if prefix and threading.current_thread().name.startswith(f"{prefix}_"):
+                return max(1, cores // int(pool._max_workers))
+    return None
 
 
 def _read_words(path: str) -> list[str]:

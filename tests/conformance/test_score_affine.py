@@ -312,3 +312,18 @@ def test_an_image_of_too_many_pixels_is_refused():
     huge = np.broadcast_to(np.float32(0.0), (1, 2**16, 2**16))
     with pytest.raises(ValueError, match="in parts"):
         cpu.score_affine(huge, huge, np.eye(2, 3)[None, None], 1)
+
+
+@pytest.mark.parametrize("shape", [(50, 70), (33, 40), (64, 17)])
+@pytest.mark.parametrize("rotated", [False, True], ids=["diagonal", "rotated"])
+def test_bits_do_not_depend_on_the_batch(rng, shape, rotated):
+    fixed, moved = (np.stack([image(rng, shape) for _ in range(3)]) for _ in range(2))
+    m = matrices(rng, 9, rotated=rotated, size=min(shape))
+    if rotated:
+        m[:5, 0, 1] *= 0.1  # nearly level rows are sampled in runs
+        m[:5, 1, 0] *= 0.1
+    together = sa.score_affine(sa.prepare_pair(fixed, moved), m)
+    backwards = sa.score_affine(sa.prepare_pair(fixed[::-1].copy(), moved[::-1].copy()), m)[::-1]
+    alone = np.stack([sa.score_affine(sa.prepare_pair(fixed[k], moved[k]), m, workers=1) for k in range(3)])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(backwards, alone)

@@ -134,11 +134,11 @@ RULES = (
     Rule("first matrix for all", r"for_all \? 0 : n \* n_transforms \* 6", "0", AVERAGE),
     Rule("weights exchanged", r"\bgy \* gx(?=, sum)", "fy * gx", AVERAGE),
     Rule("weight not asked", r"weight >= least", "true", AVERAGE),
-    Rule("weight not asked", r"weighted \? double\(weights\[i\]\) : 1\.0", "1.0", ("bins",)),
+    Rule("weight not asked", r"weighted \? widened<double>\(weights\[i\]\) : 1\.0", "1.0", ("bins",)),
     Rule("entries left out", r"\bi \+= 32", "i += 64", ("bins",)),
     Rule("first image for all", r"\bimages \+ n \* n_pixels", "images", ("bins",)),
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n \* n_pixels", "0", ("bins",)),
-    Rule("mean forgotten", r"double\(v\) - middle", "double(v)", ("bins",)),
+    Rule("mean forgotten", r"widened<double>\(v\) - middle", "widened<double>(v)", ("bins",)),
     Rule("pixel counted twice", r"\+\+count\b", "count += 2", ("binning",)),
     Rule(
         "neighbours beyond the row",

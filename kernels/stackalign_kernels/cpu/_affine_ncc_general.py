@@ -101,8 +101,11 @@ def _drifts(q, d, unit, x):
 
 
 @inlined
-def _sample_row(image, start, width, qy, dy, qx, dx, first, last, level, out):
-    """Sample pixels first..last of a row minus `level`, run by run, a run being pixels whose taps are neighbours."""
+def _sample_row(image, start, end, width, qy, dy, qx, dx, first, last, level, out):
+    """Sample pixels first..last of a row minus `level`, run by run, a run being pixels whose taps are neighbours.
+
+    The plane is image.flat[start:end]: what follows it must not decide how its last rows are summed.
+    """
     x = first
     end_y, end_x = first, first
     slope = dx - 1.0
@@ -121,8 +124,8 @@ def _sample_row(image, start, width, qy, dy, qx, dx, first, last, level, out):
         tap = start + ky * width + kx + x
         along_y, along_x = (qy, dy, np.float64(ky)), (qx, dx, np.float64(kx))
         size = stop - x
-        if tap + steps[0] + steps[1] + size + LANES > image.size:
-            # Whole vectors would end behind the image.
+        if tap + steps[0] + steps[1] + size + LANES > end:
+            # Whole vectors would end behind the plane.
             for i in range(size):
                 a, b = image.flat[tap + i] - level, image.flat[tap + i + steps[1]] - level
                 low = tap + steps[0] + i
@@ -177,7 +180,8 @@ def general(reference, moving, problem, matrices, first_item, last_item, partial
             pivot_v = typical(moving, row, moving_width, tap_x, n_some, some)
             if level and _drifts(qy, m[0, 1], 0, xa) and _drifts(qx, m[1, 1], 1, xa):
                 start = k * moving_height * moving_width
-                _sample_row(moving, start, moving_width, qy, m[0, 1], qx, m[1, 1], xa, xb, pivot_v, sampled)
+                end = start + moving_height * moving_width
+                _sample_row(moving, start, end, moving_width, qy, m[0, 1], qx, m[1, 1], xa, xb, pivot_v, sampled)
             else:
                 taps = (base[:n_x], fy[:n_x], fx[:n_x])
                 _row_taps(moving_width, qy, m[0, 1], qx, m[1, 1], xa, *taps)

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the kernels of `affine_ncc` for diagonal and for all other matrices share: one row of an image.
-
-Numba does not see that this file has changed: clear its cache after an edit.
-"""
+"""What the kernels of `affine_ncc` for diagonal and for all other matrices share: one row of an image."""
 
 import math
 

@@ -4,44 +4,46 @@
 `exact` keeps every floating-point operation as written: the same bits on every machine. `fast` lets the compiler
 reorder sums, which is what makes reductions vectorise; it keeps NaN and infinity (never ``fastmath=True``: that deletes
 NaN tests). `inlined` is `exact` for what is called per row with arrays, each of which costs as many arguments as it has
-fields. None uses Numba's own threads: ``cache=True`` together with ``parallel=True`` crashes (numba issues 4807
-and 10128), and our threads come from the backend. A kernel and the helpers that it calls live in one file, because
-Numba's cache does not notice that a helper in another file has changed.
+fields. None uses Numba's own threads: a cache together with ``parallel=True`` crashes (numba issues 4807 and 10128),
+and our threads come from the backend. Compiled kernels are kept by `_once` in the folder that `_store` names.
 """
 
 import logging
-import os
-import shutil
 
-from stackalign_kernels import cache_folder
+import numba
 
-_log = logging.getLogger(__name__)
+from . import _store
 
-ROOM = 64 * 2**20
-"""Free space in bytes that the cache wants; all kernels together take a tenth of it."""
+__all__ = ["STORE", "exact", "fast", "inlined"]
+
+_log = logging.getLogger("stackalign.kernels")
+
+STORE = _store.open_store(_store.sources_key())
+if STORE.folder is None:
+    _log.warning("%s: they are compiled in every process; set NUMBA_CACHE_DIR", STORE.reason)
+elif STORE.reason:
+    _log.warning("%s: they are kept in %s; set NUMBA_CACHE_DIR", STORE.reason, STORE.folder.parent)
 
 
-def _has_room(folder: str) -> bool:
-    """Tell whether compiled kernels can be kept: Numba would fail in the middle of a run where they cannot."""
+def _keeper():
+    if STORE.folder is None:
+        return lambda dispatcher: dispatcher
     try:
-        os.makedirs(folder, exist_ok=True)
-        room = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM
-    except OSError:
-        room = False
-    if not room:
-        _log.warning("%s cannot hold compiled kernels: they are compiled in every process; set NUMBA_CACHE_DIR", folder)
-    return room
+        from ._once import keep
+    except ImportError as error:  # it stands on parts of Numba that no promise covers
+        _log.warning("this Numba cannot keep kernels (%s): they are compiled in every process", error)
+        return lambda dispatcher: dispatcher
+    return keep(STORE.folder)
 
 
-# Numba reads this variable when it is first imported; a value set by the user wins.
-os.environ["NUMBA_CACHE_DIR"] = cache_folder()
+_keep = _keeper()
 
-import numba  # noqa: E402 -- after the cache folder is known
 
-CACHED = _has_room(os.environ["NUMBA_CACHE_DIR"])
+def _decorator(**flags):
+    jit = numba.njit(nogil=True, parallel=False, error_model="numpy", **flags)
+    return lambda function: _keep(jit(function))
 
-exact = numba.njit(cache=CACHED, nogil=True, parallel=False, error_model="numpy")
-inlined = numba.njit(cache=CACHED, nogil=True, parallel=False, error_model="numpy", forceinline=True)
-fast = numba.njit(
-    cache=CACHED, nogil=True, parallel=False, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
-)
+
+exact = _decorator()
+inlined = _decorator(forceinline=True)
+fast = _decorator(fastmath={"reassoc", "contract", "nsz", "arcp"})

@@ -4,8 +4,6 @@
 A compiler that is asked for ten sums at once gives each of them several registers, runs out of them, and adds their
 lanes up one sum after the other at the end of every row. Here each sum has one register, and the lanes of all sums are
 added together. It is written as instructions of LLVM on vectors, which every machine has or is given in parts.
-
-Numba does not see that this file has changed: clear its cache after an edit.
 """
 
 from typing import Any

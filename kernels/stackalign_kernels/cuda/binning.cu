@@ -30,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(256)
       const long long k = (long long)y * width + x;
       const ELEMENT v = f.pixels[k];
       if ((f.mask == nullptr || f.mask[k]) && Element::valid(v)) {
-        column += double(v);
+        column += widened<double>(v);
         ++count;
       }
     }

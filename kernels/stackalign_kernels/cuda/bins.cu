@@ -21,9 +21,9 @@ extern "C" __global__ void __launch_bounds__(256)
     const int p = pixels[i];
     const ELEMENT v = image[p];
     if ((valid == nullptr || valid[p]) && Element::valid(v)) {
-      const double w = weighted ? double(weights[i]) : 1.0;
+      const double w = weighted ? widened<double>(weights[i]) : 1.0;
       total += w;
-      sum += w * double(v);
+      sum += w * widened<double>(v);
     }
   }
   total = sum_to_all(total);
@@ -34,8 +34,8 @@ extern "C" __global__ void __launch_bounds__(256)
     const int p = pixels[i];
     const ELEMENT v = image[p];
     if ((valid == nullptr || valid[p]) && Element::valid(v)) {
-      const double w = weighted ? double(weights[i]) : 1.0;
-      const double d = double(v) - middle;
+      const double w = weighted ? widened<double>(weights[i]) : 1.0;
+      const double d = widened<double>(v) - middle;
       if (w > 0.0) squares += w * d * d;
     }
   }

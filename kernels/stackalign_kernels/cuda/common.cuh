@@ -80,6 +80,22 @@ struct Traits<f64> : FloatTraits {
   static __device__ bool valid(f64 v) { return v >= lowest() && v <= highest(); }
 };
 
+// A pixel or a weight in a wider type. A subnormal float32 stays what it is, whatever the compiler was told about them.
+template <typename To, typename T>
+__device__ __forceinline__ To widened(T v) {
+  return To(v);
+}
+template <typename To>
+__device__ __forceinline__ To widened(f32 v) {
+#ifdef __CUDA_HOST_SHIM__
+  return To(v);
+#else
+  f64 wide;
+  asm("cvt.f64.f32 %0, %1;" : "=d"(wide) : "f"(v));
+  return To(wide);
+#endif
+}
+
 typedef Traits<ELEMENT> Element;
 typedef Element::Acc Acc;
 

@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(256)
         const ELEMENT v = inside ? f.pixels[i] : ELEMENT(0);
         const bool good = inside && (f.mask == nullptr || f.mask[i]) && Element::valid(v);
         out[wx] = v;
-        sum += good ? Acc(v) : Acc(0);
+        sum += widened<Acc>(good ? v : ELEMENT(0));
       }
     }
     sum = block_sum(sum, scratch);

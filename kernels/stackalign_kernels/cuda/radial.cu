@@ -51,7 +51,7 @@ __device__ inline void add_group(const Frame& f, long long first, int rows, Mome
     if (MASKED || Element::is_float) m.n_valid += good;
     if (good && v[k] < m.low) m.low = v[k];
     if (good && v[k] > m.high) m.high = v[k];
-    c += good ? Group(v[k]) : Group(0);
+    c += good ? widened<Group>(v[k]) : Group(0);
     if (k > 0) s += c;
   }
   if (!MASKED && !Element::is_float) m.n_valid += rows;
@@ -134,7 +134,7 @@ __device__ inline Prefix above(const Frame& f, const Prefix* scratch, int x, int
   Prefix edge = 0;
 #pragma unroll
   for (int k = 0; k < STRIP / 2; ++k) {
-    if (k < count) edge += Prefix(f.at((long long)(start + k) * f.width + x));
+    if (k < count) edge += widened<Prefix>(f.at((long long)(start + k) * f.width + x));
   }
   return y < row ? base - edge : base + edge;
 }
@@ -272,8 +272,8 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     }
     if (t == 0) {
       total[n] = m.total;
-      minimum[n] = m.n_valid > 0 ? double(m.low) : nan("");
-      maximum[n] = m.n_valid > 0 ? double(m.high) : nan("");
+      minimum[n] = m.n_valid > 0 ? widened<double>(m.low) : nan("");
+      maximum[n] = m.n_valid > 0 ? widened<double>(m.high) : nan("");
       n_valid[n] = m.n_valid;
       if (!centers_given) {
         centers[2 * n] = cy;
@@ -281,11 +281,11 @@ extern "C" __global__ void __launch_bounds__(256, 4)
       }
     }
     const bool near = fabs(cy) <= FAR_AWAY && fabs(cx) <= FAR_AWAY;  // false for NaN
-    const bool signless = !(m.n_valid > 0 && double(m.low) < 0.0);
+    const bool signless = !(m.n_valid > 0 && widened<double>(m.low) < 0.0);
     const int last = near ? last_radius(height, width, cy, cx) : 0;
     // The sum of the magnitudes is at most the total plus twice what the negative pixels can hold. Twice the bound for
     // adding all pixels one by one, for the total and for the differences of column sums each.
-    const double magnitude = signless ? sum : fabs(sum) + 2.0 * double(m.n_valid) * fabs(double(m.low));
+    const double magnitude = signless ? sum : fabs(sum) + 2.0 * double(m.n_valid) * fabs(widened<double>(m.low));
     const double error = (double(height) * double(width) + 64.0) * magnitude * 8.8817841970012523e-16;  // 2^-50
     int lo = -1;
     for (int k = 0; k < n_fractions; ++k) {
@@ -343,8 +343,8 @@ extern "C" __global__ void __launch_bounds__(256, 4)
           const Rows rows = chord(cy, dx * dx, rr, height);
           Rows hole = chord(cy, dx * dx, inner, height);
           if (hole.begin == hole.end) hole.begin = hole.end = rows.end;
-          for (int y = rows.begin; y < hole.begin; ++y) sum += Acc(f.at((long long)y * width + x));
-          for (int y = hole.end; y < rows.end; ++y) sum += Acc(f.at((long long)y * width + x));
+          for (int y = rows.begin; y < hole.begin; ++y) sum += widened<Acc>(f.at((long long)y * width + x));
+          for (int y = hole.end; y < rows.end; ++y) sum += widened<Acc>(f.at((long long)y * width + x));
         }
         sum = warp_sum(sum);
         if (lane == 0) rings[i] = sum;

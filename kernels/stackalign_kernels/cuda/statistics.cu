@@ -30,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     for (int k = 0; k < BATCH; ++k) {
       if (ok[k] && Element::valid(v[k])) {
         ++c;
-        sum += double(v[k]);
+        sum += widened<double>(v[k]);
         if (v[k] < low) low = v[k];
         if (v[k] > high) high = v[k];
       }
@@ -42,13 +42,13 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     read(n, v, ok);
 #pragma unroll
     for (int k = 0; k < BATCH; ++k) {
-      const double d = double(v[k]) - average;
+      const double d = widened<double>(v[k]) - average;
       if (ok[k] && Element::valid(v[k])) squares += d * d;
     }
   }
   count[i] = c;
-  minimum[i] = c > 0 ? double(low) : nan("");
-  maximum[i] = c > 0 ? double(high) : nan("");
+  minimum[i] = c > 0 ? widened<double>(low) : nan("");
+  maximum[i] = c > 0 ? widened<double>(high) : nan("");
   mean[i] = average;
   m2[i] = squares;
 }

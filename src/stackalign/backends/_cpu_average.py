@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._first_use import announced
 from ._protocol import LEAST_WEIGHT, Array, real_kind
 from ._threads import run
 
@@ -15,7 +14,6 @@ LINE = 64
 """Bytes of a line of the cache."""
 
 
-@announced("affine_average")
 def affine_average(images: Array, mask: Array | None, matrices: NDArray[np.float64], workers: int, /) -> Array:
     """See `Backend.affine_average`."""
     from stackalign_kernels.cpu import affine_average as kernels

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._bins import BinTable
-from ._first_use import announced
 from ._protocol import Array, BinSums
 from ._threads import run
 
@@ -61,7 +60,6 @@ def _integers(images: NDArray[np.generic], table: BinTable, bands: int, workers:
     out.bin_m2[...] = np.maximum(squares - rest * (rest / some), 0.0)
 
 
-@announced("bins")
 def bin_sums(images: Array, mask: Array | None, table: BinTable, workers: int, /) -> BinSums:
     """See `Backend.bin_sums`."""
     n, b = len(images), table.n_bins

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._first_use import announced
 from ._protocol import LINEAR_SUMS, Array
 from ._threads import run
 from ._tiles import tiling
@@ -11,7 +10,6 @@ from ._tiles import tiling
 __all__ = ["linearize_affine"]
 
 
-@announced("affine_linearize")
 def linearize_affine(
     reference: Array,
     moving: Array,

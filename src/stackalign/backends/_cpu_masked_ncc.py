@@ -16,7 +16,6 @@ from scipy import fft
 from stackalign_kernels.cpu import masked_ncc as kernels
 
 from . import _lags
-from ._first_use import announced
 from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 from ._threads import run
 
@@ -291,7 +290,6 @@ def _score(planes: _Planes, lags: Lags, job: _Job, least: np.int32) -> NDArray[n
     return out
 
 
-@announced("masked_ncc")
 def masked_ncc(
     reference: Array,
     reference_mask: Array | None,
@@ -314,7 +312,6 @@ def masked_ncc(
     return out
 
 
-@announced("masked_ncc")
 def masked_peaks(
     reference: Array,
     reference_mask: Array | None,

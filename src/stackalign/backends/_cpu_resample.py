@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._first_use import announced
 from ._protocol import Array, BinArrays, real_kind
 from ._spline import coefficients, fill, real_planes
 from ._threads import run
@@ -11,7 +10,6 @@ from ._threads import run
 __all__ = ["bin_mean", "resample_affine"]
 
 
-@announced("affine_resample")
 def resample_affine(
     images: Array,
     mask: Array | None,
@@ -40,7 +38,6 @@ def resample_affine(
     return out
 
 
-@announced("binning")
 def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
     """See `Backend.bin_mean`."""
     from stackalign_kernels.cpu import binning

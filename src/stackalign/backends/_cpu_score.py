@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._first_use import announced
 from ._groups import Candidates, batch, flatten, group
 from ._protocol import Array, ScoreArrays
 from ._threads import run
@@ -14,7 +13,6 @@ MAX_PIXELS = 2**31 - 1
 """Of a moving image of `score_affine`, whose kernels count pixels with 32 bits."""
 
 
-@announced("affine_ncc")
 def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int, /) -> ScoreArrays:
     """See `Backend.score_affine`."""
     from stackalign_kernels.cpu import affine_ncc

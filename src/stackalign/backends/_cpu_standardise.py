@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ._first_use import announced
 from ._planes import RIDGE, factors, half_weights
 from ._protocol import Array
 from ._threads import run
@@ -10,7 +9,6 @@ from ._threads import run
 __all__ = ["standardise"]
 
 
-@announced("standardise")
 def standardise(images: Array, mask: Array | None, smooth: float, workers: int, /) -> Array:
     """See `Backend.standardise`."""
     from stackalign_kernels.cpu import standardise as kernels

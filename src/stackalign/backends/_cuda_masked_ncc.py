@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _lags
+from ._cuda_correlate import MAX_GRID_Y
 from ._cuda_ops import Runtime
 from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 
@@ -120,7 +121,7 @@ class _Pairs:
         n = len(self.moving)
         whole = _lags.lengths(self.lags, self.shape, self.small)
         per_image = whole[0] * whole[1] * 4 * (6 * self.depth + 16)
-        chunk = max(1, MAX_BYTES // per_image)
+        chunk = max(1, min(MAX_BYTES // per_image, MAX_GRID_Y))  # images are the second axis of grids
         common = _standardised(self.rt, self.reference, self.reference_mask) if self.one_reference else None
         known: dict[Lags, _Known] = {}
         for first in range(0, n, chunk):

@@ -3,12 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._first_use import announced
-
 __all__ = ["merge_tree"]
 
 
-@announced("_persistence")
 def merge_tree(image: NDArray[np.float64], valid: NDArray[np.bool_], /) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Flat indices of where peaks are born and where they die, -1 where they never do; of equal pixels the first.
 

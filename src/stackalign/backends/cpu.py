@@ -19,7 +19,6 @@ from ._cpu_linearize import linearize_affine
 from ._cpu_resample import bin_mean, resample_affine
 from ._cpu_score import score_affine
 from ._cpu_standardise import standardise
-from ._first_use import first_use
 from ._protocol import Array, Lags, PeakArrays, StackSums, SummaryArrays, WindowArrays
 from ._threads import run
 from .reference import asarray, device_of, owns, synchronize, to_numpy
@@ -39,6 +38,7 @@ __all__ = [
     "owns",
     "pattern_summary",
     "radial_cumulative",
+    "remove_stale_kernels",
     "resample_affine",
     "score_affine",
     "shift_sums",
@@ -61,8 +61,13 @@ def unavailable() -> str | None:
 
 
 def kernel_cache() -> str:
-    """Folder in which compiled kernels are kept."""
+    """Folder in which compiled kernels are kept; empty where none can be used."""
     return stackalign_kernels.cache_folder()
+
+
+def remove_stale_kernels() -> list[str]:
+    """Remove compiled kernels of earlier sources; return the paths that were removed."""
+    return stackalign_kernels.remove_stale_kernels()
 
 
 def _accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -141,8 +146,7 @@ def pattern_summary(
             result.radii,
         )
 
-    with first_use("radial", patterns.dtype):
-        run(task, n, workers)
+    run(task, n, workers)
     return result
 
 

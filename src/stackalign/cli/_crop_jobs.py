@@ -31,7 +31,9 @@ from ._frame import long_run
 from ._plan import Job
 
 __all__ = [
+    "NO_PICTURES",
     "Outcome",
+    "can_plot",
     "exit_code",
     "print_summary",
     "run_jobs",
@@ -53,6 +55,16 @@ class Outcome:
     message: str = ""
     result: CropResult | None = None
     seconds: float = 0.0
+
+
+NO_PICTURES = 'without matplotlib there are no pictures: pip install "stackalign[plot]"'
+
+
+def can_plot() -> bool:
+    """Tell whether matplotlib is installed."""
+    import importlib.util
+
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`stackalign crop`: crop 4D-STEM files to the radius that keeps a fraction of the intensity."""
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -159,8 +160,11 @@ def crop(
     if bool(sources) == test_mode:
         raise fail("give one or more inputs, or --test-mode, not both", USAGE)
     try:
-        if (not no_visualization) or report is not None:
+        if report is not None:
             checks.require_plots()
+        elif config.visualization and not jobs.can_plot():
+            config = dataclasses.replace(config, visualization=False)
+            logging.getLogger("stackalign.cli").warning("%s", jobs.NO_PICTURES)
         if report is not None:
             checks.check_report(report, replace=overwrite or resume)
         with jobs.test_input(test_mode, output, test_patterns, test_size, quiet) as made:

@@ -17,9 +17,17 @@ _EXTRAS = {
     "cupy": ("gpu13", "CUDA devices"),
     "torch": ("torch", ".pt files"),
     "matplotlib": ("plot", "pictures and reports"),
+    "sunpy": ("solar", "coalignment of solar maps"),
+    "astropy": ("solar", "FITS files, coalignment of solar maps"),
+    "reproject": ("solar", "coalignment of solar maps"),
+    "gemmi": ("refine", "CIF files"),
+    "pywt": ("image", "baselines by wavelets"),
+    "skimage": ("image", "pictures in colour, as scikit-ued reads them"),
+    "PIL": ("image", "pictures such as .png and .jpg"),
     "hdf5plugin": ("hdf5", "compressed HDF5 (Arina, lz4)"),
     "rsciio": ("vendor", "dm3/dm4, blo, tvips, mrc, ser, hspy"),
     "dask": ("dask", "dask arrays"),
+    "distributed": ("dask", "tasks on a dask cluster"),
 }
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "h5py", "zarr", "tifffile", "torch", "matplotlib", "rosettasciio")
 
@@ -95,7 +103,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
             f"{format_bytes(facts['memory_available'])} available, {format_bytes(facts['memory_limit'])} for buffers "
             "unless --memory-limit says otherwise",
         ),
-        ("kernel cache", facts["kernel_cache"]),
+        ("kernel cache", facts["kernel_cache"] or "none: kernels are compiled in every process"),
         ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
     ]
     for name, missing in facts["missing"].items():

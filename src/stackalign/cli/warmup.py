@@ -1,7 +1,8 @@
 """`stackalign warmup`: compile the CPU kernels now instead of at first use."""
 
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -15,10 +16,10 @@ def warmup(
         list[str] | None, typer.Option("--dtype", help="Pixel type to compile for; may be repeated. Default: all.")
     ] = None,
 ) -> None:
-    """Compile the CPU kernels into the cache, so that no later run waits for it."""
+    """Compile the CPU kernels into the cache, so that no later run waits for it; remove those of earlier versions."""
     import numpy as np
 
-    from stackalign import ops
+    from stackalign import backends, ops
     from stackalign.backends._protocol import KERNEL_DTYPES
 
     for name in dtype or KERNEL_DTYPES:
@@ -47,3 +48,9 @@ def warmup(
             ops.masked_shift(patterns, patterns, workers=1)
             ops.match_template(patterns, patterns, workers=1)
         say(f"{name}: {time.perf_counter() - began:.1f} s")
+    cpu: Any = backends.load("cpu")  # it alone compiles
+    removed = cpu.remove_stale_kernels()
+    if removed:
+        folders = ", ".join(sorted({str(Path(path).parent) for path in removed}))
+        say(f"removed {len(removed)} of earlier versions from {folders}")
+    say(f"kept in {cpu.kernel_cache()}" if cpu.kernel_cache() else "nothing is kept: see above")

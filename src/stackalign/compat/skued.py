@@ -30,6 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign import diffraction
 from stackalign.diffraction.files import PICTURES
+from stackalign.errors import MissingDependencyError
+from stackalign.ops import asarray
 
 __all__ = [
     "align",
@@ -58,6 +60,11 @@ def _mask(mask: Any) -> Any:
     return None if mask is None else np.asarray(mask).astype(bool)
 
 
+def _plain(image: Any) -> NDArray[Any]:
+    """Pixels of an image; one that carries a mask of its own is refused."""
+    return np.asarray(asarray(image, "cpu"))
+
+
 def _swapped(center: Any) -> Any:
     """From (col, row) to (row, col)."""
     return None if center is None else np.asarray(center, np.float64)[::-1]
@@ -66,8 +73,11 @@ def _swapped(center: Any) -> Any:
 def diffread(fname: Any) -> NDArray[Any]:
     """Read an image; frames of a file with several are on the last axis. See `stackalign.diffraction.diffread`."""
     if Path(fname).suffix.lower() in PICTURES:
-        from skimage.io import imread
-
+        try:
+            from skimage.io import imread
+        except ImportError as error:
+            msg = f'{fname} needs scikit-image to be read: pip install "stackalign[image]"'
+            raise MissingDependencyError(msg) from error
         return np.asarray(imread(fname, as_gray=True))  # colours become shares of white, as there
     images = diffraction.diffread(fname).images
     return np.moveaxis(images, 0, -1) if images.ndim == 3 else images
@@ -75,7 +85,7 @@ def diffread(fname: Any) -> NDArray[Any]:
 
 def autocenter(im: ArrayLike, mask: Any = None, normalize_bg: bool = True) -> FloatArray:
     """Centre (row, col) of a pattern. See `stackalign.diffraction.autocenter`; `normalize_bg` changes nothing."""
-    center: FloatArray = diffraction.autocenter(np.asarray(im), mask=_mask(mask)).center
+    center: FloatArray = diffraction.autocenter(_plain(im), mask=_mask(mask)).center
     return center
 
 
@@ -90,9 +100,9 @@ def _aligned(found: diffraction.Alignment, like: NDArray[Any]) -> NDArray[Any]:
 
 def align(image: ArrayLike, reference: ArrayLike, mask: Any = None, fill_value: float = 0.0) -> NDArray[Any]:
     """Image moved onto a reference by whole pixels. See `stackalign.diffraction.align`."""
-    moving = np.asarray(image)
+    moving = _plain(image)
     found = diffraction.align(
-        moving, np.asarray(reference), mask=_mask(mask), subpixel=False, fill_value=fill_value, fill_masked=False
+        moving, _plain(reference), mask=_mask(mask), subpixel=False, fill_value=fill_value, fill_masked=False
     )
     return _aligned(found, moving)
 
@@ -101,8 +111,8 @@ def ialign(
     images: Iterable[ArrayLike], reference: ArrayLike | None = None, mask: Any = None, fill_value: float = 0.0
 ) -> Iterator[NDArray[Any]]:
     """Yield images moved onto a reference, by default the first of them. See `stackalign.diffraction.ialign`."""
-    stream = (np.asarray(image) for image in images)
-    fixed = None if reference is None else np.asarray(reference)
+    stream = (_plain(image) for image in images)
+    fixed = None if reference is None else _plain(reference)
     for image in stream:
         fixed = image if fixed is None else fixed
         yield align(image, fixed, mask, fill_value)
@@ -117,7 +127,7 @@ def itrack_peak(
     """Yield how far (row, col) a peak moved from where it was in the first image. `precision` changes nothing."""
     first: NDArray[Any] | None = None
     for image in images:
-        pixels = np.asarray(image)
+        pixels = _plain(image)
         first = pixels if first is None else first
         yield diffraction.track_peak(pixels[None], row_slice, col_slice, reference=first)[0]
 
@@ -128,7 +138,7 @@ def nfold(
     """Average of `mod` rotations about (col, row). See `stackalign.diffraction.nfold`."""
     if mask is not None and not np.any(mask):
         return np.full(np.shape(im), float(fill_value))
-    found = diffraction.nfold(np.asarray(im), mod, center=_swapped(center), mask=_mask(mask))
+    found = diffraction.nfold(_plain(im), mod, center=_swapped(center), mask=_mask(mask))
     return _filled(found, fill_value)
 
 
@@ -141,7 +151,7 @@ def reflection(
     """
     if mask is not None and not np.any(mask):
         return np.full(np.shape(im), float(fill_value))
-    found = diffraction.reflection(np.asarray(im), angle, center=_swapped(center), mask=_mask(mask))
+    found = diffraction.reflection(_plain(im), angle, center=_swapped(center), mask=_mask(mask))
     return _filled(found, fill_value)
 
 
@@ -154,7 +164,7 @@ def mask_from_collection(
     images: Iterable[ArrayLike], px_thresh: float | tuple[float, float] = (0, 3e4), std_thresh: float | None = None
 ) -> NDArray[np.bool_]:
     """Mask of bad pixels, True = **invalid**. See `stackalign.diffraction.mask_from_collection`."""
-    stream = images if isinstance(images, np.ndarray) else (np.asarray(image) for image in images)
+    stream = images if isinstance(images, np.ndarray) else (_plain(image) for image in images)
     low, high = np.sort(np.r_[-np.inf, px_thresh] if np.ndim(px_thresh) == 0 else np.asarray(px_thresh))
     limits = (float(low), float(high))
     valid: NDArray[np.bool_] = diffraction.mask_from_collection(stream, limits=limits, max_std=std_thresh).mask
@@ -170,7 +180,7 @@ def bragg_peaks(
     im: ArrayLike, mask: Any = None, center: ArrayLike | None = None, min_dist: float | None = None
 ) -> list[FloatArray]:
     """List of (row, col), the nearest to the centre first, which is one of them. See `diffraction.bragg_peaks`."""
-    found = diffraction.bragg_peaks(np.asarray(im), mask=_mask(mask), min_snr=LEAST_SNR, min_distance=min_dist)
+    found = diffraction.bragg_peaks(_plain(im), mask=_mask(mask), min_snr=LEAST_SNR, min_distance=min_dist)
     middle = np.asarray(autocenter(im, mask) if center is None else center, np.float64)
     places = list(found.sorted_by_distance(middle).position)
     # The direct beam is a spot of the lattice also where it is hidden; the correlation of an image with itself, by
@@ -202,12 +212,12 @@ def bragg_peaks_persistence(
     """
     from stackalign.ops import persistence_pairs
 
-    pairs = persistence_pairs(np.asarray(im), mask=_mask(mask))
+    pairs = persistence_pairs(_plain(im), mask=_mask(mask))
     keep = pairs.persistence > max(float(prominence), float(bd_threshold))
     chosen = np.flatnonzero(keep)
     if min_dist is not None:
         apart = diffraction.bragg_peaks_persistence(
-            np.asarray(im), mask=_mask(mask), prominence=max(float(prominence), float(bd_threshold)),
+            _plain(im), mask=_mask(mask), prominence=max(float(prominence), float(bd_threshold)),
             min_distance=min_dist, subpixel=False,
         )  # fmt: skip
         kept = {tuple(place) for place in apart.position.astype(int).tolist()}
@@ -245,7 +255,7 @@ class brillouin_zones:  # noqa: N801 -- the original's name
         center: ArrayLike | None = None,
         optimization_radius: float | None = None,
     ) -> None:
-        self.image = np.asarray(image, np.float64)
+        self.image = _plain(image).astype(np.float64)
         self.mask = np.ones(self.image.shape, bool) if mask is None else _mask(mask)
         places = np.asarray(peaks, np.float64).reshape(-1, 2)[:, ::-1]
         if optimization_radius is not None:
@@ -320,7 +330,7 @@ def azimuthal_average(
         # Pixels exactly on a bound are left out there.
         bounds = (180.0 - angular_bounds[1] + EDGE, 180.0 - angular_bounds[0] - EDGE)
     found = diffraction.azimuthal_average(
-        np.asarray(image), _swapped(center), mask=_mask(mask), angular_bounds=bounds
+        _plain(image), _swapped(center), mask=_mask(mask), angular_bounds=bounds
     )  # fmt: skip
     known = np.isfinite(found.intensity)
     radius, intensity = found.radius, np.where(known, found.intensity, 0.0)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
+from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.io import StackReader, open_array
 from stackalign.io.provenance import provenance
@@ -79,6 +80,7 @@ def crop_reader(
     return shaped_like(out, reader), result
 
 
+@governed
 def crop_array(
     data: Any,
     config: CroppingConfig | None = None,

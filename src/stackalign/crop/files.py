@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__, ops, runs
+from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit, format_bytes
 from stackalign.errors import DataError
 from stackalign.io import StackReader, create_stack, open_stack
@@ -42,6 +43,7 @@ def is_complete(output: str | os.PathLike[str]) -> bool:
     return final.exists() and result_paths(final).json.exists() and not runs.journal_folder(final).exists()
 
 
+@governed
 def crop_file(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stackalign import __version__
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import asarray, device_of, masked_shift, resample_affine, to_numpy
@@ -86,6 +87,7 @@ class Alignment:
         }
 
 
+@governed
 def align(
     images: Array,
     reference: Array,

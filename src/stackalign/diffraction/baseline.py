@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError
+from stackalign.backends._threads import governed
+from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io.provenance import provenance, to_jsonable
+from stackalign.ops import asarray
 
 from ._fill import fill_nearest
 
@@ -56,6 +58,7 @@ class Baseline:
         return found
 
 
+@governed
 def baseline_dwt(
     array: Any,
     *,
@@ -116,9 +119,8 @@ def baseline_dwt(
     Fine for display and for peaks over a smooth background. Sharp *and* wide features lose intensity: for the
     photometry of spots among hot pixels, take `remove_hot_spots`.
     """
-    import pywt
-
-    data = np.asarray(array)
+    pywt = _wavelets()
+    data = asarray(array, "cpu")
     if data.dtype.kind not in "buif":
         msg = f"array must hold real numbers, got {data.dtype}; take abs() or the real part of complex data first"
         raise TypeError(msg)
@@ -220,10 +222,19 @@ def _regions(regions: Sequence[Any], shape: tuple[int, ...]) -> NDArray[np.bool_
     return known
 
 
+def _wavelets() -> Any:
+    """Return the module of PyWavelets."""
+    try:
+        import pywt
+    except ImportError as error:
+        msg = 'baselines by wavelets need PyWavelets: pip install "stackalign[image]"'
+        raise MissingDependencyError(msg) from error
+    return pywt
+
+
 def _approximation(data: FloatArray, axes: tuple[int, ...], wavelet: str, level: int, mode: str) -> FloatArray:
     """The data without details up to a level. Over two axes it is that along one of that along the other."""
-    import pywt
-
+    pywt = _wavelets()
     for axis in axes:
         lengths = []
         coarse = data

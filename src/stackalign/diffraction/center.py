@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from stackalign import __version__
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import asarray, bin_mean, masked_ncc, masked_shift, to_numpy
@@ -130,6 +131,7 @@ class _Answer(NamedTuple):
         return float(np.clip(self.quality, 0.0, 1.0) ** 0.5 * (1.0 - second / self.candidates[0].score))
 
 
+@governed
 def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto", workers: int | None = None) -> Center:
     """Find the centres of diffraction patterns of powders and crystals.
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
 
@@ -64,6 +65,7 @@ class HotSpots:
         return found
 
 
+@governed
 def remove_hot_spots(
     images: Any, *, mask: Any = None, threshold: float = 8.0, contrast: float = 8.0, size: int = 9
 ) -> HotSpots:

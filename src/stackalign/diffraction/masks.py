@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stackalign import ops
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io import StackReader
 from stackalign.io.provenance import provenance, to_jsonable
@@ -70,6 +71,7 @@ class PixelMask:
         return plain
 
 
+@governed
 def mask_from_collection(
     images: Any,
     *,
@@ -287,7 +289,7 @@ def _of_iterable(images: Iterable[Any]) -> Iterator[Array]:
     filled = 0
     shape: tuple[int, ...] | None = None
     for number, item in enumerate(images):
-        image = ops.to_numpy(item) if hasattr(item, "get") else np.asarray(item)
+        image = ops.to_numpy(item) if hasattr(item, "get") else ops.asarray(item, "cpu")
         if image.ndim != 2 or 0 in image.shape or (shape is not None and image.shape != shape):
             wanted = "(H, W)" if shape is None else f"{shape} like the first"
             msg = f"image {number} of the collection must have the shape {wanted}, got {image.shape}"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
 from stackalign.ops import persistence_pairs, to_numpy
@@ -69,6 +70,7 @@ class BraggPeaks:
         return plain
 
 
+@governed
 def bragg_peaks(
     image: Any,
     *,
@@ -245,6 +247,7 @@ def _neighbourhoods(image: NDArray[Any], places: NDArray[Any], reach: int) -> ND
     return cut
 
 
+@governed
 def bragg_peaks_persistence(
     image: Any,
     *,

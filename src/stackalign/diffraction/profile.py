@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import ops
+from stackalign.backends._threads import governed
 from stackalign.io.provenance import provenance, to_jsonable
 
 from ._inputs import checked_images
@@ -63,6 +64,7 @@ class AzimuthalProfile:
         return found
 
 
+@governed
 def azimuthal_average(
     images: Any,
     center: ArrayLike,

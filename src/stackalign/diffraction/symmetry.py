@@ -5,6 +5,7 @@ from array_api_compat import array_namespace
 from numpy.typing import ArrayLike
 
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.ops import device_of, mirror_average, rotational_average, to_numpy
 
 from ._inputs import Images, checked_images
@@ -12,6 +13,7 @@ from ._inputs import Images, checked_images
 __all__ = ["nfold", "reflection"]
 
 
+@governed
 def nfold(
     images: Array,
     fold: int,
@@ -62,6 +64,7 @@ def nfold(
     return _filled(found, images, given, fill_value)
 
 
+@governed
 def reflection(
     images: Array,
     angle: float,

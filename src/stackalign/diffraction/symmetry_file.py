@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io.images import image_extensions
@@ -38,6 +39,7 @@ class AveragedFile(NamedTuple):
     uncertain: int
 
 
+@governed
 def nfold_file(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],

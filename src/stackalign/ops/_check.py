@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stackalign.backends import Array, Backend, backend_for
+from stackalign.backends import Array, Backend, backend_for, refuse_hidden
 from stackalign.backends._protocol import KERNEL_DTYPES
-from stackalign.device import default_workers
+from stackalign.device import default_workers, within_limit
 
 __all__ = ["Stack", "fractions_array", "mask_array", "n_workers", "points", "stack"]
 
@@ -29,10 +29,8 @@ class Stack(NamedTuple):
 
 def stack(x: Array, name: str = "patterns", *others: object) -> Stack:
     """Check a pattern (H, W) or a stack (N, H, W); `others` must live in the same home."""
+    refuse_hidden(x, name)
     backend = backend_for(x, *(o for o in others if o is not None))
-    if isinstance(x, np.ma.MaskedArray):
-        msg = f"{name} must be a plain array: pass x.data and mask=~numpy.ma.getmaskarray(x), True = valid"
-        raise TypeError(msg)
     if x.ndim not in (2, 3):
         msg = f"{name} must have the shape (H, W) or (N, H, W), got {x.shape}; flatten a scan with reshape(-1, H, W)"
         raise ValueError(msg)
@@ -114,9 +112,9 @@ def fractions_array(fractions: float | Sequence[float] | NDArray[Any]) -> tuple[
 
 
 def n_workers(workers: int | None) -> int:
-    """Check a number of threads; None means one per core that may be used."""
+    """Check a number of threads; None means one per core that may be used, within those that a caller was given."""
     if workers is None:
-        return default_workers()
+        return within_limit(default_workers())
     if workers < 1:
         msg = f"workers must be at least 1, got {workers}"
         raise ValueError(msg)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stackalign.backends import Array, backend_for, load
+from stackalign.backends import Array, backend_for, load, refuse_hidden
 from stackalign.device import Device, cuda_devices, parse_device
 from stackalign.errors import BackendUnavailableError
 
-__all__ = ["asarray", "device_of", "synchronize", "to_numpy"]
+__all__ = ["asarray", "device_of", "synchronize", "to_numpy", "unwrapped"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,17 @@ def _choose(x: object) -> Device:
     return Device("cpu")
 
 
+def unwrapped(x: Any, name: str = "") -> Any:
+    """Return the data of an object that wraps an array without being one, such as astropy's NDData and sunpy's maps.
+
+    Everything else comes back as it is, but for what carries a mask, which is refused with a TypeError.
+    """
+    refuse_hidden(x, name)
+    data = getattr(x, "data", None)
+    wraps = isinstance(data, np.ndarray) and not isinstance(x, np.ndarray) and not hasattr(x, "__array__")
+    return data if wraps else x
+
+
 def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = None) -> Array:
     """Bring an array to a device.
 
@@ -72,7 +83,10 @@ def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = 
     ------
     BackendUnavailableError
         The device cannot be used here; the text names what to install.
+    TypeError
+        x carries a mask of its own, such as a ``numpy.ma`` array, or is no array of numbers.
     """
+    x = unwrapped(x)
     target = parse_device(device)
     if target.kind == "auto":
         target = _choose(x)
@@ -86,7 +100,11 @@ def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = 
         x = _torch_to_host(x)
     elif _is_cupy(x):
         x = load("cuda").to_numpy(x)
-    return load("cpu").asarray(x, wanted, 0)
+    found = load("cpu").asarray(x, wanted, 0)
+    if found.dtype == object and not isinstance(x, np.ndarray):
+        msg = f"x must be an array of numbers, got {type(x).__module__}.{type(x).__qualname__}"
+        raise TypeError(msg)
+    return found
 
 
 def to_numpy(x: object) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from stackalign import _blas
 from stackalign.backends import _threads
 
 __all__ = ["run"]
@@ -9,7 +10,5 @@ __all__ = ["run"]
 
 def run(task: Callable[[int, int], None], n_items: int, workers: int, band: int) -> None:
     """Call task(start, stop) over 0..n_items; LAPACK takes one thread meanwhile: bits must not depend on cores."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _blas.on_one_thread():
         _threads.run(task, n_items, workers, band)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign.backends._threads import governed
 from stackalign.errors import StackalignWarning
 
 from . import _report
@@ -237,6 +238,7 @@ class CoarseRefine(OriginalNames):
         counts = None if n_scan is None else dict.fromkeys(names, n_scan)
         return self.optimize(chosen | self._thickness_nearby(with_thickness), method=method, n_scan=counts)
 
+    @governed
     def optimize(
         self,
         parameters: Mapping[str, Bounds] | Sequence[str],
@@ -259,6 +261,7 @@ class CoarseRefine(OriginalNames):
         chosen, counts = self._chosen(parameters, n_scan, method)
         return self._run(Search(self, chosen, self.progress), counts, method)
 
+    @governed
     def check(
         self,
         parameters: Mapping[str, Bounds] | Sequence[str],
@@ -334,6 +337,7 @@ class CoarseRefine(OriginalNames):
         data = replace(self.data, frame=result.frame)
         return self.with_(simulator=simulator, data=data, thickness=result.values["thickness"])
 
+    @governed
     def disks(self, result: RefinementResult, step_px: float = 1.0) -> tuple[FloatArray, FloatArray]:
         """Return measured and simulated disks (D, h, w) on one grid, to be looked at.
 

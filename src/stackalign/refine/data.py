@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign.backends import refuse_hidden
+
 from .beam import Beam
 from .crystal import Crystal
 from .frames import DisplayFrame
@@ -50,6 +52,7 @@ class DiffractionData:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reflections", as_reflections(self.reflections))
+        refuse_hidden(self.images, "images")
         images = np.asarray(self.images)
         if images.ndim != 3 or images.dtype.kind not in "fiu" or not images.size:
             msg = f"images must be real numbers (reflections, y, x), got {images.dtype} {images.shape}"
@@ -105,6 +108,7 @@ class DiffractionData:
         variance : array_like, optional
             (D, H, W) or (H, W) of the noise.
         """
+        refuse_hidden(images, "images")
         array = np.asarray(images)
         valid = np.ones(array.shape[-2:], dtype=bool) if mask is None else np.asarray(mask)
         noise = None if variance is None else np.asarray(variance)
@@ -142,6 +146,7 @@ class DiffractionData:
         variance : array_like, optional
             (H, W) of the noise.
         """
+        refuse_hidden(image, "image")
         array, listed = np.asarray(image), as_reflections(reflections)
         if array.ndim != 2:
             msg = f"a CBED pattern is one image (y, x), got shape {array.shape}; several are LARBED, see from_larbed"

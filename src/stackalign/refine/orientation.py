@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackalign.backends._threads import governed
+
 from .result import RefinementResult
 from .simulator import Prepared, Reflection, Simulator
 
@@ -89,6 +91,7 @@ def _key(tilts: Any) -> tuple[Any, ...]:
     return values.shape, values.tobytes()
 
 
+@governed
 def find_orientation(
     refiner: "CoarseRefine",
     thickness_bounds: Sequence[float] = (200.0, 3000.0),

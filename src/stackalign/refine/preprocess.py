@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stackalign.backends import refuse_hidden
 from stackalign.ops import resample_affine
 
 __all__ = ["Hook", "high_pass", "local_normalise", "log1p", "ridge"]
@@ -37,6 +38,7 @@ class Preset:
 
     def __call__(self, image: NDArray[Any], sim: bool = False) -> NDArray[Any]:
         """Filter the last two axes."""
+        refuse_hidden(image, "image")
         values = np.asarray(image, dtype=np.float64)
         lead = (0,) * (values.ndim - 2)
         if self.kind == "log1p":
@@ -103,6 +105,7 @@ def _curvature(values: FloatArray, sigma: tuple[float, ...], dark: bool) -> Floa
 
 def apply_measured(hook: Hook | None, image: NDArray[Any], mask: NDArray[np.bool_]) -> FloatArray:
     """Filter one measured disk; invalid pixels take the value of the nearest valid one on the way."""
+    refuse_hidden(image, "image")
     values = np.array(image, dtype=np.float64)
     if hook is None:
         return values

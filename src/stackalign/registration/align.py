@@ -9,9 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.io.provenance import provenance
 from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, asarray, device_of, prepare_pair, to_numpy
+from stackalign.ops.transfer import unwrapped
 
 from ._check import Settings, checked_images, checked_settings
 from ._noise import NOISY, noise_levels, smoothed_noise, smoothing_for
@@ -31,6 +33,7 @@ BATCH_BYTES = 1 << 27
 """Bytes of images that are worked on in lock-step; more would leave the caches of a CPU, and fill no GPU better."""
 
 
+@governed
 def register(
     reference: Any,
     moving: Any,
@@ -108,6 +111,7 @@ def register(
     --------
     register_stack : many pairs, faster than one by one.
     """
+    reference, moving = unwrapped(reference, "reference"), unwrapped(moving, "moving")
     if np.ndim(reference) != 2 or np.ndim(moving) != 2:
         msg = (
             f"reference and moving must be 2-D images, got {np.shape(reference)} and "
@@ -133,6 +137,7 @@ def register(
     return found
 
 
+@governed
 def register_stack(
     reference: Any,
     moving: Any,

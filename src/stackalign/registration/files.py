@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stackalign import runs
 from stackalign.backends import Array
+from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io import StackReader
@@ -73,6 +74,7 @@ def is_aligned(output: Path) -> bool:
     return output.exists() and results_path(output).exists() and not runs.journal_folder(output).exists()
 
 
+@governed
 def align_file(
     source: str | Path,
     output: str | Path,

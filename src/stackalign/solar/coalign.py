@@ -12,6 +12,7 @@ from astropy.units import Quantity
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.registration import RegistrationResult, register, register_stack
 
@@ -45,6 +46,7 @@ Job = Generator[Request, RegistrationResult, CoalignmentResult]
 """A coalignment at work: yields pairs of images to be registered."""
 
 
+@governed
 def coalign(
     target: Any,
     reference: Any = None,
@@ -158,6 +160,7 @@ def coalign(
         answer = register(wanted.reference, wanted.moving, device=device, workers=workers, **wanted.settings)
 
 
+@governed
 def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None = None) -> list[Any]:
     """Drive jobs together: what wants to be registered alike is, in one stack.
 

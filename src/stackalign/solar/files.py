@@ -14,6 +14,7 @@ from astropy import units as u
 from astropy.io import fits
 from sunpy.map import GenericMap
 
+from stackalign.backends._threads import governed
 from stackalign.errors import DataError, OutputExistsError, StackalignError
 from stackalign.io.atomic import write_text_atomic
 from stackalign.io.provenance import dump_json, to_jsonable
@@ -190,6 +191,7 @@ def dry_run(task: Task) -> RasterPlan | None:
     return plan_synthetic_raster(image, frames, **chosen)
 
 
+@governed
 def run_tasks(
     tasks: Iterable[Task],
     *,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign.backends._threads import governed
 from stackalign.objectives import AffineNCC
 from stackalign.ops import prepare_pair, score_affine, to_numpy
 from stackalign.optimize import neighbor_search
@@ -24,6 +25,7 @@ def _same_grid(reference: Any, target: Any) -> None:
         raise ValueError(msg)
 
 
+@governed
 def correlation_for_params(
     ref_img: Any,
     target_img: Any,
@@ -57,6 +59,7 @@ def correlation_for_params(
     return float(to_numpy(score_affine(pair, matrix))[0])
 
 
+@governed
 def optimize_alignment_local_grad_disc_persworkers(
     ref_img: Any,
     target_img: Any,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stackalign.errors import StackalignWarning
+from stackalign.errors import MissingDependencyError, StackalignWarning
 from stackalign.registration import register
 
 __all__ = ["METHOD", "register_with_sunkit_image", "sunkit_coalign"]
@@ -40,9 +40,12 @@ def sunkit_coalign(target_array: ArrayLike, reference_array: ArrayLike, **settin
     StackalignWarning
         The result is flagged as not to be trusted.
     """
-    from sunkit_image.coalignment.interface import AffineParams
-
-    target, reference = np.asarray(target_array, np.float64), np.asarray(reference_array, np.float64)
+    try:
+        from sunkit_image.coalignment.interface import AffineParams
+    except ImportError as error:
+        msg = "sunkit_coalign is called by sunkit-image 0.7 or later: pip install sunkit-image"
+        raise MissingDependencyError(msg) from error
+    target, reference = _plain(target_array), _plain(reference_array)
     shape = np.maximum(target.shape, reference.shape)
     result = register(_framed(reference, shape), _framed(target, shape), model="shift", **settings)
     if not result.ok:
@@ -50,6 +53,13 @@ def sunkit_coalign(target_array: ArrayLike, reference_array: ArrayLike, **settin
     return AffineParams(
         scale=np.ones(2), rotation_matrix=np.eye(2), translation=(float(result["dx"]), float(result["dy"]))
     )
+
+
+def _plain(image: Any) -> NDArray[np.float64]:
+    """Pixels as numbers; what a mask hides is NaN."""
+    values = np.asarray(np.ma.getdata(image), np.float64)
+    hidden = np.ma.getmaskarray(image)
+    return np.where(hidden, np.nan, values) if hidden.any() else values
 
 
 def _framed(image: NDArray[np.float64], shape: NDArray[np.int_]) -> NDArray[np.float64]:
