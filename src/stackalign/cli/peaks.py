@@ -10,6 +10,7 @@ from ._console import EXIT, USAGE, fail, out, print_facts, progress_reporter, sa
 from ._options import (
     AllowExternal,
     AsJson,
+    Centers,
     DatasetName,
     DeviceName,
     Images,
@@ -49,6 +50,7 @@ def peaks(
     min_distance: Annotated[
         float | None, typer.Option(metavar="PIXELS", help="Of two peaks, keep one.", rich_help_panel=_FIND)
     ] = None,
+    centers: Centers = None,
     mask: MaskFile = None,
     dataset: DatasetName = None,
     allow_external: AllowExternal = False,
@@ -65,8 +67,8 @@ def peaks(
 ) -> None:
     """Find the Bragg peaks of diffraction images.
 
-    All peaks go into one table: file, frame, row, col, intensity, snr. Stacks are read in pieces. A file that fails is
-    named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage.
+    All peaks go into one table: file, frame, row, col, intensity, snr, and with --centers the radius. Stacks are
+    read in pieces. A file that fails is named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage.
     """
     from . import _diffraction as shared
     from . import _inputs as checks
@@ -87,7 +89,9 @@ def peaks(
         check_page(report, replace=overwrite or resume)
         valid = checks.load_mask(mask)
         table = _found(
-            shared.image_files(files), output, quiet, scheduler, method=method, mask=valid, dataset=dataset,
+            shared.image_files(files), output, quiet, scheduler, method=method,
+            center=None if centers is None else lambda path: shared.centers_of(centers, path, None), mask=valid,
+            dataset=dataset,
             workers=workers, memory_limit=limit,
             open_options=shared.opening(allow_external, read_timeout),
             resume=resume, overwrite=overwrite, command=shared.command_line(),

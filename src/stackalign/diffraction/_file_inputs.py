@@ -17,7 +17,7 @@ from ._inputs import check_center
 from .files import open_frames
 from .masks import combine_masks
 
-__all__ = ["FrameFiles", "check_centers", "combined_mask", "paths_of"]
+__all__ = ["FrameFiles", "check_centers", "combined_mask", "paths_of", "plain_center", "stated_centers"]
 
 OneFile = Callable[[int, Path, StackReader, runs.Source], None]
 """Takes the number of a file, its name, its reader, and how a worker opens it."""
@@ -127,3 +127,15 @@ def check_centers(center: Any, shape: tuple[int, int, int], name: str) -> Any:
     for middle in centers:
         check_center((float(middle[0]), float(middle[1])), shape[1:], name)
     return centers
+
+
+def stated_centers(center: Any, files: FrameFiles) -> dict[Path, Any]:
+    """Centres of each file: the same for all, or what a function says for its path."""
+    return {path: center(path) if callable(center) else center for path in files.paths}
+
+
+def plain_center(center: Any) -> Any:
+    """One centre, or many, as a plan states them."""
+    if center is None or np.ndim(center) == 1:
+        return None if center is None else [float(c) for c in center]
+    return runs.array_digest(np.asarray(center, np.float64))

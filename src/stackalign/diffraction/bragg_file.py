@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
-from ._file_inputs import FrameFiles, combined_mask, paths_of
+from ._file_inputs import FrameFiles, check_centers, combined_mask, paths_of, plain_center, stated_centers
 from .peaks import bragg_peaks, bragg_peaks_persistence
 
 __all__ = ["PeakTable", "peaks_file"]
@@ -59,6 +60,7 @@ def peaks_file(
     output: str | os.PathLike[str],
     *,
     method: str = "matched",
+    center: Any = None,
     mask: NDArray[np.bool_] | None = None,
     dataset: str | None = None,
     workers: int | None = None,
@@ -82,6 +84,9 @@ def peaks_file(
         .csv; ``<stem>_peaks.json`` beside it says what made it.
     method : {"matched", "persistence"}
         `bragg_peaks` or `bragg_peaks_persistence`.
+    center : tuple of float, numpy.ndarray or callable, optional
+        (row, col), or (N, 2) one for each image, or a function that gives either for a path: the table then has a
+        column radius, the distance of each peak in pixels.
     mask : numpy.ndarray, optional
         Boolean (H, W), True = valid.
     dataset : str, optional
@@ -127,17 +132,20 @@ def peaks_file(
         raise DataError(msg)
     files = FrameFiles(paths_of(sources), dataset, memory_limit, open_options)
     parameters = {"method": method, **settings}
-    plan = runs.Plan("peaks", files.described, parameters | {"dataset": dataset}, {"mask": runs.array_digest(mask)})
+    stated = stated_centers(center, files)
+    planned = parameters | {"dataset": dataset, "center": [plain_center(stated[path]) for path in files.paths]}
+    plan = runs.Plan("peaks", files.described, planned, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
         found: dict[int, tuple[int, dict[str, NDArray[Any]]]] = {}
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             columns, n = runs.Columns(), reader.info.shape[0]
+            middle = check_centers(stated[path], reader.info.shape, str(path))
             chunk = _PeakChunk(method, settings, combined_mask(mask, reader))
             pieces = ChunkPlan.from_budget(n, 4 * reader.info.pattern_bytes, limit // 2, LARGEST_CHUNK)
             job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
-            found[k] = (n, columns.arrays())
+            found[k] = (n, _with_radius(columns.arrays(), middle))
 
         files.each(run, one, lambda k: job.forget(f"rows-{k}"))
         table = _table(final, files, found)
@@ -180,6 +188,16 @@ class _PeakChunk:
         }
 
 
+def _with_radius(columns: dict[str, NDArray[Any]], center: Any) -> dict[str, NDArray[Any]]:
+    """Add the distance of each peak from its image's centre, where that is known."""
+    if center is None:
+        return columns
+    middle = np.asarray(center, np.float64)
+    middle = middle[columns["frame"]] if middle.ndim == 2 else middle[None]
+    radius = np.hypot(columns["row"] - middle[:, 0], columns["col"] - middle[:, 1])
+    return columns | {"radius": radius}
+
+
 def is_blind(image: NDArray[Any], mask: NDArray[np.bool_] | None) -> bool:
     """Tell whether no pixel is a number where a mask has valid ones; one that has none is an error of its own."""
     seen = np.isfinite(image)
@@ -207,12 +225,14 @@ def _write(path: Path, tables: list[tuple[Path, dict[str, NDArray[Any]]]]) -> No
         full_disk_as_data_error(path, str(path)),
         path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
     ):
+        known = any("radius" in columns for _, columns in tables)
         writer = csv.writer(stream)
-        writer.writerow(["file", "frame", "row", "col", "intensity", "snr"])
+        writer.writerow(["file", "frame", "row", "col", "intensity", "snr", *(["radius"] if known else [])])
         for source, columns in tables:
             values = (columns[name].tolist() for name in ("frame", "row", "col", "intensity", "snr"))
+            more = [[f"{radius:.4f}"] for radius in columns["radius"].tolist()] if known else repeat([])
             writer.writerows(
-                [str(source), frame, f"{row:.4f}", f"{col:.4f}", f"{intensity:.8g}", f"{snr:.6g}"]
-                for frame, row, col, intensity, snr in zip(*values, strict=True)
+                [str(source), frame, f"{row:.4f}", f"{col:.4f}", f"{intensity:.8g}", f"{snr:.6g}", *radius]
+                for (frame, row, col, intensity, snr), radius in zip(zip(*values, strict=True), more, strict=False)
                 if row == row
             )

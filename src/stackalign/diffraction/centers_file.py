@@ -245,7 +245,10 @@ def read_centers(
 def _table_rows(table: Path) -> list[dict[str, Any]]:
     if table.suffix.lower() == ".json":
         rows = json.loads(table.read_text(encoding="utf-8"))
-        return [dict(row) for row in rows]
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            msg = f"{table} cannot be read as a table of centres: it holds no list of rows"
+            raise DataError(msg)
+        return rows
     with table.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         return list(csv.DictReader(stream))
 

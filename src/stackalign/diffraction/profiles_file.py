@@ -19,7 +19,7 @@ from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
-from ._file_inputs import FrameFiles, check_centers, combined_mask, paths_of
+from ._file_inputs import FrameFiles, check_centers, combined_mask, paths_of, plain_center, stated_centers
 from .center import autocenter
 from .profile import AzimuthalProfile, azimuthal_average
 
@@ -131,8 +131,8 @@ def profile_file(
         msg = f"output {final} has no known extension; known are {' '.join(OUTPUTS)}"
         raise DataError(msg)
     files = FrameFiles(paths_of(sources), dataset, memory_limit, open_options)
-    stated = {path: center(path) if callable(center) else center for path in files.paths}
-    parameters = {**settings, "dataset": dataset, "center": [_plain_center(stated[path]) for path in files.paths]}
+    stated = stated_centers(center, files)
+    parameters = {**settings, "dataset": dataset, "center": [plain_center(stated[path]) for path in files.paths]}
     plan = runs.Plan("profile", files.described, parameters, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
@@ -155,13 +155,6 @@ def profile_file(
         _write(run.data, [(files.paths[k], columns) for k, columns in sorted(found.items())])
         run.publish({"files": table.files, "radii": table.radii, "provenance": made}, status=table.status)
     return table
-
-
-def _plain_center(center: Any) -> Any:
-    """A centre as a plan states it."""
-    if center is None or np.ndim(center) == 1:
-        return None if center is None else [float(c) for c in center]
-    return runs.array_digest(np.asarray(center, np.float64))
 
 
 @dataclass(frozen=True)
