@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log, worded
-from ._options import AsJson, DeviceName, Overwrite, Quiet, Workers
+from ._options import AsJson, DeviceName, MemoryLimit, Overwrite, Quiet, Workers
 
 if TYPE_CHECKING:
     from stackalign.solar.files import Outcome, Task
@@ -98,6 +98,7 @@ def coalign(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which frame serves which column, and stop.", rich_help_panel=_RUN)
     ] = False,
+    memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
     quiet: Quiet = False,
@@ -107,6 +108,7 @@ def coalign(
     Into the folder go TARGET_coaligned.fits, a copy with new headers, and TARGET_coaligned.json with the parameters.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a result is flagged: then no corrected file is written.
     """
+    from stackalign.device import parse_bytes
     from stackalign.errors import StackalignError
     from stackalign.runs import StopRequest
 
@@ -120,6 +122,10 @@ def coalign(
         raise fail("give --model, or --scale and --rotation", USAGE)
     if table is not None and table.suffix.lower() not in (".csv", ".ecsv"):
         raise fail(f"--table must end with .csv or .ecsv, got {table}", USAGE)
+    try:
+        most = None if memory_limit is None else parse_bytes(memory_limit)
+    except ValueError as error:
+        raise fail(str(error), USAGE) from error
     chosen = {(False, False): "shift", (True, False): "shift+scale", (False, True): "rigid"}
     settings: dict[str, Any] = {
         "model": model or chosen.get((scale, rotation), "shift+scale+angle"),
@@ -161,12 +167,14 @@ def coalign(
                 tasks,
                 device=device,
                 workers=workers,
+                memory_limit=most,
                 resume=resume,
                 overwrite=overwrite,
                 again=again,
                 write_flagged=write_flagged,
                 command=" ".join(["stackalign", *sys.argv[1:]]),
                 keep=batch is None,
+                beside=(".html",) if report else (),
                 each=said,
                 stop=stop,
             )
@@ -207,8 +215,9 @@ class _Saying:
         if self.report and outcome.result is not None:
             self._draw(outcome)
         if outcome.status == "failed":
+            hinted = "" if outcome.error is None else worded(outcome.error).removeprefix(str(outcome.error))
             known = outcome.message.startswith((name, str(outcome.task.target)))
-            say(f"error: {outcome.message}" if known else f"error: {name}: {outcome.message}")
+            say(f"error: {'' if known else f'{name}: '}{outcome.message}{hinted}")
         elif not self.quiet:
             text = outcome.message if outcome.result is None else str(outcome.result)
             left = (time.monotonic() - self.began) / self.count * (self.total - self.count)
@@ -236,7 +245,7 @@ def _dry_run(tasks: "Iterable[Task]") -> int:
         try:
             plan = dry_run(task)
         except (StackalignError, ValueError, OSError) as error:
-            say(f"error: {task.target.name}: {error}")
+            say(f"error: {task.target.name}: {worded(error)}")
             code = FAILED
             continue
         out.print("no synthetic raster: one reference image" if plan is None else str(plan), markup=False)

@@ -6,7 +6,9 @@ gives the output its final name. `read_chunks` feeds the work within a memory bu
 """
 
 from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks
+from .inputs import FileInput, Fingerprinted
 from .journal import Journal
+from .leftovers import find_leftovers, remove_leftovers
 from .plan import Plan, array_digest, input_record
 from .record import content_fingerprint, find_record, record_path
 from .run import CHECKPOINT_SECONDS, Run, journal_folder
@@ -15,6 +17,8 @@ from .stop import StopRequest
 __all__ = [
     "CHECKPOINT_SECONDS",
     "ChunkPlan",
+    "FileInput",
+    "Fingerprinted",
     "Journal",
     "Plan",
     "Progress",
@@ -23,10 +27,12 @@ __all__ = [
     "StopRequest",
     "array_digest",
     "content_fingerprint",
+    "find_leftovers",
     "find_record",
     "input_record",
     "journal_folder",
     "map_halving",
     "read_chunks",
     "record_path",
+    "remove_leftovers",
 ]

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from stackalign.errors import DataError, FinishedError, Interrupted, OutputExistsError, StackalignError
-from stackalign.io import StackReader
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import fsync_path, replace_path
 from stackalign.io.provenance import dump_json
 
+from .inputs import Fingerprinted
 from .journal import Journal
 from .lock import OutputLock
 from .plan import Plan
@@ -52,7 +52,7 @@ class Run:
         Go on where an interrupted run of the same plan stopped; start anew where there is none.
     overwrite : bool
         Replace what exists.
-    readers : sequence of StackReader
+    readers : sequence of StackReader or FileInput
         Inputs, in the order of ``plan.inputs``, whose content is compared again before the output is published.
     beside : sequence of Path
         Other files that will be written beside the output, such as a picture; refused like the output where they exist.
@@ -79,7 +79,7 @@ class Run:
         suffix: str,
         resume: bool = False,
         overwrite: bool = False,
-        readers: Sequence[StackReader] = (),
+        readers: Sequence[Fingerprinted] = (),
         beside: Sequence[Path] = (),
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
