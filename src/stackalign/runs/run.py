@@ -18,7 +18,7 @@ from .inputs import Fingerprinted
 from .journal import Journal
 from .lock import OutputLock
 from .plan import Plan
-from .record import check_content, content_fingerprint, find_record, load_record, record_path
+from .record import check_content, content_fingerprint, find_record, load_record, record_digest, record_path
 
 __all__ = ["CHECKPOINT_SECONDS", "Run", "journal_folder"]
 
@@ -259,6 +259,7 @@ class Run:
             "output": self.output.name,
             "plan": self.plan.to_dict(),
             "content": content_fingerprint(self.data) if written and self._suffix else None,
+            "digest": record_digest(record),
             "status": status,
             "summary": summary,
         }
