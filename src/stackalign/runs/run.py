@@ -329,7 +329,7 @@ class Run:
             self.journal.discard()
         if changed is not None:
             raise DataError(_changed(changed)) from error
-        if isinstance(error, DataError) and self._resumable():
+        if isinstance(error, DataError) and error.hint != "restart" and self._resumable():
             msg = f"{error}; what was done is kept, and can be resumed"
             raise DataError(msg).with_hint("resume") from error
 
