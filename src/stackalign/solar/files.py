@@ -2,7 +2,9 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -264,7 +266,8 @@ class _Batch:
                 record = self._record(one, result)
                 written = result.ok or options.write_flagged
                 if written:
-                    result.write(run.data, again=options.again, flagged=options.write_flagged)
+                    with _named(run):
+                        result.write(run.data, again=options.again, flagged=options.write_flagged)
                 elif task.output.exists() and _is_corrected(task.output):
                     task.output.unlink()  # of an earlier run, and not what this one says
                 record = run.publish(record, status=record["status"], written=written)
@@ -285,6 +288,16 @@ class _Batch:
         if result.ok or self.options.write_flagged:
             record["output"] = str(task.output)
         return record
+
+
+@contextmanager
+def _named(run: Run) -> Iterator[None]:
+    """Let errors name the output, not where it is made."""
+    try:
+        yield
+    except DataError as error:
+        msg = re.sub(r"\[Errno \d+\] ", "", str(error).replace(str(run.data), str(run.output)))
+        raise DataError(msg) from error
 
 
 def _is_corrected(path: Path) -> bool:
