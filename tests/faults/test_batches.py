@@ -25,6 +25,7 @@ def answers(request, tmp_path_factory) -> tuple[str, dict, list[dict]]:
     rng = np.random.default_rng([ord(letter) for letter in request.param])
     points = {fault: rng.uniform(0, 1, n).tolist() for fault, n in FAULTS.items()}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_NUM_THREADS": "1"}
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     folder = tmp_path_factory.mktemp(request.param)
     arguments = [request.param, folder, json.dumps(points)]
     ran = subprocess.run(
