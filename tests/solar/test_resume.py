@@ -287,6 +287,35 @@ def test_a_batch_goes_on_after_refusals(folder: Path) -> None:
     assert ran.code == 1
     assert len(ran.errors) == 2
     assert "3/3: c.fits: done" in ran.err
-    ran = run(*batch, "--resume", "--memory-limit", "10kB")
+    ran = run(*batch)
+    assert ran.code == 1
+    assert "coalign.ecsv exists; choose another one with --table" in ran.err
+    page = folder / "all.html"
+    ran = run(*batch, "--resume", "--memory-limit", "10kB", "--report-file", page)
     assert ran.code == 3
     assert ran.err.count("finished by an earlier run") == 3
+    text = page.read_text()
+    assert "3 files: 2 done, 1 flagged." in text
+    assert text.count("<tr>") == 4
+    assert text.count("<img ") == 1
+    assert "<a href" not in text
+    ran = run(*batch, "--overwrite", "--report", "--report-file", page, "-q")
+    assert (ran.code, ran.err) == (3, "")
+    assert '<a href="out/c_coaligned.html">c.fits</a>' in page.read_text()
+    before = page.read_bytes()
+    ran = run(*batch, "--table", folder / "new.csv", "--report-file", page)
+    assert (ran.code, f"report {page} exists" in ran.err) == (1, True)
+    assert page.read_bytes() == before
+
+
+def test_the_page_of_one_file(folder: Path) -> None:
+    page = folder / "a.html"
+    assert coalign(folder, "--overwrite", "--report-file", page).code == 0
+    assert "Blinking" in page.read_text()
+    assert not (folder / "out" / "a_coaligned.html").exists()
+    (folder / "out" / "a_coaligned.html").write_text("of somebody else")
+    (folder / "out" / OUTPUT).unlink()
+    (folder / "out" / RECORD).unlink()
+    ran = coalign(folder, "--report")
+    assert (ran.code, "a_coaligned.html exists" in ran.err) == (1, True)
+    assert (folder / "out" / "a_coaligned.html").read_text() == "of somebody else"

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +79,13 @@ def coalign(
     height: Annotated[
         float, typer.Option(help="Radius of what is seen, in solar radii.", rich_help_panel=_MODEL)
     ] = 1.0,
-    report: Annotated[bool, typer.Option("--report", help="A page with pictures.", rich_help_panel=_OUTPUT)] = False,
+    # One page would be no use for thousands of files, and a flag needs no name: each page stands beside its output.
+    report: Annotated[
+        bool, typer.Option("--report", help="A page with pictures beside each output.", rich_help_panel=_OUTPUT)
+    ] = False,
+    report_file: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="One page on all.", rich_help_panel=_OUTPUT)
+    ] = None,
     table: Annotated[
         Path | None, typer.Option(metavar="FILE.csv|.ecsv", help="Table of all results.", rich_help_panel=_OUTPUT)
     ] = None,
@@ -112,6 +118,8 @@ def coalign(
     from stackalign.errors import StackalignError
     from stackalign.runs import StopRequest
 
+    from ._crop_jobs import check_report
+
     if quiet:
         user_log.setLevel(logging.ERROR)
     if (target is None) == (batch is None):
@@ -141,15 +149,20 @@ def coalign(
     try:
         from stackalign.solar import files, manifest
 
-        if report:
+        if report or report_file is not None:
             from stackalign.plot._canvas import new_figure
 
             new_figure()  # says now if matplotlib is missing, not after the work
+        if report_file is not None:
+            check_report(report_file, replace=overwrite or resume)
         folder = Path() if output is None else output
         if output is not None and not dry_run:
             output.mkdir(parents=True, exist_ok=True)
             if not os.access(output, os.W_OK):
                 raise fail(f"{output} cannot be written: the folder is read-only", FAILED)
+        listed = table or (folder / "coalign.ecsv" if batch is not None and not dry_run else None)
+        if listed is not None and listed.exists() and not (overwrite or resume):
+            raise fail(f"table {listed} exists; choose another one with --table, or --overwrite", FAILED)
         common: dict[str, Any] = {"frames_dir": fsi_dir, "time_window": time_window, "channel": channel}
         tasks: Iterable[Task]
         total = 1
@@ -178,12 +191,13 @@ def coalign(
                 each=said,
                 stop=stop,
             )
-        if table is not None or batch is not None:
+        columns = manifest.table_columns(outcomes)
+        if listed is not None:
             from stackalign.registration.table import write_table
 
-            write_table(
-                table or folder / "coalign.ecsv", manifest.table_columns(outcomes), descriptions=manifest.DESCRIPTIONS
-            )
+            write_table(listed, columns, descriptions=manifest.DESCRIPTIONS)
+        if report_file is not None:
+            _write_page(outcomes, columns, report_file)
     except StackalignError as error:
         raise fail(worded(error), FAILED) from error
     except OSError as error:
@@ -200,6 +214,18 @@ def coalign(
         raise fail(f"interrupted with {left} of {total} left; the same command with --resume goes on from here", FAILED)
     states = {o.record.get("status", o.status) for o in outcomes}
     raise typer.Exit(FAILED if "failed" in states or said.lost else SHORT if "flagged" in states else DONE)
+
+
+def _write_page(outcomes: "Sequence[Outcome]", columns: dict[str, Any], path: Path) -> None:
+    """Write one page: that of the one file that was given, or an overview that leads to the pages of many."""
+    from stackalign.plot.solar_batch_report import write_batch_report
+    from stackalign.plot.solar_report import write_coalignment_report
+
+    if len(outcomes) == 1 and outcomes[0].result is not None:
+        write_coalignment_report(outcomes[0].result, path)
+        return
+    pages = [outcome.task.output.with_suffix(".html") for outcome in outcomes]
+    write_batch_report(columns, path, pages=[page if page.exists() else None for page in pages])
 
 
 class _Saying:

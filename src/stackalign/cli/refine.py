@@ -99,7 +99,7 @@ def refine(
             )
     except FinishedError as error:
         if not quiet:
-            say(f"{target} was finished by an earlier run")
+            say(f"{target} was finished by an earlier run" + (f"; no report {report} was drawn" if report else ""))
         if as_json:
             out.print_json(json.dumps(error.record))
         raise typer.Exit(SHORT if error.record["run"]["status"] == "flagged" else DONE) from error
