@@ -15,7 +15,7 @@ from cli.runner import run
 from solar.make import l2_header
 from solar.problem import error_arcsec, raster_of
 from stackalign import solar
-from stackalign.solar import files
+from stackalign.solar import files, tasks
 
 SHAPE = (220, 64)
 
@@ -161,9 +161,7 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
          ("fsi.fits", "fsi.fits")],
         ("target", "reference", "output"),
     )  # fmt: skip
-    from stackalign.solar import files
-
-    real = files.coalign_job
+    real = tasks.coalign_job
 
     def strange(target, *arguments, **settings):
         if target.source.name == "fsi.fits":
@@ -171,7 +169,7 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
             raise KeyError(msg)
         return real(target, *arguments, **settings)
 
-    monkeypatch.setattr(files, "coalign_job", strange)
+    monkeypatch.setattr(tasks, "coalign_job", strange)
     ran = run("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec")
     assert ran.code == 1
     found = Table.read(tmp_path / "coalign.ecsv")
