@@ -246,6 +246,19 @@ def test_an_output_that_another_run_writes(folder: Path) -> None:
     assert list((folder / "out").iterdir()) == []
 
 
+def test_an_output_that_two_tasks_share(folder: Path) -> None:
+    """The second is refused, and the first is not disturbed while it is worked on."""
+    rows = "target,reference,output\na.fits,ref.fits,x.fits\nnoise.fits,ref.fits,x.fits\na.fits,ref.fits,x.fits\n"
+    (folder / "jobs.csv").write_text(rows)
+    ran = run("coalign", "--batch", folder / "jobs.csv", "-o", folder / "out", *small.ARGUMENTS)
+    assert ran.code == 1
+    assert len(ran.errors) == 2
+    assert ran.err.count("would be written twice") == 2
+    assert find_record(folder / "x.fits", ".json")["status"] == "done"
+    assert run("verify", folder / "x.fits").code == 0
+    assert not (folder / "x.fits.partial").exists()
+
+
 def test_a_flagged_result_takes_the_earlier_correction_away(folder: Path) -> None:
     small.raster(folder / "a.fits", noise=True)
     ran = coalign(folder, "--resume")

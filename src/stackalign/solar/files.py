@@ -184,7 +184,7 @@ class _Batch:
             try:
                 one = self._begin(task)
             except Exception as error:  # whatever is wrong with one file is no reason to lose the others
-                one = _failed(task, self._left(task, error))
+                one = _failed(task, error)
             yield one
             held += one.nbytes if isinstance(one, _Working) else 0
             if number == most or (limit is not None and held >= limit):
@@ -200,9 +200,13 @@ class _Batch:
             if not self._written_now(task, error.record):
                 return Outcome(task, "earlier", "finished by an earlier run", error.record)
             run = self._run(prepared, overwrite=True)
-        self.open[task.output] = run
         run.data = run.journal.folder / task.output.name  # the file states its own name in its header
-        job, pixels = prepared.job(self.options.again)
+        try:
+            job, pixels = prepared.job(self.options.again)
+        except BaseException as error:
+            run.__exit__(type(error), error, error.__traceback__)
+            raise
+        self.open[task.output] = run
         return _Working(prepared, run, job, PIXEL_BYTES * pixels)
 
     def _run(self, prepared: Prepared, **options: Any) -> Run:
@@ -244,16 +248,6 @@ class _Batch:
         paths = [path for name in names for path in self.left[folder].pop(name, ())]
         if paths:
             remove_leftovers(task.output, paths)
-
-    def _left(self, task: Task, error: Exception) -> Exception:
-        """Let go of a run that failed, and return the error that it makes of this one."""
-        run = self.open.pop(task.output, None)
-        try:
-            if run is not None:
-                run.__exit__(type(error), error, error.__traceback__)
-        except Exception as other:
-            return other
-        return error
 
     def finish(self, one: _Working, result: Any) -> Outcome:
         """Write what a task found."""
