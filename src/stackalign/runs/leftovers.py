@@ -1,17 +1,18 @@
 """Unfinished files that killed processes left beside outputs."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from stackalign.io._writer import full_disk_as_data_error
 
-from .lock import OutputLock, is_running
+from .lock import OutputLock
 
 __all__ = ["find_leftovers", "remove_leftovers"]
 
 _PART = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)\.part(?P<suffix>\.[^.]+)?")
-"""Names that `stackalign.io.atomic.atomic_path` gives to what is being written."""
+"""Names that files had while they were written, with the number of the process."""
 
 
 def find_leftovers(folder: Path) -> dict[str, list[Path]]:
@@ -25,7 +26,7 @@ def find_leftovers(folder: Path) -> dict[str, list[Path]]:
         return found
     for path in folder.iterdir():
         named = _PART.fullmatch(path.name)
-        if named and not is_running(int(named["pid"])):
+        if named and not _is_running(int(named["pid"])):
             found.setdefault(named["stem"] + (named["suffix"] or ""), []).append(path)
     return found
 
@@ -46,3 +47,16 @@ def remove_leftovers(output: Path, paths: Iterable[Path]) -> None:
                 path.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether this host has a process of that number; where it cannot be asked, yes."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True

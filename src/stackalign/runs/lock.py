@@ -11,7 +11,7 @@ from typing import Any
 from stackalign.errors import DataError, OutputLockedError
 from stackalign.io._writer import full_disk_as_data_error
 
-__all__ = ["OutputLock", "is_running"]
+__all__ = ["OutputLock"]
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -140,11 +140,6 @@ def _is_dead(owner: dict[str, Any]) -> bool:
         return True
     start = _start_of(pid)
     return start is None or start != owner.get("start")
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether this host has a process of that number."""
-    return _start_of(pid) is not None
 
 
 def _start_of(pid: int) -> str | None:
