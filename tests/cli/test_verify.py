@@ -88,6 +88,17 @@ def test_inputs_that_changed_or_are_gone(source: Path, tmp_path: Path) -> None:
     assert run("verify", output, "--quiet").out == ""
 
 
+def test_an_input_that_is_known_by_its_values(source: Path, tmp_path: Path) -> None:
+    """Such as one image of a stack: the file may hold more, and its fingerprint is not in the record."""
+    described = {"name": "in.npy", "fingerprint": runs.array_digest(np.load(source)[0])}
+    with runs.Run(tmp_path / "out.dat", runs.Plan("align", [described]), suffix="_alignment.json") as run_:
+        run_.data.write_text("result")
+        run_.publish({})
+    ran = run("verify", tmp_path / "out.dat")
+    assert ran.code == 0
+    assert "in.npy is known by its values alone and was not compared" in ran.out
+
+
 def test_an_input_of_several_files(source: Path, tmp_path: Path) -> None:
     assert crop(source, "-o", tmp_path / "in.zarr").code == 0
     assert crop(tmp_path / "in.zarr", "-o", tmp_path / "c.npy", "--min-retention", "0.1").code == 0
