@@ -2,85 +2,26 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cli.runner import run, strict_json
-from refine.crystals import silicon
-from refine.patterns import larbed
-from stackalign.cli import _console, _refine_jobs
-from stackalign.cli._refine_config import load_plan
-from stackalign.refine import Beam, BeamSelection
-
-HKL = [(0, 0, 0), (1, -1, 1), (1, -1, -1), (0, 0, 2)]
-BEAM = Beam(200, (1, 1, 0), (0, 0, 2))
-CONFIG = """
-[data]
-kind = "larbed"
-file = "disks.npz"
-dataset = "images"
-reflections = "hkl"
-gl = 40.0
-center = [23.8, 23.1]
-
-[crystal]
-cell = [5.431, 5.431, 5.431, 90, 90, 90]
-species = ["Si", "Si", "Si", "Si", "Si", "Si", "Si", "Si"]
-positions = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0],
-  [0.25, 0.25, 0.25], [0.25, 0.75, 0.75], [0.75, 0.25, 0.75], [0.75, 0.75, 0.25]]
-b_iso = 0.4668
-
-[beam]
-kv = 200.0
-zone = [1, 1, 0]
-x_axis = [0, 0, 2]
-
-[simulation]
-strong = 0.15
-weak = 0.02
-laue_zones = 0
-
-[roi]
-height = 30
-width = 30
-
-[matching]
-grid = 3
-fine_grid = 3
-beam_check = 1  # the images have few beams
-
-[[step]]
-refine = { thickness = [300, 900] }
-
-[[step]]
-name = "step size"
-refine = { thickness = [500, 700], gl = [39.0, 41.0] }
-n_scan = { gl = 3 }
-"""
+from refine.configuration import CONFIG, HKL, images, write_config
+from stackalign.cli import _console
+from stackalign.refine import files, load_config
 
 
 @pytest.fixture(scope="module")
 def truth():
-    rules = BeamSelection(strong=0.15, weak=0.02, laue_zones=0)
-    return larbed(silicon(), BEAM, HKL, thickness=612.0, gl=40.0, side=(48, 48), selection=rules, more_beams=1.0)
+    return images()
 
 
 @pytest.fixture
 def config(tmp_path: Path, truth):
-    np.savez(tmp_path / "disks.npz", images=truth.data.images, hkl=np.array(HKL))
-
-    def write(*changes: tuple[str, str]) -> Path:
-        text = CONFIG
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        path = tmp_path / "si.toml"
-        path.write_text(text)
-        return path
-
-    return write
+    return partial(write_config, tmp_path, truth)
 
 
 def test_steps_results_and_page(config, truth, tmp_path: Path) -> None:
@@ -102,7 +43,7 @@ def test_steps_results_and_page(config, truth, tmp_path: Path) -> None:
     assert text.count("<img ") == 3  # two figures of steps, the disks of the last
     for words in ("measured, simulated and their difference", "correlation matrix", "step size", "thickness", "held"):
         assert words in text
-    assert not list(tmp_path.glob(".*journal"))
+    assert {path.name for path in tmp_path.iterdir()} == {"si.toml", "disks.npz", "si_refined.json", "page.html"}
 
 
 def test_orientations(config, truth, tmp_path: Path) -> None:
@@ -130,7 +71,7 @@ def test_finished_steps_are_kept(config, tmp_path: Path, monkeypatch: pytest.Mon
     run("refine", path, "-q")
     expected = strict_json((tmp_path / "si_refined.json").read_text())
     (tmp_path / "si_refined.json").unlink()
-    take, calls = _refine_jobs._take, []
+    take, calls = files.take, []
 
     def stopped(now, step, show, stop):
         calls.append(step.title)
@@ -138,7 +79,7 @@ def test_finished_steps_are_kept(config, tmp_path: Path, monkeypatch: pytest.Mon
             stop.request()
         return take(now, step, show, stop)
 
-    monkeypatch.setattr(_refine_jobs, "_take", stopped)
+    monkeypatch.setattr(files, "take", stopped)
     ran = run("refine", path)
     assert ran.code == 1
     assert "--resume goes on" in ran.err
@@ -153,14 +94,6 @@ def test_finished_steps_are_kept(config, tmp_path: Path, monkeypatch: pytest.Mon
             each["result"].pop("seconds")
         assert step == other
 
-    ran = run("refine", path)
-    assert ran.code == 1
-    assert "si_refined.json exists; give another --output, or --overwrite" in ran.err
-    ran = run("refine", path, "--resume")
-    assert ran.code == 0, ran.err
-    assert "si_refined.json was finished by an earlier run" in ran.err
-    assert run("refine", config(("[300, 900]", "[300, 800]")), "--resume").code == 1, "of another configuration"
-
 
 def test_progress_says_how_long_it_will_take(config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_console, "PLAIN_SECONDS", 0.0)
@@ -171,19 +104,6 @@ def test_progress_says_how_long_it_will_take(config, monkeypatch: pytest.MonkeyP
     assert any(re.fullmatch(r"scan: 3/3 evaluations, \d+ s", line) for line in lines)
     assert "step 2 of 2: step size" in lines
     assert "inf s left" not in ran.err
-
-
-def test_another_run_is_not_resumed(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(now, step, show, stop):
-        stop.request()
-        stop.check("stopped")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_refine_jobs, "_take", stopped)
-        assert run("refine", config()).code == 1
-    ran = run("refine", config(("[300, 900]", "[300, 800]")), "--resume")
-    assert ran.code == 1
-    assert "is of another run" in ran.err
 
 
 def test_a_dat_file_is_crystal_and_beam(config, tmp_path: Path) -> None:
@@ -254,7 +174,7 @@ def test_the_configuration_of_the_readme(tmp_path: Path) -> None:
         "_cell_angle_beta 90\n_cell_angle_gamma 90\n_space_group_name_H-M_alt 'F d -3 m:2'\nloop_\n_atom_site_label\n"
         "_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nSi1 Si 0.125 0.125 0.125\n"
     )
-    plan = load_plan(tmp_path / "si.toml")
+    plan = load_config(tmp_path / "si.toml")
     assert [step.orientation for step in plan.steps] == [(300, 1500), None]
     assert plan.steps[1].parameters == {"thickness": (300, 1500), "gl": (42, 46)}
     assert plan.refiner.simulator.crystal.species == ("Si",) * 8

@@ -19,6 +19,7 @@ from .nfold import nfold
 from .peaks import peaks
 from .profile import profile
 from .refine import refine
+from .verify import verify
 from .warmup import warmup
 
 __all__ = ["app", "main"]
@@ -39,6 +40,7 @@ app.command()(nfold)
 app.command()(peaks)
 app.command()(profile)
 app.command()(refine)
+app.command()(verify)
 app.command()(warmup)
 
 

@@ -5,14 +5,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log, worded
-from ._options import AsJson, DeviceName, Overwrite, Quiet, Workers
+from ._options import AsJson, DeviceName, MemoryLimit, Overwrite, Quiet, Workers
 
 if TYPE_CHECKING:
     from stackalign.solar.files import Outcome, Task
@@ -79,7 +79,13 @@ def coalign(
     height: Annotated[
         float, typer.Option(help="Radius of what is seen, in solar radii.", rich_help_panel=_MODEL)
     ] = 1.0,
-    report: Annotated[bool, typer.Option("--report", help="A page with pictures.", rich_help_panel=_OUTPUT)] = False,
+    # One page would be no use for thousands of files, and a flag needs no name: each page stands beside its output.
+    report: Annotated[
+        bool, typer.Option("--report", help="A page with pictures beside each output.", rich_help_panel=_OUTPUT)
+    ] = False,
+    report_file: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="One page on all.", rich_help_panel=_OUTPUT)
+    ] = None,
     table: Annotated[
         Path | None, typer.Option(metavar="FILE.csv|.ecsv", help="Table of all results.", rich_help_panel=_OUTPUT)
     ] = None,
@@ -98,6 +104,7 @@ def coalign(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which frame serves which column, and stop.", rich_help_panel=_RUN)
     ] = False,
+    memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
     quiet: Quiet = False,
@@ -107,8 +114,11 @@ def coalign(
     Into the folder go TARGET_coaligned.fits, a copy with new headers, and TARGET_coaligned.json with the parameters.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a result is flagged: then no corrected file is written.
     """
+    from stackalign.device import parse_bytes
     from stackalign.errors import StackalignError
     from stackalign.runs import StopRequest
+
+    from ._inputs import check_report
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -120,6 +130,10 @@ def coalign(
         raise fail("give --model, or --scale and --rotation", USAGE)
     if table is not None and table.suffix.lower() not in (".csv", ".ecsv"):
         raise fail(f"--table must end with .csv or .ecsv, got {table}", USAGE)
+    try:
+        most = None if memory_limit is None else parse_bytes(memory_limit)
+    except ValueError as error:
+        raise fail(str(error), USAGE) from error
     chosen = {(False, False): "shift", (True, False): "shift+scale", (False, True): "rigid"}
     settings: dict[str, Any] = {
         "model": model or chosen.get((scale, rotation), "shift+scale+angle"),
@@ -135,15 +149,20 @@ def coalign(
     try:
         from stackalign.solar import files, manifest
 
-        if report:
+        if report or report_file is not None:
             from stackalign.plot._canvas import new_figure
 
             new_figure()  # says now if matplotlib is missing, not after the work
+        if report_file is not None:
+            check_report(report_file, replace=overwrite or resume)
         folder = Path() if output is None else output
         if output is not None and not dry_run:
             output.mkdir(parents=True, exist_ok=True)
             if not os.access(output, os.W_OK):
                 raise fail(f"{output} cannot be written: the folder is read-only", FAILED)
+        listed = table or (folder / "coalign.ecsv" if batch is not None and not dry_run else None)
+        if listed is not None and listed.exists() and not (overwrite or resume):
+            raise fail(f"table {listed} exists; choose another one with --table, or --overwrite", FAILED)
         common: dict[str, Any] = {"frames_dir": fsi_dir, "time_window": time_window, "channel": channel}
         tasks: Iterable[Task]
         total = 1
@@ -161,21 +180,24 @@ def coalign(
                 tasks,
                 device=device,
                 workers=workers,
+                memory_limit=most,
                 resume=resume,
                 overwrite=overwrite,
                 again=again,
                 write_flagged=write_flagged,
                 command=" ".join(["stackalign", *sys.argv[1:]]),
                 keep=batch is None,
+                beside=(".html",) if report else (),
                 each=said,
                 stop=stop,
             )
-        if table is not None or batch is not None:
+        columns = manifest.table_columns(outcomes)
+        if listed is not None:
             from stackalign.registration.table import write_table
 
-            write_table(
-                table or folder / "coalign.ecsv", manifest.table_columns(outcomes), descriptions=manifest.DESCRIPTIONS
-            )
+            write_table(listed, columns, descriptions=manifest.DESCRIPTIONS)
+        if report_file is not None:
+            _write_page(outcomes, columns, report_file)
     except StackalignError as error:
         raise fail(worded(error), FAILED) from error
     except OSError as error:
@@ -194,6 +216,18 @@ def coalign(
     raise typer.Exit(FAILED if "failed" in states or said.lost else SHORT if "flagged" in states else DONE)
 
 
+def _write_page(outcomes: "Sequence[Outcome]", columns: dict[str, Any], path: Path) -> None:
+    """Write one page: that of the one file that was given, or an overview that leads to the pages of many."""
+    from stackalign.plot.solar_batch_report import write_batch_report
+    from stackalign.plot.solar_report import write_coalignment_report
+
+    if len(outcomes) == 1 and outcomes[0].result is not None:
+        write_coalignment_report(outcomes[0].result, path)
+        return
+    pages = [outcome.task.output.with_suffix(".html") for outcome in outcomes]
+    write_batch_report(columns, path, pages=[page if page.exists() else None for page in pages])
+
+
 class _Saying:
     """Say what became of each file, and draw its page."""
 
@@ -207,8 +241,9 @@ class _Saying:
         if self.report and outcome.result is not None:
             self._draw(outcome)
         if outcome.status == "failed":
+            hinted = "" if outcome.error is None else worded(outcome.error).removeprefix(str(outcome.error))
             known = outcome.message.startswith((name, str(outcome.task.target)))
-            say(f"error: {outcome.message}" if known else f"error: {name}: {outcome.message}")
+            say(f"error: {'' if known else f'{name}: '}{outcome.message}{hinted}")
         elif not self.quiet:
             text = outcome.message if outcome.result is None else str(outcome.result)
             left = (time.monotonic() - self.began) / self.count * (self.total - self.count)
@@ -236,7 +271,7 @@ def _dry_run(tasks: "Iterable[Task]") -> int:
         try:
             plan = dry_run(task)
         except (StackalignError, ValueError, OSError) as error:
-            say(f"error: {task.target.name}: {error}")
+            say(f"error: {task.target.name}: {worded(error)}")
             code = FAILED
             continue
         out.print("no synthetic raster: one reference image" if plan is None else str(plan), markup=False)

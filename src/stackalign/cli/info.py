@@ -1,10 +1,11 @@
-"""`stackalign info`: which device would be used and why."""
+"""`stackalign info`: which device would be used and why, or what made a file."""
 
 import json
 import os
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -84,8 +85,18 @@ def _installed(name: str) -> bool:
     return True
 
 
-def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show devices, backends, versions, threads, memory budgets, and what is missing."""
+def info(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Output of a command, or its record.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show devices, backends, versions, threads, memory budgets, and what is missing; or what made FILE."""
+    if file is not None:
+        from ._provenance import show
+
+        show(file, as_json=as_json)
+        return
     facts = collect()
     if as_json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")

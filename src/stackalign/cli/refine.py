@@ -4,12 +4,17 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log, worded
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, user_log, worded
 from ._options import AsJson, Overwrite, Quiet, Report, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackalign.refine import FinishedStep, Step
 
 __all__ = ["refine"]
 
@@ -28,6 +33,14 @@ def refine(
         str | None, typer.Option(metavar="SIZE", help="Most memory for simulations, as 2GB.", rich_help_panel=_RUN)
     ] = None,
     workers: Workers = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda or cuda:n, for the one in the configuration.",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the steps that an interrupted run finished.", rich_help_panel=_RUN)
     ] = False,
@@ -41,12 +54,12 @@ def refine(
     the last.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but the last step has a warning.
     """
-    from stackalign.device import parse_bytes
-    from stackalign.errors import Interrupted, StackalignError
+    from stackalign.device import parse_bytes, parse_device
+    from stackalign.errors import FinishedError, Interrupted, StackalignError
+    from stackalign.refine import load_config, refine_file
+    from stackalign.runs import StopRequest
 
     from . import _inputs as checks
-    from ._refine_config import load_plan
-    from ._refine_jobs import finished_earlier, run_steps, write_results
 
     if quiet:
         user_log.setLevel(logging.ERROR)
@@ -58,38 +71,51 @@ def refine(
     try:
         if memory_limit is not None:
             parse_bytes(memory_limit)
+        if device is not None:
+            parse_device(device)
     except ValueError as error:
         raise fail(str(error), USAGE) from error
     try:
         if report is not None:
             checks.require_plots()
             checks.check_report(report, replace=overwrite or resume)
-        plan = load_plan(config, workers=workers, memory_limit=memory_limit)
-        if resume and (earlier := finished_earlier(plan, target)) is not None:
-            say(f"{target} was finished by an earlier run")
-            if as_json:
-                out.print_json(json.dumps(earlier))
-            raise typer.Exit(SHORT if earlier["steps"][-1]["result"]["warnings"] else DONE)
-        if target.exists() and not overwrite:
-            raise fail(f"{target} exists; give another --output, or --overwrite", FAILED)
-        finished = run_steps(plan, target, resume=resume, quiet=quiet)
-        command = " ".join(["stackalign", *sys.argv[1:]])
-        written = write_results(finished, plan, target, report, command, f"Refinement of {config.name}", quiet=quiet)
+        read = load_config(config, workers=workers, memory_limit=memory_limit, device=device)
+
+        def on_step(k: int, step: "Step") -> None:
+            if not quiet and len(read.steps) > 1:
+                say(f"step {k + 1} of {len(read.steps)}: {step.title}")
+
+        with StopRequest() as stop, progress_reporter(quiet, "evaluations") as progress:
+            refined = refine_file(
+                read,
+                target,
+                report=report,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+                on_step=on_step,
+                stop=stop,
+                command=" ".join(["stackalign", *sys.argv[1:]]),
+            )
+    except FinishedError as error:
+        if not quiet:
+            say(f"{target} was finished by an earlier run" + (f"; no report {report} was drawn" if report else ""))
+        if as_json:
+            out.print_json(json.dumps(error.record))
+        raise typer.Exit(SHORT if error.record["run"]["status"] == "flagged" else DONE) from error
     except Interrupted as error:
         say(f"{error}; the same command with --resume goes on from the last step that was done")
         raise fail("interrupted", FAILED) from error
-    except StackalignError as error:
-        raise fail(worded(error), FAILED) from error
-    except ValueError as error:  # what only shows to be wrong with the data at hand
+    except (StackalignError, ValueError) as error:  # the latter is what only shows to be wrong with the data at hand
         raise fail(worded(error), FAILED) from error
     if as_json:
-        out.print_json(json.dumps(written))
+        out.print_json(json.dumps(refined.record))
     elif not quiet:
-        _print(finished, target, report)
-    raise typer.Exit(DONE if finished[-1].result.ok else SHORT)
+        _print(refined.steps, target, report)
+    raise typer.Exit(DONE if refined.ok else SHORT)
 
 
-def _print(finished: list[Any], target: Path, report: Path | None) -> None:
+def _print(finished: "Sequence[FinishedStep]", target: Path, report: Path | None) -> None:
     for done in finished:
         result, sigma = done.result, done.result.sigma
         facts = [("step", done.step.title + (", finished by an earlier run" if done.resumed else ""))]

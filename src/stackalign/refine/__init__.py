@@ -5,9 +5,11 @@ from .abtem import AbtemSimulator
 from .beam import Beam
 from .bloch import BeamConvergence, BlochSimulator
 from .coarse import CoarseOptimize, CoarseRefine
+from .config import Configuration, Step, load_config
 from .crystal import Crystal
 from .dat import DatFile, read_dat
 from .data import DiffractionData
+from .files import FinishedStep, Refined, refine_file
 from .frames import ROI, DisplayFrame
 from .orientation import OrientationTrial, find_orientation
 from .preprocess import high_pass, local_normalise, log1p, ridge
@@ -27,22 +29,28 @@ __all__ = [
     "CallableSimulator",
     "CoarseOptimize",
     "CoarseRefine",
+    "Configuration",
     "Crystal",
     "DatFile",
     "DiffractionData",
     "DisplayFrame",
+    "FinishedStep",
     "OrientationTrial",
     "Prepared",
     "PreparedBloch",
+    "Refined",
     "RefinementResult",
     "ScatteringFactors",
     "Simulator",
     "StackSimulator",
+    "Step",
     "find_orientation",
     "high_pass",
     "kirkland",
+    "load_config",
     "local_normalise",
     "log1p",
     "read_dat",
+    "refine_file",
     "ridge",
 ]

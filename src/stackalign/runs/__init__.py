@@ -8,7 +8,9 @@ gives the output its final name. `read_chunks` feeds the work within a memory bu
 from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks, require_fit
 from .executor import ALL_GPUS, Source, executor_for
 from .frames import Columns, FrameJob, Part, StackOutput, chunk_parts
+from .inputs import FileInput, Fingerprinted
 from .journal import Journal
+from .leftovers import find_leftovers, remove_leftovers
 from .plan import Plan, array_digest, input_record
 from .record import content_fingerprint, find_record, record_path
 from .regions import RegionSink, takes_regions
@@ -20,6 +22,8 @@ __all__ = [
     "CHECKPOINT_SECONDS",
     "ChunkPlan",
     "Columns",
+    "FileInput",
+    "Fingerprinted",
     "FrameJob",
     "Journal",
     "Part",
@@ -35,12 +39,14 @@ __all__ = [
     "chunk_parts",
     "content_fingerprint",
     "executor_for",
+    "find_leftovers",
     "find_record",
     "input_record",
     "journal_folder",
     "map_halving",
     "read_chunks",
     "record_path",
+    "remove_leftovers",
     "require_fit",
     "takes_regions",
 ]

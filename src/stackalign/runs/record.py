@@ -3,12 +3,22 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stackalign.io._reader import damage_as_data_error
+from stackalign.io.provenance import dump_json
 
-__all__ = ["SUFFIXES", "check_content", "content_fingerprint", "find_record", "load_record", "record_path"]
+__all__ = [
+    "SUFFIXES",
+    "check_content",
+    "content_fingerprint",
+    "find_record",
+    "load_record",
+    "record_digest",
+    "record_path",
+]
 
 SUFFIXES = (
     "_results.json", "_alignment.json", "_nfold.json", "_centers.json", "_peaks.json", "_profile.json", "_mask.json",
@@ -106,9 +116,20 @@ def _sampled(size: int) -> list[tuple[int, int]]:
     return [(0, _EDGE_BYTES), *inner, (size - _EDGE_BYTES, _EDGE_BYTES)]
 
 
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Digest of what a command says in its record, whatever its layout; the part "run" is left out."""
+    said = {name: value for name, value in record.items() if name != "run"}
+    text = dump_json(said, indent=None, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
 def check_content(output: Path, record: dict[str, Any]) -> str | None:
     """Say what is wrong with an output that its record describes; None where it is what the run has written."""
-    stored = record.get("run", {}).get("content")
+    run = record.get("run", {})
+    said = run.get("digest")
+    if said is not None and said != record_digest(record):
+        return f"the record of {output} is not what its run has written"
+    stored = run.get("content")
     if stored is None:  # a run that wrote nothing but its record
         return None
     if not output.exists():

@@ -17,15 +17,15 @@ from stackalign.errors import (
     OutputExistsError,
     StackalignError,
 )
-from stackalign.io import StackReader
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import one_folder_sync, recover_path, replace_path
 from stackalign.io.provenance import dump_json
 
+from .inputs import Fingerprinted
 from .journal import Journal
 from .lock import OutputLock
 from .plan import Plan
-from .record import check_content, content_fingerprint, find_record, load_record, record_path
+from .record import check_content, content_fingerprint, find_record, load_record, record_digest, record_path
 
 __all__ = ["CHECKPOINT_SECONDS", "Run", "journal_folder"]
 
@@ -59,7 +59,7 @@ class Run:
         Go on where an interrupted run of the same plan stopped; start anew where there is none.
     overwrite : bool
         Replace what exists.
-    readers : sequence of StackReader
+    readers : sequence of StackReader or FileInput
         Inputs, in the order of ``plan.inputs``, whose content is compared again before the output is published.
     beside : sequence of Path
         Other files that will be written beside the output, such as a picture; refused like the output where they exist.
@@ -86,7 +86,7 @@ class Run:
         suffix: str,
         resume: bool = False,
         overwrite: bool = False,
-        readers: Sequence[StackReader] = (),
+        readers: Sequence[Fingerprinted] = (),
         beside: Sequence[Path] = (),
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
@@ -227,7 +227,7 @@ class Run:
         return None
 
     @contextmanager
-    def watching(self, reader: StackReader, index: int) -> Iterator[None]:
+    def watching(self, reader: Fingerprinted, index: int) -> Iterator[None]:
         """Compare the content of ``plan.inputs[index]`` while this context lasts, and at its end.
 
         Raises
@@ -288,6 +288,7 @@ class Run:
             "output": self.output.name,
             "plan": self.plan.to_dict(),
             "content": content_fingerprint(self.data) if written and self._suffix else None,
+            "digest": record_digest(record),
             "status": status,
             "summary": summary,
         }
@@ -357,7 +358,8 @@ class Run:
             self.journal.discard()
         if changed is not None:
             raise InputChangedError(_changed(changed)) from error
-        if isinstance(error, DataError) and not isinstance(error, InputChangedError) and self._resumable():
+        final = isinstance(error, InputChangedError) or getattr(error, "hint", None) == "restart"
+        if isinstance(error, DataError) and not final and self._resumable():
             msg = f"{error}; what was done is kept, and can be resumed"
             raise DataError(msg).with_hint("resume") from error
 

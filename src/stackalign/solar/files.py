@@ -1,114 +1,41 @@
 """Coalignments of files: what goes in, what comes out, one or thousands, resumable."""
 
-import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from astropy import units as u
 from astropy.io import fits
-from sunpy.map import GenericMap
 
 from stackalign.backends._threads import governed
-from stackalign.errors import DataError, OutputExistsError, StackalignError
-from stackalign.io.atomic import write_text_atomic
-from stackalign.io.provenance import dump_json, to_jsonable
-from stackalign.runs import StopRequest
+from stackalign.errors import DataError, FinishedError, OutputExistsError, StackalignError
+from stackalign.runs import Run, StopRequest, find_leftovers, remove_leftovers
 
-from .archive import get_EUI_paths
-from .coalign import Job, coalign_job, open_target, run_jobs
+from .coalign import Job, open_target, run_jobs
 from .coalign_result import CoalignmentResult
-from .columns import column_times, time_axis
-from .fitsfile import check_first
-from .frames import observation_time
-from .framestore import as_frame
-from .headers import UNREADABLE, quiet, read_map
+from .framestore import image_budget
+from .headers import UNREADABLE, quiet
 from .plan import RasterPlan, plan_synthetic_raster
+from .tasks import SUFFIX, Prepared, Task, frames_of, output_in, prepare
 
 __all__ = ["Outcome", "Task", "dry_run", "output_in", "run_tasks"]
 
-WINDOW = "1 h"
-"""How far from a raster frames are looked for by default."""
-
 TOGETHER = 8
 """Jobs that are worked on in lock-step: enough to share the calls, few enough for their images to fit into memory."""
+
+PIXEL_BYTES = 100
+"""Of a target's pixel while it is worked on: both images and what is made of them, in double precision."""
 
 SHORT = (
     "status", "output", "model", "parameters", "sigma", "shift_arcsec", "sigma_arcsec", "score", "overlap", "flags",
     "ok",
 )  # fmt: skip
 """Of a record what stays in memory when thousands are made; all of it stands in the file of the task."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One file to coalign.
-
-    Parameters
-    ----------
-    target : Path
-    references : tuple of Path
-        One image, or the frames of a sequence.
-    output : Path
-        Of the corrected file; beside it stands a ``.json`` of the same name.
-    settings : dict
-        For `coalign`.
-    frames_dir : Path, optional
-        Archive in which the frames are looked for.
-    time_window : str, optional
-        How far from the raster frames and references may be, such as "2 h". By default 1 h for frames that are looked
-        for, and any time for references that are named.
-    channel : str
-    problem : str
-        Why it cannot even begin.
-    """
-
-    target: Path
-    references: tuple[Path, ...]
-    output: Path
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    frames_dir: Path | None = None
-    time_window: str | None = None
-    channel: str = "fsi174"
-    problem: str = ""
-
-    @property
-    def record(self) -> Path:
-        """File of the parameters."""
-        return self.output.with_suffix(".json")
-
-    def to_dict(self) -> dict[str, Any]:
-        """What the result depends on, as JSON takes it."""
-        plain: dict[str, Any] = to_jsonable(
-            {
-                "target": os.path.abspath(self.target),
-                "references": [os.path.abspath(path) for path in self.references],
-                "settings": {key: str(value) for key, value in sorted(self.settings.items()) if value is not None},
-                **(
-                    {}
-                    if self.frames_dir is None
-                    else {
-                        "frames_dir": os.path.abspath(self.frames_dir),
-                        "channel": self.channel,
-                    }
-                ),
-                **({} if self.time_window is None else {"time_window": self.time_window}),
-            }
-        )
-        return plain
-
-
-def output_in(folder: Path, target: Path) -> Path:
-    """Where the corrected copy of a file goes by default."""
-    name = target.name
-    for ending in (".gz", ".fits", ".fit"):
-        name = name.removesuffix(ending)
-    return folder / f"{name}_coaligned.fits"
 
 
 @dataclass(frozen=True)
@@ -120,71 +47,22 @@ class Outcome:
     message: str
     record: Mapping[str, Any]
     result: CoalignmentResult | None = None
+    error: Exception | None = None
 
-
-@lru_cache(maxsize=4)
-def _cached(path: str, changed: float) -> GenericMap:
-    return read_map(path)
-
-
-def _reference(path: Path) -> GenericMap:
-    """The map of a file; a batch against one image reads it once."""
-    try:
-        changed = path.stat().st_mtime
-    except OSError:
-        changed = 0.0
-    return _cached(os.fspath(path), changed)
-
-
-def _frames(task: Task, image: GenericMap) -> list[Path]:
-    """Files of the sequence, given or found."""
-    if task.frames_dir is None and task.time_window is None:
-        return list(task.references) if len(task.references) > 1 else []
-    times = observation_time(image)[None]
-    if time_axis(image.meta) is not None:
-        times = column_times(image.meta, image.data.shape)
-    window = task.time_window or WINDOW
-    try:
-        margin = u.Quantity(window).to(u.s)
-    except (TypeError, ValueError) as error:
-        msg = f'the time window must be a duration such as "2 h", got {window!r}'
-        raise ValueError(msg) from error
-    if task.time_window is not None:
-        for path in task.references:
-            taken = as_frame(path).time
-            far = max((times.min() - taken).to(u.s), (taken - times.max()).to(u.s))
-            if far > margin:
-                msg = f"{path.name} was taken {far.to_value(u.h):.1f} h from {task.target.name}, outside {window}"
-                raise DataError(msg)
-    if task.frames_dir is None:
-        return list(task.references) if len(task.references) > 1 else []
-    found = get_EUI_paths(times.min() - margin, times.max() + margin, task.frames_dir, channel=task.channel)
-    if not found:
-        msg = f"{task.frames_dir} has no file of {task.channel} within {window} of {task.target.name}"
-        raise DataError(msg)
-    return found
-
-
-def _job(task: Task, again: bool) -> Job:
-    opened = open_target(task.target, task.settings.get("window"))
-    check_first({name.upper(): value for name, value in opened.map.meta.items()}, task.target.name, again)
-    frames = _frames(task, opened.map)
-    one = task.references[0] if len(task.references) == 1 else None
-    if one is None and not frames:
-        msg = f"{task.target} has no reference: give one image, several frames, or the folder of an archive"
-        raise DataError(msg)
-    reference = None if one is None else _reference(one)
-    return coalign_job(opened, reference, frames=frames or None, **task.settings)
+    def short(self) -> "Outcome":
+        """Without what thousands of them would fill the memory with."""
+        kept = {key: self.record[key] for key in SHORT if key in self.record}
+        return Outcome(self.task, self.status, self.message, kept)
 
 
 def dry_run(task: Task) -> RasterPlan | None:
     """Which frame would serve which column; None without a sequence. Images are not read."""
     if task.problem:
         raise DataError(task.problem)
-    image = open_target(task.target, task.settings.get("window")).map
-    frames = _frames(task, image)
-    for path in task.references:
-        _reference(path)
+    prepared = prepare(task)
+    image = (prepared.opened or open_target(task.target, task.settings.get("window"))).map
+    frames = frames_of(task, image)
+    prepared.reference()
     if not frames:
         return None
     chosen = {key: task.settings[key] for key in ("threshold_time", "method") if key in task.settings}
@@ -197,6 +75,7 @@ def run_tasks(
     *,
     device: str = "auto",
     workers: int | None = None,
+    memory_limit: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     again: bool = False,
@@ -204,6 +83,7 @@ def run_tasks(
     command: str | None = None,
     together: int = TOGETHER,
     keep: bool = False,
+    beside: Iterable[str] = (),
     each: Callable[[Outcome], None] | None = None,
     stop: StopRequest | None = None,
 ) -> list[Outcome]:
@@ -215,9 +95,14 @@ def run_tasks(
         Read as they are needed.
     device, workers
         See `stackalign.register`.
+    memory_limit : int, optional
+        Bytes of images: fewer tasks are worked on together, and fewer frames kept for the next task, where they would
+        take more. One task is always worked on.
     resume : bool
-        Leave out what an earlier run finished with the same settings, flagged ones included.
-    overwrite, again, write_flagged : bool
+        Leave out what an earlier run of the same plan finished, flagged ones included.
+    overwrite : bool
+        Replace existing outputs.
+    again, write_flagged : bool
         See `CoalignmentResult.write`.
     command : str, optional
         For the records.
@@ -225,6 +110,8 @@ def run_tasks(
         Tasks in lock-step.
     keep : bool
         Keep the results with their images and whole records; else what a table needs stays in memory.
+    beside : iterable of str
+        Extensions of more files that `each` writes beside the outputs, such as ".html"; refused where they exist.
     each : callable, optional
         Is given each outcome as soon as it is there, with its result.
     stop : StopRequest, optional
@@ -236,73 +123,177 @@ def run_tasks(
         In the order of the tasks.
     """
     outcomes: list[Outcome] = []
-    taken: dict[Path, Path] = {}
+    options = _Options(resume, overwrite, again, write_flagged, command, tuple(beside))
+    most = None if memory_limit is None else memory_limit // 2
     stream = iter(tasks)
-    while not stop and (some := list(islice(stream, max(1, together)))):
-        finished: dict[int, Outcome] = {}
-        jobs: list[tuple[int, Job]] = []
-        for number, task in enumerate(some):
-            try:
-                _check(task, taken)
-                earlier = _earlier(task, overwrite, write_flagged) if resume else None
-                if earlier is not None:
-                    finished[number] = earlier
-                    continue
-                if not (overwrite or resume) and (task.output.exists() or task.record.exists()):
-                    msg = f"output {task.output} exists; choose another folder or allow it to be replaced (--overwrite)"
-                    raise OutputExistsError(msg)
-                jobs.append((number, _job(task, again)))
-            except Exception as error:  # whatever is wrong with one file is no reason to lose the others
-                finished[number] = _failed(task, error)
-        found = run_jobs([job for _, job in jobs], device=device, workers=workers)
-        for (number, _), result in zip(jobs, found, strict=True):
-            finished[number] = _finished(some[number], result, overwrite or resume, again, write_flagged, command)
-        for number in range(len(some)):
-            if each is not None:
-                each(finished[number])
-            outcome = finished[number]
-            if not keep:
-                short = {key: outcome.record[key] for key in SHORT if key in outcome.record}
-                outcome = Outcome(outcome.task, outcome.status, outcome.message, short)
-            outcomes.append(outcome)
+    with _Batch(options) as batch, image_budget(most):
+        while not stop and (group := list(batch.begin(stream, max(1, together), most))):
+            jobs = [one.job for one in group if isinstance(one, _Working)]
+            found = iter(run_jobs(jobs, device=device, workers=workers))
+            for one in group:
+                outcome = batch.finish(one, next(found)) if isinstance(one, _Working) else one
+                if each is not None:
+                    each(outcome)
+                outcomes.append(outcome if keep else outcome.short())
     return outcomes
 
 
-def _check(task: Task, taken: dict[Path, Path]) -> None:
-    """Refuse what would destroy something."""
-    if task.problem:
-        raise DataError(task.problem)
-    first = taken.setdefault(task.output.absolute(), task.target)
-    if first is not task.target:
-        msg = f"{task.output} would be written twice, for {first} too; give one of them another output"
-        raise DataError(msg)
-    for path in (task.target, *task.references):
-        if task.output.exists() and path.exists() and task.output.samefile(path):
-            msg = f"the corrected file must be another one than {path}"
+@dataclass(frozen=True)
+class _Options:
+    """What all tasks have in common; see `run_tasks`."""
+
+    resume: bool
+    overwrite: bool
+    again: bool
+    write_flagged: bool
+    command: str | None
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Working:
+    """A task that was begun: its output is locked."""
+
+    prepared: Prepared
+    run: Run
+    job: Job
+    nbytes: int
+
+
+@dataclass
+class _Batch:
+    """The tasks that are being worked on; as a context manager it lets go of those that were not finished."""
+
+    options: _Options
+    open: dict[Path, Run] = field(default_factory=dict)
+    taken: dict[Path, Path] = field(default_factory=dict)
+    left: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
+
+    def __enter__(self) -> "_Batch":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self.open:
+            _, run = self.open.popitem()
+            run.__exit__(kind, error, trace)
+
+    def begin(self, stream: Iterator[Task], most: int, limit: int | None) -> Iterator[_Working | Outcome]:
+        """Begin the next tasks, as many as fit."""
+        held = 0
+        for number, task in enumerate(stream, start=1):
+            try:
+                one = self._begin(task)
+            except Exception as error:  # whatever is wrong with one file is no reason to lose the others
+                one = _failed(task, error)
+            yield one
+            held += one.nbytes if isinstance(one, _Working) else 0
+            if number == most or (limit is not None and held >= limit):
+                return
+
+    def _begin(self, task: Task) -> _Working | Outcome:
+        self._check(task)
+        self._clean(task)
+        prepared = prepare(task)
+        try:
+            run = self._run(prepared, resume=self.options.resume, overwrite=self.options.overwrite)
+        except FinishedError as error:
+            if not self._written_now(task, error.record):
+                return Outcome(task, "earlier", "finished by an earlier run", error.record)
+            run = self._run(prepared, overwrite=True)
+        run.data = run.journal.folder / task.output.name  # the file states its own name in its header
+        try:
+            job, pixels = prepared.job(self.options.again)
+        except BaseException as error:
+            run.__exit__(type(error), error, error.__traceback__)
+            raise
+        self.open[task.output] = run
+        return _Working(prepared, run, job, PIXEL_BYTES * pixels)
+
+    def _run(self, prepared: Prepared, **options: Any) -> Run:
+        output = prepared.task.output
+        pages = [output.with_suffix(extension) for extension in self.options.beside]
+        return Run(output, prepared.plan, suffix=SUFFIX, readers=prepared.inputs, beside=pages, **options)
+
+    def _written_now(self, task: Task, record: Mapping[str, Any]) -> bool:
+        """Tell whether a correction that an earlier run held back is to be written by this one."""
+        if record["run"]["content"] is not None:
+            return False
+        if task.output.exists() and not self.options.overwrite:
+            msg = f"output {task.output} exists and was not written by an earlier run; choose another folder"
+            raise OutputExistsError(msg).with_hint("overwrite")
+        return self.options.write_flagged
+
+    def _check(self, task: Task) -> None:
+        """Refuse what would destroy something."""
+        if task.problem:
+            raise DataError(task.problem)
+        first = self.taken.setdefault(task.output.absolute(), task.target)
+        if first is not task.target:
+            msg = f"{task.output} would be written twice, for {first} too; give one of them another output"
             raise DataError(msg)
+        if task.output.suffix in (SUFFIX, *self.options.beside):
+            msg = f"{task.output} would be the corrected file and another one; give it the extension .fits"
+            raise DataError(msg)
+        for path in (task.target, *task.references):
+            if task.output.exists() and path.exists() and task.output.samefile(path):
+                msg = f"the corrected file must be another one than {path}"
+                raise DataError(msg)
+
+    def _clean(self, task: Task) -> None:
+        """Delete what a run that was killed has left of this output; each folder is looked at once."""
+        folder = task.output.parent
+        if folder not in self.left:
+            self.left[folder] = find_leftovers(folder)
+        names = [task.output.name, *(task.output.with_suffix(ext).name for ext in (SUFFIX, ".html"))]
+        paths = [path for name in names for path in self.left[folder].pop(name, ())]
+        if paths:
+            remove_leftovers(task.output, paths)
+
+    def finish(self, one: _Working, result: Any) -> Outcome:
+        """Write what a task found."""
+        task, options = one.prepared.task, self.options
+        run = self.open.pop(task.output)
+        try:
+            with run:
+                if isinstance(result, BaseException):
+                    raise result
+                record = self._record(one, result)
+                written = result.ok or options.write_flagged
+                if written:
+                    with _named(run):
+                        result.write(run.data, again=options.again, flagged=options.write_flagged)
+                elif task.output.exists() and _is_corrected(task.output):
+                    task.output.unlink()  # of an earlier run, and not what this one says
+                record = run.publish(record, status=record["status"], written=written)
+        except Exception as error:
+            return _failed(task, error)
+        message = "" if result.ok else "not to be trusted: " + "; ".join(record["flags"].values())
+        return Outcome(task, record["status"], message, record, result)
+
+    def _record(self, one: _Working, result: CoalignmentResult) -> dict[str, Any]:
+        task, record = one.prepared.task, result.to_dict()
+        described = record["provenance"]["inputs"]
+        inputs = [{"path": os.path.abspath(each.path), "fingerprint": each.first} for each in one.prepared.inputs]
+        for facts, more in zip(inputs, described, strict=False):
+            facts |= {key: value for key, value in more.items() if key not in facts}
+        record["provenance"] |= {"inputs": inputs, "command": self.options.command}
+        record["task"] = task.to_dict()
+        record["status"] = "done" if result.ok else "flagged"
+        if result.ok or self.options.write_flagged:
+            record["output"] = str(task.output)
+        return record
 
 
-def _earlier(task: Task, overwrite: bool, write_flagged: bool) -> Outcome | None:
-    """What an earlier run finished; None if there is something left to do."""
-    if not task.record.exists():
-        if task.output.exists() and not overwrite and not _is_corrected(task.output):
-            msg = f"output {task.output} exists and was not written by an earlier run (--overwrite replaces it)"
-            raise OutputExistsError(msg)
-        return None
+@contextmanager
+def _named(run: Run) -> Iterator[None]:
+    """Let errors name the output, not where it is made."""
     try:
-        record = json.loads(task.record.read_text())
-        same = record["task"] == task.to_dict()
-    except (OSError, ValueError, KeyError, TypeError):
-        record, same = {}, False
-    if not same:
-        if overwrite:
-            return None
-        msg = f"{task.record} is of an earlier run with other settings (--overwrite replaces it)"
-        raise OutputExistsError(msg)
-    written = record["status"] == "done" or write_flagged
-    if written and not task.output.exists():
-        return None
-    return Outcome(task, "earlier", "finished by an earlier run", record)
+        yield
+    except DataError as error:
+        msg = re.sub(r"\[Errno \d+\] ", "", str(error).replace(str(run.data), str(run.output)))
+        raise DataError(msg) from error
 
 
 def _is_corrected(path: Path) -> bool:
@@ -313,32 +304,9 @@ def _is_corrected(path: Path) -> bool:
         return False
 
 
-def _failed(task: Task, error: BaseException) -> Outcome:
+def _failed(task: Task, error: Exception) -> Outcome:
     said = str(error) or type(error).__name__
     if not isinstance(error, (StackalignError, ValueError, TypeError, OSError, MemoryError)):
         said = f"unexpected {type(error).__name__}: {said}"
         logging.getLogger(__name__).debug("%s", task.target, exc_info=error)
-    return Outcome(task, "failed", said, {})
-
-
-def _finished(
-    task: Task, result: Any, overwrite: bool, again: bool, write_flagged: bool, command: str | None
-) -> Outcome:
-    """Write what a task found."""
-    if not isinstance(result, CoalignmentResult):
-        return _failed(task, result)
-    record = result.to_dict()
-    record["provenance"]["command"] = command
-    record["task"] = task.to_dict()
-    record["status"] = "done" if result.ok else "flagged"
-    try:
-        if result.ok or write_flagged:
-            result.write(task.output, overwrite=overwrite, again=again, flagged=write_flagged)
-            record["output"] = str(task.output)
-        elif task.output.exists() and _is_corrected(task.output):
-            task.output.unlink()  # of an earlier run, and not what this one says
-        write_text_atomic(task.record, dump_json(record))
-    except Exception as error:
-        return _failed(task, error)
-    message = "" if result.ok else "not to be trusted: " + "; ".join(record["flags"].values())
-    return Outcome(task, record["status"], message, record, result)
+    return Outcome(task, "failed", said, {}, error=error)

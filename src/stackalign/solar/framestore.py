@@ -7,6 +7,8 @@ header says is small and kept for every file; images are kept as long as they fi
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,7 @@ from sunpy.map import GenericMap
 from .frames import map_position, name_of, observation_time
 from .headers import as_map, read_map, read_without_image
 
-__all__ = ["Frame", "as_frame", "frame_image"]
+__all__ = ["Frame", "as_frame", "frame_image", "image_budget"]
 
 BUDGET = 512 * 2**20
 """Bytes of images that are kept."""
@@ -71,6 +73,18 @@ class Frame:
 _headers: "OrderedDict[tuple[Any, ...], Frame]" = OrderedDict()
 _images: "OrderedDict[tuple[Any, ...], GenericMap]" = OrderedDict()
 _lock = threading.Lock()
+_most = BUDGET
+
+
+@contextmanager
+def image_budget(nbytes: int | None) -> Iterator[None]:
+    """Keep at most so many bytes of images in this context; as many as by default for None."""
+    global _most
+    before, _most = _most, BUDGET if nbytes is None else nbytes
+    try:
+        yield
+    finally:
+        _most = before
 
 
 def as_frame(source: Any) -> Frame:
@@ -111,7 +125,7 @@ def frame_image(frame: Frame) -> GenericMap:
     with _lock:
         _images[stamp] = image
         held = sum(each.data.nbytes for each in _images.values())
-        while held > BUDGET and _images:
+        while held > _most and _images:
             held -= _images.popitem(last=False)[1].data.nbytes
     return image
 

@@ -1,21 +1,32 @@
-"""What a configuration of `stackalign refine` says: TOML into a refiner and the steps to take."""
+"""What a configuration says: TOML into a refiner and the steps to take."""
 
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
+from stackalign.device import parse_device
 from stackalign.errors import DataError
+from stackalign.io.images import open_images
+from stackalign.runs import FileInput
 
-if TYPE_CHECKING:
-    from stackalign.refine import Beam, CoarseRefine, Crystal, DiffractionData
+from . import preprocess
+from .beam import Beam
+from .bloch import BlochSimulator
+from .coarse import CoarseRefine
+from .crystal import Crystal
+from .dat import read_dat
+from .data import DiffractionData
+from .frames import ROI, DisplayFrame
+from .selection import BeamSelection
 
-__all__ = ["Plan", "Step", "load_plan"]
+__all__ = ["Configuration", "Step", "load_config"]
 
 DATA = ("kind", "file", "dataset", "reflections", "use", "mask", "variance", "radius")
 FRAME = ("gl", "center", "rotation", "flip", "tilt_mrad")
@@ -31,7 +42,18 @@ PRESETS = ("ridge", "high_pass", "local_normalise", "log1p")
 
 @dataclass(frozen=True)
 class Step:
-    """One call: which parameters within which bounds, and settings that differ for it."""
+    """One call: which parameters within which bounds, and settings that differ for it.
+
+    Parameters
+    ----------
+    title : str
+    orientation : (float, float) or None
+        Bounds of the thickness of a search for the orientation.
+    parameters, options : mapping
+        For `CoarseRefine.optimize`.
+    settings : mapping
+        Of `CoarseRefine`, for this step alone.
+    """
 
     title: str
     orientation: tuple[float, float] | None
@@ -41,22 +63,56 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """Everything that a configuration says."""
+class Configuration:
+    """Everything that a configuration says.
 
-    refiner: "CoarseRefine"
+    Parameters
+    ----------
+    refiner : CoarseRefine
+    steps : tuple of Step
+    file : FileInput
+        The configuration itself.
+    inputs : tuple of FileInput
+        The files that it names.
+    table : mapping
+        What it says, as TOML has it.
+    """
+
+    refiner: CoarseRefine
     steps: tuple[Step, ...]
-    inputs: tuple[Path, ...]
+    file: FileInput
+    inputs: tuple[FileInput, ...]
     table: Mapping[str, Any]
 
 
-def load_plan(path: Path, *, workers: int | None = None, memory_limit: str | None = None) -> Plan:
-    """Read a configuration, the data and the crystal that it names; nothing is simulated."""
-    from stackalign.refine import ROI, BeamSelection, BlochSimulator, CoarseRefine
+def load_config(
+    path: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    memory_limit: int | str | None = None,
+    device: str | None = None,
+) -> Configuration:
+    """Read a configuration, the data and the crystal that it names; nothing is simulated.
 
+    Parameters
+    ----------
+    path : path-like
+        TOML with the tables [data], [crystal], [beam], [roi], optionally [simulation] and [matching], and [[step]].
+    workers, memory_limit
+        Of the simulations, see `BlochSimulator`.
+    device : str, optional
+        Of the matching, instead of the one in the configuration.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or the configuration makes no sense; the text says where.
+    """
+    path = Path(path)
+    file = FileInput(path)
     try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
+        with path.open("rb") as stream:
+            table = tomllib.load(stream)
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror or error}"
         raise DataError(msg) from error
@@ -91,12 +147,20 @@ def load_plan(path: Path, *, workers: int | None = None, memory_limit: str | Non
         reader.needs(area, ("height", "width"), "roi")
         roi = reader.checked("roi", lambda: ROI.rectangle(area["height"], area["width"], area.get("center", (0, 0))))
     settings = reader.settings(reader.section("matching", MATCHING, needed=False), "matching")
+    if device is not None:
+        settings["device"] = str(parse_device(device))
     refiner = reader.checked("matching", lambda: CoarseRefine(simulator, data, roi, **settings))
     steps = reader.steps()
+    if device is not None:
+        steps = tuple(replace(step, settings=_without(step.settings, "device")) for step in steps)
     # A mistake in the last step must not show when hours have been spent on those before.
     for k, step in enumerate(steps, start=1):
         reader.checked(f"[[step]] {k}:", partial(_check_step, refiner, step))
-    return Plan(refiner, steps, tuple(reader.inputs), table)
+    return Configuration(refiner, steps, file, tuple(reader.inputs.values()), table)
+
+
+def _without(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != name}
 
 
 def _check_step(refiner: "CoarseRefine", step: Step) -> None:
@@ -115,7 +179,7 @@ class _Reader:
     """The tables of one file; mistakes are said with the table's name."""
 
     def __init__(self, path: Path, table: Mapping[str, Any]) -> None:
-        self.path, self.table, self.inputs = path, table, [path]
+        self.path, self.table, self.inputs = path, table, dict[Path, FileInput]()
 
     def stop(self, text: str) -> NoReturn:
         msg = f"{self.path}: {text}"
@@ -148,15 +212,13 @@ class _Reader:
         return dict(found)
 
     def file(self, name: str) -> Path:
-        """A file beside the configuration, or an absolute one."""
+        """A file beside the configuration, or an absolute one; its content is noted before it is read."""
         path = self.path.parent / name
         if path not in self.inputs:
-            self.inputs.append(path)
+            self.inputs[path] = FileInput(path)
         return path
 
-    def crystal_and_beam(self) -> "tuple[Crystal, Beam]":
-        from stackalign.refine import Beam, Crystal, read_dat
-
+    def crystal_and_beam(self) -> tuple[Crystal, Beam]:
         given = self.section("crystal", CRYSTAL)
         beam = self.section("beam", BEAM, needed="dat" not in given)
         if sum(name in given for name in ("cif", "dat", "cell")) != 1:
@@ -177,9 +239,7 @@ class _Reader:
         self.needs(beam, ("kv", "zone", "x_axis"), "beam")
         return crystal, self.checked("beam", lambda: Beam(**beam))
 
-    def data(self, crystal: "Crystal", beam: "Beam") -> "DiffractionData":
-        from stackalign.refine import DiffractionData, DisplayFrame
-
+    def data(self, crystal: Crystal, beam: Beam) -> DiffractionData:
         given = self.section("data", (*DATA, *FRAME))
         self.needs(given, ("kind", "file", "reflections", "gl", "center"), "data")
         if given["kind"] not in ("cbed", "larbed"):
@@ -221,8 +281,6 @@ class _Reader:
 
     def array(self, name: str, dataset: str | None) -> Any:
         """Read all of a file; `.npz` by the name of its array."""
-        from stackalign.io.images import open_images
-
         path = self.file(name)
         if path.suffix != ".npz":
             with closing(open_images(path, dataset=dataset)) as reader:
@@ -245,8 +303,6 @@ class _Reader:
 
     def settings(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Arguments of `CoarseRefine`; a preset by its name, as "ridge" or {ridge = [2, 3]}."""
-        from stackalign.refine import preprocess
-
         found = dict(given)
         hook = found.get("preprocess")
         if hook is not None:

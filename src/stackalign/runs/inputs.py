@@ -1,0 +1,62 @@
+"""Inputs of a run that are whole files, whatever is in them."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from stackalign.errors import DataError
+from stackalign.io._reader import fingerprint_files
+
+__all__ = ["FileInput", "Fingerprinted"]
+
+
+class Fingerprinted(Protocol):
+    """Whatever can say which content it has now, as every `StackReader` can."""
+
+    def fingerprint(self) -> str:
+        """Identify the content."""
+        ...
+
+
+class FileInput:
+    """A file, or a folder such as a zarr store, as an input of a `Plan`.
+
+    Make it before the file is read: its record holds the content that the file has now, and a file that is written to
+    meanwhile is noticed when the output is published.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    DataError
+        It cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.first = self.fingerprint()
+        """Content when this was made."""
+
+    def record(self, **more: Any) -> dict[str, Any]:
+        """Describe it for a `Plan`, with more facts such as its part in the work."""
+        return {"name": self.path.name, "fingerprint": self.first, **more}
+
+    def fingerprint(self) -> str:
+        """Identify the content that the file has now, see `stackalign.io.StackReader.fingerprint`."""
+        try:
+            if self.path.is_dir():
+                return fingerprint_files(sorted(p for p in self.path.rglob("*") if p.is_file()))
+            state = self.path.stat()
+            # Thousands of rasters are compared with one image: as long as nothing about it changes, it is read once.
+            return _fingerprint(self.path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        except OSError as error:
+            msg = f"{self.path} cannot be read ({error.strerror or error}); check its name"
+            raise DataError(msg) from error
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(path: Path, *state: int) -> str:
+    return fingerprint_files([path])
