@@ -136,7 +136,7 @@ def test_a_dat_file_is_crystal_and_beam(config, tmp_path: Path) -> None:
         ("cell = [5.431", 'cif = "a.cif"\ncell = [5.431', "needs one of cif, dat, or cell"),
         ("kv = 200.0", "kv = -1", r"\[beam\] kv must be an accelerating voltage above 0"),
         ("kv = 200.0", "", r"\[beam\] needs kv"),
-        ("strong = 0.15", "strong = 0", r"\[simulation\] strong of the beam selection must be above 0"),
+        ("strong = 0.06", "strong = 0", r"\[simulation\] strong of the beam selection must be above 0"),
         ("height = 30", "rectangles = [[0, 0, 5, 5]]", "needs either rectangles"),
         ("[matching]\n", "[matching]\nsearch_radius = 0.2\n", "larger than the search area"),
         ("[matching]\n", '[matching]\npreprocess = "median"\n', "preprocess must be one of ridge, high_pass"),
@@ -172,7 +172,8 @@ def test_the_configuration_of_the_readme(tmp_path: Path) -> None:
     (tmp_path / "si.cif").write_text(
         "data_si\n_cell_length_a 5.431\n_cell_length_b 5.431\n_cell_length_c 5.431\n_cell_angle_alpha 90\n"
         "_cell_angle_beta 90\n_cell_angle_gamma 90\n_space_group_name_H-M_alt 'F d -3 m:2'\nloop_\n_atom_site_label\n"
-        "_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nSi1 Si 0.125 0.125 0.125\n"
+        "_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+        "_atom_site_B_iso_or_equiv\nSi1 Si 0.125 0.125 0.125 0.4668\n"
     )
     plan = load_config(tmp_path / "si.toml")
     assert [step.orientation for step in plan.steps] == [(300, 1500), None]

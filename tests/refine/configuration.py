@@ -34,8 +34,8 @@ zone = [1, 1, 0]
 x_axis = [0, 0, 2]
 
 [simulation]
-strong = 0.15
-weak = 0.02
+strong = 0.06
+weak = 0.005
 laue_zones = 0
 
 [roi]
@@ -59,7 +59,7 @@ n_scan = { gl = 3 }
 
 def images():
     """Simulated disks of a thickness of 612 angstrom."""
-    rules = BeamSelection(strong=0.15, weak=0.02, laue_zones=0)
+    rules = BeamSelection(strong=0.06, weak=0.005, laue_zones=0)
     return larbed(silicon(), BEAM, HKL, thickness=612.0, gl=40.0, side=(48, 48), selection=rules, more_beams=1.0)
 
 

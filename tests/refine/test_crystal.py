@@ -108,6 +108,7 @@ def test_no_centre_of_inversion_where_there_is_none(rng: np.random.Generator) ->
     assert silicon().with_parameters({"occupancy.0": 0.5}).inversion_center is None
 
 
+@pytest.mark.filterwarnings("ignore:.*Ti4. are ions")
 def test_crystals_from_cif(tmp_path: Path, rng: np.random.Generator) -> None:
     pytest.importorskip("gemmi", reason="gemmi is not installed: pip install gemmi")
     path = tmp_path / "test.cif"
@@ -128,6 +129,7 @@ def test_crystals_from_cif(tmp_path: Path, rng: np.random.Generator) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*Ti4. are ions")
 def test_cells_that_are_written_as_a_table(tmp_path: Path) -> None:
     pytest.importorskip("gemmi", reason="gemmi is not installed: pip install gemmi")
     for text in (CIF.replace("_cell_length_a", "loop_\n_cell_length_a"), "data_empty\n_title none\n" + CIF):

@@ -10,6 +10,7 @@ from stackalign.errors import DataError, MissingDependencyError, StackalignWarni
 from stackalign.refine import Crystal, read_dat
 
 pytest.importorskip("gemmi", reason="gemmi is not installed: pip install gemmi")
+pytestmark = pytest.mark.filterwarnings("ignore:.*not simulated. adj")
 
 TEXT = """#Si 110 zone axis
 crystal silicon : dw = iso occ = 1   # remark
@@ -133,7 +134,7 @@ def test_anisotropic_displacements(write) -> None:
 
 
 def test_origins_and_axes_of_space_groups(write) -> None:
-    first = read_dat(write(("atom Si 0.125 0.125  0.125", "atom Si 0 0 0"), ("spg 227 2", "spg 227"))).crystal
+    first = read_dat(write(("atom Si 0.125 0.125  0.125", "atom Si 0 0 0"), ("spg 227 2", "spg 227 1"))).crystal
     assert len(first.species) == 8
     hkl = np.random.default_rng(0).integers(-6, 7, (30, 3))
     np.testing.assert_allclose(first.structure_factors(hkl), silicon().structure_factors(hkl), atol=1e-9)
@@ -160,6 +161,11 @@ def test_origins_and_axes_of_space_groups(write) -> None:
         ("0.125 0.4668", "0.125", "line 5: atom, after its symbol, needs 4 numbers"),
         ("0.125 0.4668", "0.125 -1", "line 5: B must not be negative"),
         ("dw = iso", "dw = none", "line 2: dw must be iso, bij or uij"),
+        ("spg 227 2", "spg 227", "line 6: space group 227 has two origins: write spg 227 1 or spg 227 2"),
+        ("spg 227 2", "spg 141", "line 6: space group 141 has two origins"),
+        ("spg 227 2", "spg 194", "does not have the symmetry of its space group"),
+        ("cell 5.431 5.431 5.431", "cell 5.431 5.431 5.7", "does not have the symmetry of its space group"),
+        ("0.125 0.125  0.125", "0.125 0.125  0.1300", "and its image by symmetry are 0.0.* angstrom apart"),
         ("spg 227 2", "spg 231", "line 6: there is no space group 231"),
         ("spg 227 2", "spg 14 2", "line 6: setting 2 of space group 14 is not known here: write .* CIF"),
         ("hkl 3", "hkl 30", "line 18: a row of hkl needs 3 numbers, got 'sgmax 3.0'"),
@@ -172,6 +178,15 @@ def test_bad_files(write, old: str, new: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         read_dat(write((old, new)))
     assert "test.dat" in str(caught.value)
+
+
+def test_what_is_read_and_not_simulated_is_said(write) -> None:
+    said = {"abs 0.1": "line 19: .*abs asks for absorption", "v0 12.0": "line 19: .*a mean inner potential"}
+    for line, message in said.items():
+        with pytest.warns(StackalignWarning, match=message):
+            read_dat(write(("out 2\n", f"{line}\nout 2\n"), ("adj 1\n-1 1 1 0.5E-01  90 0.1E-03 180\n", "")))
+    with pytest.warns(StackalignWarning, match="line 22: .*adj: 1 adjusted structure factors"):
+        read_dat(write(("sgmax 3.0", "abs 0.0")))  # absorption that is off asks for nothing
 
 
 def test_rows_beyond_the_number_that_is_given_are_said(write) -> None:

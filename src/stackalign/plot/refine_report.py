@@ -76,6 +76,7 @@ def write_refinement_report(
         [
             f'<a href="#step-{k}">{escape(step.title)}</a>',
             f"{step.result.score:.4f}",
+            _noise(step.result.goodness),
             f"{step.result.values['thickness']:.1f}",
             f'<span class="{"done" if step.result.ok else "short"}">{len(step.result.warnings)}</span>',
             f"{step.result.n_tilts:,}",
@@ -84,14 +85,23 @@ def write_refinement_report(
         ]
         for k, step in enumerate(steps, start=1)
     ]
-    head = ["step", "score", "thickness (Å)", "warnings", "decompositions", "evaluations", "seconds"]
+    head = [
+        "step",
+        "score",
+        "residual / noise",
+        "thickness (Å)",
+        "warnings",
+        "decompositions",
+        "evaluations",
+        "seconds",
+    ]
     body = [
         f"<header><h1>{escape(title)}</h1>",
-        '<p class="soft">Scores are zero-normalised correlations of measured with simulated disks; ± is one standard '
-        "deviation, from the residual and from what beams left out may change ('of it beams'). What else a simulation "
-        "has wrong everywhere shows in no error bar.</p>",
+        '<p class="soft">Scores are zero-normalised correlations of measured with simulated disks; the residual over '
+        "noise is reduced chi-square, 1 for a perfect model. ± is one standard deviation, from noise and from "
+        "what is not noise ('systematic'): beams left out, disks that disagree, parameters that were held.</p>",
         "</header>",
-        table(head, rows, range(1, 7)),
+        table(head, rows, range(1, 8)),
         *(_section(step, k) for k, step in enumerate(steps, start=1)),
     ]
     if provenance:
@@ -112,7 +122,7 @@ def _section(step: RefinedStep, k: int) -> str:
         rows = [[escape(words), f"{score:.3f}", f"{thickness:.1f}"] for words, score, thickness in step.trials]
         parts += ["<h3>Orientations tried</h3>", table(["orientation", "score", "thickness (Å)"], rows, (1, 2))]
     if step.disks is not None:
-        names = [" ".join(map(str, hkl)) for hkl in result.disk_scores]
+        names = [_disk_name(hkl, result) for hkl in result.disk_scores]
         figure = disks_figure(*step.disks, names, list(result.disk_scores.values()))
         parts += ["<h3>Disks</h3>", picture(figure, "Disks: measured, simulated and their difference")]
     parts += [
@@ -123,6 +133,7 @@ def _section(step: RefinedStep, k: int) -> str:
         "</div><div>",
         "<h3>Warnings</h3>",
         items(result.warnings or ["None."]),
+        _held(result),
         "</div></div>",
         "</section>",
     ]
@@ -136,7 +147,37 @@ def _parameters(result: "RefinementResult") -> str:
         width = f"± {sigma[name]:.2g}" if name in sigma else "held"
         beams = f"{result.systematic[name]:.2g}" if result.systematic and name in result.systematic else ""
         rows.append([escape(name), f"{result.values[name]:.7g}", width, beams, unit])
-    return table(["parameter", "value", "", "of it beams", "unit"], rows, (1, 3))
+    return table(["parameter", "value", "", "systematic", "unit"], rows, (1, 3))
+
+
+def _held(result: "RefinementResult") -> str:
+    """What was held, where the images want it, and what the first fitted length would do."""
+    if not result.held:
+        return ""
+    name = next((n for n in ("thickness", "gl") if n in result.names), result.names[0])
+    unit, rows = UNITS.get(name, ""), []
+    for held, facts in result.held.items():
+        wanted = facts["value"] + facts["wanted"]
+        rows.append(
+            [
+                escape(held),
+                f"{facts['value']:.6g}",
+                f"{wanted:.5g} ± {facts['sigma']:.2g}",
+                f"{100 * facts['explains']:.1f}",
+                f"{facts['moves'].get(name, float('nan')):.4g}",
+            ]
+        )
+    head = ["held", "value", "the images want", "explains %", f"d {name} / d held ({unit} per unit)"]
+    return "<h3>Parameters that were held</h3>" + table(head, rows, (1, 2, 3, 4))
+
+
+def _disk_name(hkl: tuple[int, int, int], result: "RefinementResult") -> str:
+    name = " ".join(map(str, hkl))
+    return f"{name} (χ² {_noise(result.disk_goodness[hkl])})" if hkl in result.disk_goodness else name
+
+
+def _noise(value: float | None) -> str:
+    return "?" if value is None or value != value else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def _code(pairs: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:

@@ -12,13 +12,13 @@ from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
 
 from ._fine import FineResult
-from ._grid import TiltGrid
+from ._grid import TiltGrid, rectangle
 from ._model import Point
 
 if TYPE_CHECKING:
     from ._search import Search
 
-__all__ = ["Converged", "converge", "few_beams"]
+__all__ = ["Converged", "converge", "few_beams", "more_beams"]
 
 FloatArray = NDArray[np.float64]
 SHARE = 0.5
@@ -43,12 +43,18 @@ class Converged:
         What the simulation with more beams says if these are still few.
     failed : str
         Why there was no such simulation.
+    factor : float
+        By what the thresholds of the beams were divided for `fine`.
+    beam_tilts : tuple or None
+        Corners of the region of tilts for which they were chosen; None for those of the search.
     """
 
     fine: FineResult
     shift: FloatArray | None = None
     few: str = ""
     failed: str = ""
+    factor: float = 1.0
+    beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
 
     @property
     def systematic(self) -> FloatArray | None:
@@ -87,7 +93,7 @@ def converge(search: "Search", fine: FineResult, spacing_px: float) -> Converged
         def prepare(changes: Mapping[str, float], grid: TiltGrid, point: Any = point, made: Any = made) -> Any:
             if grid not in made:
                 before = search.prepare(point.simulator, grid) if search.dear else None
-                made[grid] = before, _more(search, point.simulator, grid, factor)
+                made[grid] = before, more_beams(search, point.simulator, grid, factor)
             before, more = made[grid]
             return _Corrected(search.prepare(changes, grid), before, more) if search.dear else more
 
@@ -104,14 +110,21 @@ def converge(search: "Search", fine: FineResult, spacing_px: float) -> Converged
         if not any(abs(found.point.get(n) - point.get(n)) > FAR * step for n, step in steps.items()):
             break
     ended = np.array([found.point.get(name) for name in found.names])
-    return Converged(found, ended - started, few)
+    return Converged(found, ended - started, few, factor=factor, beam_tilts=next(reversed(made)).corners)
 
 
-def _more(search: "Search", changes: Mapping[str, float], grid: TiltGrid, factor: float) -> Any:
-    """Simulate with more beams, chosen for these very parameters."""
+def more_beams(
+    search: "Search",
+    changes: Mapping[str, float],
+    grid: TiltGrid,
+    factor: float,
+    region: tuple[tuple[float, float], tuple[float, float]] | None = None,
+) -> Any:
+    """Simulate with more beams, chosen for these very parameters, and for all of the grid or for a region of tilts."""
     simulator: Any = search.refiner.simulator
     full = search.driven(changes)
     simulator = (simulator.with_parameters(full) if full else simulator).tighter(factor)
+    simulator = simulator.with_beams(rectangle(grid.corners if region is None else region))
     search.count(grid)
     return simulator.prepare({}, asarray(grid.tilts, device=search.refiner.device))
 

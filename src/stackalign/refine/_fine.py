@@ -6,13 +6,55 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ._measured import Pixels
 from ._model import FREE, Correlation, Model, Point, correlate
 
-__all__ = ["FineResult", "climb"]
+__all__ = ["End", "FineResult", "climb", "squares"]
 
 FloatArray = NDArray[np.float64]
 BLOCK_PX = 8
 """Side of the squares within which residuals may be correlated, in pixels of the experiment."""
+
+
+@dataclass(frozen=True, eq=False)
+class End:
+    """Where a climb ended, for what is asked of its residual.
+
+    Parameters
+    ----------
+    model : Model
+        The simulation and the pixels that it was compared with.
+    values : numpy.ndarray
+        (n,) simulated values at the pixels.
+    rows : numpy.ndarray
+        (P, n) their derivatives with respect to the fitted parameters.
+    correlation : Correlation
+        Of `values` with the measured ones.
+    weights : numpy.ndarray
+        (G,) weights of the groups of pixels that are correlated each by itself.
+    joint : bool
+        Whether all disks are one group.
+    """
+
+    model: Model
+    values: FloatArray
+    rows: FloatArray
+    correlation: Correlation
+    weights: FloatArray
+    joint: bool
+
+    def profiled(self, rows: FloatArray) -> FloatArray:
+        """Return (Q, n) changes of the scaled simulation, as the least squares of the climb sees them."""
+        share = np.sqrt(self.weights)[self.correlation.groups]
+        scale = self.correlation.scores[self.correlation.groups] * share
+        return np.stack([self.correlation.project(row) for row in rows]) * scale
+
+    @property
+    def residual(self) -> FloatArray:
+        """(n,) measured less scaled simulated values, in the same units."""
+        found = self.correlation
+        share = np.sqrt(self.weights)[found.groups]
+        return np.asarray(share * (found.measured - found.scores[found.groups] * found.simulated))
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +81,8 @@ class FineResult:
         Whether the tilt reached the end of the grid.
     history : tuple
         (score, values) of all that were scored.
+    end : End
+        Simulation and derivatives at the maximum.
     """
 
     point: Point
@@ -50,6 +94,7 @@ class FineResult:
     converged: bool
     left: bool
     history: tuple[tuple[float, dict[str, float]], ...]
+    end: End
 
 
 @dataclass(eq=False)
@@ -114,12 +159,12 @@ class _Climb:
 
     def normal(self, state: _State, rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Jacobian, residual, normal matrix and gradient of the profiled least squares."""
-        found = state.correlation
-        share = np.sqrt(self.weights)[found.groups]
-        scale = found.scores[found.groups] * share
-        jacobian = np.stack([found.project(row) for row in rows]) * scale
-        residual = share * found.measured - scale * found.simulated
+        end = self.end(state, rows)
+        jacobian, residual = end.profiled(rows), end.residual
         return jacobian, residual, jacobian @ jacobian.T, jacobian @ residual
+
+    def end(self, state: _State, rows: FloatArray) -> End:
+        return End(self.model, state.values, rows, state.correlation, self.weights, self.joint)
 
     def clip(self, changes: dict[str, float]) -> dict[str, float]:
         for name, value in changes.items():
@@ -185,8 +230,18 @@ def climb(
     rows = job.derivatives(state, frozen)
     covariance, correlation = _covariance(job, state, rows)
     disks = correlate(model.pixels, state.values, joint=False).scores
-    left, tried = job.left, tuple(job.history)
-    return FineResult(state.point, state.score, disks, job.names, covariance, correlation, converged, left, tried)
+    return FineResult(
+        state.point,
+        state.score,
+        disks,
+        job.names,
+        covariance,
+        correlation,
+        converged,
+        job.left,
+        tuple(job.history),
+        job.end(state, rows),
+    )
 
 
 OPEN = 1e-7
@@ -220,14 +275,18 @@ def _covariance(job: _Climb, state: _State, rows: FloatArray) -> tuple[FloatArra
     scaled = normal / np.outer(scale, scale)
     inverse = np.linalg.pinv(scaled, rcond=1e-12, hermitian=True)
     plain = float(residual @ residual) / max(1, len(residual) - len(scale)) * inverse
-    pixels = job.model.pixels
-    square = np.floor(pixels.points / BLOCK_PX).astype(np.int64)
-    square -= square.min(0)
-    key = (pixels.disk * (square[:, 0].max() + 1) + square[:, 0]) * (square[:, 1].max() + 1) + square[:, 1]
-    _, index = np.unique(key, return_inverse=True)
+    index = squares(job.model.pixels)
     sums = np.stack([np.bincount(index, row * residual) for row in jacobian]) / scale[:, None]
     clustered = inverse @ (sums @ sums.T) @ inverse
     wider = np.sqrt(np.maximum(1.0, np.diag(clustered) / np.maximum(np.diag(plain), 1e-300)))
     covariance = plain * np.outer(wider, wider) / np.outer(scale, scale)
     deviation = np.sqrt(np.maximum(np.diag(inverse), 1e-300))
     return covariance, inverse / np.outer(deviation, deviation)
+
+
+def squares(pixels: Pixels) -> NDArray[np.int64]:
+    """(n,) number of the square of each pixel, within which residuals may be correlated."""
+    square = np.floor(pixels.points / BLOCK_PX).astype(np.int64)
+    square -= square.min(0)
+    key = (pixels.disk * (square[:, 0].max() + 1) + square[:, 0]) * (square[:, 1].max() + 1) + square[:, 1]
+    return np.asarray(np.unique(key, return_inverse=True)[1])

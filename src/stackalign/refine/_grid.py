@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["TiltGrid", "blurred"]
+__all__ = ["TiltGrid", "blurred", "rectangle"]
 
 Array = Any
 FloatArray = NDArray[np.float64]
@@ -39,6 +39,13 @@ class TiltGrid:
         y = self.first[1] - row.ravel() * self.spacing
         return np.stack([x, y], -1)
 
+    @property
+    def corners(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Tilts (x, y) of the first and the last node."""
+        rows, columns = self.shape
+        last = (self.first[0] + (columns - 1) * self.spacing, self.first[1] - (rows - 1) * self.spacing)
+        return self.first, last
+
     def nodes(self, tilts: FloatArray) -> FloatArray:
         """(..., 2) row and column, between nodes, of tilts (x, y)."""
         return np.asarray((tilts - self.first)[..., ::-1] / (-self.spacing, self.spacing))
@@ -68,3 +75,9 @@ def blurred(xp: Any, images: Array, sigma: float) -> Array:
             total = total + float(kernel[k]) * (xp.take(images, low, axis=axis) + xp.take(images, high, axis=axis))
         images = total
     return images
+
+
+def rectangle(corners: tuple[tuple[float, float], tuple[float, float]]) -> FloatArray:
+    """(4, 2) corners of a rectangle of tilts: beams that are chosen for them are those of all tilts within."""
+    (left, top), (right, bottom) = corners
+    return np.array([[left, top], [right, top], [left, bottom], [right, bottom]])

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from stackalign.ops import bin_mean, resample_affine
 
+from ._noise import measured_variance
 from .data import DiffractionData
 from .frames import ROI, DisplayFrame
 from .preprocess import Hook, apply_measured
@@ -45,6 +46,8 @@ class Pixels:
         (n, 2) tilts (x, y) at which the middles of their disks are.
     binning : int
         Pixels of the experiment per side.
+    noise : numpy.ndarray or None
+        (n,) variance of the values where it was asked for, NaN where it is not known.
     """
 
     values: FloatArray
@@ -53,6 +56,7 @@ class Pixels:
     points: FloatArray
     offsets: FloatArray
     binning: int
+    noise: FloatArray | None = None
 
     def tilts(self, frame: DisplayFrame) -> FloatArray:
         """(n, 2) tilts (x, y) in a frame, those of the frame's start included."""
@@ -68,6 +72,7 @@ class Measured:
     roi: ROI
     hook: Hook | None = None
     _filtered: list[FloatArray] = field(default_factory=list)
+    _noise: list[tuple[FloatArray, float]] = field(default_factory=list)
 
     @property
     def images(self) -> list[FloatArray]:
@@ -79,6 +84,16 @@ class Measured:
             ]
             self._filtered.extend(found)
         return self._filtered
+
+    @property
+    def noise(self) -> list[tuple[FloatArray, float]]:
+        """Variance (H, W) of each filtered disk, and by how much more the means of neighbours scatter."""
+        if not self._noise:
+            given = None if self.hook is not None else self.data.variance
+            for d, (image, mask) in enumerate(zip(self.images, self.data.mask, strict=True)):
+                known = None if given is None else np.asarray(given[d], dtype=np.float64)
+                self._noise.append(measured_variance(image, mask) if known is None else (known, 1.0))
+        return self._noise
 
     def template(self, frame: DisplayFrame, spacing: float) -> Template:
         """Sample the disks at nodes `spacing` (1/angstrom) apart, after a Gaussian that prevents aliasing."""
@@ -115,7 +130,7 @@ class Measured:
         self._require(template.weights.sum((1, 2)) > 0)
         return template
 
-    def pixels(self, frame: DisplayFrame, binning: int) -> Pixels:
+    def pixels(self, frame: DisplayFrame, binning: int, *, noise: bool = False) -> Pixels:
         """Return the pixels of the region, as it lies in a frame, averaged over bins."""
         parts: list[tuple[Any, ...]] = []
         data = self.data.with_frame(gl=frame.gl, rotation=frame.rotation, flip=frame.flip, center=frame.center)
@@ -124,17 +139,24 @@ class Measured:
             points = np.indices(means.shape).reshape(2, -1).T * binning + (binning - 1) / 2
             weights = np.asarray(counts, dtype=np.float64).ravel() / binning**2
             if data.variance is not None:
-                noise = np.asarray(
-                    bin_mean(np.ascontiguousarray(data.variance[d], dtype=np.float64), binning, mask=mask.copy())
-                )
-                weights = weights / np.nan_to_num(noise.ravel(), nan=np.inf)
+                given = np.ascontiguousarray(data.variance[d], dtype=np.float64)
+                binned = np.asarray(bin_mean(given, binning, mask=mask.copy()))
+                weights = weights / np.nan_to_num(binned.ravel(), nan=np.inf)
+            variance = np.full(means.size, np.nan)
+            if noise:
+                known, shared = self.noise[d]
+                mean = np.asarray(bin_mean(np.where(np.isfinite(known), known, 0.0), binning, mask=mask.copy())).ravel()
+                several = np.maximum(counts.ravel(), 1)
+                variance = np.where(mean > 0, mean * shared * np.minimum(shared, several) / several, np.nan)
             use = (counts.ravel() >= (binning**2 + 1) // 2) & self.roi.contains(data.display_points(d, points))
             placed = points[use] + data.corners[d] - frame.center
             offsets = np.broadcast_to(data.offsets[d], placed.shape)
-            parts.append((means.ravel()[use], weights[use], np.full(len(placed), d), placed, offsets))
+            parts.append((means.ravel()[use], weights[use], np.full(len(placed), d), placed, offsets, variance[use]))
         self._require(np.array([len(part[0]) > 0 for part in parts]))
-        values, weights, disk, points, offsets = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Pixels(values, weights / weights.mean(), disk, points, offsets, binning)
+        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        values, weights, disk, points, offsets, variances = columns
+        own = variances if noise else None
+        return Pixels(values, weights / weights.mean(), disk, points, offsets, binning, own)
 
     def require_room(self) -> None:
         """Refuse a region that is larger than the images."""

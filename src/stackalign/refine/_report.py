@@ -1,19 +1,27 @@
 """From the end of a search to a result."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.errors import StackalignWarning
 from stackalign.ops import to_numpy
 
-from ._converge import Converged, few_beams
+from ._converge import Converged, few_beams, more_beams
+from ._fine import FineResult
+from ._goodness import Goodness, between_disks, goodness
 from ._grid import TiltGrid, blurred
-from ._measured import Measured
+from ._held import Held, held_parameters
+from ._measured import ANTI_ALIAS, Measured, Template
 from ._search import Candidate, Search
+from .frames import DisplayFrame
 from .preprocess import apply_simulated
 from .result import RefinementResult
+from .simulator import Reflection
 
 if TYPE_CHECKING:
     from .coarse import CoarseRefine
@@ -23,6 +31,24 @@ __all__ = ["disks", "result"]
 FloatArray = NDArray[np.float64]
 DEGENERATE = 0.95
 POOR = 0.7
+MISFIT = 3.0
+"""Reduced chi-square above which a residual is not noise: the noise itself is known to some 20 %."""
+UNEXPLAINED, DISK_UNEXPLAINED = 1.5e-4, 0.02
+"""Share of the variance, of all disks and of one, below which a residual is too small to be called a misfit, whatever
+the noise: beams left out, interpolation and tables of scattering factors make as much."""
+WORSE = 3.0
+"""Chi-square of a disk over the median of the disks from which on it fits far worse than they do."""
+DISAGREE = 4.0
+"""Scatter between the disks over what noise explains, in standard deviations."""
+MATTERS = {"tilt_x": 0.1, "tilt_y": 0.1, "thickness": 2e-3, "gl": 1e-3, "rotation": 0.05, "kv": 2e-4}
+"""What is worth to be said of a parameter: pixels of tilt, shares of a length, degrees."""
+HELD_SEEN, HALF = 3.0, 0.5
+"""Where the images want a held parameter elsewhere by so many of its standard deviations, half of what the fitted ones
+would move by is in their error bars: it may as well be something else that is missing."""
+HELD_SIGMA, HELD_SHARE, FAR_SHARE, HELD_MOVES, HELD_MATTERS = 5.0, 0.1, 0.3, 2.0, 3.0
+"""A held parameter is said to be wrong when the images want it elsewhere by so many of its standard deviations, that
+would explain this share of the residual (more where that is a misfit), and a fitted one would move by so many of its
+own and by this much more than is worth to be said."""
 
 
 def result(
@@ -40,10 +66,18 @@ def result(
     beam = getattr(refiner.simulator, "beam", None)
     if beam is not None and "kv" in point.simulator:
         beam = replace(beam, kv=point.simulator["kv"])
-    covariance, systematic = fine.covariance * np.outer(unit, unit), None
-    if found.systematic is not None:
-        systematic = dict(zip(fine.names, np.abs(found.systematic * unit).tolist(), strict=True))
-        covariance = covariance + np.outer(found.systematic * unit, found.systematic * unit)
+    counted = {"n_decompositions": search.n_decompositions, "n_tilts": search.n_tilts}
+    fit = goodness(fine)
+    held = held_parameters(search, fine) if refiner.check_held else []
+    parts = _systematic(found, held)
+    systematic, covariance = None, fine.covariance * np.outer(unit, unit)
+    if parts is not None:
+        systematic = dict(zip(fine.names, np.sqrt(np.square(parts).sum(0) * unit**2).tolist(), strict=True))
+        for part in parts:
+            covariance = covariance + np.outer(part * unit, part * unit)
+    sigma = np.sqrt(np.diagonal(covariance))
+    warnings = _warnings(refiner, search, chosen, found, sigma)
+    warnings += _doubts(fine, fit, held, refiner.data.reflections)
     scores = dict(zip(refiner.data.reflections, fine.disk_scores.tolist(), strict=True))
     return RefinementResult(
         names=fine.names,
@@ -58,13 +92,37 @@ def result(
         position_map=chosen.position_map,
         map_tilts=chosen.map_tilts,
         history=tuple(search.history),
-        n_decompositions=search.n_decompositions,
-        n_tilts=search.n_tilts,
+        **counted,
         n_evaluations=len(search.history),
         seconds=seconds,
-        warnings=tuple(_warnings(refiner, search, chosen, found, np.sqrt(np.diagonal(covariance)))),
+        warnings=tuple(warnings),
+        goodness=fit.total if np.isfinite(fit.total) else None,
+        disk_goodness=dict(zip(refiner.data.reflections, fit.disks.tolist(), strict=True)),
+        held={item.name: _plain_held(item, grown) for item in held},
+        beam_factor=found.factor,
+        beam_tilts=found.beam_tilts or search.beam_tilts,
         _refiner=refiner,
     )
+
+
+def _systematic(found: Converged, held: Sequence[Held]) -> FloatArray | None:
+    """(S, P) parts of the error bars that are not noise: beams, disks, held parameters; None where none is known."""
+    parts = [part for part in (found.systematic, between_disks(found.fine)) if part is not None]
+    best = _best(held)
+    if best is not None and abs(best.wanted) > HELD_SEEN * best.sigma:
+        parts.append(np.array([HALF * best.moves[name] * best.wanted for name in found.fine.names]))
+    return np.array(parts) if parts else None
+
+
+def _best(held: Sequence[Held]) -> Held | None:
+    """The held parameter that would lower the residual most."""
+    return max((item for item in held if _plausible(item)), key=lambda item: item.explains, default=None)
+
+
+def _plain_held(item: Held, grown: float) -> dict[str, Any]:
+    moves = {name: value * (grown if name == "blur" else 1.0) for name, value in item.moves.items()}
+    plain = {name: getattr(item, name) for name in ("value", "wanted", "sigma", "explains")}
+    return {**plain, "moves": moves}
 
 
 def _warnings(
@@ -104,6 +162,79 @@ def _warnings(
     return found
 
 
+def _doubts(fine: FineResult, fit: Goodness, held: Sequence[Held], reflections: Sequence[Reflection]) -> list[str]:
+    """Say where the residual is not what the noise makes, where disks disagree, and what else the images want."""
+    found = []
+    names = [" ".join(map(str, hkl)) for hkl in reflections]
+    best = _best(held)
+    if fit.total > MISFIT and (1 - 1 / fit.total) * (1 - fine.score) > UNEXPLAINED:
+        found.append(
+            f"misfit: the residual is {fit.total:.1f} times what noise explains (reduced chi-square): a held "
+            "parameter, the crystal, the bounds or the data are wrong, or the model lacks something such as absorption"
+        )
+    found += _bad_disks(fine, fit, names)
+    between = between_disks(fine)
+    if between is not None:
+        for name, scatter, own in zip(fine.names, between, np.sqrt(np.diagonal(fine.covariance)), strict=True):
+            if name != "blur" and scatter > max(DISAGREE * own, _matters(fine, name)):
+                found.append(
+                    f"inconsistent: the disks disagree about {name} by {scatter:.2g}, where noise explains "
+                    f"{own:.2g}: look at disk_goodness, and leave out disks that do not belong"
+                )
+    # Far from the truth, a first-order change of something that is right lowers the residual a little as well.
+    needed = HELD_SHARE if not fit.total > MISFIT else FAR_SHARE
+    if best is not None and abs(best.wanted) > HELD_SIGMA * best.sigma and best.explains > needed:
+        moved = np.array([abs(best.moves[name] * best.wanted) for name in fine.names])
+        noise = np.sqrt(np.diagonal(fine.covariance))
+        own = [
+            name
+            for name, shift, width in zip(fine.names, moved, noise, strict=True)
+            if name != "blur" and shift > max(HELD_MOVES * width, HELD_MATTERS * _matters(fine, name))
+        ]
+        if own:
+            name = "thickness" if "thickness" in own else own[0]
+            found.append(
+                f"model_too_small: the images want {best.name} = {best.value + best.wanted:.4g} +- {best.sigma:.2g}, "
+                f"held at {best.value:.4g}: {name} would move by {best.moves[name] * best.wanted:.3g}. Refine it too, "
+                "or correct it"
+            )
+    return found
+
+
+def _matters(fine: FineResult, name: str) -> float:
+    unit = 1.0 if name == "rotation" else fine.end.model.step if name.startswith("tilt") else abs(fine.point.get(name))
+    return MATTERS.get(name, 0.0) * unit
+
+
+def _plausible(item: Held) -> bool:
+    """Whether a parameter may have the value that the images want."""
+    value = item.value + item.wanted
+    if item.name == "rotation":
+        return abs(item.wanted) < 5
+    return value >= 0 and (item.name not in ("kv", "gl") or abs(item.wanted) < 0.1 * item.value)
+
+
+def _bad_disks(fine: FineResult, fit: Goodness, names: Sequence[str]) -> list[str]:
+    found = []
+    count = np.bincount(fine.end.model.pixels.disk)
+    for d, name in enumerate(names):
+        contrast, chi2, score = fit.contrast[d], fit.disks[d], float(fine.disk_scores[d])
+        if not np.isfinite(contrast) or contrast <= 0:
+            continue
+        possible = float(np.sqrt(contrast / (1 + contrast)))
+        if score < 0.5 * possible and (possible - score) * np.sqrt(count[d]) > 8:
+            found.append(f"misfit: the disk of {name} correlates at {score:.2f}, where its noise allows {possible:.2f}")
+            continue
+        rest = np.delete(fit.disks, d)
+        share = (chi2 - 1) / (1 + contrast)  # of the disk's variance
+        if len(rest) and chi2 > max(MISFIT, WORSE * float(np.median(rest))) and share > DISK_UNEXPLAINED:
+            found.append(
+                f"inconsistent: the residual of the disk of {name} is {chi2:.1f} times its noise, that of the others "
+                f"{np.median(rest):.1f} times: saturation, a wrong index or a neighbour's disk in it"
+            )
+    return found
+
+
 def disks(refiner: "CoarseRefine", found: RefinementResult, step_px: float) -> tuple[FloatArray, FloatArray]:
     """See `CoarseRefine.disks`."""
     names = [name for name in found.names if name not in ("tilt_x", "tilt_y", "blur")]
@@ -116,12 +247,15 @@ def disks(refiner: "CoarseRefine", found: RefinementResult, step_px: float) -> t
     pad = int(np.ceil(4 * max(found.values["blur"], 0.5) / step_px)) + 1
     first = frame.tilt[0] + (left - pad) * spacing, frame.tilt[1] - (top - pad) * spacing
     grid = TiltGrid(first, spacing, (h + 2 * pad, w + 2 * pad))
-    search.fix_beams(grid)
-    dear = {p.name: found.values[p.name] for p in search.dear}
-    prepared = search.prepare(dear, grid)
+    prepared = _as_refined(refiner, search, found, grid)
     images = to_numpy(grid.images(prepared, [found.values["thickness"]], refiner.data.reflections))[0]
     images = blurred(np, images, found.values["blur"] / step_px)
-    images = apply_simulated(refiner.preprocess, images, step_px)[:, pad : pad + h, pad : pad + w]
+    images = apply_simulated(refiner.preprocess, images, step_px)
+    # The measured disks are smoothed against aliasing, and sampled between pixels: so are the simulated ones.
+    between = _between_pixels(refiner, frame, spacing, template)
+    images = np.stack(
+        [blurred(np, image, float(np.hypot(ANTI_ALIAS, b / step_px))) for image, b in zip(images, between, strict=True)]
+    )[:, pad : pad + h, pad : pad + w]
     shown = np.where(template.weights > 0, template.values, np.nan)
     groups = [slice(None)] if refiner.metric == "joint" else [slice(d, d + 1) for d in range(len(images))]
     scaled = np.array(images, dtype=np.float64)
@@ -131,3 +265,28 @@ def disks(refiner: "CoarseRefine", found: RefinementResult, step_px: float) -> t
         slope = float(((x - x.mean()) * (y - y.mean())).sum() / max(((x - x.mean()) ** 2).sum(), 1e-300))
         scaled[group] = (scaled[group] - x.mean()) * slope + y.mean()
     return shown, np.where(template.weights > 0, scaled, np.nan)
+
+
+def _between_pixels(
+    refiner: "CoarseRefine", frame: DisplayFrame, spacing: float, template: Template
+) -> NDArray[np.float64]:
+    """(D,) width in pixels of the blur that linear interpolation at the nodes of a template makes, on average."""
+    data = refiner.data.with_frame(gl=frame.gl, rotation=frame.rotation, flip=frame.flip, center=frame.center)
+    nodes = np.indices(template.values.shape[1:]).reshape(2, -1)
+    widths = []
+    for d in range(len(template.values)):
+        matrix = data.pull_matrix(d, spacing, template.origin)
+        share = (matrix[:, :2] @ nodes + matrix[:, 2:]) % 1.0
+        widths.append(np.sqrt((share * (1 - share)).mean()))
+    return np.array(widths)
+
+
+def _as_refined(refiner: "CoarseRefine", search: Search, found: RefinementResult, grid: TiltGrid) -> Any:
+    """The simulation of the result, with as many beams, on another grid."""
+    dear = {p.name: found.values[p.name] for p in search.dear}
+    with catch_warnings():
+        simplefilter("ignore", StackalignWarning)  # they are among the result's
+        if found.beam_factor > 1 and hasattr(refiner.simulator, "tighter"):
+            return more_beams(search, dear, grid, found.beam_factor, found.beam_tilts)
+        search.fix_beams(found.beam_tilts or grid.corners)
+        return search.prepare(dear, grid)

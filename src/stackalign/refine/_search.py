@@ -15,7 +15,7 @@ from stackalign.optimize import maximize_scalar, nelder_mead
 
 from ._converge import Converged, converge
 from ._fine import FineResult, climb
-from ._grid import TiltGrid, blurred
+from ._grid import TiltGrid, blurred, rectangle
 from ._match import Peaks, TemplateMatcher
 from ._measured import ANTI_ALIAS, Measured, Template
 from ._model import Model, Point
@@ -70,6 +70,7 @@ class Search:
         self.n_decompositions = self.n_tilts = 0
         self._prepared: dict[Any, Any] = {}
         self.simulator = refiner.simulator
+        self.beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
         self.dear = [p for p in self.parameters if p.dear]
         self.scanned_thickness = any(p.name == "thickness" for p in self.parameters)
 
@@ -97,14 +98,15 @@ class Search:
         self.n_decompositions += 1
         self.n_tilts += grid.shape[0] * grid.shape[1]
 
-    def fix_beams(self, grid: TiltGrid) -> None:
-        """One list of beams for the run, so that intensities do not jump."""
+    def fix_beams(self, corners: tuple[tuple[float, float], tuple[float, float]]) -> None:
+        """One list of beams for the run, for a rectangle of tilts, so that intensities do not jump."""
         if hasattr(self.simulator, "with_beams") and getattr(self.simulator, "beams", None) is None:
             # Not for the start of a Debye-Waller factor: four times as many are strong at one near 0.
             middle = {p.name: (p.low + p.high) / 2 for p in self.dear if p.name.startswith("b_iso")}
             simulator: Any = self.simulator
             simulator = simulator.with_parameters(self.driven(middle)) if middle else simulator
-            self.simulator = simulator.with_beams(grid.tilts)
+            self.simulator = simulator.with_beams(rectangle(corners))
+            self.beam_tilts = corners
 
     # --- the global scan ----------------------------------------------------------------------------------------------
 
@@ -294,10 +296,10 @@ class Search:
         """Fit all at once from a point, on grids that follow the tilt."""
         frame = self.refiner.data.frame
         binning = max(1, int(spacing_px))
-        pixels = self.measured.pixels(frame, binning)
+        pixels = self.measured.pixels(frame, binning, noise=True)
         while len(pixels.values) > 150_000:
             binning += 1
-            pixels = self.measured.pixels(frame, binning)
+            pixels = self.measured.pixels(frame, binning, noise=True)
         names = ["tilt_x", "tilt_y", *(p.name for p in self.parameters)]
         steps = {"tilt_x": 0.25 * frame.step, "tilt_y": 0.25 * frame.step, "blur": 0.1}
         steps |= {p.name: p.step for p in self.parameters}

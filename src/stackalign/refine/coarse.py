@@ -66,6 +66,9 @@ class CoarseRefine(OriginalNames):
     beam_check : float
         At the end all thresholds of the simulator's beams are divided by this, and the parameters follow: half of their
         shift is the systematic part of the error bars. 1: not done. Nor is it where the simulator's beams are fixed.
+    check_held : bool
+        Whether the result says what parameters that were held would do, see `RefinementResult.held`; this simulates the
+        region up to four times more, on a wider grid.
     device : str
         Where simulations and their matching are done, as for `stackalign.asarray`; the fine grid is on the host.
     datpath : path-like, optional
@@ -98,6 +101,7 @@ class CoarseRefine(OriginalNames):
     weights: NDArray[np.float64] | None = None
     blur: float | Literal["fit"] = "fit"
     beam_check: float = 2.0
+    check_held: bool = True
     device: str = "cpu"
     progress: Progress | None = field(default=None, repr=False)
 
@@ -116,6 +120,7 @@ class CoarseRefine(OriginalNames):
         weights: ArrayLike | None = None,
         blur: float | Literal["fit"] = "fit",
         beam_check: float = 2.0,
+        check_held: bool = True,
         device: str = "cpu",
         datpath: str | Path | None = None,
         dinfo: DiffractionData | None = None,
@@ -167,7 +172,7 @@ class CoarseRefine(OriginalNames):
             raise ValueError(msg)
         values = {"simulator": simulator, "data": data, "roi": roi, "thickness": thickness, "metric": metric}
         values |= {"search_radius": search_radius, "grid": grid, "fine_grid": float(fine_grid), "preprocess": hook}
-        values |= {"weights": disks, "blur": blur, "beam_check": float(beam_check)}
+        values |= {"weights": disks, "blur": blur, "beam_check": float(beam_check), "check_held": bool(check_held)}
         values |= {"device": device, "progress": progress}
         for name, given in values.items():
             object.__setattr__(self, name, given)
@@ -314,7 +319,7 @@ class CoarseRefine(OriginalNames):
     def with_(self, **changes: Any) -> "CoarseRefine":
         """Return a refiner in which some settings differ."""
         names = ["simulator", "data", "roi", "thickness", "search_radius", "grid", "fine_grid", "preprocess"]
-        names += ["metric", "weights", "blur", "beam_check", "device", "progress"]
+        names += ["metric", "weights", "blur", "beam_check", "check_held", "device", "progress"]
         settings = {name: getattr(self, name) for name in names}
         return CoarseRefine(**settings | changes)
 
@@ -387,7 +392,7 @@ class CoarseRefine(OriginalNames):
         with warnings.catch_warnings():
             # The scan goes through thicknesses for which the beams are few; what counts is where it ends.
             warnings.simplefilter("ignore", StackalignWarning)
-            search.fix_beams(net)
+            search.fix_beams(net.corners)
             candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
             chosen, fine = search.refine(candidates, net)
         return _report.result(self, search, chosen, fine, time.perf_counter() - began)

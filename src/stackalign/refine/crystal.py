@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign.errors import MissingDependencyError
 
+from ._symmetry import require_apart
 from .scattering import ScatteringFactors, kirkland
 
 __all__ = ["Crystal"]
@@ -90,6 +91,8 @@ class Crystal:
             values["u_aniso"] = tensors = np.array(u_aniso, dtype=np.float64)
             _require(tensors.shape == (n, 6), f"u_aniso must be ({n}, 6), one row per atom, got {tensors.shape}")
         _require(bool(np.isfinite(points).all()), "positions must be finite")
+        labels = [f"atom {i} ({name})" for i, name in enumerate(names)]
+        require_apart(lengths.tolist(), labels, points, np.array(values["occupancy"]))
         for name, given in values.items():
             if given is not None:
                 given.flags.writeable = False
@@ -98,15 +101,26 @@ class Crystal:
         object.__setattr__(self, "species", names)
 
     @classmethod
-    def from_cif(cls, path: str | Path) -> "Crystal":
+    def from_cif(cls, path: str | Path, *, block: str | None = None) -> "Crystal":
         """Read a crystal from a CIF file; its symmetry fills the cell.
+
+        Coordinates of special positions may be rounded (0.333): atoms are put where the symmetry has them. What the
+        file leaves open (displacements, charges, which of several blocks) is said in a `StackalignWarning`.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        block : str, optional
+            Name of the block, without ``data_``; the first one with a cell and atoms unless given.
 
         Raises
         ------
         MissingDependencyError
             gemmi is not installed.
         DataError
-            The file has no cell or no atoms, or an atom of unknown species.
+            The file has no cell or no atoms, an atom of unknown species, atoms on top of each other, a cell that its
+            space group forbids, or a space group with two origins and nothing that tells which.
         """
         try:
             import gemmi
@@ -115,7 +129,7 @@ class Crystal:
             raise MissingDependencyError(msg) from error
         from ._cif import read_cif
 
-        return cls(**read_cif(Path(path), gemmi))
+        return cls(**read_cif(Path(path), gemmi, block))
 
     @functools.cached_property
     def direct(self) -> FloatArray:

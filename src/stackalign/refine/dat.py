@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, MissingDependencyError, StackalignWarning
 from stackalign.io._gate import refuse_special
 
-from ._symmetry import COLUMNS, ROWS, Site, fill_cell, operation_matrices
+from ._space_groups import settings_by_number
+from ._symmetry import COLUMNS, ROWS, Site, fill_cell, operation_matrices, rounding_of
 from .beam import Beam
 from .bloch import BlochSimulator
 from .crystal import Crystal
@@ -58,7 +59,8 @@ class DatFile:
         `adj`: (h, k, l) to the complex (U, U') that a refinement of structure factors put there. They are not used.
     settings : dict
         Numbers of all other keywords (`samp`, `sele`, `sgmax`, `sgmin`, `omeg`, `aper`, `abs`, `v0`, `pix`) as they
-        stand. Beams are chosen and potentials calculated by rules of our own.
+        stand. Beams are chosen and potentials calculated by rules of our own; `read_dat` warns of `abs`, `v0` and `adj`
+        where they ask for another simulation.
     """
 
     name: str
@@ -212,6 +214,7 @@ class _Parser:
             amplitude, phase, absorptive, other = row[3:]
             pair = (amplitude * np.exp(1j * np.deg2rad(phase)), absorptive * np.exp(1j * np.deg2rad(other)))
             adjusted[item] = (complex(pair[0]), complex(pair[1]))
+        self.say_what_is_not_simulated(len(adjusted))
         words = self.crystal.words[1:] if self.crystal else []
         used = ("cell", "spg", "hv", "zone", "norm", "kt", "xaxis", "conv")
         return DatFile(
@@ -225,6 +228,18 @@ class _Parser:
             adjusted=adjusted,
             settings={key: values for key, values in numbers.items() if key not in used},
         )
+
+    def say_what_is_not_simulated(self, n_adjusted: int) -> None:
+        said = []
+        if self.numbers.get("abs", (0.0,))[0]:
+            said.append(("abs", 'abs asks for absorption: give absorption="exact" or "perturbative" to the simulator'))
+        if n_adjusted:
+            said.append(("adj", f"adj: {n_adjusted} adjusted structure factors; those of neutral atoms are simulated"))
+        if self.numbers.get("v0", (0.0,))[0]:
+            said.append(("v0", "v0, a mean inner potential; that of the atoms is simulated"))
+        for key, text in said:
+            msg = f"{self.path}, line {self.at[key]}: what is read and not simulated: {text}"
+            warnings.warn(msg, StackalignWarning, stacklevel=5)
 
     def checked(self, key: str, make: Callable[[], Any]) -> Any:
         """Say the line where something that the line describes turns out impossible."""
@@ -253,7 +268,11 @@ class _Parser:
         lengths = np.array([reciprocal.a, reciprocal.b, reciprocal.c])
         kind, partial = self.options()
         sites = [self.site(atom, kind, partial, lengths) for atom in self.atoms]
-        return Crystal(**fill_cell(cell, lengths, sites, operation_matrices(self.operations(gemmi))))
+        operations = operation_matrices(self.operations(gemmi))
+        try:
+            return Crystal(**fill_cell(cell, lengths, sites, operations))
+        except ValueError as error:
+            self.stop(str(error))
 
     def options(self) -> tuple[str, bool]:
         """Which displacements and occupancies the atoms have."""
@@ -287,15 +306,24 @@ class _Parser:
         occupancy = values[-1] if partial else 1.0
         if b_iso < 0 or not 0 <= occupancy <= 1:
             self.stop("B must not be negative, and the occupancy from 0 to 1", number)
-        return Site(species, np.array(values[:3]), b_iso, tensor, occupancy)
+        rounding = np.array([rounding_of(word) for word in rest[1:4]])
+        return Site(
+            species, np.array(values[:3]), b_iso, tensor, occupancy, rounding, f"the atom {label} of line {number}"
+        )
 
     def operations(self, gemmi: Any) -> list[Any]:
         """Symmetry of `spg NUMBER SETTING`, where settings are the two origins of the International Tables."""
         number, *more = (int(value) for value in self.numbers["spg"])
-        setting = more[0] if more else 1
-        found = [group for group in gemmi.spacegroup_table() if group.number == number]
+        found = settings_by_number(gemmi, number)
         if not found:
             self.stop(f"there is no space group {number}", self.at["spg"])
+        if [group for group in found if group.ext in ("1", "2")] and not more:
+            self.stop(
+                f"space group {number} has two origins: write spg {number} 1 or spg {number} 2, the origin choice of "
+                "the International Tables from which the coordinates of the atoms count",
+                self.at["spg"],
+            )
+        setting = more[0] if more else 1
         origins = [group for group in found if group.ext in ("1", "2")]
         if origins:
             found = [group for group in origins if group.ext == str(setting)]

@@ -128,7 +128,7 @@ def find_orientation(
             )
             bounds = (float(thickness_bounds[0]), float(thickness_bounds[1]))
             # Which orientation it is does not hang on a few beams more.
-            found = turned.with_(simulator=simulator, beam_check=1).optimize({"thickness": bounds})
+            found = turned.with_(simulator=simulator, beam_check=1, check_held=False).optimize({"thickness": bounds})
             trials.append(OrientationTrial(flip, rotation, replace(found, _refiner=turned)))
             if on_trial is not None:
                 on_trial(trials[-1])

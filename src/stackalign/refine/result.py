@@ -26,10 +26,16 @@ WARNINGS: Mapping[str, str] = {
     "degenerate": "the data leave a combination of parameters open",
     "few_beams": "the simulation has too few beams for the thickness",
     "poor": "measured and simulated disks do not look alike",
+    "misfit": "the residual is not noise: something in the model is wrong, or missing",
+    "inconsistent": "the disks disagree, or one of them fits far worse than the others",
+    "model_too_small": "the images want a parameter elsewhere that was held",
+    "ambiguous": "another value fits as well, by what noise explains",
     "unchecked": "what more beams would change could not be looked at: error bars lack it",
     "not_converged": "the search ended before the steps became small",
 }
 """Why a result should not be trusted; `RefinementResult.warnings` begin with these words."""
+FLAGS = {"on_border": "on_bound", "degenerate": "undetermined", "poor": "misfit"}
+"""Flags whose names are those of the other pipelines, by the words of `WARNINGS`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +53,7 @@ class RefinementResult:
     covariance : numpy.ndarray
         (P, P) from the residual between the disks, which includes what the simulation cannot describe, as far as it
         varies from place to place, plus the squares of `systematic`. What is wrong everywhere, such as a held
-        parameter, shows in no error bar.
+        parameter, shows in no error bar: see `goodness` and `held`.
     correlation : numpy.ndarray
         (P, P) correlation coefficients of the parameters, from the curvature of the score.
     score : float
@@ -75,8 +81,24 @@ class RefinementResult:
     warnings : tuple of str
         Each begins with a key of `WARNINGS`; empty for a result that can be trusted.
     systematic : dict or None
-        Part of the error bars that beams left out of the simulation make, by name: half of what the parameters moved
-        by when thresholds of the beams were lowered at the end, see `CoarseRefine`. None where that was not done.
+        Part of the error bars that is not noise, by name: what beams left out of the simulation may still do, see
+        `CoarseRefine`; the scatter of the parameters between the disks beyond noise, where there are three or more; and
+        half of what the parameter among `held` would change that the images want elsewhere most. None where nothing of
+        this is known.
+    goodness : float or None
+        Reduced chi-square: the mean squared residual over the variance of the noise, which is that of the data or,
+        where they have none, measured from differences of neighbouring pixels. About 1 where the model is right; None
+        where the noise could not be measured.
+    disk_goodness : dict
+        The same of each disk.
+    held : dict
+        Name of a parameter that was held ("kv", "b_iso", "absorptive_ratio", "gl", "rotation") to its `value`; to
+        `moves`, the derivatives of the fitted parameters with respect to it; and to `wanted`, the change of it that the
+        images ask for, with its `sigma` and the share of the residual that it `explains`.
+    beam_factor : float
+        By what the thresholds of the simulator's beams were divided in the simulation that the result is of.
+    beam_tilts : tuple or None
+        Tilts (x, y) of two opposite corners of the region for which its beams were chosen.
     """
 
     names: tuple[str, ...]
@@ -96,6 +118,11 @@ class RefinementResult:
     seconds: float
     warnings: tuple[str, ...]
     systematic: Mapping[str, float] | None = None
+    goodness: float | None = None
+    disk_goodness: Mapping[Reflection, float] = field(default_factory=dict)
+    held: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    beam_factor: float = 1.0
+    beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
     _refiner: "CoarseRefine | None" = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> float:
@@ -133,9 +160,15 @@ class RefinementResult:
         return self.tilt[0] / self.frame.gx, self.tilt[1] / self.frame.gx
 
     @property
+    def flags(self) -> tuple[str, ...]:
+        """What there is to doubt, in one word each: the first words of `warnings`, named as in other pipelines."""
+        words = (text.partition(":")[0] for text in self.warnings)
+        return tuple(dict.fromkeys(FLAGS.get(word, word) for word in words))
+
+    @property
     def ok(self) -> bool:
-        """No warning."""
-        return not self.warnings
+        """No flag."""
+        return not self.flags
 
     def apply(self) -> "CoarseRefine":
         """Return a refiner that starts from this result."""
@@ -148,8 +181,10 @@ class RefinementResult:
         """Return plain numbers, strings and lists, as JSON takes them."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
         found["frame"] = {f.name: getattr(self.frame, f.name) for f in fields(self.frame)}
-        found["disk_scores"] = [[list(hkl), score] for hkl, score in self.disk_scores.items()]
-        return {name: _plain(value) for name, value in found.items()} | {"sigma": _plain(self.sigma)}
+        for name in ("disk_scores", "disk_goodness"):
+            found[name] = [[list(hkl), value] for hkl, value in getattr(self, name).items()]
+        derived = {"sigma": _plain(self.sigma), "flags": list(self.flags), "ok": self.ok}
+        return {name: _plain(value) for name, value in found.items()} | derived
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; a file that exists is replaced at once or not at all."""
@@ -159,22 +194,28 @@ class RefinementResult:
     def load(cls, path: str | Path) -> "RefinementResult":
         """Read what `save` wrote; `apply` needs the data and is not possible then."""
         found = {"systematic": None} | json.loads(Path(path).read_text())
-        found.pop("sigma")
+        for name in ("sigma", "flags", "ok"):
+            found.pop(name, None)
         for name in ("covariance", "correlation", "position_map", "map_tilts"):
             array = np.array(found[name], dtype=object)
             found[name] = np.where(array == None, np.inf, array).astype(np.float64)  # noqa: E711
         frame = found["frame"]
         found["frame"] = DisplayFrame(**frame | {name: tuple(frame[name]) for name in ("center", "tilt")})
-        found["disk_scores"] = {tuple(hkl): score for hkl, score in found["disk_scores"]}
+        for name in ("disk_scores", "disk_goodness"):
+            pairs = {tuple(hkl): value for hkl, value in found.get(name, [])}
+            found[name] = {hkl: float("nan") if value is None else value for hkl, value in pairs.items()}
         found |= {name: tuple(found[name]) for name in ("names", "history", "warnings")}
+        corners = found.get("beam_tilts")
+        found["beam_tilts"] = None if corners is None else tuple(tuple(corner) for corner in corners)
         return cls(**found)
 
     def __str__(self) -> str:
         sigma = self.sigma
-        lines = [f"score {self.score:.4f}, {self.n_evaluations} evaluations, {self.seconds:.1f} s"]
+        noise = "" if self.goodness is None else f", residual {self.goodness:.2f} x noise"
+        lines = [f"score {self.score:.4f}{noise}, {self.n_evaluations} evaluations, {self.seconds:.1f} s"]
         for name in self.names:
-            beams = f" (beams {self.systematic[name]:.2g})" if self.systematic else ""
-            lines.append(f"  {name:<10} {self.values[name]:.6g} +- {sigma[name]:.2g}{beams}")
+            part = f" (of it {self.systematic[name]:.2g} systematic)" if self.systematic else ""
+            lines.append(f"  {name:<10} {self.values[name]:.6g} +- {sigma[name]:.2g}{part}")
         return "\n".join([*lines, *(f"  ! {text}" for text in self.warnings)])
 
 

@@ -26,7 +26,7 @@ def kirkland(species: str, g_squared: FloatArray, /) -> FloatArray:
     Parameters
     ----------
     species : str
-        Symbol of the element.
+        Symbol of the element; D and T scatter as H does.
     g_squared : numpy.ndarray
         1/d^2 in 1/angstrom^2, that is (2 sin(theta) / wavelength)^2.
 
@@ -41,6 +41,7 @@ def kirkland(species: str, g_squared: FloatArray, /) -> FloatArray:
         The species is not an element of the table.
     """
     table = _table()
+    species = {"D": "H", "T": "H"}.get(species, species)
     if species not in table:
         msg = f"unknown species {species!r}: give the symbol of an element from H to Lr, such as Si"
         raise ValueError(msg)
