@@ -97,7 +97,7 @@ def test_a_flagged_one_is_finished_with_the_code_of_then(config: Path, found, mo
     [
         ("[300, 900]", "[300, 800]", "step.1.refine.thickness was [300, 900], is [300, 800]"),
         ("[matching]\n", "[matching]\nblur = 0.5\n", "matching.blur is new (0.5)"),
-        ("strong = 0.15", "strong = 0.14", "simulation.strong was 0.15, is 0.14"),
+        ("strong = 0.06", "strong = 0.07", "simulation.strong was 0.06, is 0.07"),
         ("kv = 200.0", "kv = 201.0", "beam.kv was 200.0, is 201.0"),
         ("height = 30", "height = 28", "roi.height was 30, is 28"),
     ],
