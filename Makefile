@@ -37,7 +37,10 @@ benchmarks: $(V)/.test ## Measure, and write benchmarks/results/.
 	$(V)/bin/python benchmarks/bench_resample.py
 	$(V)/bin/python benchmarks/report.py
 
+trust: $(V)/.test ## How often each pipeline is right, flagged, or wrong without a flag.
+	$(V)/bin/python benchmarks/bench_trust.py
+
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test lint benchmarks gallery
+.PHONY: demo test lint benchmarks trust gallery
