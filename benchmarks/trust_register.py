@@ -112,11 +112,11 @@ def _made(
     noise: float = 0.05,
     **settings: Any,
 ) -> Callable[[int], Trial]:
-    """Images of a maker's own, with the shift that is true of them."""
+    """Images of a maker's own, with the shift (dy, dx) by which the content of the second one has moved."""
 
     def make(seed: int) -> Trial:
         images, shift = maker(seed, np.random.default_rng((17, seed)))
-        matrix = transforms.matrices_from_parameters(shift, "shift", transforms.image_center((SIDE, SIDE)))
+        matrix = transforms.matrices_from_parameters(-np.asarray(shift), "shift", transforms.image_center((SIDE, SIDE)))
         return _judged(stackalign.register(*_noisy(images, noise, seed), workers=1, **settings), matrix)
 
     return make
@@ -248,7 +248,7 @@ def _counted(kind: str, counts: tuple[float, float]) -> Callable[[int], Trial]:
         images = [_at(kind, seed, y, x), _at(kind, seed, y - shift[0], x - shift[1])]
         low, high = min(i.min() for i in images), max(i.max() for i in images)
         images = [rng.poisson(c * (i - low) / (high - low)).astype(float) for c, i in zip(counts, images, strict=True)]
-        matrix = transforms.matrices_from_parameters(shift, "shift", transforms.image_center((SIDE, SIDE)))
+        matrix = transforms.matrices_from_parameters(-np.asarray(shift), "shift", transforms.image_center((SIDE, SIDE)))
         return _judged(stackalign.register(*images, workers=1), matrix)
 
     return make
