@@ -57,7 +57,7 @@ def _register_alike(images: Images, smooth: float, noise: FloatArray, settings: 
     climbed = climb(images, model, center, start, settings.bounds, smooth, max_iter=settings.max_iter, workers=workers)
     groups = _finished(images, climbed, smooth, noise, settings)
     results: dict[int, RegistrationResult] = {}
-    independent = correlated_pixels(seen)
+    independent = correlated_pixels(seen, settings.workers)
     for members, fine in groups:
         some = seen if len(members) == len(noise) else seen.of(members)
         judged = _judged(

@@ -45,11 +45,11 @@ class Images:
     reference: Array
     moving: Array
 
-    def binned(self, factor: int) -> "Images":
+    def binned(self, factor: int, workers: int | None) -> "Images":
         """Mean of factor x factor valid pixels."""
         if factor == 1:
             return self
-        return Images(bin_mean(self.reference, factor), bin_mean(self.moving, factor))
+        return Images(*(bin_mean(p, factor, workers=workers) for p in (self.reference, self.moving)))
 
     def of(self, pairs: NDArray[np.int64]) -> "Images":
         """Those of some pairs."""
@@ -85,7 +85,7 @@ def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float,
     factor = 1
     while images.longest > factor * LARGEST_COARSE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
         factor *= 2
-    small = images.binned(factor)
+    small = images.binned(factor, workers)
     window = None if max_shift is None else max(1, int(np.ceil(max_shift / factor)))
     found = masked_shift(small.reference, small.moving, max_shift=window, overlap_ratio=overlap_ratio, workers=workers)
     return Coarse(found.shift * factor, found.score, found.second_score, found.overlap)
@@ -129,7 +129,7 @@ def climb(
     parameters, work = start, np.zeros(n_problems)
     history: list[list[FloatArray]] = [[] for _ in range(n_problems)]
     while True:
-        level = images.binned(factor)
+        level = images.binned(factor, workers)
         # A bin's centre lies at factor * b + (factor - 1) / 2; its size averages noise as a Gaussian does.
         objective = AffineNCC(
             prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0, workers=workers),

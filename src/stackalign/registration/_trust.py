@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.fft import next_fast_len, rfft2
 
 from stackalign.ops import to_numpy
 
@@ -71,7 +71,7 @@ def _fisher(score: float | NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.arctanh(np.clip(score, -1.0 + 1e-12, 1.0 - 1e-12)), np.float64)
 
 
-def correlated_pixels(images: Images) -> NDArray[np.float64]:
+def correlated_pixels(images: Images, workers: int | None) -> NDArray[np.float64]:
     """How many pixels (B,) count as one when the images of a pair are compared.
 
     The score of unrelated images with the autocorrelations a and b has the variance ``sum(a * b) / n``, the sum taken
@@ -80,17 +80,28 @@ def correlated_pixels(images: Images) -> NDArray[np.float64]:
     factor = 1
     while images.longest > factor * CHANCE_SIDE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
         factor *= 2
-    small = images.binned(factor)
-    shape = [next_fast_len(2 * images.longest // factor, real=True)] * 2
-    powers = []
-    for planes in (small.reference, small.moving):
-        values = np.nan_to_num(to_numpy(planes))
-        power = np.abs(rfft2(values - values.mean(axis=(1, 2), keepdims=True), shape)) ** 2
-        autocorrelation = irfft2(power, shape)
-        # Each lag is seen by fewer pixels the longer it is: as measured, not divided, it fades out.
-        powers.append(autocorrelation / np.maximum(autocorrelation[:, :1, :1], np.finfo(np.float32).tiny))
-    per_bin = np.maximum((powers[0] * powers[1]).sum(axis=(1, 2)), 1.0)
-    return np.asarray(per_bin * factor**2, np.float64)
+    small = images.binned(factor, workers)
+    planes = [np.nan_to_num(to_numpy(p)) for p in (small.reference, small.moving)]
+    # Each axis is padded by itself: a square of the longest side would be large for long, thin images.
+    shape = [next_fast_len(2 * max(p.shape[axis] for p in planes), real=axis == 2) for axis in (1, 2)]
+    powers = [_power(p, shape) for p in planes]
+    # The sum over all lags of two autocorrelations is that over all frequencies of the powers, by Parseval's theorem.
+    # Each lag is seen by fewer pixels the longer it is: as measured, not divided, an autocorrelation fades out.
+    weights = np.full(shape[1] // 2 + 1, 2.0)
+    weights[0] = 1.0
+    if shape[1] % 2 == 0:
+        weights[-1] = 1.0
+    totals = [(p.sum(axis=1, dtype=np.float64) * weights).sum(axis=1) for p in powers]
+    both = (np.einsum("byx,byx->bx", *powers).astype(np.float64) * weights).sum(axis=1)
+    least = np.finfo(np.float32).tiny
+    per_bin = shape[0] * shape[1] * both / np.maximum(totals[0] * totals[1], least)
+    return np.asarray(np.maximum(per_bin, 1.0) * factor**2, np.float64)
+
+
+def _power(planes: NDArray[np.float32], shape: list[int]) -> NDArray[np.float32]:
+    """Powers (B, rows, columns) of planes that are padded to a shape; planes without variance have none."""
+    spectrum = rfft2(planes - planes.mean(axis=(1, 2), keepdims=True), shape)
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
 def significance(score: NDArray[np.float64], independent: NDArray[np.float64]) -> NDArray[np.float64]:
