@@ -22,6 +22,8 @@ TILES = 10
 
 SMALLEST_TILE, LARGEST_TILE = 8, 48
 
+TILE_IN_SIGMAS, FEWEST_TILES = 10.0, 5
+
 ASIDE = 0.1
 """Pixels that the farthest pixel is moved by, to both sides, where the curvature is measured."""
 
@@ -126,7 +128,7 @@ def linearize_affine(
     if derivatives not in ("moving", "reference"):
         msg = f'derivatives must be "moving" or "reference", got {derivatives!r}'
         raise ValueError(msg)
-    slopes = reference_slopes(pair) if derivatives == "reference" else None
+    slopes = reference_slopes(pair.reference) if derivatives == "reference" else None
     found = linearize_with_jacobian(pair, m, jacobian, slopes=slopes, covariance=covariance, workers=workers)
     if not pair.single:
         return found
@@ -163,23 +165,27 @@ def linearize_resampled(
     slopes: Array,
     matrices: FloatArray,
     jacobian: FloatArray,
+    tile: int,
     workers: int | None,
 ) -> tuple[AffineLinearization, FloatArray]:
     """Do as `linearize_with_jacobian` where the moving planes are samples on the reference's pixels already.
 
-    Returns the linearization with its covariance, and the sums (B, T, 42) over the tiles of `covariance_tile`, as
+    Returns the linearization with its covariance, and the sums (B, T, 42) over tiles of a side of `tile` pixels, as
     `Backend.linearize_affine` describes them.
     """
-    tile = covariance_tile(reference.shape[1:])
     there = np.tile(np.eye(2, 3), (len(matrices), 1, 1))
     sums = _sums(reference, resampled, slopes, there, tile, False, workers)
     chain = _chain(reference, matrices, jacobian, of_reference=True)
     return _linearized(sums, chain, _n_pixels(reference), True, None, True), sums
 
 
-def covariance_tile(shape: tuple[int, ...]) -> int:
-    """Side in pixels of the tiles whose sums make the covariance of images of a shape."""
-    return min(max(min(shape) // TILES, SMALLEST_TILE), LARGEST_TILE)
+def covariance_tile(shape: tuple[int, ...], smooth: float = 0.0) -> int:
+    """Side in pixels of the tiles whose sums make the covariance of images of a shape that were smoothed.
+
+    What is left of noise then hangs together over some 3.5 sigmas of the Gaussian along each axis.
+    """
+    side = min(max(min(shape) // TILES, SMALLEST_TILE), LARGEST_TILE)
+    return max(side, min(int(TILE_IN_SIGMAS * smooth), min(shape) // FEWEST_TILES))
 
 
 def _n_pixels(planes: Array) -> int:
@@ -225,9 +231,8 @@ def _measured_curvature(pair: ImagePair, matrices: FloatArray, jacobian: FloatAr
     return 0.5 * (found + np.swapaxes(found, 1, 2))
 
 
-def reference_slopes(pair: ImagePair) -> Array:
-    """Derivatives (B, 2, H, W) of the reference planes by central differences, NaN where a neighbour is not valid."""
-    planes = pair.reference
+def reference_slopes(planes: Array) -> Array:
+    """Derivatives (B, 2, H, W) of planes (B, H, W) by central differences, NaN where a neighbour is not valid."""
     xp = array_namespace(planes)
     slopes = xp.full((planes.shape[0], 2, *planes.shape[1:]), xp.nan, dtype=planes.dtype)
     if planes.shape[1] > 2:

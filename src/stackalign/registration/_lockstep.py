@@ -94,7 +94,7 @@ def _finished(
     every = np.arange(len(noise))
     both = (smooth, smooth)
     # A copy of the history: the last steps may be taken twice.
-    fine = finish(images, model, center, climbed.of(every), settings.bounds, both, noise[:, 0], workers)
+    fine = finish(images, model, center, climbed.of(every), settings.bounds, both, workers)
     worse = 1.0 - fine.score > MISFIT * smoothed_noise(noise.max(axis=1), smooth) + LEAST_MISFIT
     if settings.smooth is not None or not worse.any():
         return [(every, fine)]
@@ -104,9 +104,7 @@ def _finished(
     groups = [(kept, fine if len(kept) == len(every) else fine.of(kept))] if len(kept) else []
     for width in sorted(set(widths) - {both}):
         these = chosen[[w == width for w in widths]]
-        redone = finish(
-            images.of(these), model, center, climbed.of(these), settings.bounds[these], width, noise[these, 0], workers
-        )
+        redone = finish(images.of(these), model, center, climbed.of(these), settings.bounds[these], width, workers)
         groups.append((these, redone))
     return groups
 
