@@ -260,6 +260,21 @@ def _shaded(images: list[FloatArray], rng: np.random.Generator) -> list[FloatArr
     return [images[0], images[1] * (1 + 0.1 * (x - SIDE / 2) / SIDE) + 0.1 * y / SIDE]
 
 
+def _blurred(images: list[FloatArray], rng: np.random.Generator) -> list[FloatArray]:
+    """The moving image has a wider point-spread function."""
+    return [images[0], gaussian_filter(images[1], 1.5)]
+
+
+def _evolved(weight: float) -> Callable[[list[FloatArray], np.random.Generator], list[FloatArray]]:
+    """New structures in the moving image that have nothing to do with the old ones."""
+
+    def change(images: list[FloatArray], rng: np.random.Generator) -> list[FloatArray]:
+        other = _red(rng, images[1].shape)
+        return [images[0], images[1] + weight * other / other.std()]
+
+    return change
+
+
 def _nominal() -> list[Row]:
     rows = [
         Row(f"{kind}, {model}, noise {noise:.0%}", "nominal", _transformed(kind, model, noise, affine))
@@ -277,6 +292,8 @@ def _nominal() -> list[Row]:
     rows += [
         Row("red, shaded by 10%", "nominal", _transformed("red", change=_shaded)),
         Row("white, shaded by 10%", "nominal", _transformed("white", change=_shaded)),
+        Row("red, wider point spread", "nominal", _transformed("red", noise=0.02, change=_blurred)),
+        Row("blobs, wider point spread", "nominal", _transformed("blobs", noise=0.02, change=_blurred)),
     ]
     return rows
 
@@ -323,6 +340,7 @@ def _misfits() -> list[Row]:
     rows += [Row(f"{kind}, warped by 0.7 px", "misfit", _made(_warped(kind, 0.7))) for kind in ("red", "white")]
     rows += [Row(f"{kind}, torn by 1.5 px", "misfit", _made(_torn(kind))) for kind in ("red", "blobs")]
     rows += [Row(f"{kind}, a bright feature moved", "misfit", _made(_feature_moved(kind))) for kind in SCENES]
+    rows += [Row("red, new structures of 30%", "misfit", _transformed("red", change=_evolved(0.3)))]
     rows += [Row(f"{kind}, unrelated", "misfit", _made(_unrelated(kind))) for kind in SCENES]
     rows += [
         Row("lattice, clean", "misfit", _made(_lattice, 0.0)),

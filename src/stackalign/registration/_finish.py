@@ -46,7 +46,9 @@ class Refined:
     """Results of pairs that were smoothed alike, (B, ...) each.
 
     `reference` and `resampled` are the planes that were compared, the moving one on the reference's pixels; `slopes`
-    are the derivatives of the reference, and `sums` those of `stackalign.ops.linearize.linearize_resampled`.
+    are the derivatives of the reference, and `sums` those of `stackalign.ops.linearize.linearize_resampled` over tiles
+    of a side of `tile` pixels; `gain` (B, 2) is by how much noise in the slopes makes shifts seem smaller than they
+    are.
     """
 
     parameters: FloatArray
@@ -63,13 +65,15 @@ class Refined:
     resampled: Array
     slopes: Array
     sums: FloatArray
+    tile: int
+    gain: FloatArray
 
     def of(self, pairs: NDArray[np.int64]) -> "Refined":
         """Those of some pairs."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         lists = {"reason": tuple(self.reason[b] for b in pairs), "history": [self.history[b] for b in pairs]}
-        taken = {name: value[pairs] for name, value in values.items() if name not in (*lists, "smooth")}
-        return Refined(smooth=self.smooth, **lists, **taken)
+        taken = {name: value[pairs] for name, value in values.items() if name not in (*lists, "smooth", "tile")}
+        return Refined(smooth=self.smooth, tile=self.tile, **lists, **taken)
 
 
 def finish(
@@ -130,6 +134,8 @@ def finish(
         resampled=resampled,
         slopes=slopes,
         sums=sums,
+        tile=tile,
+        gain=gain[:, :2],
     )
 
 

@@ -1,12 +1,14 @@
 """How noisy images are, and how much they should be smoothed before bilinear interpolation is let near them."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends import Array
 from stackalign.ops import to_numpy
 
-__all__ = ["NOISY", "noise_levels", "slope_noise", "smoothed_noise", "smoothing_for"]
+__all__ = ["NOISY", "noise_levels", "response_levels", "second_difference_share", "smoothed_noise", "smoothing_for"]
 
 SAMPLED = 1 << 16
 """Pixels per image that the noise is measured on."""
@@ -32,6 +34,16 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
     is not disturbed by edges and stars. Only places with nine valid pixels count. On images of fine structure it is
     an upper bound.
     """
+    return _levels(planes, lambda response: 1.4826 * float(np.median(response)))
+
+
+def response_levels(planes: Array) -> NDArray[np.float64]:
+    """Do as `noise_levels` for planes without structure: by mean squares, so that few counts and large ones count."""
+    return _levels(planes, lambda response: float(np.sqrt(np.mean(response**2))))
+
+
+def _levels(planes: Array, deviation: Callable[[NDArray[np.float64]], float]) -> NDArray[np.float64]:
+    """Deviation (B,) of the response to [1, -2, 1] x [1, -2, 1] over that to white noise of deviation 1."""
     height, width = planes.shape[1:]
     n_bands = min(max(1, SAMPLED // width), height // 3)
     if n_bands == 0 or width < 3:
@@ -44,12 +56,15 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
         across = bands[:, 0] - 2 * bands[:, 1] + bands[:, 2]
         response = np.abs(across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:])
         response = response[np.isfinite(response)]
-        found.append(1.4826 * float(np.median(response)) / 6.0 if response.size else 0.0)
+        found.append(deviation(response) / 6.0 if response.size else 0.0)
     return np.array(found)
 
 
 def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
-    """Variance of the noise in a plane that was smoothed and standardised, see `slope_noise`."""
+    """Variance of the noise in a plane that was smoothed and standardised.
+
+    `noise` is the standard deviation of white noise in the standardised plane before.
+    """
     variance, power = noise**2, _autocorrelation(smooth, 0)
     return np.asarray(variance * power**2 / (1.0 - variance + variance * power**2))
 
@@ -64,14 +79,11 @@ def _autocorrelation(smooth: float, lag: int) -> float:
     return float((kernel[lag:] * kernel[: len(kernel) - lag]).sum())
 
 
-def slope_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
-    """Variance of the noise in central differences of a plane that was smoothed and standardised.
-
-    `noise` is the standard deviation of white noise in the standardised plane before. What the images show is taken
-    to be smooth beyond the Gaussian.
-    """
-    beyond = _autocorrelation(smooth, 2) / _autocorrelation(smooth, 0)
-    return np.asarray(smoothed_noise(noise, smooth) * (1.0 - beyond) / 2.0)
+def second_difference_share(smooth: tuple[float, float]) -> float:
+    """Share that the response of `noise_levels` keeps of its deviation where white noise was smoothed."""
+    s = min(smooth)
+    own, beside, beyond = (_autocorrelation(s, lag) for lag in (0, 1, 2))
+    return (6.0 * own - 8.0 * beside + 2.0 * beyond) / (6.0 * own)
 
 
 def smoothing_for(noise: float) -> float:
