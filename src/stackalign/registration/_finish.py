@@ -14,7 +14,7 @@ from stackalign.ops.linearize import covariance_tile, linearize_resampled, refer
 
 from ._search import TOLERANCE, Climbed, Images, reach_of
 
-__all__ = ["Refined", "finish"]
+__all__ = ["Refined", "cubic_samples", "finish", "summed"]
 
 FloatArray = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ def finish(
     systematic = _interpolation(parameters - bilinear, reach)
     covariance = covariance + systematic
     held = (parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])
-    on_bound: NDArray[np.bool_] = np.any(held & (bounds[..., 0] < bounds[..., 1]), axis=1)
+    on_bound: NDArray[np.bool_] = held & (bounds[..., 0] < bounds[..., 1])
     return Refined(
         parameters=parameters,
         reason=climbed.reason,
@@ -184,8 +184,8 @@ def _slope_gain(sums: FloatArray, slopes: Array, resampled: Array, n_parameters:
     others = reference_slopes(resampled)
     common = xp.isfinite(slopes) & xp.isfinite(others)
     own = xp.where(common, slopes, np.float32(0))
-    product = (own * xp.where(common, others, np.float32(0))).sum(axis=(2, 3), dtype=np.float64)
-    square = (own * own).sum(axis=(2, 3), dtype=np.float64)
+    product = summed(own * xp.where(common, others, np.float32(0)))
+    square = summed(own * own)
     n, r, v, _, vv, rv = np.moveaxis(sums[..., :6].sum(axis=1), -1, 0)
     variance = vv - v * v / np.maximum(n, 1.0)
     contrast = np.divide(rv - r * v / np.maximum(n, 1.0), variance, out=np.zeros_like(variance), where=variance > 0)
@@ -205,6 +205,11 @@ def _kept_apart(smooth: tuple[float, float], tile: int) -> float:
     """
     s = min(smooth)
     return float((1.0 - min(2.0 * s / np.sqrt(np.pi) / tile, 0.5)) ** 2)
+
+
+def summed(planes: Array) -> Array:
+    """Sums over the last two axes in float64, the same bits whatever stands on the axes before."""
+    return planes.sum(axis=-1, dtype=np.float64).sum(axis=-1)
 
 
 def _interpolation(moved: FloatArray, reach: FloatArray) -> FloatArray:

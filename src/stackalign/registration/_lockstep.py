@@ -1,9 +1,9 @@
 """From checked images to results: B pairs of one shape in lock-step."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import transforms
@@ -14,7 +14,9 @@ from stackalign.ops import ImagePair, device_of, prepare_pair, to_numpy
 
 from ._check import Settings
 from ._finish import Refined, finish
-from ._noise import NOISY, noise_levels, smoothed_noise, smoothing_for
+from ._noise import NOISY, levels, smoothed_noise, smoothing_for
+from ._regions import regions_of, wanted_text
+from ._rivals import open_directions, rival_scores, widened
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
 from ._trust import Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult
@@ -32,7 +34,7 @@ def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[Regis
     """Register B pairs of images (B, H, W) and (B, Hm, Wm) with NaN where invalid."""
     pair = prepare_pair(fixed, moved, workers=settings.workers)
     images = Images(pair.reference, pair.moving)
-    noise = np.stack([noise_levels(images.reference), noise_levels(images.moving)], axis=1)
+    noise, rough = np.stack([levels(images.reference), levels(images.moving)], axis=-1)
     if settings.smooth is None:
         smooth = np.array([smoothing_for(level) for level in noise.max(axis=1)])
     else:
@@ -41,13 +43,18 @@ def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[Regis
     for sigma in np.unique(smooth):
         chosen = np.flatnonzero(smooth == sigma)
         some = images if len(chosen) == len(noise) else images.of(chosen)
-        results = _register_alike(some, float(sigma), noise[chosen], settings.of(chosen))
+        results = _register_alike(some, float(sigma), noise[chosen], rough[chosen], settings.of(chosen))
         found |= dict(zip(chosen.tolist(), results, strict=True))
     return [found[b] for b in range(len(noise))]
 
 
-def _register_alike(images: Images, smooth: float, noise: FloatArray, settings: Settings) -> list[RegistrationResult]:
-    """Register pairs that are smoothed alike; `noise` (B, 2) is that of the reference and of the moving image."""
+def _register_alike(
+    images: Images, smooth: float, noise: FloatArray, rough: FloatArray, settings: Settings
+) -> list[RegistrationResult]:
+    """Register pairs that are smoothed alike.
+
+    `noise` and `rough` (B, 2) are the `levels` of the reference and of the moving image.
+    """
     seen = images
     if smooth >= NOISY:
         clean = prepare_pair(images.reference, images.moving, smooth=smooth, workers=settings.workers)
@@ -66,6 +73,7 @@ def _register_alike(images: Images, smooth: float, noise: FloatArray, settings: 
             fine,
             coarse.of(members),
             noise[members],
+            rough[members],
             independent[members],
             settings.of(members),
         )
@@ -115,27 +123,33 @@ def _judged(
     fine: Refined,
     coarse: Coarse,
     noise: FloatArray,
+    rough: FloatArray,
     correlated: FloatArray,
     settings: Settings,
 ) -> list[RegistrationResult]:
     """Results of pairs with what speaks against them."""
-    n_common = fine.overlap * images.reference.shape[1] * images.reference.shape[2]
-    matrices = transforms.matrices_from_parameters(fine.parameters, settings.model, settings.center)
+    shape = (int(images.reference.shape[1]), int(images.reference.shape[2]))
+    model, center = settings.model, settings.center
+    n_common = fine.overlap * shape[0] * shape[1]
+    matrices = transforms.matrices_from_parameters(fine.parameters, model, center)
     record = provenance(settings.to_dict(), [], device=device_of(images.reference))
     # As the whole-pixel shifts were scored, so that the second peak can be compared with it.
-    as_seen = AffineNCC(
-        ImagePair(seen.reference, seen.moving, single=False), settings.model, settings.center, settings.workers
-    )
+    as_seen = AffineNCC(ImagePair(seen.reference, seen.moving, single=False), model, center, settings.workers)
     peak = np.maximum(as_seen.score(fine.parameters[:, None])[:, 0], np.nan_to_num(coarse.score))
     above = significance(peak, n_common / correlated)
+    regions = regions_of(fine, rough, model, center)
+    directions = open_directions(fine, settings.workers)
+    rivals = rival_scores(images, seen, fine, coarse, settings)
+    covariance = widened(fine.covariance + (regions.together - regions.alone), directions)
+    counts, constant = _counts(images)
     results = []
     for b in range(len(noise)):
         result = RegistrationResult(
-            model=settings.model,
+            model=model,
             parameters=fine.parameters[b],
-            covariance=fine.covariance[b],
+            covariance=covariance[b],
             matrix=matrices[b],
-            center=settings.center,
+            center=center,
             score=float(fine.score[b]),
             second_score=float(coarse.second[b]),
             peak_score=float(peak[b]),
@@ -147,42 +161,48 @@ def _judged(
             reason=fine.reason[b],
             flags=(),
             provenance=record,
+            goodness=float(regions.goodness[b]),
+            systematic=fine.systematic[b] + regions.together[b],
         )
-        results.append(
-            _with_flags(result, images, b, bool(fine.on_bound[b]), float(n_common[b]), float(above[b]), settings)
+        corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
+        remarks = flags_of(
+            Evidence(
+                n_reference=counts[b, 0],
+                n_moving=counts[b, 1],
+                constant=bool(constant[b]),
+                n_common=float(n_common[b]),
+                overlap=result.overlap,
+                min_overlap=settings.min_overlap,
+                score=result.score,
+                significance=float(above[b]),
+                peak=result.peak_score,
+                second=result.second_score,
+                rival=float(rivals[b]),
+                largest_sigma=float(result.sigma_at(corners).max()),
+                direction=directions[b],
+                on_bound=tuple(np.array(result.names)[fine.on_bound[b]].tolist()),
+                reason=result.reason,
+                max_iter=settings.max_iter,
+                goodness=result.goodness,
+                motion=float(regions.motion[b]),
+                wanted=wanted_text(matrices[b], regions.affine[b], center, shape),
+                wanted_significance=float(regions.significance[b]),
+                corner=float(regions.corner[b]),
+                disagreement=float(regions.disagreement[b]),
+                scatter=float(regions.scatter[b]),
+            )
         )
+        results.append(dataclasses.replace(result, flags=tuple(remarks), remarks=remarks))
     return results
 
 
-def _with_flags(
-    result: RegistrationResult,
-    images: Images,
-    b: int,
-    on_bound: bool,
-    n_common: float,
-    above: float,
-    settings: Settings,
-) -> RegistrationResult:
-    planes = [to_numpy(plane[b]) for plane in (images.reference, images.moving)]
-    counts = [int(np.isfinite(plane).sum()) for plane in planes]
-    # `standardise` makes a plane without variance exactly 0.
-    constant = any(not np.nan_to_num(plane).any() for plane in planes)
-    height, width = images.reference.shape[1:]
-    corners = np.array([[0, 0], [0, width - 1], [height - 1, 0], [height - 1, width - 1]], np.float64)
-    evidence = Evidence(
-        n_reference=counts[0],
-        n_moving=counts[1],
-        constant=constant,
-        n_common=n_common,
-        overlap=result.overlap,
-        min_overlap=settings.min_overlap,
-        score=result.score,
-        significance=above,
-        peak=result.peak_score,
-        second=result.second_score,
-        largest_sigma=float(result.sigma_at(corners).max()),
-        on_bound=on_bound,
-        reason=result.reason,
-    )
-    flags: Any = flags_of(evidence)
-    return dataclasses.replace(result, flags=flags)
+def _counts(images: Images) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Valid pixels (B, 2) of reference and moving image, and whether one of them does not vary."""
+    xp = array_namespace(images.reference)
+    numbers = []
+    for planes in (images.reference, images.moving):
+        valid = xp.isfinite(planes)
+        # `standardise` makes a plane without variance exactly 0.
+        numbers += [valid.sum(axis=(1, 2)), (valid & (planes != 0)).sum(axis=(1, 2))]
+    valid_r, varies_r, valid_m, varies_m = to_numpy(xp.stack(numbers))
+    return np.stack([valid_r, valid_m], axis=1), (varies_r == 0) | (varies_m == 0)

@@ -1,14 +1,20 @@
 """How noisy images are, and how much they should be smoothed before bilinear interpolation is let near them."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends import Array
 from stackalign.ops import to_numpy
 
-__all__ = ["NOISY", "noise_levels", "response_levels", "second_difference_share", "smoothed_noise", "smoothing_for"]
+__all__ = [
+    "NOISY",
+    "levels",
+    "noise_levels",
+    "response_levels",
+    "second_difference_share",
+    "smoothed_noise",
+    "smoothing_for",
+]
 
 SAMPLED = 1 << 16
 """Pixels per image that the noise is measured on."""
@@ -34,20 +40,20 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
     is not disturbed by edges and stars. Only places with nine valid pixels count. On images of fine structure it is
     an upper bound.
     """
-    return _levels(planes, lambda response: 1.4826 * float(np.median(response)))
+    return levels(planes)[0]
 
 
 def response_levels(planes: Array) -> NDArray[np.float64]:
     """Do as `noise_levels` for planes without structure: by mean squares, so that few counts and large ones count."""
-    return _levels(planes, lambda response: float(np.sqrt(np.mean(response**2))))
+    return levels(planes)[1]
 
 
-def _levels(planes: Array, deviation: Callable[[NDArray[np.float64]], float]) -> NDArray[np.float64]:
-    """Deviation (B,) of the response to [1, -2, 1] x [1, -2, 1] over that to white noise of deviation 1."""
+def levels(planes: Array) -> NDArray[np.float64]:
+    """(2, B): `noise_levels` and `response_levels` at once."""
     height, width = planes.shape[1:]
     n_bands = min(max(1, SAMPLED // width), height // 3)
     if n_bands == 0 or width < 3:
-        return np.zeros(planes.shape[0])
+        return np.zeros((2, planes.shape[0]))
     tops = np.unique(np.linspace(0, height - 3, n_bands).astype(np.int64))
     # All bands at once: on a GPU each copy to the host is waited for.
     rows = to_numpy(planes[:, (tops[:, None] + np.arange(3)).ravel()]).astype(np.float64)
@@ -56,8 +62,9 @@ def _levels(planes: Array, deviation: Callable[[NDArray[np.float64]], float]) ->
         across = bands[:, 0] - 2 * bands[:, 1] + bands[:, 2]
         response = np.abs(across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:])
         response = response[np.isfinite(response)]
-        found.append(deviation(response) / 6.0 if response.size else 0.0)
-    return np.array(found)
+        median, square = (np.median(response), np.mean(response**2)) if response.size else (0.0, 0.0)
+        found.append((1.4826 * float(median) / 6.0, float(np.sqrt(square)) / 6.0))
+    return np.array(found).T
 
 
 def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
@@ -65,7 +72,8 @@ def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.floa
 
     `noise` is the standard deviation of white noise in the standardised plane before.
     """
-    variance, power = noise**2, _autocorrelation(smooth, 0)
+    # A measured deviation may be above 1, which is all there is.
+    variance, power = np.minimum(noise, 1.0) ** 2, _autocorrelation(smooth, 0)
     return np.asarray(variance * power**2 / (1.0 - variance + variance * power**2))
 
 
@@ -79,11 +87,18 @@ def _autocorrelation(smooth: float, lag: int) -> float:
     return float((kernel[lag:] * kernel[: len(kernel) - lag]).sum())
 
 
-def second_difference_share(smooth: tuple[float, float]) -> float:
-    """Share that the response of `noise_levels` keeps of its deviation where white noise was smoothed."""
-    s = min(smooth)
-    own, beside, beyond = (_autocorrelation(s, lag) for lag in (0, 1, 2))
-    return (6.0 * own - 8.0 * beside + 2.0 * beyond) / (6.0 * own)
+def second_difference_share(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArray[np.float64]:
+    """Share (B,) that the response of `noise_levels` keeps of its deviation in the difference of smoothed images.
+
+    `noise` (B, 2) is that of the two images before.
+    """
+    variances = np.stack([smoothed_noise(noise[:, k], smooth[k]) for k in (0, 1)], axis=1) + np.finfo(np.float32).tiny
+    shares = []
+    for s in smooth:
+        own, beside, beyond = (_autocorrelation(s, lag) for lag in (0, 1, 2))
+        shares.append((6.0 * own - 8.0 * beside + 2.0 * beyond) / (6.0 * own))
+    kept = (variances * np.square(shares)).sum(axis=1) / variances.sum(axis=1)
+    return np.asarray(np.sqrt(kept))
 
 
 def smoothing_for(noise: float) -> float:

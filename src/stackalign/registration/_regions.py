@@ -10,15 +10,20 @@ from numpy.typing import NDArray
 from stackalign import transforms
 from stackalign.ops import to_numpy
 
-from ._finish import Refined
+from ._finish import Refined, summed
 from ._noise import response_levels, second_difference_share
 
-__all__ = ["Regions", "regions_of"]
+__all__ = ["Regions", "regions_of", "wanted_text"]
 
 FloatArray = NDArray[np.float64]
 
 FLAT = 1e-4
 """Share of the strongest tile's slopes below which a tile says nothing."""
+
+AFFINE = transforms.MODELS["affine"]
+
+MOST_ALIKE, FEWEST_REGIONS = 0.95, 4
+"""Largest correlation of neighbouring tiles that is taken, and the fewest regions that tiles are taken to make up."""
 
 WIDEST = 0.98
 """Largest correlation of neighbours that is believed: beyond it nothing would be left of the pixels."""
@@ -45,14 +50,15 @@ class Regions:
         affine transform.
     scatter : numpy.ndarray
         Deviation in pixels of the tiles' shifts beyond their errors and beyond a common affine transform.
-    neighbours : numpy.ndarray
-        Correlation of the shifts of neighbouring tiles beyond the affine transform.
     affine : numpy.ndarray
         (B, 6) change of the numbers of the matrix, about the middle of the reference, that tiles want beyond the model.
     significance : numpy.ndarray
         In standard errors, scaled by what tiles scatter.
     corner : numpy.ndarray
         Pixels by which that change moves the farthest corner.
+    alone, together : numpy.ndarray
+        (B, P, P) what the scatter does to the parameters if each tile scatters by itself, and with what neighbours have
+        in common.
     """
 
     goodness: FloatArray
@@ -62,14 +68,15 @@ class Regions:
     place: FloatArray
     disagreement: FloatArray
     scatter: FloatArray
-    neighbours: FloatArray
     affine: FloatArray
     significance: FloatArray
     corner: FloatArray
+    alone: FloatArray
+    together: FloatArray
 
 
-def regions_of(fine: Refined, model: str, center: FloatArray) -> Regions:
-    """Judge the residual of pairs that were smoothed alike."""
+def regions_of(fine: Refined, rough: FloatArray, model: str, center: FloatArray) -> Regions:
+    """Judge the residual; `rough` (B, 2) are the `response_levels` of the images before they were smoothed."""
     total = fine.sums[..., :6].sum(axis=1)
     n, r, v, _, vv, rv = np.moveaxis(total, -1, 0)
     count = np.maximum(n, 1.0)
@@ -78,7 +85,7 @@ def regions_of(fine: Refined, model: str, center: FloatArray) -> Regions:
     offset = (r - gain * v) / count
     residual = _residual(fine, gain, offset)
     power, along_y, along_x = _correlations(residual, fine.slopes)
-    seen = (response_levels(residual) / second_difference_share(fine.smooth)) ** 2
+    seen = (response_levels(residual) / second_difference_share(rough, fine.smooth)) ** 2
     goodness = power / np.maximum(seen, np.finfo(np.float32).tiny)
     # Squares of the slopes that both images show, per pixel and axis.
     slopes = (fine.sums[..., [29, 41]].sum(axis=1) / fine.gain).mean(axis=1) / count
@@ -89,13 +96,9 @@ def regions_of(fine: Refined, model: str, center: FloatArray) -> Regions:
     shift, weight = _tile_shifts(fine, np.maximum(pixels, 1.0))
     matrices = transforms.matrices_from_parameters(fine.parameters, model, center)
     chain = _fields(matrices, transforms.matrix_jacobian(fine.parameters, model, center), shape)
-    rows = [_affine_of(*each, place, shape) for each in zip(shift, weight, chain, strict=True)]
-    disagreement, scatter, neighbours, affine, significance, corner = (
-        np.array(column) for column in zip(*rows, strict=True)
-    )
-    return Regions(
-        goodness, motion, shift, weight, place, disagreement, scatter, neighbours, affine, significance, corner
-    )
+    rows = [_judged(*each, place, shape) for each in zip(shift, weight, chain, strict=True)]
+    said = [np.array(column) for column in zip(*rows, strict=True)]
+    return Regions(goodness, motion, shift, weight, place, *said)
 
 
 def _residual(fine: Refined, gain: FloatArray, offset: FloatArray) -> Any:
@@ -112,11 +115,11 @@ def _correlations(residual: Any, slopes: Any) -> tuple[FloatArray, FloatArray, F
     e = xp.where(valid, residual, zero)
     s = xp.where(xp.isfinite(slopes), slopes, zero)
     counts = [valid, valid[:, 1:] & valid[:, :-1], valid[:, :, 1:] & valid[:, :, :-1]]
-    numbers = xp.stack([c.sum(axis=(1, 2)) for c in counts]).astype(np.float64)
-    products = [xp.einsum("byx,byx->b", a, b) for a, b in ((e, e), (e[:, 1:], e[:, :-1]), (e[:, :, 1:], e[:, :, :-1]))]
+    numbers = [c.sum(axis=(1, 2)).astype(np.float64) for c in counts]
+    products = [summed(e * e), summed(e[:, 1:] * e[:, :-1]), summed(e[:, :, 1:] * e[:, :, :-1])]
     pairs = ((s, s), (s[:, :, 1:], s[:, :, :-1]), (s[..., 1:], s[..., :-1]))
-    products += [xp.einsum("bcyx,bcyx->b", a, b) for a, b in pairs]
-    n, e2, s2 = np.split(to_numpy(xp.concatenate([numbers, xp.stack(products)])), 3)
+    products += [summed(a * b).sum(axis=1) for a, b in pairs]
+    n, e2, s2 = np.split(to_numpy(xp.stack(numbers + products)), 3)
     variance = e2 / np.maximum(n, 1.0)
     least = np.finfo(np.float32).tiny
     both = [variance[k] / np.maximum(variance[0], least) * s2[k] / np.maximum(s2[0], least) for k in (1, 2)]
@@ -175,40 +178,55 @@ def _design(place: FloatArray) -> FloatArray:
     return design
 
 
-def _solved(design: FloatArray, weight: FloatArray, shift: FloatArray) -> tuple[FloatArray, float]:
-    """Weighted least squares of the tiles' shifts, and the sum of the squares that it explains."""
+def _solved(design: FloatArray, weight: FloatArray, shift: FloatArray) -> tuple[FloatArray, float, FloatArray]:
+    """Weighted least squares of the tiles' shifts, the sum of the squares that it explains, and the covariance."""
     weighted = np.einsum("tij,tjp->tip", weight, design)
     normal = np.einsum("tip,tiq->pq", design, weighted)
     right = np.einsum("tip,ti->p", weighted, shift)
     unit = np.sqrt(np.maximum(np.diagonal(normal), np.finfo(np.float64).tiny))
     inverse = np.linalg.pinv(normal / np.outer(unit, unit), rcond=1e-8, hermitian=True) / np.outer(unit, unit)
     values = inverse @ right
-    return values, float(right @ values)
+    return values, float(right @ values), inverse
 
 
-def _affine_of(
+def _judged(
     shift: FloatArray, weight: FloatArray, fields: FloatArray, place: FloatArray, shape: tuple[int, int]
-) -> tuple[float, float, float, FloatArray, float, float]:
+) -> tuple[Any, ...]:
+    """What the shifts of the tiles of a pair say, in the order of the last fields of `Regions`."""
     used = np.trace(weight, axis1=1, axis2=2) > 0
     n_used, n_parameters = int(used.sum()), len(fields)
-    nothing = (1.0, 0.0, 0.0, np.zeros(6), 0.0, 0.0)
-    if 2 * n_used < 12:
-        return nothing
+    none = np.zeros((n_parameters, n_parameters))
+    if 2 * n_used < 2 * len(AFFINE):
+        return 1.0, 0.0, np.zeros(6), 0.0, 0.0, none, none
     shift, weight, design = shift[used], weight[used], _design(place[used])
     every = float(np.einsum("ti,tij,tj->", shift, weight, shift))
-    of_model, by_model = _solved(design @ fields.T, weight, shift)
-    of_affine, by_affine = _solved(design, weight, shift)
-    disagreement = max(every - by_affine, 0.0) / (2 * n_used - 6)
-    rest = shift - design @ of_affine
+    of_model, by_model, _ = _solved(design @ fields.T, weight, shift)
+    of_affine, by_affine, _ = _solved(design, weight, shift)
+    free = 2 * n_used - 6
+    disagreement = max(every - by_affine, 0.0) / free
     trace = np.trace(weight, axis1=1, axis2=2)
-    scatter = np.sqrt(max(every - by_affine - (2 * n_used - 6), 0.0) / trace.sum())
+    scatter = np.sqrt(max(every - by_affine - free, 0.0) / trace.sum())
+    alike = _neighbours(shift - design @ of_affine, trace, place[used])
+    alone, together = _spread(design @ fields.T, weight, shift, scatter, alike)
     change = of_affine - of_model @ fields
-    free = 6 - n_parameters
-    significance = np.sqrt(max(by_affine - by_model, 0.0) / max(free, 1) / max(disagreement, 1.0)) if free else 0.0
+    more = 6 - n_parameters
+    significance = np.sqrt(max(by_affine - by_model, 0.0) / more / max(disagreement, 1.0)) if more else 0.0
     half_y, half_x = (0.5 * (side - 1) for side in shape)
     corners = _design(np.array([[-half_y, -half_x], [-half_y, half_x], [half_y, -half_x], [half_y, half_x]]))
     corner = float(np.hypot(*(corners @ change).T).max())
-    return disagreement, float(scatter), _neighbours(rest, trace, place[used]), change, float(significance), corner
+    return disagreement, float(scatter), change, float(significance), corner, alone, together
+
+
+def _spread(
+    fields: FloatArray, weight: FloatArray, shift: FloatArray, scatter: float, alike: float
+) -> tuple[FloatArray, FloatArray]:
+    """Covariances of the parameters when tiles scatter each by itself, and as neighbours were seen to do together."""
+    weighted = np.einsum("tij,tjp->tip", weight, fields)
+    _, _, inverse = _solved(fields, weight, shift)
+    alone = scatter**2 * inverse @ np.einsum("tip,tiq->pq", weighted, weighted) @ inverse
+    rho = min(max(alike, 0.0), MOST_ALIKE)
+    area = min(((1.0 + rho) / (1.0 - rho)) ** 2, len(shift) / FEWEST_REGIONS)
+    return alone, alone * max(area, 1.0)
 
 
 def _neighbours(rest: FloatArray, trace: FloatArray, place: FloatArray) -> float:
@@ -221,3 +239,19 @@ def _neighbours(rest: FloatArray, trace: FloatArray, place: FloatArray) -> float
     if own == 0.0 or not beside.any():
         return 0.0
     return float((weighted @ weighted.T)[beside].mean() / own)
+
+
+def wanted_text(matrix: FloatArray, change: FloatArray, center: FloatArray, shape: tuple[int, int]) -> str:
+    """Say which parameters of the affine model the images want that a model does not have, as "angle = 1.2 degrees"."""
+    middle = transforms.image_center(shape)
+    c = change.reshape(2, 3)
+    moved = np.column_stack([np.eye(2) + c[:, :2], c[:, 2] - c[:, :2] @ middle])
+    there = np.column_stack([matrix[:, :2] @ moved[:, :2], matrix[:, :2] @ moved[:, 2] + matrix[:, 2]])
+    wants = dict(zip(AFFINE, transforms.parameters_from_matrices(there[None], center, "affine")[0], strict=True))
+    has = dict(zip(AFFINE, transforms.parameters_from_matrices(matrix[None], center, "affine")[0], strict=True))
+    reach = 0.5 * float(max(shape))
+    weight = {"sy": reach, "sx": reach, "angle": np.deg2rad(reach), "shear": reach}
+    moves = {name: abs(wants[name] - has[name]) * w for name, w in weight.items()}
+    large = [name for name, move in moves.items() if move > 0.3 * max(moves.values())]
+    units = {"angle": " degrees"}
+    return ", ".join(f"{name} = {wants[name]:.4g}{units.get(name, '')}" for name in large)

@@ -11,7 +11,7 @@ from stackalign.objectives import AffineNCC
 from stackalign.ops import bin_mean, masked_shift, prepare_pair
 from stackalign.optimize import gauss_newton
 
-__all__ = ["Climbed", "Coarse", "Images", "climb", "coarse_shifts", "matched_smoothing", "reach_of"]
+__all__ = ["Climbed", "Coarse", "Images", "climb", "coarse_factor", "coarse_shifts", "matched_smoothing", "reach_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -80,11 +80,17 @@ class Coarse:
         return Coarse(self.shift[pairs], self.score[pairs], self.second[pairs], self.overlap[pairs])
 
 
-def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float, workers: int | None) -> Coarse:
-    """Best shift of every pair within `max_shift` pixels, or anywhere; images above `LARGEST_COARSE` are binned."""
+def coarse_factor(images: Images) -> int:
+    """By how much images are binned before whole-pixel shifts are looked for."""
     factor = 1
     while images.longest > factor * LARGEST_COARSE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
         factor *= 2
+    return factor
+
+
+def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float, workers: int | None) -> Coarse:
+    """Best shift of every pair within `max_shift` pixels, or anywhere; images above `LARGEST_COARSE` are binned."""
+    factor = coarse_factor(images)
     small = images.binned(factor, workers)
     window = None if max_shift is None else max(1, int(np.ceil(max_shift / factor)))
     found = masked_shift(small.reference, small.moving, max_shift=window, overlap_ratio=overlap_ratio, workers=workers)
