@@ -20,6 +20,7 @@ from ._rivals import open_directions, rival_scores, widened
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
 from ._trust import Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult
+from .spikes import without_spikes
 
 __all__ = ["register_batch"]
 
@@ -32,6 +33,7 @@ be equally sharp, and the sharper one is smoothed until they agree best."""
 
 def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[RegistrationResult]:
     """Register B pairs of images (B, H, W) and (B, Hm, Wm) with NaN where invalid."""
+    (fixed, in_fixed), (moved, in_moved) = without_spikes(fixed), without_spikes(moved)
     pair = prepare_pair(fixed, moved, workers=settings.workers)
     images = Images(pair.reference, pair.moving)
     noise, rough = np.stack([levels(images.reference), levels(images.moving)], axis=-1)
@@ -45,7 +47,8 @@ def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[Regis
         some = images if len(chosen) == len(noise) else images.of(chosen)
         results = _register_alike(some, float(sigma), noise[chosen], rough[chosen], settings.of(chosen))
         found |= dict(zip(chosen.tolist(), results, strict=True))
-    return [found[b] for b in range(len(noise))]
+    spikes = in_fixed + in_moved
+    return [dataclasses.replace(found[b], spikes=int(spikes[b])) if spikes[b] else found[b] for b in range(len(noise))]
 
 
 def _register_alike(

@@ -81,6 +81,8 @@ class RegistrationResult:
         interpolation leaves.
     remarks : mapping
         A sentence for each flag, with the numbers behind it and what can be done.
+    spikes : int
+        Pixels of both images that were left out as spikes, see `stackalign.registration.spikes`.
     """
 
     model: str
@@ -102,6 +104,7 @@ class RegistrationResult:
     goodness: float = float("nan")
     systematic: FloatArray | None = None
     remarks: Mapping[str, str] = field(default_factory=dict, repr=False)
+    spikes: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def _ecsv_header(columns: Mapping[str, NDArray[Any]], descriptions: Mapping[str,
     return [line + "\n" for line in lines]
 
 
-_NUMBERS = ("score", "second_score", "peak_score", "overlap", "noise", "n_evaluations", "goodness")
+_NUMBERS = ("score", "second_score", "peak_score", "overlap", "noise", "n_evaluations", "goodness", "spikes")
 _ARRAYS = ("parameters", "covariance", "matrix", "center")
 
 

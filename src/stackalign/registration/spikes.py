@@ -1,0 +1,128 @@
+"""Spikes: single pixels that nothing behind a lens can make, such as cosmic rays and hot pixels, left out."""
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from stackalign.backends import Array
+from stackalign.ops import asarray, device_of, to_numpy
+
+__all__ = ["without_spikes"]
+
+SAMPLED = 4096
+"""Pixels per image that its contrast is measured on."""
+
+OUTLYING, LEAST_HEIGHT, LEAST_RISE = 3.5, 3.0, 8.0
+"""A spike is so many deviations of the image away from its median, so many of them above its surroundings, and so many
+deviations of single pixels from their neighbours. Deviations are robust: those of a normal distribution's quartiles."""
+
+ALONE = 0.8
+"""Share of a spike's height above its surroundings by which all but two of its neighbours are lower: 0.6 or less for
+the middle of a star whose point-spread function has a sigma of 0.7 pixels or more. Two may be spikes themselves."""
+
+MOST = 0.05
+"""Share of an image beyond which such pixels are what the image shows."""
+
+AROUND = np.array([(y, x) for y in range(-2, 3) for x in range(-2, 3) if (y, x) != (0, 0)])
+BESIDE = np.abs(AROUND).max(axis=1) == 1
+
+
+def without_spikes(images: Array, mask: Array | None = None) -> tuple[Array, NDArray[np.int64]]:
+    """Set spikes to NaN.
+
+    Parameters
+    ----------
+    images : array
+        (N, H, W), real numbers on any device; NaN and infinite pixels are invalid.
+    mask : array, optional
+        Boolean, (H, W) or (N, H, W), True = valid.
+
+    Returns
+    -------
+    images : array
+        The images themselves where there is no spike, else a copy in floating point with NaN at the spikes.
+    counts : numpy.ndarray
+        (N,) spikes in each image.
+
+    Notes
+    -----
+    A spike stands out from its surroundings of 5 x 5 pixels far beyond the noise, and all but two of its eight
+    neighbours do not. Images that mostly have one value, such as counts of single electrons, are left as they are.
+    """
+    xp = array_namespace(images)
+    counts = np.zeros(images.shape[0], np.int64)
+    step = max(1, int(np.sqrt(images.shape[1] * images.shape[2] / SAMPLED)))
+    sample = to_numpy(images[:, ::step, ::step]).astype(np.float64)
+    valid = np.isfinite(sample)
+    if mask is not None:
+        valid &= np.broadcast_to(to_numpy(mask), images.shape)[:, ::step, ::step]
+    limits = np.array([_contrast(plane[ok]) for plane, ok in zip(sample, valid, strict=True)])
+    middle, deviation = limits.T
+    low, high = (asarray(middle + sign * OUTLYING * deviation, device_of(images))[:, None, None] for sign in (-1, 1))
+    outlying = ((images < low) | (images > high)) & xp.isfinite(images)
+    numbers = to_numpy(outlying.sum(axis=(1, 2)))
+    chosen = np.flatnonzero((numbers > 0) & (deviation > 0))
+    if not len(chosen):
+        return images, counts
+    found: dict[int, NDArray[np.int64]] = {}
+    for k in chosen.tolist():
+        plane = to_numpy(images[k]).astype(np.float64)
+        plane[~np.isfinite(plane)] = np.nan
+        if mask is not None:
+            plane[~np.broadcast_to(to_numpy(mask), images.shape)[k]] = np.nan
+        places = _spikes(plane, np.argwhere(to_numpy(outlying[k]) & np.isfinite(plane)), deviation[k])
+        if 0 < len(places) <= MOST * plane.size:
+            found[k], counts[k] = places, len(places)
+    if not found:
+        return images, counts
+    exact = images.dtype.itemsize > 4 or images.dtype.name in ("uint32", "int32")
+    cleaned: Any = images.astype(np.float64 if exact else np.float32)
+    for k, places in found.items():
+        y, x = (asarray(np.ascontiguousarray(c), device_of(images)) for c in places.T)
+        cleaned[k, y, x] = np.nan
+    return cleaned, counts
+
+
+def _contrast(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Median and robust deviation; 0 for the latter where most values are the same."""
+    if values.size < 16:
+        return 0.0, 0.0
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return float(middle), float(high - low) / 1.349
+
+
+def _neighbours(padded: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, 24) pixels around places of a plane that is padded by 2."""
+    at = places[:, None] + 2 + AROUND
+    return np.asarray(padded[at[..., 0], at[..., 1]])
+
+
+def _spikes(plane: NDArray[np.float64], places: NDArray[np.int64], deviation: float) -> NDArray[np.int64]:
+    """Those of the outlying places that are spikes."""
+    padded = np.pad(plane, 2, constant_values=np.nan)
+    around = _neighbours(padded, places)
+    enough = np.isfinite(around).sum(axis=1) >= len(AROUND) // 2
+    places, around = places[enough], around[enough]
+    values = plane[tuple(places.T)]
+    height = values - np.nanmedian(around, axis=1)
+    sign = np.sign(height)
+    # The third largest neighbour, towards the spike; what is not known is below all.
+    beside = np.where(np.isfinite(around[:, BESIDE]), sign[:, None] * around[:, BESIDE], -np.inf)
+    third = np.sort(beside, axis=1)[:, -3]
+    height = np.abs(height)
+    alone = (height > LEAST_HEIGHT * deviation) & (sign * values - third > ALONE * height)
+    if not alone.any():
+        return places[:0]
+    rough = _roughness(plane, padded)
+    return np.asarray(places[alone & (height > LEAST_RISE * rough)] if rough > 0 else places[:0])
+
+
+def _roughness(plane: NDArray[np.float64], padded: NDArray[np.float64]) -> float:
+    """Robust deviation of pixels from the median of their eight neighbours."""
+    grid = np.linspace(0, plane.size - 1, min(SAMPLED, plane.size)).astype(np.int64)
+    around = _neighbours(padded, np.stack(np.unravel_index(grid, plane.shape), axis=1))[:, BESIDE]
+    values = plane.ravel()[grid]
+    known = np.isfinite(around).all(axis=1) & np.isfinite(values)
+    return _contrast(values[known] - np.median(around[known], axis=1))[1]
