@@ -13,8 +13,9 @@ from stackalign.ops import ImagePair, prepare_pair, resample_affine, to_numpy
 from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes
 
 from ._search import TOLERANCE, Climbed, Images, reach_of
+from .background import smooth_background
 
-__all__ = ["Refined", "cubic_samples", "finish", "summed"]
+__all__ = ["CubicSamples", "Refined", "finish", "summed"]
 
 FloatArray = NDArray[np.float64]
 
@@ -26,6 +27,9 @@ than four fifths of it: two are enough but where images are mostly noise."""
 
 BORDER_IN_SIGMAS, NARROW = 1.5, 32
 """Width of the border that is left out, and the shortest side in such widths from which on it is."""
+
+FILL = 1.5
+"""Sigma in pixels of the Gaussian whose mean stands in holes for the spline."""
 
 ENOUGH = 2e-3
 """Pixels that the last cubic step may move the farthest pixel by: the next would move it a fifth of that."""
@@ -86,8 +90,9 @@ def finish(
     workers: int | None,
 ) -> Refined:
     """Take the last steps and estimate the covariance."""
-    pair = prepare_pair(images.reference, images.moving, smooth=smooth, workers=workers)
-    pair = ImagePair(*(_inner(p, s) for p, s in zip((pair.reference, pair.moving), smooth, strict=True)), single=False)
+    whole = prepare_pair(images.reference, images.moving, smooth=smooth, workers=workers)
+    samples = CubicSamples(whole, smooth, workers)
+    pair = samples.pair
     objective = AffineNCC(pair, model, center, workers)
     reach = reach_of(model, tuple(images.reference.shape[1:]))
     farthest = FARTHEST_POLISH * max(1.0, *smooth)
@@ -100,7 +105,7 @@ def finish(
         # Pairs that have arrived stay: what they get does not depend on the others of the batch.
         at = np.where(active[:, None], at + step, at)
         matrices = transforms.matrices_from_parameters(at, model, center)
-        resampled = cubic_samples(pair, matrices, workers)
+        resampled = samples.at(matrices)
         jacobian = transforms.matrix_jacobian(at, model, center)
         linear, sums = linearize_resampled(pair.reference, resampled, slopes, matrices, jacobian, tile, workers)
         gain = _slope_gain(sums, slopes, resampled, at.shape[1])
@@ -154,15 +159,44 @@ def _inner(planes: Array, sigma: float) -> Array:
     return inner
 
 
-def cubic_samples(pair: ImagePair, matrices: FloatArray, workers: int | None) -> Array:
-    """Moving planes on the reference's pixels by a cubic spline, and by bilinear interpolation beside holes."""
-    shape = (int(pair.reference.shape[1]), int(pair.reference.shape[2]))
-    cubic = resample_affine(pair.moving, matrices, output_shape=shape, order=3, workers=workers)
-    xp = array_namespace(cubic)
-    if not bool(xp.isnan(pair.moving).any()):
-        return cubic
-    linear = resample_affine(pair.moving, matrices, output_shape=shape, order=1, workers=workers)
-    return xp.where(xp.isnan(cubic), linear, cubic)
+class CubicSamples:
+    """Smoothed pairs without their borders, whose moving planes are sampled by a cubic spline.
+
+    Parameters
+    ----------
+    pair : ImagePair
+        As `stackalign.ops.prepare_pair` made it.
+    smooth : (float, float)
+        The Gaussians that it went through.
+    workers : int, optional
+    """
+
+    def __init__(self, pair: ImagePair, smooth: tuple[float, float], workers: int | None) -> None:
+        planes = (_inner(p, s) for p, s in zip((pair.reference, pair.moving), smooth, strict=True))
+        self.pair = ImagePair(*planes, single=False)
+        self._whole = _filled(pair.moving)
+        self._holes = bool(array_namespace(pair.moving).isnan(self.pair.moving).any())
+        self._workers = workers
+
+    def at(self, matrices: FloatArray) -> Array:
+        """Moving planes on the reference's pixels, valid where bilinear samples are."""
+        shape = (int(self.pair.reference.shape[1]), int(self.pair.reference.shape[2]))
+        cubic = resample_affine(self._whole, matrices, output_shape=shape, order=3, workers=self._workers)
+        if not self._holes:
+            return cubic
+        linear = resample_affine(self.pair.moving, matrices, output_shape=shape, order=1, workers=self._workers)
+        xp = array_namespace(cubic)
+        return xp.where(xp.isnan(linear), linear, cubic)
+
+
+def _filled(planes: Array) -> Array:
+    """Planes with a mean of what is near in their holes, which splines need; 0 far from anything."""
+    xp = array_namespace(planes)
+    holes = xp.isnan(planes)
+    if not bool(holes.any()):
+        return planes
+    near = smooth_background(planes, None, FILL)
+    return xp.where(holes, xp.nan_to_num(near).astype(planes.dtype), planes)
 
 
 def _noted(

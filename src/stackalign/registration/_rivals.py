@@ -10,7 +10,7 @@ from stackalign.ops import ImagePair, masked_ncc, prepare_pair, score_affine, to
 from stackalign.optimize import gauss_newton
 
 from ._check import Settings
-from ._finish import Refined, cubic_samples
+from ._finish import CubicSamples, Refined
 from ._search import Coarse, Images, coarse_factor, reach_of
 
 __all__ = ["open_directions", "rival_scores", "widened"]
@@ -71,7 +71,9 @@ def _other_peaks(seen: Images, parameters: FloatArray, settings: Settings) -> Fl
 
 
 def _best(images: Images, fine: Refined, starts: FloatArray, settings: Settings) -> float:
-    pair = prepare_pair(images.reference, images.moving, smooth=fine.smooth, workers=settings.workers)
+    whole = prepare_pair(images.reference, images.moving, smooth=fine.smooth, workers=settings.workers)
+    samples = CubicSamples(whole, fine.smooth, settings.workers)
+    pair = samples.pair
     n = len(starts)
     many = ImagePair(pair.reference.repeat(n, axis=0), pair.moving.repeat(n, axis=0), single=False)
     objective = AffineNCC(many, settings.model, settings.center, settings.workers)
@@ -88,7 +90,7 @@ def _best(images: Images, fine: Refined, starts: FloatArray, settings: Settings)
         return float("nan")
     best = np.argmax(np.where(apart, ends.score, -2.0))
     matrix = transforms.matrices_from_parameters(ends.parameters[best : best + 1], settings.model, settings.center)
-    resampled = cubic_samples(pair, matrix, settings.workers)
+    resampled = samples.at(matrix)
     there = ImagePair(pair.reference, resampled, single=False)
     return float(
         max(ends.score[best], to_numpy(score_affine(there, np.eye(2, 3)[None], workers=settings.workers))[0, 0])
