@@ -12,14 +12,15 @@ from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, prepare_pair, resample_affine, to_numpy
 from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes
 
-from ._search import TOLERANCE, Climbed, Images, reach_of
+from ._search import Climbed, Images, reach_of
 from .background import smooth_background
 
 __all__ = ["CubicSamples", "Refined", "finish", "summed"]
 
 FloatArray = NDArray[np.float64]
 
-POLISH_STEPS = 12
+POLISH_STEPS, POLISHED = 12, 1e-2
+"""Most steps with bilinear samples, and the pixels below which those with cubic samples follow."""
 
 CUBIC_STEPS = 6
 """Most steps with cubic samples. Bilinear samples leave an error of about 0.01 pixels, and each step takes off more
@@ -108,7 +109,8 @@ def finish(
         resampled = samples.at(matrices)
         jacobian = transforms.matrix_jacobian(at, model, center)
         linear, sums = linearize_resampled(pair.reference, resampled, slopes, matrices, jacobian, tile, workers)
-        gain = _slope_gain(sums, slopes, resampled, at.shape[1])
+        if k == 0:
+            gain = _slope_gain(sums, slopes, resampled, at.shape[1])
         _noted(climbed.history, active, at, linear.score, k)
         trial = np.clip(at + _solved(linear.normal, linear.gradient) * gain, bounds[..., 0], bounds[..., 1])
         far = (np.abs(trial - climbed.parameters) * reach).max(axis=1) > farthest
@@ -281,7 +283,7 @@ def _polished(
         far = (np.abs(trial - parameters) * reach).max(axis=1) > farthest
         moving &= ~far
         best = np.where(moving[:, None], trial, best)
-        moving &= (moved > TOLERANCE).any(axis=1)
+        moving &= (moved > POLISHED).any(axis=1)
         if not moving.any():
             break
     return best, passes

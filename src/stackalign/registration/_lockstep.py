@@ -10,7 +10,7 @@ from stackalign import transforms
 from stackalign.backends import Array
 from stackalign.io.provenance import provenance
 from stackalign.objectives import AffineNCC
-from stackalign.ops import ImagePair, device_of, prepare_pair, to_numpy
+from stackalign.ops import ImagePair, device_of, prepare_pair
 
 from ._check import Settings
 from ._finish import Refined, finish
@@ -18,9 +18,9 @@ from ._noise import NOISY, levels, smoothed_noise, smoothing_for
 from ._regions import regions_of, wanted_text
 from ._rivals import open_directions, rival_scores, widened
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
-from ._trust import Evidence, correlated_pixels, flags_of, significance
+from ._trust import CHANCE, Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult
-from .spikes import without_spikes
+from .spikes import without_spikes_of
 
 __all__ = ["register_batch"]
 
@@ -30,13 +30,16 @@ MISFIT, LEAST_MISFIT = 3.0, 0.001
 """Images whose score is farther from 1 than this many times their noise, and than the second number, are taken not to
 be equally sharp, and the sharper one is smoothed until they agree best."""
 
+BEYOND_DOUBT = 2 * CHANCE
+"""Standard deviations above chance from which on a whole-pixel score is enough."""
+
 
 def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[RegistrationResult]:
     """Register B pairs of images (B, H, W) and (B, Hm, Wm) with NaN where invalid."""
-    (fixed, in_fixed), (moved, in_moved) = without_spikes(fixed), without_spikes(moved)
+    (fixed, in_fixed), (moved, in_moved) = without_spikes_of([(fixed, None), (moved, None)])
     pair = prepare_pair(fixed, moved, workers=settings.workers)
     images = Images(pair.reference, pair.moving)
-    noise, rough = np.stack([levels(images.reference), levels(images.moving)], axis=-1)
+    noise, rough = np.stack(levels(images.reference, images.moving), axis=-1)
     if settings.smooth is None:
         smooth = np.array([smoothing_for(level) for level in noise.max(axis=1)])
     else:
@@ -136,15 +139,11 @@ def _judged(
     n_common = fine.overlap * shape[0] * shape[1]
     matrices = transforms.matrices_from_parameters(fine.parameters, model, center)
     record = provenance(settings.to_dict(), [], device=device_of(images.reference))
-    # As the whole-pixel shifts were scored, so that the second peak can be compared with it.
-    as_seen = AffineNCC(ImagePair(seen.reference, seen.moving, single=False), model, center, settings.workers)
-    peak = np.maximum(as_seen.score(fine.parameters[:, None])[:, 0], np.nan_to_num(coarse.score))
-    above = significance(peak, n_common / correlated)
-    regions = regions_of(fine, rough, model, center)
+    peak, above = _peaks(seen, fine.parameters, coarse, n_common / correlated, settings)
+    regions, counts = regions_of(fine, rough, model, center, _counts(images))
     directions = open_directions(fine, settings.workers)
     rivals = rival_scores(images, seen, fine, coarse, settings)
     covariance = widened(fine.covariance + (regions.together - regions.alone), directions)
-    counts, constant = _counts(images)
     results = []
     for b in range(len(noise)):
         result = RegistrationResult(
@@ -170,9 +169,9 @@ def _judged(
         corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
         remarks = flags_of(
             Evidence(
-                n_reference=counts[b, 0],
-                n_moving=counts[b, 1],
-                constant=bool(constant[b]),
+                n_reference=int(counts[0][b]),
+                n_moving=int(counts[2][b]),
+                constant=not (counts[1][b] and counts[3][b]),
                 n_common=float(n_common[b]),
                 overlap=result.overlap,
                 min_overlap=settings.min_overlap,
@@ -199,13 +198,33 @@ def _judged(
     return results
 
 
-def _counts(images: Images) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Valid pixels (B, 2) of reference and moving image, and whether one of them does not vary."""
+def _peaks(
+    seen: Images, parameters: FloatArray, coarse: Coarse, independent: FloatArray, settings: Settings
+) -> tuple[FloatArray, FloatArray]:
+    """Score (B,) of each pair as its second peak was scored, and how far it is above chance.
+
+    That of the best whole-pixel shift where it is beyond doubt, else the larger of it and that of the result.
+    """
+    peak = np.nan_to_num(coarse.score)
+    above = significance(peak, independent)
+    unsure = ~(above > BEYOND_DOUBT)
+    if unsure.any():
+        pair = ImagePair(seen.reference, seen.moving, single=False)
+        objective = AffineNCC(pair, settings.model, settings.center, settings.workers)
+        score = np.maximum(objective.score(parameters[:, None])[:, 0], peak)
+        peak = np.where(unsure, score, peak)
+        above = np.where(unsure, significance(score, independent), above)
+    return peak, above
+
+
+def _counts(images: Images) -> list[Array]:
+    """Valid pixels (B,) of the reference, those that are not 0, and the same of the moving image.
+
+    `standardise` makes a plane without variance exactly 0.
+    """
     xp = array_namespace(images.reference)
     numbers = []
     for planes in (images.reference, images.moving):
         valid = xp.isfinite(planes)
-        # `standardise` makes a plane without variance exactly 0.
         numbers += [valid.sum(axis=(1, 2)), (valid & (planes != 0)).sum(axis=(1, 2))]
-    valid_r, varies_r, valid_m, varies_m = to_numpy(xp.stack(numbers))
-    return np.stack([valid_r, valid_m], axis=1), (varies_r == 0) | (varies_m == 0)
+    return numbers

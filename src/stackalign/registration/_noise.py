@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends import Array
-from stackalign.ops import to_numpy
+
+from ._host import fetched
 
 __all__ = [
     "NOISY",
@@ -40,31 +41,36 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
     is not disturbed by edges and stars. Only places with nine valid pixels count. On images of fine structure it is
     an upper bound.
     """
-    return levels(planes)[0]
+    return levels(planes)[0][0]
 
 
 def response_levels(planes: Array) -> NDArray[np.float64]:
     """Do as `noise_levels` for planes without structure: by mean squares, so that few counts and large ones count."""
-    return levels(planes)[1]
+    return levels(planes)[0][1]
 
 
-def levels(planes: Array) -> NDArray[np.float64]:
-    """(2, B): `noise_levels` and `response_levels` at once."""
+def levels(*stacks: Array) -> list[NDArray[np.float64]]:
+    """`noise_levels` and `response_levels` of stacks (B, H, W), (2, B) for each."""
+    return [np.array([_level(bands) for bands in rows]).T for rows in fetched([_bands(planes) for planes in stacks])]
+
+
+def _bands(planes: Array) -> Array:
+    """Three rows each of places all over the planes, (B, places, 3, W)."""
     height, width = planes.shape[1:]
     n_bands = min(max(1, SAMPLED // width), height // 3)
-    if n_bands == 0 or width < 3:
-        return np.zeros((2, planes.shape[0]))
-    tops = np.unique(np.linspace(0, height - 3, n_bands).astype(np.int64))
-    # All bands at once: on a GPU each copy to the host is waited for.
-    rows = to_numpy(planes[:, (tops[:, None] + np.arange(3)).ravel()]).astype(np.float64)
-    found = []
-    for bands in rows.reshape(planes.shape[0], len(tops), 3, width):
-        across = bands[:, 0] - 2 * bands[:, 1] + bands[:, 2]
-        response = np.abs(across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:])
-        response = response[np.isfinite(response)]
-        median, square = (np.median(response), np.mean(response**2)) if response.size else (0.0, 0.0)
-        found.append((1.4826 * float(median) / 6.0, float(np.sqrt(square)) / 6.0))
-    return np.array(found).T
+    tops = np.unique(np.linspace(0, max(height - 3, 0), n_bands).astype(np.int64))
+    rows = planes[:, (tops[:, None] + np.arange(3)).ravel()]
+    return rows.reshape(planes.shape[0], len(tops), 3, width)
+
+
+def _level(bands: NDArray[np.float32]) -> tuple[float, float]:
+    values = bands.astype(np.float64)
+    across = values[:, 0] - 2 * values[:, 1] + values[:, 2]
+    response = np.abs(across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:])
+    response = response[np.isfinite(response)]
+    if not response.size:
+        return 0.0, 0.0
+    return 1.4826 * float(np.median(response)) / 6.0, float(np.sqrt(np.mean(response**2))) / 6.0
 
 
 def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:

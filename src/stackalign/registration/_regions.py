@@ -8,9 +8,10 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import transforms
-from stackalign.ops import to_numpy
+from stackalign.backends import Array
 
 from ._finish import Refined, summed
+from ._host import fetched
 from ._noise import response_levels, second_difference_share
 
 __all__ = ["Regions", "regions_of", "wanted_text"]
@@ -75,8 +76,13 @@ class Regions:
     together: FloatArray
 
 
-def regions_of(fine: Refined, rough: FloatArray, model: str, center: FloatArray) -> Regions:
-    """Judge the residual; `rough` (B, 2) are the `response_levels` of the images before they were smoothed."""
+def regions_of(
+    fine: Refined, rough: FloatArray, model: str, center: FloatArray, counts: list[Array]
+) -> tuple[Regions, list[NDArray[Any]]]:
+    """Judge the residual, and bring `counts` (B,) each to the host with the rest.
+
+    `rough` (B, 2) are the `response_levels` of the images before they were smoothed.
+    """
     total = fine.sums[..., :6].sum(axis=1)
     n, r, v, _, vv, rv = np.moveaxis(total, -1, 0)
     count = np.maximum(n, 1.0)
@@ -84,7 +90,7 @@ def regions_of(fine: Refined, rough: FloatArray, model: str, center: FloatArray)
     gain = np.divide(rv - r * v / count, variance, out=np.zeros_like(variance), where=variance > 0)
     offset = (r - gain * v) / count
     residual = _residual(fine, gain, offset)
-    power, along_y, along_x = _correlations(residual, fine.slopes)
+    power, along_y, along_x, numbers = _correlations(residual, fine.slopes, counts)
     seen = (response_levels(residual) / second_difference_share(rough, fine.smooth)) ** 2
     goodness = power / np.maximum(seen, np.finfo(np.float32).tiny)
     # Squares of the slopes that both images show, per pixel and axis.
@@ -98,17 +104,22 @@ def regions_of(fine: Refined, rough: FloatArray, model: str, center: FloatArray)
     chain = _fields(matrices, transforms.matrix_jacobian(fine.parameters, model, center), shape)
     rows = [_judged(*each, place, shape) for each in zip(shift, weight, chain, strict=True)]
     said = [np.array(column) for column in zip(*rows, strict=True)]
-    return Regions(goodness, motion, shift, weight, place, *said)
+    return Regions(goodness, motion, shift, weight, place, *said), numbers
 
 
-def _residual(fine: Refined, gain: FloatArray, offset: FloatArray) -> Any:
+def _residual(fine: Refined, gain: FloatArray, offset: FloatArray) -> Array:
     xp = array_namespace(fine.reference)
     g, o = (xp.asarray(a[:, None, None].astype(np.float32)) for a in (gain, offset))
     return fine.reference - g * fine.resampled - o
 
 
-def _correlations(residual: Any, slopes: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Variance (B,) of the residual, and the correlation of neighbours along y and x in its products with slopes."""
+def _correlations(
+    residual: Array, slopes: Array, others: list[Array]
+) -> tuple[FloatArray, FloatArray, FloatArray, list[NDArray[Any]]]:
+    """Variance (B,) of the residual, and the correlation of neighbours along y and x in its products with slopes.
+
+    And `others` on the host.
+    """
     xp = array_namespace(residual)
     valid = xp.isfinite(residual)
     zero = np.float32(0)
@@ -119,12 +130,13 @@ def _correlations(residual: Any, slopes: Any) -> tuple[FloatArray, FloatArray, F
     products = [summed(e * e), summed(e[:, 1:] * e[:, :-1]), summed(e[:, :, 1:] * e[:, :, :-1])]
     pairs = ((s, s), (s[:, :, 1:], s[:, :, :-1]), (s[..., 1:], s[..., :-1]))
     products += [summed(a * b).sum(axis=1) for a, b in pairs]
-    n, e2, s2 = np.split(to_numpy(xp.stack(numbers + products)), 3)
+    said = fetched([*numbers, *products, *others])
+    n, e2, s2 = np.split(np.stack(said[:9]), 3)
     variance = e2 / np.maximum(n, 1.0)
     least = np.finfo(np.float32).tiny
     both = [variance[k] / np.maximum(variance[0], least) * s2[k] / np.maximum(s2[0], least) for k in (1, 2)]
     y, x = (np.clip(b, 1e-3, WIDEST) for b in both)
-    return variance[0], y, x
+    return variance[0], y, x, said[9:]
 
 
 def _places(shape: tuple[int, int], tile: int) -> FloatArray:

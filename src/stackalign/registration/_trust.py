@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len, rfft2
 
-from stackalign.ops import to_numpy
-
+from ._host import fetched
 from ._search import SMALLEST_LEVEL, Images
 
 __all__ = ["Evidence", "correlated_pixels", "fits_badly", "flags_of", "significance"]
@@ -177,7 +176,7 @@ def correlated_pixels(images: Images, workers: int | None) -> NDArray[np.float64
     while images.longest > factor * CHANCE_SIDE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
         factor *= 2
     small = images.binned(factor, workers)
-    planes = [np.nan_to_num(to_numpy(p)) for p in (small.reference, small.moving)]
+    planes = [np.nan_to_num(p) for p in fetched((small.reference, small.moving))]
     # Each axis is padded by itself: a square of the longest side would be large for long, thin images.
     shape = [next_fast_len(2 * max(p.shape[axis] for p in planes), real=axis == 2) for axis in (1, 2)]
     powers = [_power(p, shape) for p in planes]

@@ -1,5 +1,6 @@
 """Spikes: single pixels that nothing behind a lens can make, such as cosmic rays and hot pixels, left out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from stackalign.backends import Array
 from stackalign.ops import asarray, device_of, to_numpy
 
-__all__ = ["without_spikes"]
+from ._host import fetched
+
+__all__ = ["without_spikes", "without_spikes_of"]
 
 SAMPLED = 4096
 """Pixels per image that its contrast is measured on."""
@@ -51,28 +54,47 @@ def without_spikes(images: Array, mask: Array | None = None) -> tuple[Array, NDA
     A spike stands out from its surroundings of 5 x 5 pixels far beyond the noise, and all but two of its eight
     neighbours do not. Images that mostly have one value, such as counts of single electrons, are left as they are.
     """
-    xp = array_namespace(images)
-    counts = np.zeros(images.shape[0], np.int64)
+    return without_spikes_of([(images, mask)])[0]
+
+
+def without_spikes_of(stacks: Sequence[tuple[Array, Array | None]]) -> list[tuple[Array, NDArray[np.int64]]]:
+    """`without_spikes` of stacks of one home with their masks; on a GPU what is waited for is waited for once."""
+    outlying, limits = [], []
+    for (images, _), sample in zip(stacks, fetched([_sample(*each) for each in stacks]), strict=True):
+        contrast = np.array([_contrast(plane) for plane in sample])
+        at = OUTLYING * contrast[:, 1]
+        low, high = (asarray(contrast[:, 0] + sign * at, device_of(images))[:, None, None] for sign in (-1, 1))
+        xp = array_namespace(images)
+        outlying.append((((images < low) | (images > high)) & xp.isfinite(images)).sum(axis=(1, 2)))
+        limits.append(contrast)
+    found = []
+    for (images, mask), contrast, count in zip(stacks, limits, fetched(outlying), strict=True):
+        found.append(_cleaned(images, mask, contrast, np.flatnonzero((count > 0) & (contrast[:, 1] > 0))))
+    return found
+
+
+def _sample(images: Array, mask: Array | None) -> Array:
+    """Some pixels (N, ...) of each image in float64, NaN under the mask."""
     step = max(1, int(np.sqrt(images.shape[1] * images.shape[2] / SAMPLED)))
-    sample = to_numpy(images[:, ::step, ::step]).astype(np.float64)
-    valid = np.isfinite(sample)
+    sample = images[:, ::step, ::step].astype(np.float64)
     if mask is not None:
-        valid &= np.broadcast_to(to_numpy(mask), images.shape)[:, ::step, ::step]
-    limits = np.array([_contrast(plane[ok]) for plane, ok in zip(sample, valid, strict=True)])
-    middle, deviation = limits.T
-    low, high = (asarray(middle + sign * OUTLYING * deviation, device_of(images))[:, None, None] for sign in (-1, 1))
-    outlying = ((images < low) | (images > high)) & xp.isfinite(images)
-    numbers = to_numpy(outlying.sum(axis=(1, 2)))
-    chosen = np.flatnonzero((numbers > 0) & (deviation > 0))
-    if not len(chosen):
-        return images, counts
+        sample = array_namespace(images).where(mask[..., ::step, ::step], sample, np.nan)
+    return sample
+
+
+def _cleaned(
+    images: Array, mask: Array | None, contrast: NDArray[np.float64], chosen: NDArray[np.int64]
+) -> tuple[Array, NDArray[np.int64]]:
+    """Images of which some may have spikes, without them, and how many these are."""
+    counts = np.zeros(len(images), np.int64)
     found: dict[int, NDArray[np.int64]] = {}
     for k in chosen.tolist():
         plane = to_numpy(images[k]).astype(np.float64)
         plane[~np.isfinite(plane)] = np.nan
         if mask is not None:
-            plane[~np.broadcast_to(to_numpy(mask), images.shape)[k]] = np.nan
-        places = _spikes(plane, np.argwhere(to_numpy(outlying[k]) & np.isfinite(plane)), deviation[k])
+            plane[~to_numpy(mask if mask.ndim == 2 else mask[k])] = np.nan
+        middle, deviation = contrast[k]
+        places = _spikes(plane, np.argwhere(np.abs(plane - middle) > OUTLYING * deviation), deviation)
         if 0 < len(places) <= MOST * plane.size:
             found[k], counts[k] = places, len(places)
     if not found:
@@ -86,7 +108,8 @@ def without_spikes(images: Array, mask: Array | None = None) -> tuple[Array, NDA
 
 
 def _contrast(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Median and robust deviation; 0 for the latter where most values are the same."""
+    """Median and robust deviation of finite values; 0 for the latter where most are the same."""
+    values = values[np.isfinite(values)]
     if values.size < 16:
         return 0.0, 0.0
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
