@@ -16,8 +16,9 @@ from ._check import Settings
 from ._finish import Refined, finish
 from ._noise import NOISY, levels, smoothed_noise, smoothing_for
 from ._regions import regions_of, wanted_text
-from ._rivals import open_directions, rival_scores, widened
+from ._rivals import WORTH_A_LOOK, open_directions, rival_scores, widened
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
+from ._starts import begun_again
 from ._trust import CHANCE, Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult
 from .spikes import without_spikes_of
@@ -68,6 +69,7 @@ def _register_alike(
     coarse, start = _beginning(seen, settings)
     model, center, workers = settings.model, settings.center, settings.workers
     climbed = climb(images, model, center, start, settings.bounds, smooth, max_iter=settings.max_iter, workers=workers)
+    climbed = begun_again(images, seen, climbed, smooth, noise, settings)
     groups = _finished(images, climbed, smooth, noise, settings)
     results: dict[int, RegistrationResult] = {}
     independent = correlated_pixels(seen, settings.workers)
@@ -203,11 +205,12 @@ def _peaks(
 ) -> tuple[FloatArray, FloatArray]:
     """Score (B,) of each pair as its second peak was scored, and how far it is above chance.
 
-    That of the best whole-pixel shift where it is beyond doubt, else the larger of it and that of the result.
+    That of the best whole-pixel shift where it is beyond doubt and far above the second, else the larger of it and that
+    of the result.
     """
     peak = np.nan_to_num(coarse.score)
     above = significance(peak, independent)
-    unsure = ~(above > BEYOND_DOUBT)
+    unsure = ~(above > BEYOND_DOUBT) | (coarse.second > WORTH_A_LOOK * coarse.score)
     if unsure.any():
         pair = ImagePair(seen.reference, seen.moving, single=False)
         objective = AffineNCC(pair, settings.model, settings.center, settings.workers)

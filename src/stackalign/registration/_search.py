@@ -115,6 +115,15 @@ class Climbed:
             self.work[pairs],
         )
 
+    def replaced(self, b: int, other: "Climbed") -> "Climbed":
+        """All of these with the only one of `other` in the place of number b."""
+        parameters, work = self.parameters.copy(), self.work.copy()
+        parameters[b] = other.parameters[0]
+        work[b] += other.work[0]
+        history = [*self.history]
+        history[b] = [*self.history[b], *other.history[0]]
+        return Climbed(parameters, (*self.reason[:b], other.reason[0], *self.reason[b + 1 :]), history, work)
+
 
 def climb(
     images: Images,
@@ -126,10 +135,11 @@ def climb(
     *,
     max_iter: int,
     workers: int | None,
+    coarsest: int = COARSEST,
 ) -> Climbed:
-    """Climb from `start` (B, P) over images binned by `COARSEST`, half of that, and so on to 1."""
+    """Climb from `start` (B, P) over images binned by `coarsest`, half of that, and so on to 1."""
     n_problems = start.shape[0]
-    factor = COARSEST
+    factor = coarsest
     while factor > 1 and images.shortest < factor * SMALLEST_LEVEL:
         factor //= 2
     parameters, work = start, np.zeros(n_problems)
