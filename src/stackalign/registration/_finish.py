@@ -1,6 +1,7 @@
 """The last steps to the optimum, with a cubic spline in place of bilinear samples, and the covariance there."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -76,8 +77,13 @@ class Refined:
     def of(self, pairs: NDArray[np.int64]) -> "Refined":
         """Those of some pairs."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        lists = {"reason": tuple(self.reason[b] for b in pairs), "history": [self.history[b] for b in pairs]}
-        taken = {name: value[pairs] for name, value in values.items() if name not in (*lists, "smooth", "tile")}
+        lists: dict[str, Any] = {
+            "reason": tuple(self.reason[b] for b in pairs),
+            "history": [self.history[b] for b in pairs],
+        }
+        taken: dict[str, Any] = {
+            name: value[pairs] for name, value in values.items() if name not in (*lists, "smooth", "tile")
+        }
         return Refined(smooth=self.smooth, tile=self.tile, **lists, **taken)
 
 
@@ -174,8 +180,7 @@ class CubicSamples:
     """
 
     def __init__(self, pair: ImagePair, smooth: tuple[float, float], workers: int | None) -> None:
-        planes = (_inner(p, s) for p, s in zip((pair.reference, pair.moving), smooth, strict=True))
-        self.pair = ImagePair(*planes, single=False)
+        self.pair = ImagePair(_inner(pair.reference, smooth[0]), _inner(pair.moving, smooth[1]), single=False)
         self._whole = _filled(pair.moving)
         self._holes = bool(array_namespace(pair.moving).isnan(self.pair.moving).any())
         self._workers = workers

@@ -145,7 +145,7 @@ def _judged(
     regions, counts = regions_of(fine, rough, model, center, _counts(images))
     directions = open_directions(fine, settings.workers)
     rivals = rival_scores(images, seen, fine, coarse, settings)
-    covariance = widened(fine.covariance + (regions.together - regions.alone), directions)
+    covariance = widened(fine.covariance + (regions.together - regions.alone), directions, max(shape))
     results = []
     for b in range(len(noise)):
         result = RegistrationResult(

@@ -41,12 +41,12 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
     is not disturbed by edges and stars. Only places with nine valid pixels count. On images of fine structure it is
     an upper bound.
     """
-    return levels(planes)[0][0]
+    return np.asarray(levels(planes)[0][0])
 
 
 def response_levels(planes: Array) -> NDArray[np.float64]:
     """Do as `noise_levels` for planes without structure: by mean squares, so that few counts and large ones count."""
-    return levels(planes)[0][1]
+    return np.asarray(levels(planes)[0][1])
 
 
 def levels(*stacks: Array) -> list[NDArray[np.float64]]:

@@ -26,6 +26,9 @@ AFFINE = transforms.MODELS["affine"]
 MOST_ALIKE, FEWEST_REGIONS = 0.95, 4
 """Largest correlation of neighbouring tiles that is taken, and the fewest regions that tiles are taken to make up."""
 
+LEAST_AREA = 0.25
+"""Change of area beyond which a linear step says that there is a change, and not how large it is."""
+
 WIDEST = 0.98
 """Largest correlation of neighbours that is believed: beyond it nothing would be left of the pixels."""
 
@@ -257,6 +260,8 @@ def wanted_text(matrix: FloatArray, change: FloatArray, center: FloatArray, shap
     """Say which parameters of the affine model the images want that a model does not have, as "angle = 1.2 degrees"."""
     middle = transforms.image_center(shape)
     c = change.reshape(2, 3)
+    if not LEAST_AREA < np.linalg.det(np.eye(2) + c[:, :2]) < 1.0 / LEAST_AREA:
+        return "another scale, angle or shear"
     moved = np.column_stack([np.eye(2) + c[:, :2], c[:, 2] - c[:, :2] @ middle])
     there = np.column_stack([matrix[:, :2] @ moved[:, :2], matrix[:, :2] @ moved[:, 2] + matrix[:, 2]])
     wants = dict(zip(AFFINE, transforms.parameters_from_matrices(there[None], center, "affine")[0], strict=True))

@@ -114,10 +114,14 @@ def open_directions(fine: Refined, workers: int | None) -> FloatArray:
     pixels = np.maximum(total[:, 0] / max(4.0 * np.pi * min(fine.smooth) ** 2, 1.0), 1.0)
     # Two deviations of what the noise does to a loss of this size.
     by_noise = 16.0 * (1.0 - scores[:, 0]) / pixels
-    lost = (far < GROWTH * near) | (far < LEAST_SHARE * across) | (far < by_noise)
-    return np.asarray(np.where(((far <= FALL) & lost)[:, None], weak, np.nan))
+    checks = np.stack([far < GROWTH * near, far < LEAST_SHARE * across, far < by_noise])
+    lost = checks.any(axis=0) & (far <= FALL)
+    return np.where(np.asarray(lost)[:, None], weak, np.nan)
 
 
-def widened(covariance: FloatArray, directions: FloatArray) -> FloatArray:
-    """Covariance (B, P, P), infinite where a direction is open."""
-    return np.where(np.isfinite(directions).all(axis=1)[:, None, None], np.inf, covariance)
+def widened(covariance: FloatArray, directions: FloatArray, longest: int) -> FloatArray:
+    """Covariance (B, P, P) with the length of the image as the error along a direction that is open."""
+    along = np.nan_to_num(directions)
+    wider = covariance.copy()
+    wider[:, :2, :2] += float(longest) ** 2 * along[:, :, None] * along[:, None, :]
+    return wider

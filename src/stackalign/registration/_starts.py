@@ -1,6 +1,7 @@
 """Other places to begin at, for pairs of fine texture that a scale or a turn hides from whole-pixel shifts."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,6 @@ def _climbed(images: Images, start: FloatArray, place: FloatArray, smooth: float
     part[:, :, last[1] + 1 :] = np.nan
     within = np.clip(start, settings.bounds[..., 0], settings.bounds[..., 1])
     model, center, bounds = settings.model, settings.center, settings.bounds
-    limits = {"max_iter": settings.max_iter, "workers": settings.workers, "coarsest": 1}
+    limits: dict[str, Any] = {"max_iter": settings.max_iter, "workers": settings.workers, "coarsest": 1}
     near = climb(Images(part, images.moving), model, center, within, bounds, smooth, **limits)
     return climb(images, model, center, near.parameters, bounds, smooth, **limits)

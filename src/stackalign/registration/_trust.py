@@ -31,9 +31,9 @@ scales is found: one of 80 unrelated pairs had more, 5.2; natural images with 20
 
 CHANCE_SIDE = 256
 
-MISFIT, MISFIT_MOTION = 5.0, 0.35
+MISFIT, MISFIT_MOTION = 5.0, 0.5
 """Variance of the residual over that of its noise, and pixels of motion that would leave as much, beyond both of which
-the images do not fit. Scenes that do have 0.9 to 3.5 and, with other noise than white, more, but less than 0.3 px;
+the images do not fit. Scenes that do have 0.9 to 3.5 and, with other noise than white, or with uneven brightness, more, but less than 0.45 px;
 structures that moved by 4 px 100 or more, and 1.9 px."""
 
 TOO_SMALL, TOO_SMALL_CORNER = 5.0, 0.1

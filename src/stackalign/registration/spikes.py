@@ -138,8 +138,15 @@ def _spikes(plane: NDArray[np.float64], places: NDArray[np.int64], deviation: fl
     alone = (height > LEAST_HEIGHT * deviation) & (sign * values - third > ALONE * height)
     if not alone.any():
         return places[:0]
-    rough = _roughness(plane, padded)
-    return np.asarray(places[alone & (height > LEAST_RISE * rough)] if rough > 0 else places[:0])
+    rough = max(_roughness(plane, padded), _unit(plane))
+    return np.asarray(places[alone & (height > LEAST_RISE * rough)])
+
+
+def _unit(plane: NDArray[np.float64]) -> float:
+    """Smallest step between the values of some pixels: 1 for counts, whose few values have no meaningful quartiles."""
+    some = plane.ravel()[:: max(1, plane.size // SAMPLED)]
+    steps = np.diff(np.unique(some[np.isfinite(some)]))
+    return float(steps.min(initial=np.inf))
 
 
 def _roughness(plane: NDArray[np.float64], padded: NDArray[np.float64]) -> float:
