@@ -88,7 +88,7 @@ class Refined:
 
 
 def finish(
-    images: Images,
+    images: Images | None,
     model: str,
     center: FloatArray,
     climbed: Climbed,
@@ -96,12 +96,17 @@ def finish(
     smooth: tuple[float, float],
     workers: int | None,
 ) -> Refined:
-    """Take the last steps and estimate the covariance."""
-    whole = prepare_pair(images.reference, images.moving, smooth=smooth, workers=workers)
+    """Take the last steps and estimate the covariance.
+
+    `images` are smoothed by `smooth`; None stands for those of the climb, which were.
+    """
+    whole = climbed.pair
+    if images is not None:
+        whole = prepare_pair(images.reference, images.moving, smooth=smooth, workers=workers)
     samples = CubicSamples(whole, smooth, workers)
     pair = samples.pair
     objective = AffineNCC(pair, model, center, workers)
-    reach = reach_of(model, tuple(images.reference.shape[1:]))
+    reach = reach_of(model, tuple(whole.reference.shape[1:]))
     farthest = FARTHEST_POLISH * max(1.0, *smooth)
     parameters, passes = _polished(objective, climbed.parameters, bounds, reach, farthest, climbed.history)
     slopes = reference_slopes(pair.reference)

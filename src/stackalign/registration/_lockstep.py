@@ -1,6 +1,7 @@
 """From checked images to results: B pairs of one shape in lock-step."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -109,8 +110,8 @@ def _finished(
     model, center, workers = settings.model, settings.center, settings.workers
     every = np.arange(len(noise))
     both = (smooth, smooth)
-    # A copy of the history: the last steps may be taken twice.
-    fine = finish(images, model, center, climbed.of(every), settings.bounds, both, workers)
+    # The history is a copy: the last steps may be taken twice.
+    fine = finish(None, model, center, climbed.with_history(), settings.bounds, both, workers)
     worse = 1.0 - fine.score > MISFIT * smoothed_noise(noise.max(axis=1), smooth) + LEAST_MISFIT
     if settings.smooth is not None or not worse.any():
         return [(every, fine)]
@@ -189,7 +190,7 @@ def _judged(
                 max_iter=settings.max_iter,
                 goodness=result.goodness,
                 motion=float(regions.motion[b]),
-                wanted=wanted_text(matrices[b], regions.affine[b], center, shape),
+                wanted=partial(wanted_text, matrices[b], regions.affine[b], center, shape),
                 wanted_significance=float(regions.significance[b]),
                 corner=float(regions.corner[b]),
                 disagreement=float(regions.disagreement[b]),

@@ -17,7 +17,7 @@ __all__ = [
     "smoothing_for",
 ]
 
-SAMPLED = 1 << 16
+SAMPLED = 1 << 15
 """Pixels per image that the noise is measured on."""
 
 NOISY = 1.5

@@ -1,6 +1,6 @@
 """From nothing to an optimum: whole-pixel shifts by FFT, then Gauss-Newton over a pyramid, B pairs in lock-step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stackalign import transforms
 from stackalign.backends import Array
 from stackalign.objectives import AffineNCC
-from stackalign.ops import bin_mean, masked_shift, prepare_pair
+from stackalign.ops import ImagePair, bin_mean, masked_shift, prepare_pair
 from stackalign.optimize import gauss_newton
 
 __all__ = ["Climbed", "Coarse", "Images", "climb", "coarse_factor", "coarse_shifts", "matched_smoothing", "reach_of"]
@@ -99,12 +99,16 @@ def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float,
 
 @dataclass(frozen=True)
 class Climbed:
-    """Optimum of the score (B, P), why each climb ended, what was seen on the way, and the work in full passes (B,)."""
+    """Optimum of the score (B, P), why each climb ended, what was seen on the way, and the work in full passes (B,).
+
+    `pair` are the smoothed images of the last level.
+    """
 
     parameters: FloatArray
     reason: tuple[str, ...]
     history: list[list[FloatArray]]
     work: FloatArray
+    pair: ImagePair
 
     def of(self, pairs: NDArray[np.int64]) -> "Climbed":
         """Those of some pairs."""
@@ -113,7 +117,12 @@ class Climbed:
             tuple(self.reason[b] for b in pairs),
             [list(self.history[b]) for b in pairs],
             self.work[pairs],
+            ImagePair(self.pair.reference[pairs], self.pair.moving[pairs], single=False),
         )
+
+    def with_history(self) -> "Climbed":
+        """The same with a history that can be added to."""
+        return replace(self, history=[list(rows) for rows in self.history])
 
     def replaced(self, b: int, other: "Climbed") -> "Climbed":
         """All of these with the only one of `other` in the place of number b."""
@@ -122,7 +131,8 @@ class Climbed:
         work[b] += other.work[0]
         history = [*self.history]
         history[b] = [*self.history[b], *other.history[0]]
-        return Climbed(parameters, (*self.reason[:b], other.reason[0], *self.reason[b + 1 :]), history, work)
+        reason = (*self.reason[:b], other.reason[0], *self.reason[b + 1 :])
+        return Climbed(parameters, reason, history, work, self.pair)
 
 
 def climb(
@@ -147,8 +157,9 @@ def climb(
     while True:
         level = images.binned(factor, workers)
         # A bin's centre lies at factor * b + (factor - 1) / 2; its size averages noise as a Gaussian does.
+        pair = prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0, workers=workers)
         objective = AffineNCC(
-            prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0, workers=workers),
+            pair,
             model,
             (center - (factor - 1) / 2) / factor,
             workers,
@@ -171,7 +182,7 @@ def climb(
             full[:, 2:-1] /= units
             history[b].append(full)
         if factor == 1:
-            return Climbed(parameters, found.reason, history, work)
+            return Climbed(parameters, found.reason, history, work, pair)
         factor //= 2
 
 

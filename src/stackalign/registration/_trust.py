@@ -1,5 +1,6 @@
 """Flags: what speaks against a result, each with a sentence. What they mean stands in `result.FLAGS`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,8 @@ CHANCE_SIDE = 256
 
 MISFIT, MISFIT_MOTION = 5.0, 0.5
 """Variance of the residual over that of its noise, and pixels of motion that would leave as much, beyond both of which
-the images do not fit. Scenes that do have 0.9 to 3.5 and, with other noise than white, or with uneven brightness, more, but less than 0.45 px;
-structures that moved by 4 px 100 or more, and 1.9 px."""
+the images do not fit. Scenes that do have 0.9 to 3.5 and, with noise that is not white or with uneven brightness, more,
+but less than 0.45 px; structures that moved by 4 px 100 or more, and 1.9 px."""
 
 TOO_SMALL, TOO_SMALL_CORNER = 5.0, 0.1
 """Standard errors, and pixels at a corner, beyond both of which the images want a parameter that the model has not."""
@@ -65,7 +66,7 @@ class Evidence:
     max_iter: int
     goodness: float
     motion: float
-    wanted: str
+    wanted: Callable[[], str]
     wanted_significance: float
     corner: float
     disagreement: float
@@ -143,11 +144,12 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
 
 def _of_model(e: Evidence) -> dict[str, tuple[bool, str]]:
     bad = bool(fits_badly(np.array(e.goodness), np.array(e.motion)))
+    small = e.wanted_significance > TOO_SMALL and e.corner > TOO_SMALL_CORNER
     return {
         "model_too_small": (
-            e.wanted_significance > TOO_SMALL and e.corner > TOO_SMALL_CORNER,
-            f"the images want {e.wanted}, which moves a corner by {e.corner:.2f} px and is {e.wanted_significance:.0f} "
-            "standard errors away: use a model with it, or correct the images",
+            small,
+            f"the images want {e.wanted() if small else 'nothing'}, which moves a corner by {e.corner:.2f} px and is "
+            f"{e.wanted_significance:.0f} standard errors away: use a model with it, or correct the images",
         ),
         "inconsistent": (
             e.disagreement > INCONSISTENT and e.scatter > INCONSISTENT_SHIFT,
