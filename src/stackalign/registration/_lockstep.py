@@ -147,6 +147,7 @@ def _judged(
     directions = open_directions(fine, settings.workers)
     rivals = rival_scores(images, seen, fine, coarse, settings)
     covariance = widened(fine.covariance + (regions.together - regions.alone), directions, max(shape))
+    corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
     results = []
     for b in range(len(noise)):
         result = RegistrationResult(
@@ -169,34 +170,32 @@ def _judged(
             goodness=float(regions.goodness[b]),
             systematic=fine.systematic[b] + regions.together[b],
         )
-        corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
-        remarks = flags_of(
-            Evidence(
-                n_reference=int(counts[0][b]),
-                n_moving=int(counts[2][b]),
-                constant=not (counts[1][b] and counts[3][b]),
-                n_common=float(n_common[b]),
-                overlap=result.overlap,
-                min_overlap=settings.min_overlap,
-                score=result.score,
-                significance=float(above[b]),
-                peak=result.peak_score,
-                second=result.second_score,
-                rival=float(rivals[b]),
-                largest_sigma=float(result.sigma_at(corners).max()),
-                direction=directions[b],
-                on_bound=tuple(np.array(result.names)[fine.on_bound[b]].tolist()),
-                reason=result.reason,
-                max_iter=settings.max_iter,
-                goodness=result.goodness,
-                motion=float(regions.motion[b]),
-                wanted=partial(wanted_text, matrices[b], regions.affine[b], center, shape),
-                wanted_significance=float(regions.significance[b]),
-                corner=float(regions.corner[b]),
-                disagreement=float(regions.disagreement[b]),
-                scatter=float(regions.scatter[b]),
-            )
+        evidence = Evidence(
+            n_reference=int(counts[0][b]),
+            n_moving=int(counts[2][b]),
+            constant=not (counts[1][b] and counts[3][b]),
+            n_common=float(n_common[b]),
+            overlap=result.overlap,
+            min_overlap=settings.min_overlap,
+            score=result.score,
+            significance=float(above[b]),
+            peak=result.peak_score,
+            second=result.second_score,
+            rival=float(rivals[b]),
+            largest_sigma=float(result.sigma_at(corners).max()),
+            direction=directions[b],
+            on_bound=tuple(np.array(result.names)[fine.on_bound[b]].tolist()),
+            reason=result.reason,
+            max_iter=settings.max_iter,
+            goodness=result.goodness,
+            motion=float(regions.motion[b]),
+            wanted=partial(wanted_text, matrices[b], regions.affine[b], center, shape),
+            wanted_significance=float(regions.significance[b]),
+            corner=float(regions.corner[b]),
+            disagreement=float(regions.disagreement[b]),
+            scatter=float(regions.scatter[b]),
         )
+        remarks = flags_of(evidence)
         results.append(dataclasses.replace(result, flags=tuple(remarks), remarks=remarks))
     return results
 

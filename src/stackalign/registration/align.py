@@ -40,8 +40,13 @@ def register(
 
     The best whole-pixel shift of all is found by masked normalised cross-correlation (Padfield, IEEE Trans. Image
     Process. 21, 2706, 2012); from there Gauss-Newton steps climb the masked normalised cross-correlation of the model
-    over a short pyramid of binned images. The covariance comes from the residual between the images at the optimum,
-    tile by tile, so that it holds for correlated residuals too.
+    over a short pyramid of binned images. Where such a climb ends far from what the noise explains, a patch of the
+    moving image is looked for at several scales and angles, as far as the model has them, and the climb begins again.
+    The last steps sample a cubic spline. The covariance comes from the residual between the images at the optimum,
+    tile by tile, so that it holds for correlated residuals too, and from what regions scatter about the common answer.
+
+    Spikes, single pixels far above their surroundings such as cosmic rays and hot pixels, are left out, see
+    `stackalign.registration.spikes`.
 
     Parameters
     ----------
@@ -78,7 +83,8 @@ def register(
     Returns
     -------
     RegistrationResult
-        ``result.ok`` is False where a flag says why the numbers should not be trusted.
+        ``result.ok`` is False where a flag says why the numbers should not be trusted; ``result.remarks`` has a
+        sentence for each, with the numbers behind it and what can be done.
 
     Raises
     ------
