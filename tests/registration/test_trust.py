@@ -232,6 +232,16 @@ def test_a_block_that_stands_still_is_flagged(scene) -> None:
     assert not result.ok
 
 
+def test_a_pattern_of_pixels_that_stands_still_is_flagged(scene) -> None:
+    """The neighbour: as much noise that is not the same in both images."""
+    rng = np.random.default_rng(16)
+    images = [scene[40:200, 40:200], scene[46:206, 35:195]]
+    pattern = 2.0 * rng.normal(size=(160, 160))
+    still = sa.register(images[0] + pattern, images[1] + pattern)
+    assert not still.ok
+    assert sa.register(images[0] + pattern, images[1] + 2.0 * rng.normal(size=(160, 160))).ok
+
+
 def test_spikes_are_told_from_stars_and_counts() -> None:
     rng = np.random.default_rng(11)
     y, x = np.mgrid[:120, :130]

@@ -17,7 +17,7 @@ from ._check import Settings
 from ._finish import Refined, finish
 from ._noise import NOISY, levels, smoothed_noise, smoothing_for
 from ._regions import regions_of, wanted_text
-from ._rivals import WORTH_A_LOOK, open_directions, rival_scores, widened
+from ._rivals import WORTH_A_LOOK, open_directions, rival_scores, standing_still, widened
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
 from ._starts import begun_again
 from ._trust import CHANCE, Evidence, correlated_pixels, flags_of, significance
@@ -145,6 +145,9 @@ def _judged(
     peak, above = _peaks(seen, fine.parameters, coarse, n_common / correlated, settings)
     regions, counts = regions_of(fine, rough, model, center, _counts(images))
     directions = open_directions(fine, settings.workers)
+    # Less noisy images with such a pattern are put at no shift at all, and what moves is a misfit.
+    noisy = max(fine.smooth) >= NOISY
+    still = standing_still(images, fine, settings.workers) if noisy else np.zeros(len(noise))
     rivals = rival_scores(images, seen, fine, coarse, settings)
     covariance = widened(fine.covariance + (regions.together - regions.alone), directions, max(shape))
     corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
@@ -182,6 +185,7 @@ def _judged(
             peak=result.peak_score,
             second=result.second_score,
             rival=float(rivals[b]),
+            still=float(still[b]),
             largest_sigma=float(result.sigma_at(corners).max()),
             direction=directions[b],
             on_bound=tuple(np.array(result.names)[fine.on_bound[b]].tolist()),

@@ -13,7 +13,7 @@ from ._check import Settings
 from ._finish import CubicSamples, Refined
 from ._search import Coarse, Images, coarse_factor, reach_of
 
-__all__ = ["open_directions", "rival_scores", "widened"]
+__all__ = ["open_directions", "rival_scores", "standing_still", "widened"]
 
 FloatArray = NDArray[np.float64]
 
@@ -32,6 +32,9 @@ NEAR_BY, FAR_OFF = 0.75, 3.0
 
 FALL = 0.05
 """Loss of score over `FAR_OFF` pixels that settles a direction whatever else is the case."""
+
+PEAK_OF_PIXELS = 0.7
+"""Share of the fall over two pixels that a peak made by single pixels has over one; a smooth peak has a quarter."""
 
 GROWTH, LEAST_SHARE = 3.0, 0.01
 """What is seen to move loses this many times more over the longer way: what interpolation does is the same for both;
@@ -117,6 +120,25 @@ def open_directions(fine: Refined, workers: int | None) -> FloatArray:
     checks = np.stack([far < GROWTH * near, far < LEAST_SHARE * across, far < by_noise])
     lost = checks.any(axis=0) & (far <= FALL)
     return np.where(np.asarray(lost)[:, None], weak, np.nan)
+
+
+def standing_still(images: Images, fine: Refined, workers: int | None) -> FloatArray:
+    """How far the score at no shift at all stands above that of one pixel aside, (B,) in deviations of chance.
+
+    Of the images as they are: a pattern of the detector's pixels is in both at the same place, and smoothing hides it.
+    0 where the peak is as wide as the scene's structure, which is not a pattern of pixels, and for results at 0.
+    """
+    steps = np.array([[0, 0], *((k * y, k * x) for k in (1, 2) for y, x in ((0, 1), (0, -1), (1, 0), (-1, 0)))])
+    matrices = np.tile(np.eye(2, 3), (len(steps), 1, 1))
+    matrices[:, :, 2] = steps
+    pair = ImagePair(images.reference, images.moving, single=False)
+    scores, overlap = score_affine(pair, matrices, return_overlap=True, workers=workers)
+    here, n_common = to_numpy(scores), to_numpy(overlap)[:, 0] * pair.reference.shape[1] * pair.reference.shape[2]
+    one, two = here[:, 0] - here[:, 1:5].mean(axis=1), here[:, 0] - here[:, 5:].mean(axis=1)
+    # The score and the mean of four others, each with the variance 1 / n.
+    height = one * np.sqrt(n_common / 1.25)
+    away = np.abs(fine.parameters[:, :2]).max(axis=1) > 1.0
+    return np.where(away & (one > PEAK_OF_PIXELS * two), height, 0.0)
 
 
 def widened(covariance: FloatArray, directions: FloatArray, longest: int) -> FloatArray:

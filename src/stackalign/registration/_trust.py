@@ -30,6 +30,9 @@ CHANCE = 4.5
 """Standard deviations of the score of unrelated images below which it says nothing. The best of all shifts and
 scales is found: one of 80 unrelated pairs had more, 5.2; natural images with 20 % noise have 5 or more."""
 
+STANDS_STILL = 6.0
+"""Deviations of chance from which on a peak of single pixels at no shift is one."""
+
 CHANCE_SIDE = 256
 
 MISFIT, MISFIT_MOTION = 5.0, 0.5
@@ -59,6 +62,7 @@ class Evidence:
     peak: float
     second: float
     rival: float
+    still: float
     largest_sigma: float
     direction: NDArray[np.float64]
     on_bound: tuple[str, ...]
@@ -125,9 +129,12 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
             f"than {CHANCE}: use larger or less noisy images, or limit max_shift",
         ),
         "ambiguous": (
-            as_good,
+            as_good or e.still > STANDS_STILL,
             f"another shift scores {second:.4f} beside {e.score:.4f}: limit max_shift to less than half a period, or "
-            "pass a start",
+            "pass a start"
+            if as_good
+            else f"a pattern of single pixels stands still, {e.still:.0f} deviations above chance, while all else moves: "
+            "correct the images for the detector's pattern",
         ),
         "undetermined": (open_direction or not e.largest_sigma < LARGEST_SIGMA, left_open),
         "on_bound": (
