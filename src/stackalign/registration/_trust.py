@@ -133,7 +133,7 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
             f"another shift scores {second:.4f} beside {e.score:.4f}: limit max_shift to less than half a period, or "
             "pass a start"
             if as_good
-            else f"a pattern of single pixels stands still, {e.still:.0f} deviations above chance, while all else moves: "
+            else f"a pattern of single pixels stands still, {e.still:.0f} deviations above chance, and all else moves: "
             "correct the images for the detector's pattern",
         ),
         "undetermined": (open_direction or not e.largest_sigma < LARGEST_SIGMA, left_open),
