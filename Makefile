@@ -46,7 +46,10 @@ fuzz: $(V)/.test ## Damage files of every format and read them: make fuzz COUNT=
 wheels: $(V)/.test ## Packages that a machine with a GPU and no package index may lack, see benchmarks/on_gpu.sh.
 	$(V)/bin/pip download -q -d wheels --only-binary :all: array-api-compat lazy-loader threadpoolctl h5py tifffile zarr typer rich pytest hypothesis gudhi scikit-image
 
+trust: $(V)/.test ## How often each pipeline is right, flagged, or wrong without a flag.
+	$(V)/bin/python benchmarks/bench_trust.py
+
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test faults fuzz lint benchmarks wheels gallery
+.PHONY: demo test faults fuzz lint benchmarks trust wheels gallery

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from _trust import Row, Trial
 
+from _trust import Row, Trial
 from stackalign.errors import StackalignWarning
 from stackalign.refine import ROI, Beam, BlochSimulator, CoarseRefine, Crystal, DiffractionData
 

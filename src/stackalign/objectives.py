@@ -117,7 +117,7 @@ class AffineNCC:
         matrices = transforms.matrices_from_parameters(values, self.model, self.center)
         jacobian = transforms.matrix_jacobian(values, self.model, self.center)
         if derivatives == "reference" and self._slopes is None:
-            self._slopes = reference_slopes(self.pair)
+            self._slopes = reference_slopes(self.pair.reference)
         return linearize_with_jacobian(
             self.pair,
             matrices,

@@ -22,6 +22,8 @@ TILES = 10
 
 SMALLEST_TILE, LARGEST_TILE = 8, 48
 
+TILE_IN_SIGMAS, FEWEST_TILES = 10.0, 5
+
 ASIDE = 0.1
 """Pixels that the farthest pixel is moved by, to both sides, where the curvature is measured."""
 
@@ -126,7 +128,7 @@ def linearize_affine(
     if derivatives not in ("moving", "reference"):
         msg = f'derivatives must be "moving" or "reference", got {derivatives!r}'
         raise ValueError(msg)
-    slopes = reference_slopes(pair) if derivatives == "reference" else None
+    slopes = reference_slopes(pair.reference) if derivatives == "reference" else None
     found = linearize_with_jacobian(pair, m, jacobian, slopes=slopes, covariance=covariance, workers=workers)
     if not pair.single:
         return found
@@ -146,22 +148,70 @@ def linearize_with_jacobian(
 
     With `slopes`, those of `reference_slopes`, the derivatives are the reference's.
     """
-    backend = backend_for(pair.reference, pair.moving)
-    shape = tuple(int(n) for n in pair.reference.shape[1:])
-    # The kernels count y and x from the middle of the reference.
-    # A point of the reference that moves by e is met by one of the moving image that moves by M e.
-    chain = jacobian.copy() if slopes is None else np.linalg.inv(matrices[:, None, :, :2]) @ jacobian
-    chain[..., 2] += chain[..., :2] @ transforms.image_center(shape)
-    chain = chain.reshape(*chain.shape[:2], 6)
-    tile = min(max(min(shape) // TILES, SMALLEST_TILE), LARGEST_TILE) if covariance else 0
+    tile = covariance_tile(pair.reference.shape[1:]) if covariance else 0
+    chain = _chain(pair.reference, matrices, jacobian, of_reference=slopes is not None)
     # What no parameter moves off the diagonal needs fewer sums.
     diagonal = not (matrices[:, [0, 1], [1, 0]].any() or chain[..., [1, 3]].any())
-    threads = _check.n_workers(workers)
-    raw = backend.linearize_affine(pair.reference, pair.moving, slopes, matrices, tile, diagonal, threads)
+    sums = _sums(pair.reference, pair.moving, slopes, matrices, tile, diagonal, workers)
     measured = None
     if covariance and slopes is None:
         measured = _measured_curvature(pair, matrices, jacobian, workers)
-    return _linearized(backend.to_numpy(raw), chain, shape[0] * shape[1], covariance, measured, slopes is not None)
+    return _linearized(sums, chain, _n_pixels(pair.reference), covariance, measured, slopes is not None)
+
+
+def linearize_resampled(
+    reference: Array,
+    resampled: Array,
+    slopes: Array,
+    matrices: FloatArray,
+    jacobian: FloatArray,
+    tile: int,
+    workers: int | None,
+) -> tuple[AffineLinearization, FloatArray]:
+    """Do as `linearize_with_jacobian` where the moving planes are samples on the reference's pixels already.
+
+    Returns the linearization with its covariance, and the sums (B, T, 42) over tiles of a side of `tile` pixels, as
+    `Backend.linearize_affine` describes them.
+    """
+    there = np.tile(np.eye(2, 3), (len(matrices), 1, 1))
+    sums = _sums(reference, resampled, slopes, there, tile, False, workers)
+    chain = _chain(reference, matrices, jacobian, of_reference=True)
+    return _linearized(sums, chain, _n_pixels(reference), True, None, True), sums
+
+
+def covariance_tile(shape: tuple[int, ...], smooth: float = 0.0) -> int:
+    """Side in pixels of the tiles whose sums make the covariance of images of a shape that were smoothed.
+
+    What is left of noise then hangs together over some 3.5 sigmas of the Gaussian along each axis.
+    """
+    side = min(max(min(shape) // TILES, SMALLEST_TILE), LARGEST_TILE)
+    return max(side, min(int(TILE_IN_SIGMAS * smooth), min(shape) // FEWEST_TILES))
+
+
+def _n_pixels(planes: Array) -> int:
+    return int(planes.shape[1] * planes.shape[2])
+
+
+def _chain(reference: Array, matrices: FloatArray, jacobian: FloatArray, *, of_reference: bool) -> FloatArray:
+    """Derivatives (B, P, 6) of the numbers of a matrix that counts y and x from the middle of the reference."""
+    # A point of the reference that moves by e is met by one of the moving image that moves by M e.
+    chain = np.linalg.inv(matrices[:, None, :, :2]) @ jacobian if of_reference else jacobian.copy()
+    chain[..., 2] += chain[..., :2] @ transforms.image_center(tuple(int(n) for n in reference.shape[1:]))
+    return np.asarray(chain.reshape(*chain.shape[:2], 6))
+
+
+def _sums(
+    reference: Array,
+    moving: Array,
+    slopes: Array | None,
+    matrices: FloatArray,
+    tile: int,
+    diagonal: bool,
+    workers: int | None,
+) -> FloatArray:
+    backend = backend_for(reference, moving)
+    raw = backend.linearize_affine(reference, moving, slopes, matrices, tile, diagonal, _check.n_workers(workers))
+    return np.asarray(backend.to_numpy(raw))
 
 
 def _measured_curvature(pair: ImagePair, matrices: FloatArray, jacobian: FloatArray, workers: int | None) -> FloatArray:
@@ -181,9 +231,8 @@ def _measured_curvature(pair: ImagePair, matrices: FloatArray, jacobian: FloatAr
     return 0.5 * (found + np.swapaxes(found, 1, 2))
 
 
-def reference_slopes(pair: ImagePair) -> Array:
-    """Derivatives (B, 2, H, W) of the reference planes by central differences, NaN where a neighbour is not valid."""
-    planes = pair.reference
+def reference_slopes(planes: Array) -> Array:
+    """Derivatives (B, 2, H, W) of planes (B, H, W) by central differences, NaN where a neighbour is not valid."""
     xp = array_namespace(planes)
     slopes = xp.full((planes.shape[0], 2, *planes.shape[1:]), xp.nan, dtype=planes.dtype)
     if planes.shape[1] > 2:

@@ -4,11 +4,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends import Array
-from stackalign.ops import to_numpy
 
-__all__ = ["NOISY", "noise_levels", "slope_noise", "smoothed_noise", "smoothing_for"]
+from ._host import fetched
 
-SAMPLED = 1 << 16
+__all__ = [
+    "NOISY",
+    "levels",
+    "noise_levels",
+    "response_levels",
+    "second_difference_share",
+    "smoothed_noise",
+    "smoothing_for",
+]
+
+SAMPLED = 1 << 15
 """Pixels per image that the noise is measured on."""
 
 NOISY = 1.5
@@ -32,24 +41,45 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
     is not disturbed by edges and stars. Only places with nine valid pixels count. On images of fine structure it is
     an upper bound.
     """
+    return np.asarray(levels(planes)[0][0])
+
+
+def response_levels(planes: Array) -> NDArray[np.float64]:
+    """Do as `noise_levels` for planes without structure: by mean squares, so that few counts and large ones count."""
+    return np.asarray(levels(planes)[0][1])
+
+
+def levels(*stacks: Array) -> list[NDArray[np.float64]]:
+    """`noise_levels` and `response_levels` of stacks (B, H, W), (2, B) for each."""
+    return [np.array([_level(bands) for bands in rows]).T for rows in fetched([_bands(planes) for planes in stacks])]
+
+
+def _bands(planes: Array) -> Array:
+    """Three rows each of places all over the planes, (B, places, 3, W)."""
     height, width = planes.shape[1:]
     n_bands = min(max(1, SAMPLED // width), height // 3)
-    if n_bands == 0 or width < 3:
-        return np.zeros(planes.shape[0])
-    tops = np.unique(np.linspace(0, height - 3, n_bands).astype(np.int64))
-    rows = [to_numpy(planes[:, int(top) : int(top) + 3]).astype(np.float64) for top in tops]
-    found = []
-    for bands in np.stack(rows, axis=1):  # (bands, 3, W) of one plane
-        across = bands[:, 0] - 2 * bands[:, 1] + bands[:, 2]
-        response = np.abs(across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:])
-        response = response[np.isfinite(response)]
-        found.append(1.4826 * float(np.median(response)) / 6.0 if response.size else 0.0)
-    return np.array(found)
+    tops = np.unique(np.linspace(0, max(height - 3, 0), n_bands).astype(np.int64))
+    rows = planes[:, (tops[:, None] + np.arange(3)).ravel()]
+    return rows.reshape(planes.shape[0], len(tops), 3, width)
+
+
+def _level(bands: NDArray[np.float32]) -> tuple[float, float]:
+    values = bands.astype(np.float64)
+    across = values[:, 0] - 2 * values[:, 1] + values[:, 2]
+    response = np.abs(across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:])
+    response = response[np.isfinite(response)]
+    if not response.size:
+        return 0.0, 0.0
+    return 1.4826 * float(np.median(response)) / 6.0, float(np.sqrt(np.mean(response**2))) / 6.0
 
 
 def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
-    """Variance of the noise in a plane that was smoothed and standardised, see `slope_noise`."""
-    variance, power = noise**2, _autocorrelation(smooth, 0)
+    """Variance of the noise in a plane that was smoothed and standardised.
+
+    `noise` is the standard deviation of white noise in the standardised plane before.
+    """
+    # A measured deviation may be above 1, which is all there is.
+    variance, power = np.minimum(noise, 1.0) ** 2, _autocorrelation(smooth, 0)
     return np.asarray(variance * power**2 / (1.0 - variance + variance * power**2))
 
 
@@ -63,14 +93,18 @@ def _autocorrelation(smooth: float, lag: int) -> float:
     return float((kernel[lag:] * kernel[: len(kernel) - lag]).sum())
 
 
-def slope_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
-    """Variance of the noise in central differences of a plane that was smoothed and standardised.
+def second_difference_share(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArray[np.float64]:
+    """Share (B,) that the response of `noise_levels` keeps of its deviation in the difference of smoothed images.
 
-    `noise` is the standard deviation of white noise in the standardised plane before. What the images show is taken
-    to be smooth beyond the Gaussian.
+    `noise` (B, 2) is that of the two images before.
     """
-    beyond = _autocorrelation(smooth, 2) / _autocorrelation(smooth, 0)
-    return np.asarray(smoothed_noise(noise, smooth) * (1.0 - beyond) / 2.0)
+    variances = np.stack([smoothed_noise(noise[:, k], smooth[k]) for k in (0, 1)], axis=1) + np.finfo(np.float32).tiny
+    shares = []
+    for s in smooth:
+        own, beside, beyond = (_autocorrelation(s, lag) for lag in (0, 1, 2))
+        shares.append((6.0 * own - 8.0 * beside + 2.0 * beyond) / (6.0 * own))
+    kept = (variances * np.square(shares)).sum(axis=1) / variances.sum(axis=1)
+    return np.asarray(np.sqrt(kept))
 
 
 def smoothing_for(noise: float) -> float:

@@ -1,6 +1,6 @@
 """From nothing to an optimum: whole-pixel shifts by FFT, then Gauss-Newton over a pyramid, B pairs in lock-step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from stackalign import transforms
 from stackalign.backends import Array
 from stackalign.objectives import AffineNCC
-from stackalign.ops import AffineLinearization, bin_mean, masked_shift, prepare_pair
+from stackalign.ops import ImagePair, bin_mean, masked_shift, prepare_pair
 from stackalign.optimize import gauss_newton
 
-from ._noise import slope_noise
-
-__all__ = ["Coarse", "Images", "Refined", "climb", "coarse_shifts", "finish", "matched_smoothing"]
+__all__ = ["Climbed", "Coarse", "Images", "climb", "coarse_factor", "coarse_shifts", "matched_smoothing", "reach_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -36,16 +34,6 @@ LEVEL_TOLERANCE = 0.02
 EXTRA_SMOOTHING = (1.0, 1.5, 2.0, 2.5, 3.0)
 """Widths in pixels by which one image may be less sharp than the other."""
 
-POLISH_STEPS = 12
-
-FARTHEST_POLISH = 1.0
-"""Pixels from the optimum of the score beyond which the solution of the estimating equation is not believed."""
-
-LEAST_SCORE = 0.05
-
-MOST_NOISE = 0.8
-"""Largest share of noise in the derivatives that is corrected for."""
-
 LONGEST_STEP = 2.0
 """Longest step in pixels of a level: the linearization means nothing beyond the size of the features."""
 
@@ -57,11 +45,11 @@ class Images:
     reference: Array
     moving: Array
 
-    def binned(self, factor: int) -> "Images":
+    def binned(self, factor: int, workers: int | None) -> "Images":
         """Mean of factor x factor valid pixels."""
         if factor == 1:
             return self
-        return Images(bin_mean(self.reference, factor), bin_mean(self.moving, factor))
+        return Images(*(bin_mean(p, factor, workers=workers) for p in (self.reference, self.moving)))
 
     def of(self, pairs: NDArray[np.int64]) -> "Images":
         """Those of some pairs."""
@@ -87,13 +75,23 @@ class Coarse:
     second: FloatArray
     overlap: FloatArray
 
+    def of(self, pairs: NDArray[np.int64]) -> "Coarse":
+        """Those of some pairs."""
+        return Coarse(self.shift[pairs], self.score[pairs], self.second[pairs], self.overlap[pairs])
 
-def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float, workers: int | None) -> Coarse:
-    """Best shift of every pair within `max_shift` pixels, or anywhere; images above `LARGEST_COARSE` are binned."""
+
+def coarse_factor(images: Images) -> int:
+    """By how much images are binned before whole-pixel shifts are looked for."""
     factor = 1
     while images.longest > factor * LARGEST_COARSE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
         factor *= 2
-    small = images.binned(factor)
+    return factor
+
+
+def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float, workers: int | None) -> Coarse:
+    """Best shift of every pair within `max_shift` pixels, or anywhere; images above `LARGEST_COARSE` are binned."""
+    factor = coarse_factor(images)
+    small = images.binned(factor, workers)
     window = None if max_shift is None else max(1, int(np.ceil(max_shift / factor)))
     found = masked_shift(small.reference, small.moving, max_shift=window, overlap_ratio=overlap_ratio, workers=workers)
     return Coarse(found.shift * factor, found.score, found.second_score, found.overlap)
@@ -101,12 +99,16 @@ def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float,
 
 @dataclass(frozen=True)
 class Climbed:
-    """Optimum of the score (B, P), why each climb ended, what was seen on the way, and the work in full passes (B,)."""
+    """Optimum of the score (B, P), why each climb ended, what was seen on the way, and the work in full passes (B,).
+
+    `pair` are the smoothed images of the last level.
+    """
 
     parameters: FloatArray
     reason: tuple[str, ...]
     history: list[list[FloatArray]]
     work: FloatArray
+    pair: ImagePair
 
     def of(self, pairs: NDArray[np.int64]) -> "Climbed":
         """Those of some pairs."""
@@ -115,22 +117,22 @@ class Climbed:
             tuple(self.reason[b] for b in pairs),
             [list(self.history[b]) for b in pairs],
             self.work[pairs],
+            ImagePair(self.pair.reference[pairs], self.pair.moving[pairs], single=False),
         )
 
+    def with_history(self) -> "Climbed":
+        """The same with a history that can be added to."""
+        return replace(self, history=[list(rows) for rows in self.history])
 
-@dataclass(frozen=True)
-class Refined:
-    """Results of one pair."""
-
-    parameters: FloatArray
-    reason: str
-    on_bound: bool
-    covariance: FloatArray
-    score: float
-    overlap: float
-    history: FloatArray
-    work: float
-    smooth: tuple[float, float]
+    def replaced(self, b: int, other: "Climbed") -> "Climbed":
+        """All of these with the only one of `other` in the place of number b."""
+        parameters, work = self.parameters.copy(), self.work.copy()
+        parameters[b] = other.parameters[0]
+        work[b] += other.work[0]
+        history = [*self.history]
+        history[b] = [*self.history[b], *other.history[0]]
+        reason = (*self.reason[:b], other.reason[0], *self.reason[b + 1 :])
+        return Climbed(parameters, reason, history, work, self.pair)
 
 
 def climb(
@@ -143,26 +145,28 @@ def climb(
     *,
     max_iter: int,
     workers: int | None,
+    coarsest: int = COARSEST,
 ) -> Climbed:
-    """Climb from `start` (B, P) over images binned by `COARSEST`, half of that, and so on to 1."""
+    """Climb from `start` (B, P) over images binned by `coarsest`, half of that, and so on to 1."""
     n_problems = start.shape[0]
-    factor = COARSEST
+    factor = coarsest
     while factor > 1 and images.shortest < factor * SMALLEST_LEVEL:
         factor //= 2
     parameters, work = start, np.zeros(n_problems)
     history: list[list[FloatArray]] = [[] for _ in range(n_problems)]
     while True:
-        level = images.binned(factor)
+        level = images.binned(factor, workers)
         # A bin's centre lies at factor * b + (factor - 1) / 2; its size averages noise as a Gaussian does.
+        pair = prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0, workers=workers)
         objective = AffineNCC(
-            prepare_pair(level.reference, level.moving, smooth=smooth if factor == 1 else 0.0, workers=workers),
+            pair,
             model,
             (center - (factor - 1) / 2) / factor,
             workers,
         )
         units = _in_level(model, factor)
         tolerance = LEVEL_TOLERANCE if factor > 1 else TOLERANCE
-        reach = _reach(model, tuple(level.reference.shape[1:]))
+        reach = reach_of(model, tuple(level.reference.shape[1:]))
         found = gauss_newton(
             objective.linearize,
             parameters * units,
@@ -178,49 +182,8 @@ def climb(
             full[:, 2:-1] /= units
             history[b].append(full)
         if factor == 1:
-            return Climbed(parameters, found.reason, history, work)
+            return Climbed(parameters, found.reason, history, work, pair)
         factor //= 2
-
-
-def finish(
-    images: Images,
-    model: str,
-    center: FloatArray,
-    climbed: Climbed,
-    bounds: FloatArray,
-    smooth: tuple[float, float],
-    noise: FloatArray,
-    workers: int | None,
-) -> list[Refined]:
-    """Take the last steps and estimate the covariance.
-
-    `noise` (B,) is the standard deviation of the noise in the reference planes before they are smoothed.
-    """
-    pair = prepare_pair(images.reference, images.moving, smooth=smooth, workers=workers)
-    objective = AffineNCC(pair, model, center, workers)
-    reach = _reach(model, tuple(images.reference.shape[1:]))
-    parameters, passes = _polished(objective, climbed.parameters, bounds, reach, climbed.history)
-    linear = objective.linearization(parameters, derivatives="reference", covariance=True)
-    assert linear.covariance is not None
-    plain = objective.linearization(parameters)
-    gain = _noise_gain(linear, slope_noise(noise, smooth[0]))
-    covariance = linear.covariance * gain[:, :, None] * gain[:, None, :]
-    held = (parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])
-    on_bound: NDArray[np.bool_] = np.any(held & (bounds[..., 0] < bounds[..., 1]), axis=1)
-    return [
-        Refined(
-            parameters=parameters[b],
-            reason=climbed.reason[b],
-            on_bound=bool(on_bound[b]),
-            covariance=covariance[b],
-            score=float(plain.score[b]),
-            overlap=float(plain.overlap[b]),
-            history=np.concatenate(climbed.history[b]),
-            work=float(climbed.work[b] + passes[b] + 2),
-            smooth=smooth,
-        )
-        for b in range(len(parameters))
-    ]
 
 
 def matched_smoothing(
@@ -242,68 +205,12 @@ def matched_smoothing(
     return [widths[k] for k in np.argmax(scores, axis=0)]
 
 
-def _polished(
-    objective: AffineNCC,
-    parameters: FloatArray,
-    bounds: FloatArray,
-    reach: FloatArray,
-    history: list[list[FloatArray]],
-) -> tuple[FloatArray, FloatArray]:
-    """Solve for the place where the residual has nothing in common with the derivatives of the reference.
-
-    The score of noisy images has its optimum beside that place: interpolation takes noise off the moving image,
-    half-way between pixels the most, and every pixel that steps over a whole number puts a kink into the score, on
-    which the climb ends. The estimating equation knows neither: the derivatives in it do not change with the step.
-    """
-    n_problems = len(parameters)
-    best, passes = parameters.copy(), np.zeros(n_problems)
-    moving = np.ones(n_problems, np.bool_)
-    for iteration in range(POLISH_STEPS):
-        linear = objective.linearization(best, derivatives="reference")
-        passes += moving
-        for b in np.flatnonzero(moving):
-            history[b].append(np.array([[1.0, -1.0 - iteration, *best[b], linear.score[b]]]))
-        step = _solved(linear.normal, linear.gradient)
-        trial = np.clip(best + step, bounds[..., 0], bounds[..., 1])
-        moved = np.abs(trial - best) * reach
-        # Where it leads away from the optimum of the score, the derivatives of the reference say little.
-        far = (np.abs(trial - parameters) * reach).max(axis=1) > FARTHEST_POLISH
-        moving &= ~far
-        best = np.where(moving[:, None], trial, best)
-        moving &= (moved > TOLERANCE).any(axis=1)
-        if not moving.any():
-            break
-    return best, passes
-
-
-def _solved(normal: FloatArray, gradient: FloatArray) -> FloatArray:
-    """Newton steps (B, P), 0 along directions that the images leave open."""
-    unit = np.sqrt(np.clip(np.diagonal(normal, axis1=1, axis2=2), 0.0, None))
-    scale = np.divide(1.0, unit, out=np.zeros_like(unit), where=unit > 0)
-    inverse = np.linalg.pinv(normal * scale[:, :, None] * scale[:, None, :], rcond=1e-9, hermitian=True)
-    steps: FloatArray = np.einsum("bpq,bq->bp", inverse, gradient * scale) * scale
-    return steps
-
-
-def _noise_gain(linear: AffineLinearization, noise: FloatArray) -> FloatArray:
-    """By how much the noise in the derivatives makes each parameter seem better determined than it is, (B, P).
-
-    The normal matrix holds the squares of the derivatives, of which ``noise`` (B,) is not of the scene. It is compared
-    with the entries of the two shifts, the first two parameters of every model.
-    """
-    per_pixel = np.diagonal(linear.normal, axis1=1, axis2=2)[:, :2] / np.maximum(linear.score, LEAST_SCORE)[:, None]
-    share = np.clip(noise[:, None] / np.maximum(per_pixel, np.finfo(np.float64).tiny), 0.0, MOST_NOISE)
-    gain = 1.0 / (1.0 - share)
-    others = np.repeat(gain.mean(axis=1, keepdims=True), linear.normal.shape[1] - 2, axis=1)
-    return np.concatenate([gain, others], axis=1)
-
-
 def _in_level(model: str, factor: int) -> FloatArray:
     """What parameters in pixels of the full images become in those of a level: shifts are divided, ratios stay."""
     return np.array([1.0 / factor if name in ("dy", "dx") else 1.0 for name in transforms.MODELS[model]])
 
 
-def _reach(model: str, shape: tuple[int, int]) -> FloatArray:
+def reach_of(model: str, shape: tuple[int, int]) -> FloatArray:
     """How many pixels the farthest pixel moves per unit of each parameter."""
     half_y, half_x = (max(n - 1, 2) / 2 for n in shape)
     moves = {

@@ -1,16 +1,16 @@
-"""Flags: what speaks against a result. The texts stand in `stackalign.registration.result.FLAGS`."""
+"""Flags: what speaks against a result, each with a sentence. What they mean stands in `result.FLAGS`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.fft import next_fast_len, rfft2
 
-from stackalign.ops import to_numpy
-
+from ._host import fetched
 from ._search import SMALLEST_LEVEL, Images
 
-__all__ = ["Evidence", "correlated_pixels", "flags_of", "significance"]
+__all__ = ["Evidence", "correlated_pixels", "fits_badly", "flags_of", "significance"]
 
 FEWEST_PIXELS = 100
 """Valid common pixels below which nothing is claimed."""
@@ -19,6 +19,10 @@ SECOND_PEAK = 0.8
 """A second peak of this share of the first means that it might as well be the other. The share is that of Fisher's z,
 ``atanh(score)``: 0.9 beside 0.99 is far less than 0.9 of it."""
 
+RIVAL, LEAST_RIVAL = 2.0, 0.005
+"""A rival is as good as the result if it is no farther from 1 than this many times what the result is, which is what
+noise explains, and the second number: between pixels of clean images, interpolation takes as much."""
+
 LARGEST_SIGMA = 1.0
 """Pixels. A larger error bar anywhere in the image says that a parameter was left open."""
 
@@ -26,7 +30,21 @@ CHANCE = 4.5
 """Standard deviations of the score of unrelated images below which it says nothing. The best of all shifts and
 scales is found: one of 80 unrelated pairs had more, 5.2; natural images with 20 % noise have 5 or more."""
 
+STANDS_STILL = 6.0
+"""Deviations of chance from which on a peak of single pixels at no shift is one."""
+
 CHANCE_SIDE = 256
+
+MISFIT, MISFIT_MOTION = 5.0, 0.5
+"""Variance of the residual over that of its noise, and pixels of motion that would leave as much, beyond both of which
+the images do not fit. Scenes that do have 0.9 to 3.5 and, with noise that is not white or with uneven brightness, more,
+but less than 0.45 px; structures that moved by 4 px 100 or more, and 1.9 px."""
+
+TOO_SMALL, TOO_SMALL_CORNER = 5.0, 0.1
+"""Standard errors, and pixels at a corner, beyond both of which the images want a parameter that the model has not."""
+
+INCONSISTENT, INCONSISTENT_SHIFT = 3.0, 0.15
+"""Mean square of the regions' shifts in units of their errors, and pixels that they scatter beyond these errors."""
 
 
 @dataclass(frozen=True)
@@ -43,35 +61,121 @@ class Evidence:
     significance: float
     peak: float
     second: float
+    rival: float
+    still: float
     largest_sigma: float
-    on_bound: bool
+    direction: NDArray[np.float64]
+    on_bound: tuple[str, ...]
     reason: str
+    max_iter: int
+    goodness: float
+    motion: float
+    wanted: Callable[[], str]
+    wanted_significance: float
+    corner: float
+    disagreement: float
+    scatter: float
 
 
-def flags_of(e: Evidence) -> tuple[str, ...]:
-    """List the flags of a pair, the gravest first; after one that leaves nothing to judge, no other."""
+def fits_badly(goodness: NDArray[np.float64], motion: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether residuals are more than noise, and more than what leaves shifts as they are."""
+    return np.asarray((goodness > MISFIT) & (motion > MISFIT_MOTION))
+
+
+def flags_of(e: Evidence) -> dict[str, str]:
+    """Flags of a pair with what they say, the gravest first; after one that leaves nothing to judge, no other."""
     if not (e.n_reference and e.n_moving):
-        return ("empty",)
+        which = "reference" if not e.n_reference else "moving image"
+        return {"empty": f"the {which} has no valid pixel: check its mask, True = valid"}
     if e.constant:
-        return ("constant",)
+        return {"constant": "an image has one value everywhere: nothing can be seen to move"}
     if e.n_common < FEWEST_PIXELS:
-        return ("few_pixels",)
-    found = {
-        "small_overlap": e.overlap < e.min_overlap,
-        "insignificant": not e.significance > CHANCE,
-        "ambiguous": np.isfinite(e.second) and _fisher(e.second) > SECOND_PEAK * _fisher(e.peak),
-        "undetermined": not e.largest_sigma < LARGEST_SIGMA,
-        "on_bound": e.on_bound,
-        "not_converged": e.reason in ("max_iter", "flat"),
+        return {
+            "few_pixels": f"{e.n_common:.0f} valid pixels are compared, fewer than {FEWEST_PIXELS}: use larger images, "
+            "or check the masks"
+        }
+    return {name: text for name, (is_set, text) in (_of_data(e) | _of_answer(e) | _of_model(e)).items() if is_set}
+
+
+def _of_data(e: Evidence) -> dict[str, tuple[bool, str]]:
+    return {
+        "small_overlap": (
+            e.overlap < e.min_overlap,
+            f"the images share {e.overlap:.0%} of the reference, less than min_overlap = {e.min_overlap:.0%}: pass a "
+            "larger reference or a smaller min_overlap",
+        ),
     }
-    return tuple(name for name, is_set in found.items() if is_set)
+
+
+def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
+    second = e.second if np.isnan(e.rival) else e.rival
+    as_good = bool(np.isfinite(e.second)) and bool(_fisher(e.second) > SECOND_PEAK * _fisher(e.peak))
+    if np.isfinite(e.rival):
+        near = 1.0 - e.rival < RIVAL * (1.0 - e.score) + LEAST_RIVAL and e.rival > SECOND_PEAK * e.score
+        as_good |= near or bool(_fisher(e.rival) > SECOND_PEAK * _fisher(e.score))
+    open_direction = bool(np.isfinite(e.direction).all())
+    along = "an error bar is infinite or" if not np.isfinite(e.largest_sigma) else "an error bar is"
+    left_open = f"{along} {e.largest_sigma:.2g} px: hold a parameter by bounds, or use a smaller model"
+    if open_direction:
+        y, x = e.direction
+        left_open = (
+            f"nothing is seen to move along (y, x) = ({y:.2f}, {x:.2f}), a direction in which the images do not vary: "
+            "only the component across it is known"
+        )
+    return {
+        "insignificant": (
+            not e.significance > CHANCE,
+            f"the score {e.score:.3f} is {e.significance:.1f} standard deviations of what unrelated images reach, less "
+            f"than {CHANCE}: use larger or less noisy images, or limit max_shift",
+        ),
+        "ambiguous": (
+            as_good or e.still > STANDS_STILL,
+            f"another shift scores {second:.4f} beside {e.score:.4f}: limit max_shift to less than half a period, or "
+            "pass a start"
+            if as_good
+            else f"a pattern of single pixels stands still, {e.still:.0f} deviations above chance, and all else moves: "
+            "correct the images for the detector's pattern",
+        ),
+        "undetermined": (open_direction or not e.largest_sigma < LARGEST_SIGMA, left_open),
+        "on_bound": (
+            bool(e.on_bound),
+            f"{', '.join(e.on_bound)} ended on a bound, the true value may lie beyond: widen bounds or max_shift",
+        ),
+        "not_converged": (
+            e.reason in ("max_iter", "flat"),
+            f"the search ended ({e.reason}) before its steps became small: raise max_iter from {e.max_iter}, or pass a "
+            "start",
+        ),
+    }
+
+
+def _of_model(e: Evidence) -> dict[str, tuple[bool, str]]:
+    bad = bool(fits_badly(np.array(e.goodness), np.array(e.motion)))
+    small = e.wanted_significance > TOO_SMALL and e.corner > TOO_SMALL_CORNER
+    return {
+        "model_too_small": (
+            small,
+            f"the images want {e.wanted() if small else 'nothing'}, which moves a corner by {e.corner:.2f} px and is "
+            f"{e.wanted_significance:.0f} standard errors away: use a model with it, or correct the images",
+        ),
+        "inconsistent": (
+            e.disagreement > INCONSISTENT and e.scatter > INCONSISTENT_SHIFT,
+            f"regions of the image disagree by {e.scatter:.2f} px beyond their errors: parts have moved against each "
+            "other or one of the images is distorted; mask what moved, or register parts by themselves",
+        ),
+        "misfit": (
+            bad,
+            f"the residual is {e.goodness:.0f} times its noise, as much as a motion by {e.motion:.1f} px would leave: "
+            "the images do not show the same; look at their difference, mask what changed, or pass a start",
+        ),
+    }
 
 
 def _fisher(score: float | NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.arctanh(np.clip(score, -1.0 + 1e-12, 1.0 - 1e-12)), np.float64)
 
 
-def correlated_pixels(images: Images) -> NDArray[np.float64]:
+def correlated_pixels(images: Images, workers: int | None) -> NDArray[np.float64]:
     """How many pixels (B,) count as one when the images of a pair are compared.
 
     The score of unrelated images with the autocorrelations a and b has the variance ``sum(a * b) / n``, the sum taken
@@ -80,17 +184,28 @@ def correlated_pixels(images: Images) -> NDArray[np.float64]:
     factor = 1
     while images.longest > factor * CHANCE_SIDE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
         factor *= 2
-    small = images.binned(factor)
-    shape = [next_fast_len(2 * images.longest // factor, real=True)] * 2
-    powers = []
-    for planes in (small.reference, small.moving):
-        values = np.nan_to_num(to_numpy(planes))
-        power = np.abs(rfft2(values - values.mean(axis=(1, 2), keepdims=True), shape)) ** 2
-        autocorrelation = irfft2(power, shape)
-        # Each lag is seen by fewer pixels the longer it is: as measured, not divided, it fades out.
-        powers.append(autocorrelation / np.maximum(autocorrelation[:, :1, :1], np.finfo(np.float32).tiny))
-    per_bin = np.maximum((powers[0] * powers[1]).sum(axis=(1, 2)), 1.0)
-    return np.asarray(per_bin * factor**2, np.float64)
+    small = images.binned(factor, workers)
+    planes = [np.nan_to_num(p) for p in fetched((small.reference, small.moving))]
+    # Each axis is padded by itself: a square of the longest side would be large for long, thin images.
+    shape = [next_fast_len(2 * max(p.shape[axis] for p in planes), real=axis == 2) for axis in (1, 2)]
+    powers = [_power(p, shape) for p in planes]
+    # The sum over all lags of two autocorrelations is that over all frequencies of the powers, by Parseval's theorem.
+    # Each lag is seen by fewer pixels the longer it is: as measured, not divided, an autocorrelation fades out.
+    weights = np.full(shape[1] // 2 + 1, 2.0)
+    weights[0] = 1.0
+    if shape[1] % 2 == 0:
+        weights[-1] = 1.0
+    totals = [(p.sum(axis=1, dtype=np.float64) * weights).sum(axis=1) for p in powers]
+    both = ((powers[0] * powers[1]).sum(axis=1, dtype=np.float64) * weights).sum(axis=1)
+    least = np.finfo(np.float32).tiny
+    per_bin = shape[0] * shape[1] * both / np.maximum(totals[0] * totals[1], least)
+    return np.asarray(np.maximum(per_bin, 1.0) * factor**2, np.float64)
+
+
+def _power(planes: NDArray[np.float32], shape: list[int]) -> NDArray[np.float32]:
+    """Powers (B, rows, columns) of planes that are padded to a shape; planes without variance have none."""
+    spectrum = rfft2(planes - planes.mean(axis=(1, 2), keepdims=True), shape)
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
 def significance(score: NDArray[np.float64], independent: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,6 +26,9 @@ FLAGS: Mapping[str, str] = {
     "undetermined": "the images leave a parameter open: the error bar is larger than a pixel, or infinite",
     "on_bound": "the optimum lies on a bound, the true one may lie beyond",
     "not_converged": "the search ended before the steps became small",
+    "model_too_small": "the images want a parameter that the model does not have",
+    "inconsistent": "regions of the images disagree about the shift",
+    "misfit": "the residual is not noise: the images do not show the same",
 }
 """Why a result should not be trusted; a result without flags can be."""
 
@@ -71,6 +74,15 @@ class RegistrationResult:
         Keys of `FLAGS`; empty for a result that can be trusted.
     provenance : dict
         Device, versions and settings.
+    goodness : float
+        Variance of the residual over that of its noise: 1 where only noise is left (reduced chi-square).
+    systematic : numpy.ndarray
+        (P, P) the part of `covariance` that is not noise: what regions scatter about the common answer, and what
+        interpolation leaves.
+    remarks : mapping
+        A sentence for each flag, with the numbers behind it and what can be done.
+    spikes : int
+        Pixels of both images that were left out as spikes, see `stackalign.registration.spikes`.
     """
 
     model: str
@@ -89,6 +101,10 @@ class RegistrationResult:
     reason: str
     flags: tuple[str, ...]
     provenance: Mapping[str, Any] = field(repr=False)
+    goodness: float = float("nan")
+    systematic: FloatArray | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict, repr=False)
+    spikes: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -234,7 +250,7 @@ class RegistrationStack(Sequence[RegistrationResult]):
         table: dict[str, NDArray[Any]] = {"pair": np.arange(len(self))}
         for k, name in enumerate(self.names):
             table |= {name: parameters[:, k], f"sigma_{name}": sigma[:, k]}
-        table |= {name: self._stacked(name) for name in ("score", "second_score", "overlap", "noise")}
+        table |= {name: self._stacked(name) for name in ("score", "second_score", "overlap", "noise", "goodness")}
         table |= {"smooth_reference": self._stacked("smooth")[:, 0], "smooth_moving": self._stacked("smooth")[:, 1]}
         table["reason"] = self._stacked("reason")
         table["flags"] = np.array([" ".join(r.flags) for r in self])

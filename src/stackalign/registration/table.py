@@ -43,6 +43,7 @@ DESCRIPTIONS = {
     "smooth_reference": "sigma of the Gaussian over the reference",
     "smooth_moving": "sigma of the Gaussian over the moving image",
     "noise": "noise over standard deviation, of the noisier image",
+    "goodness": "variance of the residual over that of its noise; 1 where only noise is left",
     "reason": "why the search stopped",
     "flags": "why the row should not be trusted; empty if it can be",
 }
@@ -104,7 +105,7 @@ def _ecsv_header(columns: Mapping[str, NDArray[Any]], descriptions: Mapping[str,
     return [line + "\n" for line in lines]
 
 
-_NUMBERS = ("score", "second_score", "peak_score", "overlap", "noise", "n_evaluations")
+_NUMBERS = ("score", "second_score", "peak_score", "overlap", "noise", "n_evaluations", "goodness", "spikes")
 _ARRAYS = ("parameters", "covariance", "matrix", "center")
 
 
@@ -113,6 +114,9 @@ def stack_to_arrays(stack: RegistrationStack) -> dict[str, NDArray[Any]]:
     arrays = {name: np.array([getattr(r, name) for r in stack]) for name in (*_NUMBERS, *_ARRAYS, "reason", "smooth")}
     arrays["flags"] = np.array([" ".join(r.flags) for r in stack])
     arrays["model"] = np.array(stack.model)
+    arrays["remarks"] = np.array([json.dumps(dict(r.remarks)) for r in stack])
+    unknown = np.full((len(stack.names),) * 2, np.nan)
+    arrays["systematic"] = np.array([unknown if r.systematic is None else r.systematic for r in stack])
     return arrays
 
 
@@ -121,7 +125,11 @@ def stack_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> RegistrationStack:
     n, n_parameters = arrays["parameters"].shape
     results = []
     for b in range(n):
-        numbers: dict[str, Any] = {name: arrays[name][b].item() for name in (*_NUMBERS, "reason")}
+        # Arrays of earlier versions lack what came later.
+        numbers: dict[str, Any] = {name: arrays[name][b].item() for name in (*_NUMBERS, "reason") if name in arrays}
+        if "systematic" in arrays:
+            numbers["systematic"] = arrays["systematic"][b]
+            numbers["remarks"] = json.loads(str(arrays["remarks"][b]))
         results.append(
             RegistrationResult(
                 model=str(arrays["model"]),

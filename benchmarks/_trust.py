@@ -1,0 +1,148 @@
+"""The frame of the trust table: how often a pipeline is right, flagged, or wrong without a flag.
+
+A row is a situation. `Row.make(seed)` makes its input, runs the pipeline and returns a `Trial`. Each pipeline has its
+rows in a file of its own, ``trust_<pipeline>.py``, with ``rows() -> list[Row]``; ``bench_trust.py`` runs them all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Row", "Trial", "measured", "summary", "table"]
+
+WRONG = 3.0
+"""Standard errors from which on an error counts as wrong, if it is beyond the tolerance as well."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a pipeline against the truth.
+
+    Parameters
+    ----------
+    errors, sigmas : (P,) array_like
+        Result minus truth, and the standard errors that came with it; infinite where the result says that it does not
+        know. NaN errors (no answer) are wrong.
+    tolerances : float or (P,) array_like
+        Errors up to this are right whatever the standard errors.
+    flags : sequence of str
+        What the result says against itself; ``ok`` is that there is none.
+    names : sequence of str
+        Names of the parameters.
+    """
+
+    errors: ArrayLike
+    sigmas: ArrayLike
+    tolerances: ArrayLike
+    flags: Sequence[str]
+    names: Sequence[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the result has no flag."""
+        return not self.flags
+
+    @property
+    def pull(self) -> NDArray[np.float64]:
+        """(P,) errors in standard errors."""
+        sigmas = np.asarray(self.sigmas, np.float64)
+        return np.asarray(self.errors, np.float64) / np.where(sigmas > 0, sigmas, np.finfo(np.float64).tiny)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether any parameter is beyond `WRONG` standard errors and beyond its tolerance."""
+        errors = np.asarray(self.errors, np.float64)
+        right = (np.abs(errors) <= np.asarray(self.tolerances)) | (np.abs(self.pull) <= WRONG)
+        return not bool(right.all())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A situation of the table.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"nominal", "misfit"}
+        Whether the data are as the model says. A flag on a right answer is a false alarm in nominal rows only.
+    make : callable
+        Seed to `Trial`.
+    seeds : int
+        How many seeds are run, from 0 on.
+    """
+
+    name: str
+    kind: Literal["nominal", "misfit"]
+    make: Callable[[int], Trial]
+    seeds: int = 20
+
+
+def summary(row: Row, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Shares of a row's trials, and the rms pull of each parameter over those without a flag."""
+    flagged = np.array([not t.ok for t in trials])
+    wrong = np.array([t.wrong for t in trials])
+    trusted = [t.pull for t in trials if t.ok]
+    names = list(trials[0].names)
+    # Ones that are far off are counted as wrong, and would hide what all others say.
+    pulls = np.sqrt(np.mean(np.square(trusted), axis=0)) if trusted else np.full(len(names), np.nan)
+    flags = sorted({flag for t in trials for flag in t.flags})
+    return {
+        "case": row.name,
+        "kind": row.kind,
+        "runs": len(trials),
+        "right": float(np.mean(~wrong)),
+        "flagged": float(flagged.mean()),
+        "trusted_and_wrong": float(np.mean(wrong & ~flagged)),
+        "false_alarms": float(np.mean(flagged & ~wrong)) if row.kind == "nominal" else None,
+        "pull": dict(zip(names, np.asarray(pulls).tolist(), strict=True)) if trusted else None,
+        "flags": {flag: sum(flag in t.flags for t in trials) for flag in flags},
+    }
+
+
+def measured(rows: Sequence[Row], seeds: int | None = None, report: Callable[[str], None] = print) -> list[dict]:
+    """Run rows, each with its own number of seeds or with `seeds`, and report each as a line when it is done."""
+    found = []
+    for row in rows:
+        found.append(summary(row, [row.make(seed) for seed in range(seeds or row.seeds)]))
+        report(_line(found[-1]))
+    return found
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _cells(found: dict[str, Any]) -> list[str]:
+    pull = "-"
+    if found["pull"]:
+        pull = " ".join(f"{name} {value:.2g}" for name, value in found["pull"].items())
+    flags = ", ".join(f"{name} {count}" for name, count in found["flags"].items()) or "-"
+    keys = ("right", "flagged", "trusted_and_wrong", "false_alarms")
+    return [found["case"], found["kind"], str(found["runs"]), *(_share(found[key]) for key in keys), pull, flags]
+
+
+def _line(found: dict[str, Any]) -> str:
+    return " | ".join(_cells(found))
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Markdown table of the rows, and a line with what they come to."""
+    head = ["situation", "kind", "runs", "right", "flagged", "trusted and wrong", "false alarms", "pull rms", "flags"]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *(_cells(f) for f in found))]
+    totals = []
+    for kind, key, word in (
+        ("misfit", "trusted_and_wrong", "trusted and wrong"),
+        ("nominal", "trusted_and_wrong", "trusted and wrong"),
+        ("nominal", "false_alarms", "false alarms"),
+    ):
+        some = [f for f in found if f["kind"] == kind]
+        if some:
+            runs = sum(f["runs"] for f in some)
+            share = sum(f["runs"] * f[key] for f in some) / runs
+            totals.append(
+                f"{kind}: {share:.1%} {word} ({len(some)} rows, {runs} runs, worst row {max(f[key] for f in some):.0%})"
+            )
+    return "\n".join(lines) + "\n\n" + "; ".join(totals) + "\n"
