@@ -15,6 +15,7 @@ from sunpy.map import GenericMap
 
 from stackalign.errors import DataError, StackalignWarning
 
+from .dates import complete_dates, parse_moment
 from .frames import map_position, name_of, observation_time, observer_position
 from .wcs import read_linear
 
@@ -79,10 +80,12 @@ def _zero(header: Any, axis: int) -> Time:
     if header.get("MJDREFI") is not None or header.get("MJDREF") is not None:
         whole, rest = header.get("MJDREFI", header.get("MJDREF")), header.get("MJDREFF", 0.0)
         return Time(float(whole), float(rest), format="mjd", scale=scale)
-    for key in ("DATE-BEG", "DATE-OBS", "DATE_OBS"):
-        if header.get(key):
-            return Time(header[key], scale=scale)
-    msg = "the time axis has no zero: set DATEREF in the header"
+    cards = {str(key).lower(): header[key] for key in header}
+    changed, bare = complete_dates(cards)
+    for key in ("date-beg", "date_beg", "date-obs", "date_obs"):
+        if cards.get(key) and key not in bare:
+            return parse_moment(changed.get(key, cards[key]), scale)
+    msg = "the time axis has no zero: set DATEREF in the header, to a date with a time of day"
     raise DataError(msg)
 
 

@@ -16,6 +16,7 @@ from sunpy.sun import models
 
 from stackalign.errors import DataError
 
+from .dates import with_time_of_day
 from .geometry import on_sky, solar_points, turned, wrapped
 from .pixels import PixelTransform
 
@@ -41,7 +42,6 @@ PixelMapping = Callable[[ArrayLike], FloatArray]
 """Pixels (..., 2) in the order (x, y) of one map to those of another; NaN where the other cannot see the point."""
 
 ROTATION_MODELS = ("howard", "snodgrass", "allen", "rigid")
-_DATES = ("date-avg", "date_avg", "date-obs", "date_obs", "date-beg", "date_beg", "date-end", "date_end")
 
 
 def name_of(solar_map: GenericMap) -> str:
@@ -50,17 +50,16 @@ def name_of(solar_map: GenericMap) -> str:
 
 
 def observation_time(solar_map: GenericMap) -> Time:
-    """When the coordinates of a map hold: DATE-AVG, else DATE-OBS, DATE-BEG, DATE-END.
+    """When the coordinates of a map hold: DATE-AVG, else DATE-OBS, DATE-BEG, DATE-END, T_OBS.
+
+    A day in one card and a time of day in another, DATE_OBS and TIME_OBS, are joined.
 
     Raises
     ------
     DataError
-        The header has no date; the present time is no substitute.
+        The header has no date with a time of day; neither the present time nor midnight is a substitute.
     """
-    if not any(solar_map.meta.get(key) for key in _DATES):
-        msg = f"{name_of(solar_map)} has no date: set DATE-AVG or DATE-OBS in its header"
-        raise DataError(msg)
-    return solar_map.reference_date
+    return with_time_of_day(solar_map, name_of(solar_map)).reference_date
 
 
 def observer_position(observer: SkyCoord, time: Time | None = None) -> FloatArray:
@@ -74,7 +73,8 @@ def map_position(solar_map: GenericMap) -> FloatArray:
     """Position of a map's observer, (3,)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is missing in a header is said once, by the reader
-        return observer_position(solar_map.observer_coordinate, observation_time(solar_map))
+        timed = with_time_of_day(solar_map, name_of(solar_map))
+        return observer_position(timed.observer_coordinate, timed.reference_date)
 
 
 def surface_radius(solar_map: GenericMap, height: float = 1.0) -> float:

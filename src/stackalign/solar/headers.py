@@ -22,6 +22,7 @@ from sunpy.util.exceptions import SunpyUserWarning, SunpyWarning
 
 from stackalign.errors import DataError, StackalignWarning
 
+from .dates import with_time_of_day
 from .flatten import slice_header
 from .frames import name_of, observation_time
 
@@ -235,7 +236,8 @@ def _checked(solar_map: GenericMap, repair: bool) -> GenericMap:
             "the disc would not fit into it; read it with repair=True"
         )
         warnings.warn(msg, StackalignWarning, stacklevel=3)
-    observation_time(solar_map)
+    with quiet():
+        solar_map = with_time_of_day(solar_map, name_of(solar_map))
     return _with_observer(solar_map)
 
 
