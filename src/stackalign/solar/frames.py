@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import astropy.units as u
@@ -21,8 +22,11 @@ from .geometry import on_sky, solar_points, turned, wrapped
 from .pixels import PixelTransform
 
 __all__ = [
+    "ColumnMapping",
+    "ColumnMoments",
     "PixelMapping",
     "arcsec_per_pixel",
+    "column_mapping",
     "image_center",
     "local_transform",
     "name_of",
@@ -183,6 +187,52 @@ def pixels_to_pixels(
         height = found.position[..., 2] / np.linalg.norm(found.position, axis=-1)
         found = turned(found, rotation_angle(np.arcsin(height), seconds, rotation))
     return sky_to_pixel(destination, *on_sky(found, destination_position))
+
+
+@dataclass(frozen=True)
+class ColumnMoments:
+    """When the columns of a raster were exposed, and from where.
+
+    Parameters
+    ----------
+    times : Time
+        (N,).
+    positions : numpy.ndarray
+        (N, 3) of the spacecraft, metres, heliocentric inertial.
+    """
+
+    times: Time
+    positions: FloatArray
+
+
+ColumnMapping = Callable[[ArrayLike, ArrayLike], FloatArray]
+"""Pixels (..., 2) of a raster, and the columns in which they were exposed, to pixels of another map."""
+
+
+def column_mapping(
+    source: GenericMap,
+    destination: GenericMap,
+    moments: ColumnMoments,
+    *,
+    rotation: str | None = None,
+    height: float = 1.0,
+) -> ColumnMapping:
+    """Make the function of `pixel_mapping` for a raster, each of whose columns has a moment and place of its own."""
+    radius, wcs = surface_radius(source, height), (source.wcs, destination.wcs)
+    there = map_position(destination)
+    seconds = np.asarray((observation_time(destination) - moments.times).to_value(u.s))
+    index = np.arange(len(seconds))
+
+    def mapping(points: ArrayLike, columns: ArrayLike) -> FloatArray:
+        # Beyond the first and last column there are none; what is sampled there is no part of the answer.
+        at = np.clip(np.asarray(columns, np.float64), 0, len(seconds) - 1)
+        positions = np.stack([np.interp(at, index, moments.positions[:, i]) for i in range(3)], axis=-1)
+        after = np.interp(at, index, seconds)
+        return pixels_to_pixels(
+            points, wcs[0], positions, wcs[1], there, radius=radius, seconds=after, rotation=rotation
+        )
+
+    return mapping
 
 
 def pixel_mapping(

@@ -19,7 +19,15 @@ from stackalign.registration import RegistrationResult
 
 from .coalign_result import PhaseResult
 from .correct import correct_map
-from .frames import PixelMapping, name_of, pixel_mapping, step_arcsec
+from .frames import (
+    ColumnMapping,
+    ColumnMoments,
+    PixelMapping,
+    column_mapping,
+    name_of,
+    pixel_mapping,
+    step_arcsec,
+)
 from .headers import valid_mask
 from .pixels import PixelTransform
 from .plan import RasterPlan
@@ -85,10 +93,14 @@ class Target:
     image: FloatArray
     mapping: PixelMapping
     steps: tuple[FloatArray, FloatArray]
+    by_column: ColumnMapping | None = None
+    """Instead of `mapping`, where the columns have moments of their own."""
 
     @classmethod
-    def of(cls, target: GenericMap, reference: GenericMap, settings: Settings) -> "Target":
-        """Prepare the two maps."""
+    def of(
+        cls, target: GenericMap, reference: GenericMap, settings: Settings, moments: ColumnMoments | None = None
+    ) -> "Target":
+        """Prepare the two maps, the target's columns at their own moments where these are given."""
         valid = valid_mask(target)
         if not valid.any():
             msg = f"{name_of(target)} has no valid pixel"
@@ -99,7 +111,19 @@ class Target:
             np.where(valid, target.data, np.nan).astype(np.float64),
             pixel_mapping(target, reference, rotation=settings.rotation, height=settings.height),
             (step_arcsec(target.wcs), step_arcsec(reference.wcs)),
+            None
+            if moments is None
+            else column_mapping(target, reference, moments, rotation=settings.rotation, height=settings.height),
         )
+
+    def in_reference(self, points: FloatArray, correction: PixelTransform) -> FloatArray:
+        """Pixels of the reference that show pixels (ny, nx, samples, 2) of the target, by a corrected header."""
+        by_column = self.by_column
+        if by_column is None:
+            return map_by_rows(self.mapping, correction(points))
+        # A column's moment is that of its own pixels, wherever the correction says that they look.
+        columns = points[0, ..., 0]
+        return map_by_rows(lambda p: by_column(p, columns), correction(points))
 
 
 @dataclass(frozen=True)
@@ -261,7 +285,7 @@ def _sampled(
     own, other = target.steps
     size = own[::-1] * grid.binning
     per_block = (max(1, round(size[0] / other.min())), max(1, round(size[1] / other.min())))
-    points = map_by_rows(target.mapping, so_far(grid.points(per_block)))
+    points = target.in_reference(grid.points(per_block), so_far)
     reference = target.reference
     values = sample(reference.data, valid_mask(reference), points, order=settings.order)
     known = np.isfinite(values)
