@@ -78,7 +78,7 @@ def test_a_raster_from_a_sequence(observed, rng) -> None:
     assert error_arcsec(result.corrected_map, raster).max() < 0.3
     assert error_arcsec(result.map_after("full"), raster)[0] < 1, "against one frame, column by column"
     still = solar.coalign(sunpy.map.Map(image, raster.meta), frames[len(frames) // 2], rotation=None)
-    assert error_arcsec(still.corrected_map, raster)[0] > 3
+    assert error_arcsec(still.corrected_map, raster)[0] > 2
     assert len(result.last.moves) > 1, "a raster built with a wrong pointing is biased"
     assert result.last.moves[-1] < 0.01 < result.last.moves[0]
     table = result.plan.to_table()

@@ -6,7 +6,7 @@ serves a single map, and another hundreds of them in lock-step.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from stackalign.registration import RegistrationResult
 
 from .coalign_result import PhaseResult
 from .correct import correct_map
+from .despike import find_dead_lines, find_spikes
 from .frames import (
     ColumnMapping,
     ColumnMoments,
@@ -31,6 +32,7 @@ from .frames import (
 from .headers import valid_mask
 from .pixels import PixelTransform
 from .plan import RasterPlan
+from .polish import Agreement, compare
 from .raster import build_synthetic_raster
 from .sampling import map_by_rows, sample
 from .skymodel import SkyFit, SkyModel
@@ -44,6 +46,12 @@ MIN_VALID = 0.5
 
 ROUGH = 4.0
 """Pixels by which the last round of a phase may move the image if another phase follows, which samples anew."""
+
+NEAR = 0.3
+"""Pixels by which the last registration may move the image; the rest is done by linear steps, see `polish`."""
+
+FARTHEST = 1.5
+"""Pixels beyond which a linear step is not believed."""
 
 LITTLE = 0.7
 """A round that moves the image by more than this share of the round before goes back and forth."""
@@ -105,10 +113,13 @@ class Target:
         if not valid.any():
             msg = f"{name_of(target)} has no valid pixel"
             raise DataError(msg)
+        image = np.where(valid, target.data, np.nan).astype(np.float64)
+        image[find_dead_lines(image)] = np.nan
+        image[find_spikes(image)] = np.nan
         return cls(
             target,
             reference,
-            np.where(valid, target.data, np.nan).astype(np.float64),
+            image,
             pixel_mapping(target, reference, rotation=settings.rotation, height=settings.height),
             (step_arcsec(target.wcs), step_arcsec(reference.wcs)),
             None
@@ -157,7 +168,7 @@ class Phase:
     def tolerance(self, settings: "Settings") -> float:
         """Pixels by which the last round may move a corner."""
         block = max(self.binning)
-        return max(settings.tolerance * block, max(ROUGH, block) if self.rough else 0.0)
+        return max(settings.tolerance * block, max(ROUGH, block) if self.rough else NEAR if block == 1 else 0.0)
 
 
 @dataclass(frozen=True)
@@ -202,7 +213,7 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
     model, grid = phase.model, _Grid.of(target.image.shape, phase)
     fixed = grid.framed(target.image)
     sampler = _synthetic if phase.frames else _sampled
-    so_far = last = start
+    so_far = start
     moves: list[float] = []
     found: list[RegistrationResult] = []
     fit: SkyFit | None = None
@@ -219,22 +230,31 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         found.append((yield Request(fixed, moving, _engine_settings(phase, grid, settings, search))))
         fit, before = model.fit(so_far, grid.to_pixels, found[-1]), fit
         move = _distance(fit.correction, so_far, model)
-        halved = before is not None and move > LITTLE * moves[-1]
-        if before is not None and halved:
+        if before is not None and move > LITTLE * moves[-1]:
             # Going back and forth: from either side the interpolation prefers the other.
             fit = model.between(before, fit)
             move = _distance(fit.correction, so_far, model)
         moves.append(move)
-        last, so_far = so_far, fit.correction
+        so_far = fit.correction
         if moves[-1] <= phase.tolerance(settings) or _enough(settings, found):
             break
     assert fit is not None
+    last: Agreement | None = None
     if max(phase.binning) == 1 and not phase.rough:
-        # The error bars come from the derivatives of the engine's reference: of the two, the image with less noise.
-        swapped = yield Request(moving, fixed, _engine_settings(phase, grid, settings, False))
-        spread = model.covariance_of(last, grid.to_pixels, swapped, swapped=True)
-        better = model.fit(last, grid.to_pixels, found[-1], spread)
-        fit = replace(fit, covariance=better.covariance) if halved else better
+        smooth = found[-1].smooth
+        for _ in range(settings.max_rounds):
+            moving, plan, coverage = sampler(phase, target, settings, grid, so_far, plan)
+            last = compare(fixed, moving, grid.to_pixels, so_far, target.image.shape, smooth)
+            if last is None or not last.usable:
+                break
+            polished = model.read(so_far, last)
+            move = _distance(polished.correction, so_far, model)
+            if not move < FARTHEST:
+                break
+            moves.append(move)
+            fit, so_far = polished, polished.correction
+            if moves[-1] <= settings.tolerance:
+                break
     overlap = found[-1].overlap * fixed.size / max(1, int(np.isfinite(fixed).sum()))
     flags = _flags(phase, model, fit, found, overlap, moves, settings, start)
     return PhaseResult(
@@ -360,7 +380,8 @@ def _flags(
     moved = np.abs(fit.correction.shift_at(model.center) - start.shift_at(model.center))[::-1]
     if (moved >= np.array(phase.reach) - 1e-6).any() and "on_bound" not in flags:
         flags.append("on_bound")
-    still_moves = moves[-1] > phase.tolerance(settings) and not _enough(settings, found)
+    tolerance = phase.tolerance(settings) if phase.rough or max(phase.binning) > 1 else settings.tolerance
+    still_moves = moves[-1] > tolerance and not _enough(settings, found)
     if still_moves and "not_converged" not in flags:
         flags.append("not_converged")
     return tuple(flags)
