@@ -30,6 +30,7 @@ from .frames import (
     step_arcsec,
 )
 from .headers import valid_mask
+from .misfit import BETTER, NEAR_BY, disagreement, expected_residual, suspicious, wanted_beyond
 from .pixels import PixelTransform
 from .plan import RasterPlan
 from .polish import Agreement, compare
@@ -240,6 +241,7 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
             break
     assert fit is not None
     last: Agreement | None = None
+    details: dict[str, str] = {}
     if max(phase.binning) == 1 and not phase.rough:
         smooth = found[-1].smooth
         for _ in range(settings.max_rounds):
@@ -255,8 +257,10 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
             fit, so_far = polished, polished.correction
             if moves[-1] <= settings.tolerance:
                 break
+        if last is not None and last.usable:
+            details = yield from _misfit(phase, target, settings, grid, so_far, plan, fixed, moving, last, found[-1])
     overlap = found[-1].overlap * fixed.size / max(1, int(np.isfinite(fixed).sum()))
-    flags = _flags(phase, model, fit, found, overlap, moves, settings, start)
+    flags = (*_flags(phase, model, fit, found, overlap, moves, settings, start), *details)
     return PhaseResult(
         name=phase.name,
         model=model.name,
@@ -274,7 +278,52 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         coverage=coverage,
         plan=plan,
         seconds=time.perf_counter() - began,
+        details=details,
     )
+
+
+def _misfit(
+    phase: Phase,
+    target: Target,
+    settings: Settings,
+    grid: _Grid,
+    so_far: PixelTransform,
+    plan: RasterPlan | None,
+    fixed: FloatArray,
+    moving: FloatArray,
+    last: Agreement,
+    found: RegistrationResult,
+) -> Generator[Request, RegistrationResult, dict[str, str]]:
+    """Flags on the model, with their sentences: what else the images want, and which of their regions disagree.
+
+    The parameters left out are tested where the answer is. Where more than noise is left between the images they are
+    also looked for from there, since a wrong scale or roll may be out of the reach of a linear step.
+    """
+    model = phase.model
+    wants = wanted_beyond(model, so_far, last)
+    if wants is not None and wants.due:
+        return {"model_too_small": wants.sentence(model.name)}
+    if not suspicious(last, expected_residual(fixed, moving, last, found.smooth)):
+        return {}
+    if wants is not None:
+        free = SkyModel("affine", model.jacobian, model.shape)
+        for near_by in (True, False):
+            if near_by:
+                if wants.corner > NEAR_BY:
+                    continue
+                tried = free.read(so_far, last)
+            else:
+                engine = _engine_settings(phase, grid, settings, False) | {"model": free.engine}
+                tried = free.fit(so_far, grid.to_pixels, (yield Request(fixed, moving, engine)))
+            sampler = _synthetic if phase.frames else _sampled
+            again = sampler(phase, target, settings, grid, tried.correction, plan)[0]
+            better = compare(fixed, again, grid.to_pixels, tried.correction, target.image.shape, found.smooth)
+            if better is not None and better.usable and better.residual < BETTER * last.residual:
+                beyond = wanted_beyond(model, tried.correction, better)
+                if beyond is not None and beyond.due:
+                    return {"model_too_small": beyond.sentence(model.name)}
+    said = disagreement(fixed, moving)
+    return {"inconsistent": f"regions of the image want different shifts: {said}"} if said else {}
 
 
 def _enough(settings: Settings, found: Sequence[RegistrationResult]) -> bool:
@@ -368,7 +417,8 @@ def _flags(
     start: PixelTransform,
 ) -> tuple[str, ...]:
     """The engine's flags, those on overlap and error bars by the target's own pixels and model."""
-    flags = [name for name in found[-1].flags if name not in ("small_overlap", "undetermined")]
+    own = ("small_overlap", "undetermined", "model_too_small", "inconsistent", "misfit")
+    flags = [name for name in found[-1].flags if name not in own]
     if flags[:1] and flags[0] in ("empty", "constant", "few_pixels"):
         return tuple(flags)
     if "ambiguous" in found[0].flags and "ambiguous" not in flags:

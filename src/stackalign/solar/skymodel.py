@@ -129,6 +129,14 @@ class SkyModel:
         ]
         return np.stack(columns, axis=-1)
 
+    def moves(self, parameters: FloatArray) -> FloatArray:
+        """(6,) by how far the middle and two edges of the image are moved, (x, y) of each."""
+        return self._moves(parameters, self._points)
+
+    def slope(self, parameters: FloatArray) -> FloatArray:
+        """(6, P) derivatives of `moves`."""
+        return self._derivative(parameters, self._points)
+
     def fit(
         self,
         so_far: PixelTransform,
