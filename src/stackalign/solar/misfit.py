@@ -21,13 +21,15 @@ SIGNIFICANT = 4.0
 NEAR_BY = 6.0
 """Pixels at a corner up to which linear steps may find what is wanted."""
 
+LINEAR_STEPS = 3
+
 CORNER = 0.3
 """Pixels that they must move a corner of the image by, beyond what the model's parameters can do."""
 
-UNEXPLAINED = 2.0
+UNEXPLAINED = 1.6
 """Times the residual that noise explains from which on other models are tried; 0.8 where noise is all there is."""
 
-LEAST = 0.001
+LEAST = 0.0003
 """Share of the signal's variance below which a residual is not looked at."""
 
 BETTER = 0.8

@@ -30,7 +30,7 @@ from .frames import (
     step_arcsec,
 )
 from .headers import valid_mask
-from .misfit import BETTER, NEAR_BY, disagreement, expected_residual, suspicious, wanted_beyond
+from .misfit import BETTER, CORNER, LINEAR_STEPS, NEAR_BY, disagreement, expected_residual, suspicious, wanted_beyond
 from .pixels import PixelTransform
 from .plan import RasterPlan
 from .polish import Agreement, compare
@@ -300,28 +300,34 @@ def _misfit(
     also looked for from there, since a wrong scale or roll may be out of the reach of a linear step.
     """
     model = phase.model
+    better: Agreement | None = None
     wants = wanted_beyond(model, so_far, last)
     if wants is not None and wants.due:
         return {"model_too_small": wants.sentence(model.name)}
-    if not suspicious(last, expected_residual(fixed, moving, last, found.smooth)):
-        return {}
-    if wants is not None:
+    left = suspicious(last, expected_residual(fixed, moving, last, found.smooth))
+    if wants is not None and (left or wants.corner > CORNER):
         free = SkyModel("affine", model.jacobian, model.shape)
-        for near_by in (True, False):
-            if near_by:
-                if wants.corner > NEAR_BY:
-                    continue
-                tried = free.read(so_far, last)
-            else:
+        sampler = _synthetic if phase.frames else _sampled
+        for attempt in range(LINEAR_STEPS + 1):
+            if attempt == LINEAR_STEPS:
                 engine = _engine_settings(phase, grid, settings, False) | {"model": free.engine}
                 tried = free.fit(so_far, grid.to_pixels, (yield Request(fixed, moving, engine)))
-            sampler = _synthetic if phase.frames else _sampled
+            elif attempt == 0:
+                tried = free.read(so_far, last)
+            elif better is not None and better.usable:
+                tried = free.read(tried.correction, better)
+            if attempt < LINEAR_STEPS and _distance(tried.correction, so_far, model) > NEAR_BY:
+                continue
             again = sampler(phase, target, settings, grid, tried.correction, plan)[0]
             better = compare(fixed, again, grid.to_pixels, tried.correction, target.image.shape, found.smooth)
             if better is not None and better.usable and better.residual < BETTER * last.residual:
                 beyond = wanted_beyond(model, tried.correction, better)
                 if beyond is not None and beyond.due:
                     return {"model_too_small": beyond.sentence(model.name)}
+            if not left:
+                break
+    if not left:
+        return {}
     said = disagreement(fixed, moving)
     return {"inconsistent": f"regions of the image want different shifts: {said}"} if said else {}
 
