@@ -266,3 +266,12 @@ def test_images_that_cannot_be_used(scene, observed, rng, tmp_path) -> None:
     result = solar.coalign(target, scene)
     with pytest.raises(DataError, match="cannot be written: its folder is not there or is read-only"):
         result.write(tmp_path / "nowhere" / "x.fits")
+
+
+def test_the_packages_that_decide_coordinates_are_named(tmp_path) -> None:
+    made = solar.create_test_observation((80, 40), n_frames=3)
+    result = solar.coalign(made.raster, made.frames[1], max_shift=60 * u.arcsec)
+    assert {"astropy", "sunpy", "numpy"} <= set(result.to_dict()["provenance"]["versions"])
+    history = str(fits.getheader(result.write(tmp_path / "out.fits", flagged=True))["HISTORY"])
+    assert "astropy" in history
+    assert "sunpy" in history

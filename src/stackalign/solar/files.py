@@ -27,6 +27,7 @@ from .fitsfile import check_first
 from .frames import observation_time
 from .framestore import as_frame
 from .headers import UNREADABLE, quiet, read_map
+from .leftovers import remove_leftovers
 from .plan import RasterPlan, plan_synthetic_raster
 
 __all__ = ["Outcome", "Task", "dry_run", "output_in", "run_tasks"]
@@ -330,6 +331,7 @@ def _finished(
     record["task"] = task.to_dict()
     record["status"] = "done" if result.ok else "flagged"
     try:
+        remove_leftovers(task.output, task.record)
         if result.ok or write_flagged:
             result.write(task.output, overwrite=overwrite, again=again, flagged=write_flagged)
             record["output"] = str(task.output)

@@ -18,7 +18,9 @@ from stackalign.io.atomic import atomic_path
 from stackalign.io.provenance import provenance as package_provenance
 
 from .headers import UNREADABLE, one_line, quiet
+from .leftovers import remove_leftovers
 from .pixels import PixelTransform
+from .versions import solar_versions
 from .wcs import corrected_header, read_linear
 
 __all__ = ["WrittenFile", "check_first", "write_corrected", "write_map"]
@@ -208,6 +210,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
 def _writing(final: Path) -> Iterator[Path]:
     """`atomic_path`, whose failures to write are said in one sentence."""
     try:
+        remove_leftovers(final)
         with atomic_path(final) as partial:
             yield partial
     except OSError as error:
@@ -306,6 +309,7 @@ def _correct(one: Any, correction: PixelTransform, facts: Mapping[str, Any], old
     header.add_history(
         "p = A (q - c) + c + d for the pixel q about the middle c of the image: XC_A11..A22, XC_DX, XC_DY"
     )
+    header.add_history("coordinates by " + ", ".join(f"{name} {number}" for name, number in solar_versions().items()))
     header.add_history("before: " + ", ".join(f"{key} = {value!r}" for key, value in before.items()))
     for key in sorted(set(facts) - {key for key, _ in _CARDS.values()}):
         header.add_history(_ascii(f"{key} = {facts[key]}"))
