@@ -242,7 +242,10 @@ def coalign_job(
     planned = {k: v for k, v in settings.raster.items() if k in _PLANNED}
     plan = plan_synthetic_raster(image, frames or (), **planned) if "synthetic" in wanted else None
     against = as_map(_nearest(image, frames or ()) if reference is None else reference)
-    prepared = Target.of(image, against, settings, _moments(image, plan, settings))
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        moments = _moments(image, plan, settings)
+    prepared = Target.of(image, against, settings, moments)
     so_far = PixelTransform.identity() if start is None else start
     done: list[PhaseResult] = []
     for name in wanted:
@@ -252,6 +255,8 @@ def coalign_job(
         done.append((yield from run_phase(phase, prepared, settings, so_far)))
         so_far = done[-1].correction
     lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]
+    for remark in remarks:  # what is wrong with the settings is said first
+        warnings.warn(str(remark.message), remark.category, stacklevel=3)
     details = dict(done[-1].details) | _column_times_missing(image, plan, settings, model)
     return CoalignmentResult(
         target=image,

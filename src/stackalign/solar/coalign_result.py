@@ -18,7 +18,7 @@ from stackalign.io.provenance import to_jsonable
 from stackalign.registration import RegistrationResult
 
 from .correct import correct_map
-from .fitsfile import write_corrected, write_map
+from .fitsfile import WrittenFile, write_corrected, write_map
 from .flags import sentences
 from .frames import arcsec_per_pixel, name_of
 from .pixels import PixelTransform
@@ -322,6 +322,12 @@ class CoalignmentResult:
     def write(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
     ) -> Path:
+        """Write a corrected FITS file, see `write_file`; gives its path."""
+        return self.write_file(path, overwrite=overwrite, again=again, flagged=flagged).path
+
+    def write_file(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
+    ) -> WrittenFile:
         """Write a corrected FITS file: a copy of the target's file with new headers, or the map.
 
         Parameters
@@ -334,6 +340,11 @@ class CoalignmentResult:
             Correct a file that carries a correction already.
         flagged : bool
             Write a correction that flags speak against.
+
+        Returns
+        -------
+        WrittenFile
+            With the names of the HDUs that were corrected and of those that were left.
 
         Raises
         ------
@@ -359,7 +370,8 @@ class CoalignmentResult:
         if self.source is not None:
             return write_corrected(
                 self.source, path, self.correction, hdu=self.hdu, provenance=facts, again=again, overwrite=overwrite
-            ).path
-        return write_map(
+            )
+        written = write_map(
             self.target, path, correction=self.correction, provenance=facts, again=again, overwrite=overwrite
         )
+        return WrittenFile(written, ("PRIMARY",), ())

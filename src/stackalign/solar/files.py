@@ -333,8 +333,9 @@ def _finished(
     try:
         remove_leftovers(task.output, task.record)
         if result.ok or write_flagged:
-            result.write(task.output, overwrite=overwrite, again=again, flagged=write_flagged)
+            written = result.write_file(task.output, overwrite=overwrite, again=again, flagged=write_flagged)
             record["output"] = str(task.output)
+            record["corrected_hdus"], record["uncorrected_hdus"] = list(written.corrected), list(written.left)
         elif task.output.exists() and _is_corrected(task.output):
             task.output.unlink()  # of an earlier run, and not what this one says
         write_text_atomic(task.record, dump_json(record))

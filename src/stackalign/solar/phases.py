@@ -54,6 +54,8 @@ NEAR = 0.3
 FARTHEST = 1.5
 """Pixels beyond which a linear step is not believed."""
 
+LOST = {"not_converged": "the images have no optimum near the answer: the model may hold what is wrong"}
+
 LITTLE = 0.7
 """A round that moves the image by more than this share of the round before goes back and forth."""
 
@@ -259,8 +261,11 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
                 break
         if last is not None and last.usable:
             details = yield from _misfit(phase, target, settings, grid, so_far, plan, fixed, moving, last, found[-1])
+        elif found[-1].ok:
+            said = disagreement(fixed, moving)
+            details = {"inconsistent": f"regions of the image want different shifts: {said}"} if said else LOST
     overlap = found[-1].overlap * fixed.size / max(1, int(np.isfinite(fixed).sum()))
-    flags = (*_flags(phase, model, fit, found, overlap, moves, settings, start), *details)
+    flags = tuple(dict.fromkeys([*_flags(phase, model, fit, found, overlap, moves, settings, start), *details]))
     return PhaseResult(
         name=phase.name,
         model=model.name,
