@@ -20,7 +20,7 @@ from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
 from .frames import ColumnMoments, arcsec_per_pixel, name_of, observation_time, step_arcsec
 from .framestore import as_frame, frame_image
-from .headers import as_map
+from .headers import SequenceError, as_map, quiet, read_maps
 from .phases import Phase, Request, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
@@ -157,7 +157,8 @@ def coalign(
     answer: Any = None
     while True:
         try:
-            wanted = job.send(answer)
+            with quiet():
+                wanted = job.send(answer)
         except StopIteration as stop:
             result: CoalignmentResult = stop.value
             return result
@@ -178,7 +179,8 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None =
     def advance(number: int, answer: Any) -> None:
         waiting.pop(number, None)
         try:
-            waiting[number] = jobs[number].send(answer)
+            with quiet():
+                waiting[number] = jobs[number].send(answer)
         except StopIteration as stop:
             outcomes[number] = stop.value
         except Exception as error:  # whatever is wrong with one job is no reason to lose the others
@@ -237,6 +239,7 @@ def coalign_job(
         rotation, height, order, smooth, min_overlap, tolerance, max_rounds, scale_range, _raster_options(raster)
     )
     _check(settings)
+    frames = _single_frames(frames)
     wanted = _phases(phases, reference, frames)
     SkyModel(model, arcsec_per_pixel(image.wcs), image.data.shape)  # the last phase would say it late
     planned = {k: v for k, v in settings.raster.items() if k in _PLANNED}
@@ -370,6 +373,21 @@ def _phases(phases: Sequence[str] | None, reference: Any, frames: Sequence[Any] 
         msg = 'the phase "synthetic" needs frames: maps or files of an imager during the raster'
         raise ValueError(msg)
     return tuple(name for name in PHASES if name in names)
+
+
+def _single_frames(frames: Sequence[Any] | None) -> Sequence[Any] | None:
+    """The frames, one by one: a file that holds a sequence is read whole."""
+    if frames is None:
+        return None
+    found: list[Any] = []
+    for source in [frames] if isinstance(frames, (str, os.PathLike)) else frames:
+        try:
+            found.append(as_frame(source))
+        except SequenceError:
+            found += read_maps(source)
+        except DataError:
+            found.append(source)  # said, or left out, when its turn comes
+    return found
 
 
 def _nearest(image: GenericMap, frames: Sequence[Any]) -> GenericMap:

@@ -29,6 +29,7 @@ from .wcs import read_linear
 
 __all__ = [
     "as_times",
+    "axis_times",
     "column_moments",
     "column_positions",
     "column_times",
@@ -95,6 +96,13 @@ def column_times(header: Any, shape: tuple[int, ...]) -> Time:
     value = float(header.get(f"CRVAL{axis}", 0.0)) + (pixel - linear.crpix) @ linear.cd[axis - 1]
     unit = str(header.get(f"CUNIT{axis}") or "s")
     return _zero(header, axis) + value * u.Unit(unit)
+
+
+def axis_times(header: Any, n: int) -> Time:
+    """Times of the images of a cube (t, y, x), by its third axis."""
+    linear = read_linear(header)
+    value = float(header.get("CRVAL3", 0.0)) + linear.cd[2, 2] * (np.arange(1, n + 1) - linear.crpix[2])
+    return _zero(header, 3) + value * u.Unit(str(header.get("CUNIT3") or "s").lower())
 
 
 def column_moments(

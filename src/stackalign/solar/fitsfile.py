@@ -23,7 +23,7 @@ from stackalign.io.provenance import provenance as package_provenance
 from .correct import transfer_correction
 from .dates import parse_moment
 from .frames import pixel_to_sky, sky_to_pixel
-from .headers import UNREADABLE, one_line, quiet
+from .headers import MASK, UNCERTAINTY, UNREADABLE, one_line, quiet
 from .leftovers import remove_leftovers
 from .pixels import PixelTransform
 from .versions import solar_versions
@@ -209,8 +209,22 @@ def write_map(
             made.header[key.upper()] = value
         made.add_checksum()
         with _writing(new) as partial:
-            made.writeto(partial, output_verify="fix+ignore")
+            fits.HDUList([made, *_beside(solar_map)]).writeto(partial, output_verify="fix+ignore")
     return new
+
+
+def _beside(solar_map: GenericMap) -> list[fits.ImageHDU]:
+    """HDUs of a map's mask and uncertainty, as astropy's CCDData writes them."""
+    found = []
+    if solar_map.mask is not None and np.shape(solar_map.mask) == solar_map.data.shape:
+        found.append(fits.ImageHDU(np.asarray(solar_map.mask, np.uint8), name=MASK))
+    uncertainty = solar_map.uncertainty
+    if uncertainty is not None and np.shape(uncertainty.array) == solar_map.data.shape:
+        found.append(fits.ImageHDU(np.asarray(uncertainty.array), name=UNCERTAINTY))
+        found[-1].header["UTYPE"] = (uncertainty.uncertainty_type, "kind of the uncertainty")
+    for one in found:
+        one.add_checksum()
+    return found
 
 
 def check_first(header: Mapping[str, Any], name: str, again: bool) -> None:

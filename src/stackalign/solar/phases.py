@@ -6,7 +6,7 @@ serves a single map, and another hundreds of them in lock-step.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from .frames import (
     step_arcsec,
 )
 from .headers import valid_mask
-from .misfit import BETTER, CORNER, LINEAR_STEPS, NEAR_BY, disagreement, expected_residual, suspicious, wanted_beyond
+from .misfit import BETTER, CORNER, NEAR_BY, STEPS, disagreement, expected_residual, suspicious, wanted_beyond
 from .pixels import PixelTransform
 from .plan import RasterPlan
 from .polish import Agreement, compare
@@ -313,15 +313,15 @@ def _misfit(
     if wants is not None and (left or wants.corner > CORNER):
         free = SkyModel("affine", model.jacobian, model.shape)
         sampler = _synthetic if phase.frames else _sampled
-        for attempt in range(LINEAR_STEPS + 1):
-            if attempt == LINEAR_STEPS:
+        for share in (*STEPS, 0.0):
+            if share == 0.0:
                 engine = _engine_settings(phase, grid, settings, False) | {"model": free.engine}
                 tried = free.fit(so_far, grid.to_pixels, (yield Request(fixed, moving, engine)))
-            elif attempt == 0:
-                tried = free.read(so_far, last)
-            elif better is not None and better.usable:
+            elif better is not None and better.usable and better.residual < last.residual:
                 tried = free.read(tried.correction, better)
-            if attempt < LINEAR_STEPS and _distance(tried.correction, so_far, model) > NEAR_BY:
+            else:
+                tried = free.read(so_far, replace(last, moves=share * last.moves))
+            if share and _distance(tried.correction, so_far, model) > NEAR_BY:
                 continue
             again = sampler(phase, target, settings, grid, tried.correction, plan)[0]
             better = compare(fixed, again, grid.to_pixels, tried.correction, target.image.shape, found.smooth)
