@@ -22,7 +22,7 @@ NEAR_BY = 6.0
 """Pixels at a corner up to which linear steps may find what is wanted."""
 
 STEPS = (0.8, 0.4, 0.8)
-"""Shares of the linear step that are tried: where the images differ, their derivatives agree less and it is too long."""
+"""Shares of the linear step that are tried: it is too long where the derivatives of the images agree less."""
 
 CORNER = 0.3
 """Pixels that they must move a corner of the image by, beyond what the model's parameters can do."""

@@ -324,7 +324,7 @@ def _misfit(
             if share and _distance(tried.correction, so_far, model) > NEAR_BY:
                 continue
             again = sampler(phase, target, settings, grid, tried.correction, plan)[0]
-            better = compare(fixed, again, grid.to_pixels, tried.correction, target.image.shape, found.smooth)
+            better = _closest(fixed, again, grid, tried.correction, target.image.shape, found.smooth)
             if better is not None and better.usable and better.residual < BETTER * last.residual:
                 beyond = wanted_beyond(model, tried.correction, better)
                 if beyond is not None and beyond.due:
@@ -335,6 +335,23 @@ def _misfit(
         return {}
     said = disagreement(fixed, moving)
     return {"inconsistent": f"regions of the image want different shifts: {said}"} if said else {}
+
+
+def _closest(
+    fixed: FloatArray,
+    moving: FloatArray,
+    grid: _Grid,
+    correction: PixelTransform,
+    shape: tuple[int, int],
+    smooth: tuple[float, float],
+) -> Agreement | None:
+    """Compare two images as they were smoothed, and smoothed alike: a wrong roll looks like a softer image."""
+    found = [
+        compare(fixed, moving, grid.to_pixels, correction, shape, widths)
+        for widths in dict.fromkeys([smooth, (min(smooth), min(smooth))])
+    ]
+    usable = [one for one in found if one is not None and one.usable]
+    return min(usable, key=lambda one: one.residual) if usable else None
 
 
 def _enough(settings: Settings, found: Sequence[RegistrationResult]) -> bool:
