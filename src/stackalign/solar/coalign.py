@@ -16,6 +16,7 @@ from sunpy.map import GenericMap
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.registration import RegistrationResult, register, register_stack
 
+from .apart import far_apart, seconds_between
 from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
 from .frames import ColumnMoments, arcsec_per_pixel, name_of, observation_time, step_arcsec
@@ -260,7 +261,9 @@ def coalign_job(
     lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]
     for remark in remarks:  # what is wrong with the settings is said first
         warnings.warn(str(remark.message), remark.category, stacklevel=3)
-    details = dict(done[-1].details) | _column_times_missing(image, plan, settings, model)
+    seconds = float(np.abs(plan.seconds[:, 0]).max()) if plan is not None else seconds_between(image, against)
+    apart = far_apart(image, against, rotation=settings.rotation, seconds=seconds, sigma=done[-1].sigma[:2])
+    details = dict(done[-1].details) | apart | _column_times_missing(image, plan, settings, model)
     return CoalignmentResult(
         target=image,
         reference=against,

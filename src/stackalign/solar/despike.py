@@ -11,8 +11,11 @@ FloatArray = NDArray[np.float64]
 LIMIT = 8.0
 """Robust deviations from the median of the 3 x 3 neighbourhood: one pixel in 1e15 of Gaussian noise."""
 
+STANDING = 2.5
+"""Times the range of the middle half of its neighbours by which a spike stands out."""
+
 LOCAL = 5
-"""Side of the window in which the deviation is measured where structure is fine."""
+"""Side of the window in which the deviation is measured where structure is fine, by a median."""
 
 
 def find_spikes(image: FloatArray) -> NDArray[np.bool_]:
@@ -40,12 +43,30 @@ def find_spikes(image: FloatArray) -> NDArray[np.bool_]:
         overall = 1.2533 * float(np.mean(np.minimum(known, np.quantile(known, 0.9))))
     if not overall > 0:
         return np.zeros(image.shape, np.bool_)
-    # What surrounds a pixel, without itself; other hits nearby count no more than three deviations.
-    capped = np.minimum(size, 3 * overall)
-    around = ndimage.uniform_filter(capped, LOCAL, mode="nearest") * LOCAL**2 - capped
-    share = ndimage.uniform_filter(valid.astype(np.float64), LOCAL, mode="nearest") * LOCAL**2 - valid
-    local = 1.2533 * around / np.maximum(share, 1.0)
-    spike: NDArray[np.bool_] = valid & (size > LIMIT * np.maximum(overall, local))
+    spike: NDArray[np.bool_] = valid & (size > LIMIT * overall)
+    if not spike.any():
+        return spike
+    y, x = np.nonzero(spike)
+    half = LOCAL // 2
+    around = np.pad(np.where(valid, size, np.nan), half, constant_values=np.nan)
+    shifts = [(i, j) for i in range(LOCAL) for j in range(LOCAL) if (i, j) != (half, half)]
+    neighbours = np.stack([around[y + i, x + j] for i, j in shifts])
+    known_there = np.isfinite(neighbours).any(axis=0)
+    local = np.zeros(len(y))
+    local[known_there] = 1.4826 * np.nanmedian(neighbours[:, known_there], axis=0)
+    spike[y, x] = size[y, x] > LIMIT * local
+    # On a smooth crest the median is that of its flanks, which differ among themselves by as much.
+    if not spike.any():
+        return spike
+    y, x = np.nonzero(spike)
+    beside = np.pad(np.where(valid, image, np.nan), 1, constant_values=np.nan)
+    eight = np.stack([beside[y + i, x + j] for i in range(3) for j in range(3) if (i, j) != (1, 1)])
+    some = np.isfinite(eight).sum(axis=0) >= 3
+    spike[y[~some], x[~some]] = False
+    if not some.any():
+        return spike
+    low, high = np.nanpercentile(eight[:, some], (25, 75), axis=0)
+    spike[y[some], x[some]] = size[y[some], x[some]] > STANDING * (high - low)
     return spike
 
 

@@ -1,6 +1,7 @@
 """A simulated observation: an imager's frames of a turning Sun, and a raster whose pointing is off."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -136,7 +137,7 @@ class _Sun:
         anomaly = np.deg2rad(357.529 + 0.98560028 * (float(when.jd) - 2451545.0))
         return cls(np.asarray(texture), 0.98560028 * (1.0 + 2 * 0.01671 * float(np.cos(anomaly))))
 
-    def seen(self, east: FloatArray, north: FloatArray, seconds: FloatArray | float) -> FloatArray:
+    def seen(self, east: FloatArray, north: FloatArray, seconds: Any) -> FloatArray:
         """Brightness in directions (radians, helioprojective), `seconds` after the texture is as it is."""
         tilt = np.deg2rad(LATITUDE)
         sight = np.stack([-np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
