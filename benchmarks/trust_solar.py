@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _trust import Row, Trial
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from _trust import Row, Trial
 from stackalign import solar
 
 FloatArray = NDArray[np.float64]
@@ -75,7 +75,7 @@ def _sampled(kind: str, seed: int, wanted: fits.Header) -> FloatArray:
 def _pair(kind: str, seed: int) -> tuple[FloatArray, fits.Header, np.random.Generator]:
     """Image of the target with its right header."""
     rng = np.random.default_rng((5, seed))
-    data, head, _ = _scene(kind, seed % 4)
+    head = _scene(kind, seed % 4)[1]
     if kind == "disc":
         while np.hypot(*(place := rng.uniform([-2300, -1500], [500, 2200]))) > 2200:
             pass
@@ -205,8 +205,8 @@ def _soft(width: float) -> Change:
 
 def _moved_feature(kind: str, seed: int) -> Trial:
     """A bright kernel stands elsewhere in the target than in the reference."""
-    data, truth, rng = _pair(kind, seed)
-    reference, head, _ = _scene(kind, seed % 4)
+    _, truth, rng = _pair(kind, seed)
+    head = _scene(kind, seed % 4)[1]
     y, x = rng.uniform(0.25, 0.75, 2) * SHAPE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
