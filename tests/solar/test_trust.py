@@ -64,7 +64,7 @@ def error(result, truth):
 
 @pytest.mark.parametrize(
     ("wrong", "word", "value", "model"),
-    [({"roll": 1.2}, "roll (degrees) -1.2", -1.2, "rigid"), ({"scale": 1.02}, "sx 0.98", 1 / 1.02, "shift+scale")],
+    [({"roll": 1.2}, "roll (degrees) -1.", -1.2, "rigid"), ({"scale": 1.02}, "sx 0.98", 1 / 1.02, "shift+scale")],
     ids=["roll", "pixel length"],
 )
 def test_what_the_model_holds_is_said(wrong, word, value, model) -> None:

@@ -45,6 +45,9 @@ FloatArray = NDArray[np.float64]
 PixelMapping = Callable[[ArrayLike], FloatArray]
 """Pixels (..., 2) in the order (x, y) of one map to those of another; NaN where the other cannot see the point."""
 
+SAME_PLACE = 1e-10
+"""Share of the distance to the Sun within which two observers are one: a millionth of an arcsec."""
+
 ROTATION_MODELS = ("howard", "snodgrass", "allen", "rigid")
 
 
@@ -91,13 +94,17 @@ def surface_radius(solar_map: GenericMap, height: float = 1.0) -> float:
 
 def rotation_angle(latitude: ArrayLike, seconds: ArrayLike, model: str = "howard") -> FloatArray:
     """Angle in radians by which the surface turns in that time, against the stars; latitude in radians."""
-    if model not in ROTATION_MODELS:
-        msg = f"rotation must be None or one of {', '.join(ROTATION_MODELS)}, got {model!r}"
-        raise ValueError(msg)
+    _check_rotation(model)
     # The models are rates; asking for a day of each latitude keeps the angles below a turn.
     daily = models.differential_rotation(1 * u.day, np.asarray(latitude) * u.rad, model=model)
     angle: FloatArray = daily.to_value(u.rad) * np.asarray(seconds, np.float64) / 86400.0
     return angle
+
+
+def _check_rotation(model: str | None) -> None:
+    if model is not None and model not in ROTATION_MODELS:
+        msg = f"rotation must be None or one of {', '.join(ROTATION_MODELS)}, got {model!r}"
+        raise ValueError(msg)
 
 
 def _celestial(wcs: WCS, points: FloatArray) -> tuple[int, int]:
@@ -255,6 +262,11 @@ def pixel_mapping(
         "rotation": rotation,
     }
     wcs, position = (source.wcs, destination.wcs), (map_position(source), map_position(destination))
+    _check_rotation(rotation)
+    still = rotation is None or seconds == 0.0
+    if still and np.linalg.norm(position[0] - position[1]) < SAME_PLACE * np.linalg.norm(position[0]):
+        # Directions are the same, whatever they point at.
+        return lambda points: sky_to_pixel(wcs[1], *pixel_to_sky(wcs[0], points))
 
     def mapping(points: ArrayLike) -> FloatArray:
         return pixels_to_pixels(points, wcs[0], position[0], wcs[1], position[1], **settings)

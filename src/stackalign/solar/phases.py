@@ -48,6 +48,9 @@ MIN_VALID = 0.5
 ROUGH = 4.0
 """Pixels by which the last round of a phase may move the image if another phase follows, which samples anew."""
 
+ROUGH_SHARE = 0.02
+"""The same as a share of the image's longer side, within which the next phase looks."""
+
 NEAR = 0.3
 """Pixels by which the last registration may move the image; the rest is done by linear steps, see `polish`."""
 
@@ -171,7 +174,8 @@ class Phase:
     def tolerance(self, settings: "Settings") -> float:
         """Pixels by which the last round may move a corner."""
         block = max(self.binning)
-        return max(settings.tolerance * block, max(ROUGH, block) if self.rough else NEAR if block == 1 else 0.0)
+        rough = max(ROUGH, block, ROUGH_SHARE * max(self.model.shape))
+        return max(settings.tolerance * block, rough if self.rough else NEAR if block == 1 else 0.0)
 
 
 @dataclass(frozen=True)

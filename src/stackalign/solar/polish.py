@@ -181,32 +181,29 @@ def _solve(
     # (8, ny, nx): brightness, contrast, and the six moves; of the reference as instruments, of the target as slopes.
     z = np.concatenate([ones[None], m[None], (share[:, None] * gm[None]).reshape(6, *m.shape)])
     slopes = (share[:, None] * gf[None]).reshape(6, *m.shape)
-    weight, values = ones.copy(), np.zeros(8)
     flat = z.reshape(8, -1)
-    for _ in range(4):
+    # Weights from what brightness and contrast leave: moves that are still to be made are a fraction of a pixel.
+    weight = ones.copy()
+    for _ in range(3):
         w = weight.ravel()
-        zw = flat * w
-        normal = zw @ flat.T
+        zw = flat[:2] * w
         try:
-            values = np.linalg.solve(normal, zw @ f.ravel())
+            plain = np.linalg.solve(zw @ flat[:2].T, zw @ f.ravel())
         except np.linalg.LinAlgError:
             return None
-        residual = (f.ravel() - values @ flat).reshape(f.shape)
-        spread = 1.4826 * float(np.median(np.abs(residual[use])))
-        spread = max(spread, 1e-6)
-        size = np.abs(residual) / (HUBER * spread)
-        weight = ones / np.maximum(size, 1.0)
-    gain = float(values[1])
+        residual = (f.ravel() - plain @ flat[:2]).reshape(f.shape)
+        spread = max(1.4826 * float(np.median(np.abs(residual[use]))), 1e-6)
+        weight = ones / np.maximum(np.abs(residual) / (HUBER * spread), 1.0)
+    gain = float(plain[1])
     if not np.isfinite(gain) or gain <= 0.05:
         return None
-    # At the present place, all moves zero, brightness and contrast fitted anew with the weights of the fit.
     w = weight.ravel()
-    zw = flat * w
-    plain = np.linalg.solve(zw[:2] @ flat[:2].T, zw[:2] @ f.ravel())
+    zw = flat[:2] * w
+    plain = np.linalg.solve(zw @ flat[:2].T, zw @ f.ravel())
     residual = (f.ravel() - plain @ flat[:2]).reshape(f.shape)
     # Noise is in both derivatives, and not the same: their product has that of the scene alone.
     right = np.concatenate([flat[:2], slopes.reshape(6, -1) / gain])
-    clean = flat[2:] - np.linalg.solve(zw[:2] @ flat[:2].T, zw[:2] @ flat[2:].T).T @ flat[:2]
+    clean = flat[2:] - np.linalg.solve(zw @ flat[:2].T, zw @ flat[2:].T).T @ flat[:2]
     contributions = (clean * (w * residual.ravel())).reshape(6, *f.shape) / gain
     normal = _symmetric((clean * w) @ right[2:].T)
     moves = np.linalg.lstsq(normal, contributions.sum(axis=(1, 2)), rcond=1e-12)[0]
