@@ -128,7 +128,7 @@ def test_a_disk_that_is_full(scene, tmp_path, monkeypatch, rng) -> None:
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fits.PrimaryHDU, "writeto", full)
+    monkeypatch.setattr(fits.HDUList, "writeto", full)
     with pytest.raises(DataError, match="No space left on device"):
         result.write(tmp_path / "out.fits")
     assert not list(tmp_path.iterdir())

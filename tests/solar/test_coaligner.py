@@ -129,7 +129,7 @@ def test_the_page_on_configuration_runs_as_it_stands(wrong, archive, capsys) -> 
     assert best["corr"] > 0.99
     assert aligner.best_params["dx"] == pytest.approx(best["dx"], abs=0.01)
     assert error_arcsec(aligner.corrected_map, true).max() < 0.3
-    assert capsys.readouterr().err.count("flags: none") == 4
+    assert capsys.readouterr().err.strip().endswith("flags: none")
     assert "plateau_iters" in aligner.result.to_dict()["provenance"]["parameters"]["xcorr_binned_kwargs"]
     names |= {"fsi_files": sorted(archive.iterdir()), "fsi_ref": frames[10], "sunpy": sunpy}
     exec(EXPLICIT_LIST, names)

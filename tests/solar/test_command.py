@@ -86,7 +86,7 @@ def test_a_flagged_result_is_not_written(observed_files, tmp_path) -> None:
 
 def test_a_batch(observed_files, tmp_path) -> None:
     folder, _ = observed_files
-    rows = [("raster0.fits", ""), ("broken.fits", ""), ("raster1.fits", "similarity"), ("noise.fits", ""),
+    rows = [("raster0.fits", ""), ("broken.fits", ""), ("raster1.fits", "shift+scale+angle"), ("noise.fits", ""),
             ("nowhere.fits", ""), ("raster2.fits", "")]  # fmt: skip
     manifest = folder / "jobs.csv"
     with manifest.open("w", newline="") as stream:
@@ -101,7 +101,7 @@ def test_a_batch(observed_files, tmp_path) -> None:
     assert list(found["status"]) == ["done", "failed", "done", "flagged", "failed", "done"]
     assert found["tx"].unit == u.arcsec
     np.testing.assert_allclose(found["tx"][[0, 5]], [20, -10], atol=0.3)
-    assert np.isnan(found["sx"][2])
+    assert np.isnan(found["angle"][[0, 5]]).all()
     assert (found["sigma_ty"][[0, 2, 5]] < 0.1).all()
     before = (tmp_path / "raster0_coaligned.fits").stat().st_mtime_ns
     (tmp_path / "raster1_coaligned.fits").unlink()
@@ -186,7 +186,7 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
         run("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec", "--resume", "--json").out
     )
     assert len(rows) == 7
-    assert rows[1]["sigma_arcsec"][0] < 0.2
+    assert rows[1]["sigma_arcsec"][0] < 0.5
     assert "phases" not in rows[1], "thousands of them are kept short"
 
 

@@ -229,8 +229,8 @@ def write_images(
 
     final = Path(path)
     if final.exists() and not overwrite:
-        msg = f"output {final} exists; choose another name or allow it to be replaced (--overwrite)"
-        raise OutputExistsError(msg)
+        msg = f"output {final} exists; choose another name or allow it to be replaced"
+        raise OutputExistsError(msg).with_hint("overwrite")
     extension = ".fits" if is_fits(final) else final.suffix.lower()
     writers = {
         ".npy": _write_npy,

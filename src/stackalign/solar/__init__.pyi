@@ -12,6 +12,7 @@ from .correct import (
     transfer_correction,
 )
 from .fitsfile import WrittenFile, write_corrected, write_map
+from .flags import FLAGS
 from .frames import arcsec_per_pixel, local_transform, observation_time, pixel_mapping, step_arcsec
 from .headers import as_map, read_map, read_maps, repair_header, repair_map, valid_mask
 from .pictures import (
@@ -31,6 +32,7 @@ from .testdata import TestObservation, create_test_observation
 from .wcs import corrected_header, regridded_header
 
 __all__ = [
+    "FLAGS",
     "Coaligner",
     "CoalignmentResult",
     "CollapsedWindow",

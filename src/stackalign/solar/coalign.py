@@ -1,6 +1,7 @@
 """`coalign`: the way from a map with a wrong pointing to one with a corrected header and an error bar."""
 
 import os
+import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,18 @@ from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
 from stackalign.backends._threads import governed
-from stackalign.errors import DataError
+from stackalign.errors import DataError, StackalignWarning
 from stackalign.registration import RegistrationResult, register, register_stack
 
+from .apart import far_apart, seconds_between
 from .coalign_result import CoalignmentResult, PhaseResult
-from .frames import arcsec_per_pixel, observation_time, step_arcsec
+from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
+from .frames import ColumnMoments, arcsec_per_pixel, name_of, observation_time, step_arcsec
 from .framestore import as_frame, frame_image
-from .headers import as_map
+from .headers import SequenceError, as_map, quiet, read_maps
 from .phases import Phase, Request, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
-from .plan import plan_synthetic_raster
+from .plan import RasterPlan, plan_synthetic_raster
 from .provenance import solar_provenance
 from .skymodel import SkyModel
 from .spice import read_window, spectral_windows
@@ -38,6 +41,9 @@ WIDE = 300.0
 
 LARGEST = 384
 """Blocks along the longer side of the wide search's grid, so that it takes a second at most."""
+
+VISIBLE = 0.2
+"""Pixels by which the surface may turn during a raster without times of its columns before that is said."""
 
 _PLANNED = ("threshold_time", "method", "times", "observer", "on_bad_frame")
 """Settings of a synthetic raster that decide which frame serves which column."""
@@ -81,7 +87,8 @@ def coalign(
     target : GenericMap, path-like, (array, header), (array, WCS) or NDCube
         A file of SPICE with spectral windows is collapsed, see `read_window`.
     reference : the same, optional
-        By default the one of `frames` that was taken next to the middle of the target.
+        By default the one of `frames` that was taken next to the middle of the target. A raster whose header says when
+        its columns were exposed is compared column by column, each turned to the time of this image.
     model : str
         What may be wrong in the header: "shift"; "shift+scale" (and the lengths of the pixels along each axis);
         "rigid" (and the roll); "similarity"; "shift+scale+angle"; "affine". The last phase fits it, those before it
@@ -153,7 +160,8 @@ def coalign(
     answer: Any = None
     while True:
         try:
-            wanted = job.send(answer)
+            with quiet():
+                wanted = job.send(answer)
         except StopIteration as stop:
             result: CoalignmentResult = stop.value
             return result
@@ -175,7 +183,8 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None =
     def advance(number: int, answer: Any) -> None:
         waiting.pop(number, None)
         try:
-            waiting[number] = jobs[number].send(answer)
+            with quiet():
+                waiting[number] = jobs[number].send(answer)
         except StopIteration as stop:
             outcomes[number] = stop.value
         except Exception as error:  # whatever is wrong with one job is no reason to lose the others
@@ -234,12 +243,16 @@ def coalign_job(
         rotation, height, order, smooth, min_overlap, tolerance, max_rounds, scale_range, _raster_options(raster)
     )
     _check(settings)
+    frames = _single_frames(frames)
     wanted = _phases(phases, reference, frames)
     SkyModel(model, arcsec_per_pixel(image.wcs), image.data.shape)  # the last phase would say it late
-    if "synthetic" in wanted:
-        plan_synthetic_raster(image, frames or (), **{k: v for k, v in settings.raster.items() if k in _PLANNED})
+    planned = {k: v for k, v in settings.raster.items() if k in _PLANNED}
+    plan = plan_synthetic_raster(image, frames or (), **planned) if "synthetic" in wanted else None
     against = as_map(_nearest(image, frames or ()) if reference is None else reference)
-    prepared = Target.of(image, against, settings)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        moments = _moments(image, plan, settings)
+    prepared = Target.of(image, against, settings, moments)
     so_far = PixelTransform.identity() if start is None else start
     done: list[PhaseResult] = []
     for name in wanted:
@@ -249,16 +262,52 @@ def coalign_job(
         done.append((yield from run_phase(phase, prepared, settings, so_far)))
         so_far = done[-1].correction
     lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]
+    for remark in remarks:  # what is wrong with the settings is said first
+        warnings.warn(str(remark.message), remark.category, stacklevel=3)
+    seconds = float(np.abs(plan.seconds[:, 0]).max()) if plan is not None else seconds_between(image, against)
+    apart = far_apart(image, against, rotation=settings.rotation, seconds=seconds, sigma=done[-1].sigma[:2])
+    details = dict(done[-1].details) | apart | _column_times_missing(image, plan, settings, model)
     return CoalignmentResult(
         target=image,
         reference=against,
         phases=tuple(done),
-        flags=tuple(dict.fromkeys([*done[-1].flags, *lasting])),
+        flags=tuple(dict.fromkeys([*done[-1].flags, *lasting, *details])),
+        details=details,
         provenance=solar_provenance(image, against, done, _described(settings, model, max_shift), source),
         sampler=reference_sampler(phase, prepared, settings),
         source=source,
         hdu=hdu,
     )
+
+
+def _moments(image: GenericMap, plan: RasterPlan | None, settings: Settings) -> ColumnMoments | None:
+    """When and where the columns were exposed: what the plan of a synthetic raster says, else the header."""
+    if plan is not None:
+        span = float((plan.times.max() - plan.times.min()).to_value(u.s))
+        seen = settings.rotation is not None and turned_pixels(image, span) >= NEGLIGIBLE
+        return ColumnMoments(plan.times, plan.positions) if seen else None
+    given = {key: settings.raster[key] for key in ("times", "observer") if settings.raster.get(key) is not None}
+    return column_moments(image, rotation=settings.rotation, **given)
+
+
+def _column_times_missing(image: GenericMap, plan: RasterPlan | None, settings: Settings, model: str) -> dict[str, str]:
+    """Say that a raster was compared as if it were of one moment; with a scale or a roll that is a flag.
+
+    Those take up what the surface turned from the first column to the last.
+    """
+    if plan is not None or settings.rotation is None or settings.raster.get("times") is not None:
+        return {}
+    seconds = unknown_duration(image)
+    pixels = turned_pixels(image, seconds)
+    if pixels < VISIBLE:
+        return {}
+    said = (
+        f"{name_of(image)} was scanned over {seconds / 3600:.1f} hours, in which the surface turns by up to "
+        f"{pixels:.1f} pixels, and nothing says when its columns were exposed: give times= or a header with a time axis"
+    )
+    if time_axis(image.meta) is None:  # else it was said why that is not used
+        warnings.warn(said, StackalignWarning, stacklevel=4)
+    return {} if model == "shift" else {"model_too_small": said}
 
 
 class Opened(NamedTuple):
@@ -330,6 +379,21 @@ def _phases(phases: Sequence[str] | None, reference: Any, frames: Sequence[Any] 
         msg = 'the phase "synthetic" needs frames: maps or files of an imager during the raster'
         raise ValueError(msg)
     return tuple(name for name in PHASES if name in names)
+
+
+def _single_frames(frames: Sequence[Any] | None) -> Sequence[Any] | None:
+    """The frames, one by one: a file that holds a sequence is read whole."""
+    if frames is None:
+        return None
+    found: list[Any] = []
+    for source in [frames] if isinstance(frames, (str, os.PathLike)) else frames:
+        try:
+            found.append(as_frame(source))
+        except SequenceError:
+            found += read_maps(source)
+        except DataError:
+            found.append(source)  # said, or left out, when its turn comes
+    return found
 
 
 def _nearest(image: GenericMap, frames: Sequence[Any]) -> GenericMap:

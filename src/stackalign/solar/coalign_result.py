@@ -15,10 +15,11 @@ from sunpy.map import GenericMap
 
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
-from stackalign.registration import FLAGS, RegistrationResult
+from stackalign.registration import RegistrationResult
 
 from .correct import correct_map
-from .fitsfile import write_corrected, write_map
+from .fitsfile import WrittenFile, write_corrected, write_map
+from .flags import sentences
 from .frames import arcsec_per_pixel, name_of
 from .pixels import PixelTransform
 from .plan import RasterPlan
@@ -46,7 +47,7 @@ class PhaseResult:
     score, overlap : float
         Correlation, and the share of the target's valid pixels that it is made of.
     flags : tuple of str
-        Keys of `stackalign.registration.FLAGS`.
+        Keys of `stackalign.solar.FLAGS`.
     binning : (int, int)
         Pixels (ny, nx) of the target that were averaged.
     moves : tuple of float
@@ -60,6 +61,8 @@ class PhaseResult:
     plan : RasterPlan or None
         Which frame served which column.
     seconds : float
+    details : dict
+        Sentences with numbers, of some of the flags.
     """
 
     name: str
@@ -78,6 +81,7 @@ class PhaseResult:
     coverage: float
     plan: RasterPlan | None = field(repr=False)
     seconds: float
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,6 +172,8 @@ class CoalignmentResult:
         File of the target.
     hdu : int or None
         HDU in it.
+    details : dict
+        Sentences with this result's numbers, of some of the flags.
     """
 
     target: GenericMap = field(repr=False)
@@ -178,6 +184,7 @@ class CoalignmentResult:
     sampler: Callable[[PixelTransform], FloatArray] = field(repr=False)
     source: Path | None = None
     hdu: int | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def last(self) -> PhaseResult:
@@ -304,7 +311,7 @@ class CoalignmentResult:
                 "score": self.score,
                 "overlap": self.overlap,
                 "ok": self.ok,
-                "flags": {name: FLAGS[name] for name in self.flags},
+                "flags": sentences(self.flags, self.details),
                 "phases": [phase.to_dict() for phase in self.phases],
                 "columns": None if self.plan is None else str(self.plan).splitlines(),
                 "provenance": self.provenance,
@@ -315,6 +322,12 @@ class CoalignmentResult:
     def write(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
     ) -> Path:
+        """Write a corrected FITS file, see `write_file`; gives its path."""
+        return self.write_file(path, overwrite=overwrite, again=again, flagged=flagged).path
+
+    def write_file(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
+    ) -> WrittenFile:
         """Write a corrected FITS file: a copy of the target's file with new headers, or the map.
 
         Parameters
@@ -328,13 +341,18 @@ class CoalignmentResult:
         flagged : bool
             Write a correction that flags speak against.
 
+        Returns
+        -------
+        WrittenFile
+            With the names of the HDUs that were corrected and of those that were left.
+
         Raises
         ------
         DataError
             A flag is set, or see `write_corrected`.
         """
         if self.flags and not flagged:
-            why = "; ".join(FLAGS[name] for name in self.flags)
+            why = "; ".join(sentences(self.flags, self.details).values())
             msg = f"the correction of {name_of(self.target)} is not to be trusted and was not written: {why}"
             raise DataError(msg)
         sigma = dict(zip(self.names, self.sigma.tolist(), strict=True))
@@ -352,7 +370,8 @@ class CoalignmentResult:
         if self.source is not None:
             return write_corrected(
                 self.source, path, self.correction, hdu=self.hdu, provenance=facts, again=again, overwrite=overwrite
-            ).path
-        return write_map(
+            )
+        written = write_map(
             self.target, path, correction=self.correction, provenance=facts, again=again, overwrite=overwrite
         )
+        return WrittenFile(written, ("PRIMARY",), ())

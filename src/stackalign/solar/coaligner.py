@@ -17,9 +17,9 @@ from stackalign.registration import register
 from .archive import get_EUI_paths
 from .binning import bin_factors
 from .coalign_result import CoalignmentResult, PhaseResult
-from .columns import column_times, time_axis
+from .columns import column_moments, column_times, time_axis
 from .correct import correct_map
-from .frames import arcsec_per_pixel, observation_time, step_arcsec
+from .frames import ColumnMoments, arcsec_per_pixel, observation_time, step_arcsec
 from .headers import as_map
 from .phases import Phase, Settings, Target, reference_sampler, run_phase
 from .pixels import PixelTransform
@@ -208,6 +208,12 @@ class Coaligner:
     def _correction(self) -> PixelTransform:
         return self._phases[-1].correction if self._phases else PixelTransform.identity()
 
+    def _moments(self) -> ColumnMoments | None:
+        """When the columns were exposed; that nothing says how the spacecraft moved is said by the last phase."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StackalignWarning)
+            return column_moments(self.map_to_coalign, rotation="howard")
+
     def _model(self, name: str) -> SkyModel:
         solar_map = self.map_to_coalign
         return SkyModel(name, arcsec_per_pixel(solar_map.wcs), solar_map.data.shape)
@@ -230,7 +236,7 @@ class Coaligner:
         settings = Settings(
             "howard", 1.0, order, "auto", 0.3, 0.01, 8, scale_range, raster or {}, partial(_enough, given)
         )
-        target = Target.of(self.map_to_coalign, self.reference_map, settings)
+        target = Target.of(self.map_to_coalign, self.reference_map, settings, self._moments())
         self._sampler = reference_sampler(phase, target, settings)
         work = run_phase(phase, target, settings, start)
         answer: Any = None

@@ -15,15 +15,42 @@ from sunpy.map import GenericMap
 
 from stackalign.errors import DataError, StackalignWarning
 
-from .frames import map_position, name_of, observation_time, observer_position
+from .dates import complete_dates, parse_moment
+from .frames import (
+    ColumnMoments,
+    map_position,
+    name_of,
+    observation_time,
+    observer_position,
+    step_arcsec,
+    surface_radius,
+)
 from .wcs import read_linear
 
-__all__ = ["as_times", "column_positions", "column_times", "time_axis"]
+__all__ = [
+    "as_times",
+    "axis_times",
+    "column_moments",
+    "column_positions",
+    "column_times",
+    "time_axis",
+    "turned_pixels",
+    "unknown_duration",
+]
 
 FloatArray = NDArray[np.float64]
 
 SAME_PLACE = 2e-3
 """Two positions of one spacecraft agree within this share of the distance to the Sun: a tenth of a degree."""
+
+FASTEST = 2.9e-6
+"""Radians a second by which the surface turns at the equator."""
+
+SLACK = 3600.0
+"""Seconds by which a raster's date may lie outside the times of its columns, beyond the length of the raster."""
+
+NEGLIGIBLE = 0.02
+"""Pixels by which the surface may turn during a raster whose columns are taken to be of one moment."""
 
 
 def time_axis(header: Any) -> int | None:
@@ -71,6 +98,85 @@ def column_times(header: Any, shape: tuple[int, ...]) -> Time:
     return _zero(header, axis) + value * u.Unit(unit)
 
 
+def axis_times(header: Any, n: int) -> Time:
+    """Times of the images of a cube (t, y, x), by its third axis."""
+    linear = read_linear(header)
+    value = float(header.get("CRVAL3", 0.0)) + linear.cd[2, 2] * (np.arange(1, n + 1) - linear.crpix[2])
+    return _zero(header, 3) + value * u.Unit(str(header.get("CUNIT3") or "s").lower())
+
+
+def column_moments(
+    raster: GenericMap, *, rotation: str | None, times: Any = None, observer: SkyCoord | None = None
+) -> ColumnMoments | None:
+    """Moments of a raster's columns, where they are known and the surface turns by a visible amount meanwhile.
+
+    Parameters
+    ----------
+    raster : GenericMap
+    rotation : str or None
+        None leaves the surface where it is, and then the times of the columns say nothing.
+    times : array-like, optional
+        (N,) of the columns, instead of the header's time axis.
+    observer : SkyCoord, optional
+        See `column_positions`.
+    """
+    if rotation is None or (times is None and time_axis(raster.meta) is None):
+        return None
+    n = raster.data.shape[1]
+    when = column_times(raster.meta, raster.data.shape) if times is None else as_times(times)
+    if when.shape != (n,):
+        msg = f"times must be one for each of the {n} columns, got the shape {when.shape}"
+        raise ValueError(msg)
+    if turned_pixels(raster, float((when.max() - when.min()).to_value(u.s))) < NEGLIGIBLE:
+        return None
+    if times is None and contradicts(raster, when):
+        msg = (
+            f"{name_of(raster)}: its time axis says that the columns were exposed from {when.min().isot[:19]} to "
+            f"{when.max().isot[:19]}, its date is {observation_time(raster).isot[:19]}; the time axis is not used"
+        )
+        warnings.warn(msg, StackalignWarning, stacklevel=4)
+        return None
+    return ColumnMoments(when, column_positions(raster, when, observer=observer))
+
+
+def contradicts(raster: GenericMap, times: Time) -> bool:
+    """Whether the times of columns lie where the raster's own date cannot be."""
+    span, date = times.max() - times.min(), observation_time(raster)
+    margin = span + SLACK * u.s
+    return bool(date < times.min() - margin or date > times.max() + margin)
+
+
+def turned_pixels(solar_map: GenericMap, seconds: float) -> float:
+    """Pixels of a map by which the surface turns in that time, in the middle of the disc."""
+    distance = max(float(np.linalg.norm(map_position(solar_map))) - surface_radius(solar_map), 1.0)
+    arcsec = FASTEST * seconds * surface_radius(solar_map) / distance * 206264.8
+    return float(arcsec / step_arcsec(solar_map.wcs).min())
+
+
+def unknown_duration(raster: GenericMap) -> float:
+    """Seconds from DATE-BEG to DATE-END of a raster whose header does not say when its columns were exposed, else 0.
+
+    What was exposed for more than half of that time (XPOSURE) is one image, and no raster.
+    """
+    meta = raster.meta
+    if time_axis(meta) is not None:
+        times = column_times(meta, raster.data.shape)
+        if (span := float((times.max() - times.min()).to_value(u.s))) > 0:
+            return span if contradicts(raster, times) else 0.0
+    changed, bare = complete_dates(meta)
+
+    def moment(*keys: str) -> Time | None:
+        key = next((key for key in keys if meta.get(key) and key not in bare), None)
+        return None if key is None else parse_moment(changed.get(key, meta[key]), meta.get("timesys"))
+
+    begin, end = moment("date-beg", "date_beg", "date-obs", "date_obs"), moment("date-end", "date_end")
+    if begin is None or end is None:
+        return 0.0
+    seconds = float((end - begin).to_value(u.s))
+    exposure = float(meta.get("xposure") or meta.get("exptime") or 0.0)
+    return seconds if seconds > 0 and exposure < 0.5 * seconds else 0.0
+
+
 def _zero(header: Any, axis: int) -> Time:
     kind = str(header.get(f"CTYPE{axis}")).strip().upper()[:3]
     scale = str(header.get("TIMESYS") or ("UTC" if kind in ("UTC", "TIM") else kind)).strip().lower()
@@ -79,10 +185,12 @@ def _zero(header: Any, axis: int) -> Time:
     if header.get("MJDREFI") is not None or header.get("MJDREF") is not None:
         whole, rest = header.get("MJDREFI", header.get("MJDREF")), header.get("MJDREFF", 0.0)
         return Time(float(whole), float(rest), format="mjd", scale=scale)
-    for key in ("DATE-BEG", "DATE-OBS", "DATE_OBS"):
-        if header.get(key):
-            return Time(header[key], scale=scale)
-    msg = "the time axis has no zero: set DATEREF in the header"
+    cards = {str(key).lower(): header[key] for key in header}
+    changed, bare = complete_dates(cards)
+    for key in ("date-beg", "date_beg", "date-obs", "date_obs"):
+        if cards.get(key) and key not in bare:
+            return parse_moment(changed.get(key, cards[key]), scale)
+    msg = "the time axis has no zero: set DATEREF in the header, to a date with a time of day"
     raise DataError(msg)
 
 

@@ -263,7 +263,8 @@ class _Batch:
                 written = result.ok or options.write_flagged
                 if written:
                     with _named(run):
-                        result.write(run.data, again=options.again, flagged=options.write_flagged)
+                        made = result.write_file(run.data, again=options.again, flagged=options.write_flagged)
+                    record["corrected_hdus"], record["uncorrected_hdus"] = list(made.corrected), list(made.left)
                 elif task.output.exists() and _is_corrected(task.output):
                     task.output.unlink()  # of an earlier run, and not what this one says
                 record = run.publish(record, status=record["status"], written=written)

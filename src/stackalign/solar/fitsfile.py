@@ -1,6 +1,8 @@
 """Corrected files: new headers around the same bytes."""
 
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,21 +12,30 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
-from stackalign.errors import DataError, OutputExistsError
+from stackalign.errors import DataError, OutputExistsError, StackalignWarning
 from stackalign.io._gate import refuse_special
 from stackalign.io.atomic import atomic_path
 from stackalign.io.provenance import provenance as package_provenance
+from stackalign.runs import find_leftovers, remove_leftovers
 
-from .headers import UNREADABLE, one_line, quiet
+from .correct import transfer_correction
+from .dates import parse_moment
+from .frames import pixel_to_sky, sky_to_pixel
+from .headers import MASK, UNCERTAINTY, UNREADABLE, one_line, quiet
 from .pixels import PixelTransform
+from .versions import solar_versions
 from .wcs import corrected_header, read_linear
 
 __all__ = ["WrittenFile", "check_first", "write_corrected", "write_map"]
 
 FloatArray = NDArray[np.float64]
+
+SAME_OBSERVATION = 60.0
+"""Seconds by which the dates of images of one observation may differ."""
 
 _CARDS = {
     "XC_DX": ("shift_x", "[pix] correction, shift along x"),
@@ -46,11 +57,23 @@ _CARDS = {
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """What was written: the path, and names of the HDUs that were corrected and of the images that were not."""
+    """What was written.
+
+    Parameters
+    ----------
+    path : Path
+    corrected : tuple of str
+        Names of the HDUs that were corrected: those of the aligned image's grid, and those of other grids.
+    left : tuple of str
+        Names of the images with solar coordinates that were left as they were, each with the reason.
+    transferred : tuple of str
+        Of those that were corrected, the ones on other grids, to which the correction went through the sky.
+    """
 
     path: Path
     corrected: tuple[str, ...]
     left: tuple[str, ...]
+    transferred: tuple[str, ...] = ()
 
 
 def write_corrected(
@@ -72,8 +95,9 @@ def write_corrected(
     correction : PixelTransform
         On the pixels of the image that was aligned.
     hdu : int or str, optional
-        That image, by number or name; the first with solar coordinates by default. Every image whose first two axes
-        have the same size and coordinates is corrected with it: all windows of a raster.
+        That image, by number or name; the first with solar coordinates by default. Every image of the same
+        observation is corrected with it, so that the windows of a raster stay where they are relative to each other:
+        through the sky where it has other pixels. Images of another instrument or time are left as they are.
     provenance : mapping, optional
         For the cards: score, sigma_x, sigma_y, reference; other keys go to the HISTORY.
     again : bool
@@ -99,17 +123,18 @@ def write_corrected(
         raise DataError(msg)
     with quiet(), _opened(old) as hdus:
         images = [one for one in hdus if _has_coordinates(one)]
-        grid = _grid(_aligned(images, hdus, hdu, old))
-        sharing = [one for one in images if _same(_grid(one), grid)]
-        for one in sharing:
+        aligned = _aligned(images, hdus, hdu, old)
+        corrections, left = _for_each(images, aligned, correction, hdus)
+        grid = _grid(aligned)
+        for one, own in corrections:
             check_first(one.header, str(old), again)
-        facts = _facts(correction, grid, provenance or {})
-        for one in sharing:
-            _correct(one, correction, facts, old.name, new.name)
+            _correct(one, own, _facts_on(own, _grid(one), grid, provenance or {}), old.name, new.name)
         with _writing(new) as partial:
             hdus.writeto(partial, output_verify="fix+ignore")
-    left = tuple(_name(one, hdus) for one in images if one not in sharing)
-    return WrittenFile(new, tuple(_name(one, hdus) for one in sharing), left)
+    others = tuple(_name(one, hdus) for one, own in corrections if own is not correction)
+    if left:
+        warnings.warn(f"{new.name}: left uncorrected: {'; '.join(left)}", StackalignWarning, stacklevel=2)
+    return WrittenFile(new, tuple(_name(one, hdus) for one, _ in corrections), left, others)
 
 
 @contextmanager
@@ -186,8 +211,22 @@ def write_map(
             made.header[key.upper()] = value
         made.add_checksum()
         with _writing(new) as partial:
-            made.writeto(partial, output_verify="fix+ignore")
+            fits.HDUList([made, *_beside(solar_map)]).writeto(partial, output_verify="fix+ignore")
     return new
+
+
+def _beside(solar_map: GenericMap) -> list[fits.ImageHDU]:
+    """HDUs of a map's mask and uncertainty, as astropy's CCDData writes them."""
+    found = []
+    if solar_map.mask is not None and np.shape(solar_map.mask) == solar_map.data.shape:
+        found.append(fits.ImageHDU(np.asarray(solar_map.mask, np.uint8), name=MASK))
+    uncertainty = solar_map.uncertainty
+    if uncertainty is not None and np.shape(uncertainty.array) == solar_map.data.shape:
+        found.append(fits.ImageHDU(np.asarray(uncertainty.array), name=UNCERTAINTY))
+        found[-1].header["UTYPE"] = (uncertainty.uncertainty_type, "kind of the uncertainty")
+    for one in found:
+        one.add_checksum()
+    return found
 
 
 def check_first(header: Mapping[str, Any], name: str, again: bool) -> None:
@@ -199,8 +238,8 @@ def check_first(header: Mapping[str, Any], name: str, again: bool) -> None:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     if output.exists() and not overwrite:
-        msg = f"output {output} exists; choose another name or allow it to be replaced (--overwrite)"
-        raise OutputExistsError(msg)
+        msg = f"output {output} exists; choose another name or allow it to be replaced"
+        raise OutputExistsError(msg).with_hint("overwrite")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         msg = f"{output} cannot be written: its folder is not there or is read-only"
         raise DataError(msg)
@@ -210,6 +249,8 @@ def _check_output(output: Path, overwrite: bool) -> None:
 def _writing(final: Path) -> Iterator[Path]:
     """`atomic_path`, whose failures to write are said in one sentence."""
     try:
+        if left := find_leftovers(final.parent).get(final.name):
+            remove_leftovers(final, left)
         with atomic_path(final) as partial:
             yield partial
     except OSError as error:
@@ -265,6 +306,92 @@ def _same(first: tuple[tuple[int, ...], FloatArray], second: tuple[tuple[int, ..
     return first[0] == second[0] and bool(np.allclose(first[1], second[1], rtol=1e-9, atol=1e-9))
 
 
+def _for_each(
+    images: list[Any], aligned: Any, correction: PixelTransform, hdus: fits.HDUList
+) -> tuple[list[tuple[Any, PixelTransform]], tuple[str, ...]]:
+    """Images with the correction on their own pixels, and which are left as they are and why."""
+    grid = _grid(aligned)
+    corrections, left = [], []
+    for one in images:
+        if _same(_grid(one), grid):
+            corrections.append((one, correction))
+            continue
+        why = _another(_header_of(one), _header_of(aligned))
+        if not why:
+            try:
+                corrections.append((one, _transferred(correction, one, aligned)))
+                continue
+            except DataError as error:
+                why = str(error)
+        left.append(f"{_name(one, hdus)} ({why})")
+    return corrections, tuple(left)
+
+
+def _another(header: fits.Header, aligned: fits.Header) -> str:
+    """Why an image is of another observation than the aligned one; nothing where it is of the same."""
+    for key in ("TELESCOP", "INSTRUME", "OBSRVTRY"):
+        own, other = (str(h.get(key) or "").strip().upper() for h in (header, aligned))
+        if own and other and own != other:
+            return f"{key} is {own}, not {other}"
+    kinds = [[str(h.get(f"CTYPE{i}", ""))[:4].upper() for i in (1, 2)] for h in (header, aligned)]
+    if kinds[0] != kinds[1]:
+        return f"its coordinates are {' and '.join(kinds[0])}"
+    for key in ("DATE-BEG", "DATE-OBS", "DATE_OBS", "DATE-AVG"):
+        if not header.get(key) or not aligned.get(key):
+            continue
+        try:
+            apart = abs(float((parse_moment(header[key]) - parse_moment(aligned[key])).to_value("s")))
+        except DataError:
+            continue
+        return f"it was taken {apart:.0f} s from the other" if apart > SAME_OBSERVATION else ""
+    return ""
+
+
+def _transferred(correction: PixelTransform, one: Any, aligned: Any) -> PixelTransform:
+    """The correction on the pixels of another image of the same observation."""
+    own, other = _celestial(_header_of(one)), _celestial(_header_of(aligned))
+    (nx, ny), _ = _grid(one)
+
+    def through(source: WCS, destination: WCS) -> Any:
+        return lambda points: sky_to_pixel(destination, *pixel_to_sky(source, points))
+
+    return transfer_correction(correction, through(own, other), through(other, own), (ny, nx))
+
+
+def _celestial(header: fits.Header) -> WCS:
+    """Coordinates of the first two axes alone."""
+    linear = read_linear(header)
+    made = WCS(naxis=2)
+    types = [str(header[f"CTYPE{i}"]) for i in (1, 2)]
+    # Headers of the first instruments say SOLAR-X, and mean what is called HPLN-TAN now.
+    known = [re.fullmatch(r"[A-Z]{4}-[A-Z]{3}(-SIP)?", kind) for kind in types]
+    made.wcs.ctype = [kind[:8] for kind in types] if all(known) else ["HPLN-TAN", "HPLT-TAN"]
+    made.wcs.cunit = [str(header.get(f"CUNIT{i}") or "arcsec") for i in (1, 2)]
+    made.wcs.crpix, made.wcs.cdelt = linear.crpix[:2], linear.cdelt[:2]
+    made.wcs.pc = linear.cd[:2, :2] / linear.cdelt[:2, None]
+    made.wcs.crval = [float(header.get(f"CRVAL{i}", 0.0)) for i in (1, 2)]
+    for name in ("LONPOLE", "LATPOLE"):
+        if header.get(name) is not None:
+            setattr(made.wcs, name.lower(), float(header[name]))
+    made.wcs.set()
+    return made
+
+
+def _facts_on(
+    correction: PixelTransform,
+    own: tuple[tuple[int, ...], FloatArray],
+    aligned: tuple[tuple[int, ...], FloatArray],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The cards for an image, whose error bars are in its own pixels."""
+    facts = _facts(correction, own, provenance)
+    lengths = [np.hypot(*grid[1][2:6].reshape(2, 2)) for grid in (aligned, own)]
+    for i, key in enumerate(("sigma_x", "sigma_y")):
+        if isinstance(facts.get(key), float):
+            facts[key] = facts[key] * float(lengths[0][i] / lengths[1][i])
+    return facts
+
+
 def _facts(
     correction: PixelTransform, grid: tuple[tuple[int, ...], FloatArray], provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -308,6 +435,7 @@ def _correct(one: Any, correction: PixelTransform, facts: Mapping[str, Any], old
     header.add_history(
         "p = A (q - c) + c + d for the pixel q about the middle c of the image: XC_A11..A22, XC_DX, XC_DY"
     )
+    header.add_history("coordinates by " + ", ".join(f"{name} {number}" for name, number in solar_versions().items()))
     header.add_history("before: " + ", ".join(f"{key} = {value!r}" for key, value in before.items()))
     for key in sorted(set(facts) - {key for key, _ in _CARDS.values()}):
         header.add_history(_ascii(f"{key} = {facts[key]}"))

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import astropy.units as u
@@ -16,12 +17,16 @@ from sunpy.sun import models
 
 from stackalign.errors import DataError
 
+from .dates import with_time_of_day
 from .geometry import on_sky, solar_points, turned, wrapped
 from .pixels import PixelTransform
 
 __all__ = [
+    "ColumnMapping",
+    "ColumnMoments",
     "PixelMapping",
     "arcsec_per_pixel",
+    "column_mapping",
     "image_center",
     "local_transform",
     "name_of",
@@ -40,8 +45,10 @@ FloatArray = NDArray[np.float64]
 PixelMapping = Callable[[ArrayLike], FloatArray]
 """Pixels (..., 2) in the order (x, y) of one map to those of another; NaN where the other cannot see the point."""
 
+SAME_PLACE = 1e-10
+"""Share of the distance to the Sun within which two observers are one: a millionth of an arcsec."""
+
 ROTATION_MODELS = ("howard", "snodgrass", "allen", "rigid")
-_DATES = ("date-avg", "date_avg", "date-obs", "date_obs", "date-beg", "date_beg", "date-end", "date_end")
 
 
 def name_of(solar_map: GenericMap) -> str:
@@ -50,17 +57,16 @@ def name_of(solar_map: GenericMap) -> str:
 
 
 def observation_time(solar_map: GenericMap) -> Time:
-    """When the coordinates of a map hold: DATE-AVG, else DATE-OBS, DATE-BEG, DATE-END.
+    """When the coordinates of a map hold: DATE-AVG, else DATE-OBS, DATE-BEG, DATE-END, T_OBS.
+
+    A day in one card and a time of day in another, DATE_OBS and TIME_OBS, are joined.
 
     Raises
     ------
     DataError
-        The header has no date; the present time is no substitute.
+        The header has no date with a time of day; neither the present time nor midnight is a substitute.
     """
-    if not any(solar_map.meta.get(key) for key in _DATES):
-        msg = f"{name_of(solar_map)} has no date: set DATE-AVG or DATE-OBS in its header"
-        raise DataError(msg)
-    return solar_map.reference_date
+    return with_time_of_day(solar_map, name_of(solar_map)).reference_date
 
 
 def observer_position(observer: SkyCoord, time: Time | None = None) -> FloatArray:
@@ -74,7 +80,8 @@ def map_position(solar_map: GenericMap) -> FloatArray:
     """Position of a map's observer, (3,)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is missing in a header is said once, by the reader
-        return observer_position(solar_map.observer_coordinate, observation_time(solar_map))
+        timed = with_time_of_day(solar_map, name_of(solar_map))
+        return observer_position(timed.observer_coordinate, timed.reference_date)
 
 
 def surface_radius(solar_map: GenericMap, height: float = 1.0) -> float:
@@ -87,13 +94,17 @@ def surface_radius(solar_map: GenericMap, height: float = 1.0) -> float:
 
 def rotation_angle(latitude: ArrayLike, seconds: ArrayLike, model: str = "howard") -> FloatArray:
     """Angle in radians by which the surface turns in that time, against the stars; latitude in radians."""
-    if model not in ROTATION_MODELS:
-        msg = f"rotation must be None or one of {', '.join(ROTATION_MODELS)}, got {model!r}"
-        raise ValueError(msg)
+    _check_rotation(model)
     # The models are rates; asking for a day of each latitude keeps the angles below a turn.
     daily = models.differential_rotation(1 * u.day, np.asarray(latitude) * u.rad, model=model)
     angle: FloatArray = daily.to_value(u.rad) * np.asarray(seconds, np.float64) / 86400.0
     return angle
+
+
+def _check_rotation(model: str | None) -> None:
+    if model is not None and model not in ROTATION_MODELS:
+        msg = f"rotation must be None or one of {', '.join(ROTATION_MODELS)}, got {model!r}"
+        raise ValueError(msg)
 
 
 def _celestial(wcs: WCS, points: FloatArray) -> tuple[int, int]:
@@ -185,6 +196,52 @@ def pixels_to_pixels(
     return sky_to_pixel(destination, *on_sky(found, destination_position))
 
 
+@dataclass(frozen=True)
+class ColumnMoments:
+    """When the columns of a raster were exposed, and from where.
+
+    Parameters
+    ----------
+    times : Time
+        (N,).
+    positions : numpy.ndarray
+        (N, 3) of the spacecraft, metres, heliocentric inertial.
+    """
+
+    times: Time
+    positions: FloatArray
+
+
+ColumnMapping = Callable[[ArrayLike, ArrayLike], FloatArray]
+"""Pixels (..., 2) of a raster, and the columns in which they were exposed, to pixels of another map."""
+
+
+def column_mapping(
+    source: GenericMap,
+    destination: GenericMap,
+    moments: ColumnMoments,
+    *,
+    rotation: str | None = None,
+    height: float = 1.0,
+) -> ColumnMapping:
+    """Make the function of `pixel_mapping` for a raster, each of whose columns has a moment and place of its own."""
+    radius, wcs = surface_radius(source, height), (source.wcs, destination.wcs)
+    there = map_position(destination)
+    seconds = np.asarray((observation_time(destination) - moments.times).to_value(u.s))
+    index = np.arange(len(seconds))
+
+    def mapping(points: ArrayLike, columns: ArrayLike) -> FloatArray:
+        # Beyond the first and last column there are none; what is sampled there is no part of the answer.
+        at = np.clip(np.asarray(columns, np.float64), 0, len(seconds) - 1)
+        positions = np.stack([np.interp(at, index, moments.positions[:, i]) for i in range(3)], axis=-1)
+        after = np.interp(at, index, seconds)
+        return pixels_to_pixels(
+            points, wcs[0], positions, wcs[1], there, radius=radius, seconds=after, rotation=rotation
+        )
+
+    return mapping
+
+
 def pixel_mapping(
     source: GenericMap, destination: GenericMap, *, rotation: str | None = None, height: float = 1.0
 ) -> PixelMapping:
@@ -205,6 +262,11 @@ def pixel_mapping(
         "rotation": rotation,
     }
     wcs, position = (source.wcs, destination.wcs), (map_position(source), map_position(destination))
+    _check_rotation(rotation)
+    still = rotation is None or seconds == 0.0
+    if still and np.linalg.norm(position[0] - position[1]) < SAME_PLACE * np.linalg.norm(position[0]):
+        # Directions are the same, whatever they point at.
+        return lambda points: sky_to_pixel(wcs[1], *pixel_to_sky(wcs[0], points))
 
     def mapping(points: ArrayLike) -> FloatArray:
         return pixels_to_pixels(points, wcs[0], position[0], wcs[1], position[1], **settings)

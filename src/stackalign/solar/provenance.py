@@ -10,6 +10,7 @@ from stackalign.io.provenance import provenance
 
 from .coalign_result import PhaseResult
 from .frames import name_of
+from .versions import solar_versions
 
 __all__ = ["solar_provenance"]
 
@@ -27,4 +28,6 @@ def solar_provenance(
         {"reference": name_of(reference), "shape": reference.data.shape},
     ]
     device = phases[-1].registrations[-1].provenance.get("device")
-    return provenance({"phases": [phase.name for phase in phases], **settings}, inputs, device=device)
+    record = provenance({"phases": [phase.name for phase in phases], **settings}, inputs, device=device)
+    record["versions"] |= solar_versions()
+    return record

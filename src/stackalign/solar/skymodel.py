@@ -16,6 +16,7 @@ from stackalign import transforms
 from stackalign.registration import RegistrationResult
 
 from .pixels import PixelTransform
+from .polish import Agreement
 
 __all__ = ["MODELS", "SkyFit", "SkyModel"]
 
@@ -128,6 +129,14 @@ class SkyModel:
         ]
         return np.stack(columns, axis=-1)
 
+    def moves(self, parameters: FloatArray) -> FloatArray:
+        """(6,) by how far the middle and two edges of the image are moved, (x, y) of each."""
+        return self._moves(parameters, self._points)
+
+    def slope(self, parameters: FloatArray) -> FloatArray:
+        """(6, P) derivatives of `moves`."""
+        return self._derivative(parameters, self._points)
+
     def fit(
         self,
         so_far: PixelTransform,
@@ -166,6 +175,29 @@ class SkyModel:
         size = len(values)
         spread = np.linalg.pinv(normal, rcond=1e-14, hermitian=True) if known else np.full((size, size), np.inf)
         return SkyFit(values, np.asarray(spread, np.float64), self.correction(values))
+
+    def read(self, so_far: PixelTransform, found: Agreement) -> SkyFit:
+        """Read the model's parameters from the free moves of `polish.compare`, which are of the correction `so_far`.
+
+        What the model allows is taken from them with the weights of their least squares, so that the fit is that of
+        the model to the images.
+        """
+        points = self._points
+        values = self._nearest((so_far(points) - points).ravel() + found.moves, found.normal)
+        covariance = found.covariance(self._derivative(values, points))
+        return SkyFit(values, covariance, self.correction(values))
+
+    def _nearest(self, moves: FloatArray, weight: FloatArray) -> FloatArray:
+        """Parameters whose moves are nearest to those of the middle and two edges."""
+        values = self.neutral
+        for _ in range(10):
+            slope = self._derivative(values, self._points)
+            left = slope.T @ weight @ (moves - self._moves(values, self._points))
+            change = np.linalg.lstsq(slope.T @ weight @ slope, left, rcond=None)[0]
+            values = values + change
+            if np.abs(slope @ change).max() < 1e-10:
+                break
+        return values
 
     def between(self, first: SkyFit, second: SkyFit) -> SkyFit:
         """Halfway between two fits; the covariance is that of the second."""
