@@ -133,7 +133,8 @@ def _believed_rings(e: Evidence) -> Rings | None:
 
 def _beam_verdict(e: Evidence, beam: Beam) -> Verdict:
     center = e.level.up(beam.disk.center)
-    others = [Candidate(float(f / beam.disk.flux), e.level.up(p)) for f, p in zip(beam.flux, beam.places, strict=True)]
+    shares = beam.flux / max(beam.disk.flux, 1e-300)
+    others = [Candidate(float(f), e.level.up(p)) for f, p in zip(shares, beam.places, strict=True)]
     quality = float(np.clip(1.0 - 1.0 / max(_dominance(beam), 1.0), 0.0, 1.0))
     answer = Answer("beam", [Candidate(1.0, center), *others], quality)
     return Verdict(center, beam.disk.sigma * e.level.factor, answer, "")

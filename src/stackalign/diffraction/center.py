@@ -45,6 +45,8 @@ CENTER_FLAGS: Mapping[str, str] = {
 MIDDLE, COARSE = 512, 128
 """Longest sides of the images in which spots and rings are looked for."""
 RUNNERS = 5
+EXACT = 0.02
+"""Standard error of the centre of what is nothing but a function of the distance from it."""
 FARTHEST = 0.35
 """Share of the longer side by which a centre of rings may move until its sectors agree."""
 
@@ -179,12 +181,11 @@ def _center_of(
     rings = _settled(answer, middle_level, beam)
     evidence = Evidence(image.shape, middle_level, rings, pairs_of(middle_level, inversions), inversions, beam)
     found = verdict(evidence)
-    if found.answer.kind in ("rings", "inversion") and found.answer.candidates:
+    if found.answer.kind != "pairs" and found.answer.candidates:
         found = _finest(found, image, valid, middle_level, coarse, device, workers)
     runners, scores = nothing
-    best, others = found.answer.candidates[:1], found.answer.candidates[1:]
-    for k, (score, there) in enumerate(others[:RUNNERS]):
-        runners[k], scores[k] = there, score / best[0].score
+    for k, (score, there) in enumerate(found.answer.candidates[1 : RUNNERS + 1]):
+        runners[k], scores[k] = there, score / max(found.answer.candidates[0].score, 1e-300)
     uncertain = bool(found.doubt) or not found.sigma <= LARGEST_SIGMA
     return (
         found.center,
@@ -225,16 +226,19 @@ def _finest(
     workers: int | None,
 ) -> Verdict:
     """Correlate the image with itself at full resolution; what that changes beyond the error is not believed."""
-    center = refined(image, valid, found.center, level.factor, found.answer.part, device, workers)
-    moved = float(np.hypot(*(center - found.center)))
-    if not found.doubt and moved > 3.0 * found.sigma + 0.3 * level.factor:
-        return found
-    plain, unexplained = exact(image, valid, center, coarse, found.answer.part)
+    kind, part = found.answer.kind, found.answer.part
+    center = found.center
+    if kind != "beam":
+        center = refined(image, valid, found.center, level.factor, part, device, workers)
+    plain, unexplained = exact(image, valid, center, coarse, part)
     if unexplained <= LEFT:
-        return found._replace(center=plain, sigma=0.02, doubt="")
-    return found._replace(
-        center=center, sigma=float(np.hypot(found.sigma, 0.5 * moved)) if not found.doubt else found.sigma
-    )
+        return found._replace(center=plain, sigma=EXACT, doubt="")
+    if found.doubt or kind == "beam":
+        return found._replace(center=center)
+    moved = float(np.hypot(*(center - found.center)))
+    if moved > 3.0 * found.sigma + 0.3 * level.factor:
+        return found
+    return found._replace(center=center, sigma=float(np.hypot(found.sigma, 0.5 * moved)))
 
 
 def _sentence(found: Verdict) -> str:
