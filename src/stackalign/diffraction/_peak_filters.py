@@ -46,7 +46,7 @@ SEEN = 0.6
 
 FEWEST_BELOW = 64
 ROUNDS = 2
-LEAST_FALL, EVEN = 0.2, 0.42
+LEAST_FALL, EVEN = 0.25, 0.42
 """Least fall of a spot over two widths in any direction, as a share of its height and of the fall in another."""
 HOT, ALONE = 8.0, 0.1
 """Deviations by which a hot pixel is above its neighbours, and the share of that by which the highest of them is: a

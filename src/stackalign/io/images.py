@@ -17,6 +17,7 @@ from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path
 from stackalign.io.memory import ArrayReader
 from stackalign.io.stacks import open_with
+from stackalign.io.velox import is_velox, open_velox
 
 __all__ = ["FITS_EXTENSIONS", "image_extensions", "is_fits", "open_images", "write_images"]
 
@@ -67,6 +68,8 @@ def open_images(
     if is_fits(file):
         return _open_fits(file, dataset)
     with damage_as_data_error(f"input {file}", "the file"):
+        if is_velox(file):
+            return open_velox(file, dataset)
         image = _single_image(file, dataset)
     if image is None:
         limit = DEFAULT_MEMORY_LIMIT if memory_limit is None else memory_limit
