@@ -226,9 +226,14 @@ def _second(
     # Between repetitions of a lattice the binned images cannot tell, the full ones have.
     alone = expected[best] < REPEATED
     if away[best] > 1.5 and alone and deviations(float(whole[best])) > max(PLAIN, z + APART):
-        return np.asarray(places[(slice(None), *best)], np.float64), float(scores[best]), z
+        return _place(best, first), float(scores[best]), z
     top = np.unravel_index(int(np.argmax(rest)), rest.shape)
     value = float(rest[top])
     if deviations(value) < PLAIN or value < SECOND * max(main, 1e-3):
         return NOTHING, 0.0, z
-    return np.asarray(places[(slice(None), *top)], np.float64), value, z
+    return _place(top, first), value, z
+
+
+def _place(index: tuple[Any, ...], first: FloatArray) -> FloatArray:
+    """Shift of an element of a map whose first one is known."""
+    return np.asarray(np.array(index, np.float64) + first, np.float64)

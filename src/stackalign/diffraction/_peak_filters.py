@@ -245,7 +245,7 @@ def calibrated(snr: Plane, width: float) -> Plane:
     for _ in range(ROUNDS):
         quiet = (snr != 0) & (squares < np.float32(CLIPPED**2) * scatter)
         scatter = np.maximum(np.maximum(_Means(quiet, window)(squares), scatter), np.float32(1))
-    return snr / np.sqrt(scatter)
+    return np.asarray(snr / np.sqrt(scatter), np.float32)
 
 
 def counted(snr: FloatArray, variance: FloatArray, quantum: float, width: float) -> FloatArray:

@@ -176,6 +176,8 @@ def align(
         r_valid = checked_mask(reference_mask, tuple(fixed.values.shape), where, "reference_mask")
     else:
         r_valid = valid if valid is not None and len(valid) == 1 else None
+    if fixed.mask is not None:  # Gaps that the reference itself marks.
+        r_valid = fixed.mask if r_valid is None else r_valid & fixed.mask
     sigma = background_sigma(background, tuple(given.values.shape))
     compared, onto = (_without_hot_pixels(a) for a in (given.values, fixed.values))
     plain = compared, onto
@@ -210,7 +212,10 @@ def align(
     columns = found.shift, found.score, found.second_score, found.overlap
     shared = None if r_valid is None else r_valid[0]
     evidence = judged(plain[1][0], plain[0], shared, valid, (found.shift, found.score, found.overlap), workers)
-    verdicts = [_flags(*row, max_shift, e) for *row, e in zip(*columns, evidence, strict=True)]
+    rows = zip(*columns, evidence, strict=True)
+    verdicts = [
+        _flags(found_shift, score, second, overlap, max_shift, e) for found_shift, score, second, overlap, e in rows
+    ]
     flags = tuple(tuple(v) for v in verdicts)
     reasons = tuple(" ".join(v.values()) for v in verdicts)
     significance = np.array([e.significance for e in evidence])
