@@ -48,6 +48,9 @@ FEWEST_BELOW = 64
 ROUNDS = 2
 LEAST_FALL, EVEN = 0.25, 0.42
 """Least fall of a spot over two widths in any direction, as a share of its height and of the fall in another."""
+NEWTON = 12
+BRIGHT = 0.02
+"""Share of the pixels among which hot ones are looked for first."""
 HOT, ALONE = 8.0, 0.1
 """Deviations by which a hot pixel is above its neighbours, and the share of that by which the highest of them is: a
 Gaussian of the sigma 0.45 px on the middle of a pixel has more."""
@@ -94,7 +97,7 @@ class _Means:
             level = np.float32(values[self.valid].mean(dtype=np.float64))
             plain = np.asarray(smooth_background((values - level)[None], self.valid[None], self.sigma)[0])
             return np.where(np.isfinite(plain), plain, np.float32(0)) + level
-        means, counts = bin_mean(values, self.factor, mask=self.valid, return_count=True)
+        means, counts = bin_mean(values, self.factor, mask=self.valid, return_count=True, workers=1)
         weight = counts.astype(np.float32)
         if self.scale is None:
             below = between(self.rows, weight, self.columns)
@@ -265,7 +268,7 @@ def counted(snr: FloatArray, variance: FloatArray, quantum: float, width: float)
     ratio = 1.0 + np.maximum(snr, 0.0) / (2.0 * np.sqrt(np.pi) * width * np.sqrt(mean))
     t = np.log(ratio) + np.log1p(np.log(ratio))  # The root is near; Newton on the logarithm converges from there.
     t = np.maximum(t, 1e-9)
-    for _ in range(30):
+    for _ in range(NEWTON):
         value = np.expm1(t) / t
         slope = (np.exp(t) - value) / t
         t = np.maximum(t - (np.log(value) - np.log(ratio)) * value / np.maximum(slope, 1e-12), 1e-9)
@@ -297,27 +300,33 @@ def is_spot(snr: Plane, places: NDArray[np.int64], width: float) -> NDArray[np.b
     return np.asarray((least >= LEAST_FALL * top) & (least + 1.0 >= EVEN * greatest))
 
 
-def hot_pixels(pixels: FloatArray, valid: NDArray[np.bool_], quantum: float) -> NDArray[np.bool_]:
-    """Find single pixels so far above all of their neighbours that no spot of a lens can be the cause."""
-    filled = np.where(valid, pixels, np.nan)
-    framed = np.pad(filled, 1, constant_values=np.nan)
-    height, width = pixels.shape
-    ring = [framed[y : y + height, x : x + width] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-    total, squares, count = np.zeros_like(pixels), np.zeros_like(pixels), np.zeros_like(pixels)
-    highest = np.full_like(pixels, -np.inf)
-    for side in ring:
-        known = ~np.isnan(side)
-        value = np.where(known, side, 0.0)
-        total += value
-        squares += value * value
-        count += known
-        highest = np.where(known, np.maximum(highest, value), highest)
-    count = np.maximum(count, 1)
-    mean = total / count
-    scatter = np.sqrt(np.maximum(squares / count - mean * mean, 0.0))
+def hot_pixels(
+    pixels: FloatArray, valid: NDArray[np.bool_], quantum: float, places: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Find single pixels (N, 2) so far above all of their neighbours that no spot of a lens can be the cause.
+
+    Looked for among these places, or among the brightest pixels.
+    """
+    if places is None:
+        values = pixels[valid]
+        kept = max(1, int(BRIGHT * len(values)))
+        limit = np.partition(values, len(values) - kept)[len(values) - kept]
+        places = np.argwhere(valid & (pixels > limit) if limit > values.min() else valid & (pixels > values.min()))
+    if not len(places):
+        return places
+    framed = np.pad(np.where(valid, pixels, np.nan), 1, constant_values=np.nan)
+    rows, columns = places.T
+    ring = np.stack(
+        [framed[rows + y, columns + x] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    )  # fmt: skip
+    known = ~np.isnan(ring)
+    count = known.sum(axis=0)
+    filled = np.where(known, ring, 0.0)
+    mean = filled.sum(axis=0) / np.maximum(count, 1)
+    scatter = np.sqrt((np.where(known, ring - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count, 1))
+    highest = np.where(known, ring, -np.inf).max(axis=0)
     lowest = float(pixels[valid].min())
     floor = np.sqrt(quantum * np.maximum(mean - lowest, 0.0) + quantum**2)
-    above = pixels - mean
-    return np.asarray(
-        valid & (above > HOT * np.maximum(scatter, floor)) & (highest - mean < ALONE * above) & (count > 2)
-    )
+    above = pixels[rows, columns] - mean
+    hot = (count > 2) & (above > HOT * np.maximum(scatter, floor)) & (highest - mean < ALONE * above)
+    return places[hot]

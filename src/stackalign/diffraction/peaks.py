@@ -23,6 +23,8 @@ WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
 
 STEPS = 6
 
+PLAINLY = 4.0
+"""Ratios of so many times the least one are no chance, however few the electrons of a background that is seen."""
 SAMPLED = 1 << 16
 FEW = 0.2
 """Electrons per pixel below which an electron here and there makes narrow peaks stand out."""
@@ -131,7 +133,8 @@ def bragg_peaks(
     _check_distance(min_distance)
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
     quantum = _quantum(pixels[valid])
-    seen = valid & ~hot_pixels(pixels, valid, quantum)
+    seen = valid.copy()
+    seen[tuple(hot_pixels(pixels, valid, quantum).T)] = False
     # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
     spread = float(pixels[seen].std()) or 1.0
     standard = np.where(seen, (pixels - pixels[seen].mean()) / spread, 0.0).astype(np.float32)
@@ -143,6 +146,8 @@ def bragg_peaks(
     plane = calibrated(best.snr, best.width)
     places, snr = _maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
     told = is_spot(plane, places, best.width)
+    weaker = hot_pixels(pixels, seen, quantum, places)
+    told &= ~(places[:, None] == weaker[None]).all(axis=-1).any(axis=1)
     told &= counted(snr, ground.variance[tuple(places.T)].astype(np.float64), electron, best.width) >= min_snr
     places, snr = places[told], snr[told]
     position, intensity = _fitted(ground, places, best.width)
@@ -195,7 +200,9 @@ def _widest(
 
     def judged(filtered: Filtered) -> Filtered:
         peaks = filtered.peaks.astype(np.float64)
-        chance = counted(peaks, np.full(len(peaks), variance), electron, filtered.width)
+        chance = peaks.copy()
+        asked = np.full(len(peaks), True) if sparse else peaks < PLAINLY * least
+        chance[asked] = counted(peaks[asked], np.full(int(asked.sum()), variance), electron, filtered.width)
         if not sparse:
             # Of what chance does not explain, the plain ratios say which width fits: spots have noise of their own.
             chance = np.where(chance >= least, peaks, chance)

@@ -66,7 +66,8 @@ def smooth_background(images: Array, mask: Array | None, sigma: float) -> Array:
     if factor == 0 and isinstance(images, np.ndarray):
         return _filtered(images, mask, sigma)
     factor = factor or max(1, min(int(sigma / FINE), height, width))
-    means, counts = bin_mean(images, factor, mask=mask, return_count=True)
+    small = height * width * len(images) <= SMALL
+    means, counts = bin_mean(images, factor, mask=mask, return_count=True, workers=1 if small else None)
     weight = counts.astype(np.float32)
     total = xp.where(counts > 0, means, 0).astype(np.float32) * weight
     device = device_of(images)
