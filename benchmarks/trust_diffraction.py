@@ -1,11 +1,12 @@
-"""Situations of diffraction patterns with known truth, for the table of trust: centres."""
+"""Situations of diffraction patterns with known truth, for the table of trust: centres and alignments."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["CENTERS", "Scene"]
+__all__ = ["CENTERS", "PAIRS", "Pair", "Scene", "rows"]
 
 SIDE = 256
 RADII = (26.0, 42.0, 52.0, 68.0, 84.0)
@@ -274,6 +275,7 @@ def saturated(seed: int) -> Scene:
 
 CENTERS: dict[str, Callable[[int], Scene]] = {
     **{f"cbed, radius {r}": (lambda s, r=r: cbed(s, r)) for r in (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)},
+    "cbed, the beam far brighter": lambda s: cbed(s, 1.0 + s % 8, 0.4),
     "cbed with a halo": lambda s: cbed(s, 3.0 + s % 5, 0.8, 30.0),
     "cbed, few electrons": lambda s: cbed(s, 3.0 + s % 5, 0.5, 0.0, 6.0),
     "cbed, another disk brighter": lambda s: cbed(s, 3.0 + s % 5, 1.5, 10.0 * (s % 2)),
@@ -303,4 +305,110 @@ CENTERS: dict[str, Callable[[int], Scene]] = {
     "few spots behind a block": few_spots_behind_block,
     "no pattern": nothing,
 }
-"""Scenes by their seed. The direct beam is seen and brightest in the first seven and in "precession"."""
+"""Scenes by their seed. The direct beam is seen and brightest in the first nine and in "precession"."""
+
+
+class Pair(NamedTuple):
+    """Two patterns, what is valid of both (or None), and the shift of the second onto the first (None: unrelated)."""
+
+    one: np.ndarray
+    two: np.ndarray
+    mask: np.ndarray | None
+    shift: np.ndarray | None
+
+
+def _crystal_of(seed: int, center: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng([20, seed])
+    clean = 20 * np.exp(-np.hypot(*_grid(center)) / 60) + 2
+    for point in _points(_vectors(rng, 20, 34)):
+        key = point if (point[0], point[1]) > (0.0, 0.0) else -point
+        pair = np.random.default_rng([21, seed, *(np.rint(10 * key).astype(int) + 100000)]).uniform(0.5, 1.5)
+        _spot(clean, center + point, 1.5, 400 * pair * np.exp(-((np.hypot(*point) / 85) ** 2)))
+    return clean
+
+
+def _pair(seed: int, sample: str, change: str = "") -> Pair:
+    """Two frames of a sample that has moved, and what the detector adds to both."""
+    rng = np.random.default_rng([22, seed])
+    center, moved = _middle(rng, 10), rng.uniform(-10, 10, 2)
+    if change == "still":
+        moved = np.zeros(2)
+    where = (center, center + moved)
+    clean = [_crystal_of(seed, c) if sample == "crystal" else rings_of(rng, c) for c in where]
+    mask = _block() if change == "masked block" else None
+    if change == "few electrons":
+        clean = [0.03 * c for c in clean]
+    if change == "halo":
+        halo = 3000 * np.exp(-(np.hypot(*_grid(np.full(2, (SIDE - 1) / 2))) ** 2) / 5000)
+        clean = [c + halo for c in clean]
+    if change == "gain":
+        gain = 1 + 0.05 * rng.standard_normal((SIDE, SIDE))
+        clean = [(200 + 0.5 * rings_of(rng, c, 1.0, 0.0)) * gain for c in where]
+    if change == "open block":
+        clean = [np.where(_block(), c, 3.0) for c in clean]
+    one, two = (rng.poisson(c).astype(np.float32) for c in clean)
+    if change == "hot pixels":
+        places = tuple(rng.integers(0, SIDE, (2, 30)))
+        one[places] = two[places] = 65535
+    return Pair(one, two, mask, -moved)
+
+
+def _unrelated(seed: int, one: str, two: str) -> Pair:
+    rng = np.random.default_rng([23, seed])
+
+    def made(kind: str, salt: int) -> np.ndarray:
+        center = _middle(rng, 12)
+        level = np.full((SIDE, SIDE), 10.0 ** rng.uniform(-1, 2))
+        clean = {"crystal": _crystal_of(seed + salt, center), "rings": rings_of(rng, center, 1.0, 0.0)}.get(kind, level)
+        return rng.poisson(clean).astype(np.float32)
+
+    return Pair(made(one, 0), made(two, 5000), None, None)
+
+
+PAIRS: dict[str, Callable[[int], Pair]] = {
+    **{
+        f"{sample}, {change or 'moved'}": (lambda s, a=sample, c=change: _pair(s, a, c))
+        for sample in ("powder", "crystal")
+        for change in ("", "still", "masked block", "few electrons")
+    },
+    "powder, hot pixels stand still": lambda s: _pair(s, "powder", "hot pixels"),
+    "powder, a gain pattern stands still": lambda s: _pair(s, "powder", "gain"),
+    "powder, a block without a mask stands still": lambda s: _pair(s, "powder", "open block"),
+    "powder, a halo stands still": lambda s: _pair(s, "powder", "halo"),
+    "noise and noise": lambda s: _unrelated(s, "noise", "noise"),
+    "rings and noise": lambda s: _unrelated(s, "rings", "noise"),
+    "crystal and noise": lambda s: _unrelated(s, "crystal", "noise"),
+    "crystal and another crystal": lambda s: _unrelated(s, "crystal", "crystal"),
+}
+"""Pairs by their seed; the first eight are as the model says."""
+
+NOMINAL = ("cbed, the beam far brighter", "precession", "powder", "powder, few electrons", "crystal, walk-off")
+
+
+def rows() -> list[Any]:
+    """Rows of the table of trust, nominal ones first."""
+    from _trust import Row, Trial
+
+    from stackalign.diffraction import align, autocenter
+
+    def centred(make: Callable[[int], Scene], seed: int) -> Any:
+        scene = make(seed)
+        found = autocenter(scene.image, mask=scene.mask, workers=1)
+        error = np.full(2, np.nan) if scene.center is None else found.center - scene.center
+        return Trial(error, np.full(2, float(found.sigma)), 1.5, found.flags[0], ("row", "column"))
+
+    def aligned(make: Callable[[int], Pair], seed: int) -> Any:
+        pair = make(seed)
+        found = align(pair.two, pair.one, mask=pair.mask, workers=1)
+        error = np.full(2, np.nan) if pair.shift is None else found.shift - pair.shift
+        return Trial(error, np.full(2, 0.05), 0.5, found.flags[0], ("row", "column"))
+
+    table = [
+        Row(f"centre: {name}", "nominal" if name.startswith(NOMINAL) else "misfit", partial(centred, make))
+        for name, make in CENTERS.items()
+    ]
+    kinds = ["nominal"] * 8 + ["misfit"] * (len(PAIRS) - 8)
+    table += [
+        Row(f"align: {name}", kind, partial(aligned, m)) for kind, (name, m) in zip(kinds, PAIRS.items(), strict=True)
+    ]
+    return sorted(table, key=lambda row: row.kind != "nominal")

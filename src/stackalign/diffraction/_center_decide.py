@@ -26,6 +26,8 @@ PAIR_SCORE, PAIR_QUALITY, PAIR_ALONE = 5.0, 0.6, 0.2
 and confidences of 0.36; the best of what is none has up to 4.8, 0.7 and 0.1, or 3.8, 0.55 and 0.3."""
 DOMINANT = 1.8
 """How many times as strong as any other disk the direct beam is."""
+LIKELY = 1.3
+"""The same from which the brightest disk is the likeliest centre where nothing is certain."""
 TILTED = 0.1
 """Contrast of the background on opposite sides of a disk from which the diffuse halo has another middle."""
 TWO_BEAMS = 2.5
@@ -244,7 +246,7 @@ def _likeliest(e: Evidence) -> tuple[Verdict, str]:
         why = believed_beam(e)
         beam = _beam_verdict(e, e.beam)
         near = rings is not None and np.hypot(*(rings.center - beam.center)) <= AGREE * e.level.factor + 0.5
-        if e.beam.disk.whole and e.beam.disk.significance > SIGNIFICANT and (near or _dominance(e.beam) > DOMINANT):
+        if e.beam.disk.whole and e.beam.disk.significance > SIGNIFICANT and (near or _dominance(e.beam) > LIKELY):
             return beam, why
     nothing = Answer("inversion", [], 0.0)
     pairs_verdict = Verdict(pairs.candidates[0].center, e.pairs.sigma, pairs, "") if pairs.candidates else None
