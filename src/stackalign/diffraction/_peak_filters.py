@@ -329,4 +329,4 @@ def hot_pixels(
     floor = np.sqrt(quantum * np.maximum(mean - lowest, 0.0) + quantum**2)
     above = pixels[rows, columns] - mean
     hot = (count > 2) & (above > HOT * np.maximum(scatter, floor)) & (highest - mean < ALONE * above)
-    return places[hot]
+    return np.asarray(places[hot], np.int64)
