@@ -88,8 +88,9 @@ def test_real_patterns(graphite, mos2) -> None:
     image, mask = graphite
     image, mask = sa.bin_mean(image, 2, mask=mask), sa.bin_mean(mask.astype(np.float32), 2) > 0.99
     found = bragg_peaks(image, mask=mask)
-    assert 40 <= len(found) <= 46, "the spots that one sees, and nothing else"
-    assert found.snr[0] > 100
+    # 41 bright spots, and about as many weak ones as one sees in crops with a contrast of their own.
+    assert (found.snr > 100).sum() in range(40, 44)
+    assert len(found) <= 66
     assert len(bragg_peaks_persistence(mos2, prominence=0.1)) == 103
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 from scipy.spatial import cKDTree
 
-__all__ = ["Spots", "find_spots", "half_sums", "pair_center", "pair_score"]
+__all__ = ["NO_PAIRS", "PairEvidence", "Spots", "find_spots", "half_sums", "pair_center", "pair_score", "pair_sigma"]
 
 FloatArray = NDArray[np.float64]
 
@@ -23,6 +23,10 @@ SEEN = 6.0
 """Strength in units of the noise from which the far end of a pair counts."""
 NEAR = 1.5
 """Distance in pixels up to which a spot is the partner of another."""
+
+
+FINEST = 0.01
+"""Standard error in pixels that no centre of pairs goes below: shapes of spots are sampled."""
 
 
 class Spots(NamedTuple):
@@ -119,7 +123,31 @@ def pair_center(spots: Spots, tree: cKDTree, center: FloatArray, reach: float) -
     return center, len(found)
 
 
-def pair_score(spots: Spots, center: FloatArray) -> tuple[float, float]:
+def pair_sigma(spots: Spots, tree: cKDTree, center: FloatArray) -> float:
+    """Standard error along an axis of a centre, from the scatter of the middles of its pairs."""
+    distance, partner = tree.query(2 * center - spots.points, distance_upper_bound=NEAR)
+    found = np.flatnonzero(np.isfinite(distance))
+    if len(found) < 4:
+        return float("inf")
+    middles = 0.5 * (spots.points[found] + spots.points[partner[found]])
+    # Both ends of a pair are here: half as many are independent.
+    scatter = float(np.sqrt(((middles - center) ** 2).mean(axis=0).max()))
+    return float(np.hypot(scatter / np.sqrt(len(found) / 2), FINEST))
+
+
+class PairEvidence(NamedTuple):
+    """What pairs say of a centre: their score, quality from 0 to 1, log of the evidence, and number."""
+
+    score: float
+    quality: float
+    evidence: float
+    pairs: float
+
+
+NO_PAIRS = PairEvidence(0.0, 0.0, 0.0, 0.0)
+
+
+def pair_score(spots: Spots, center: FloatArray) -> PairEvidence:
     """Score a centre by the evidence that spots and what stands opposite of them are as strong, but for a linear trend.
 
     The asymmetry (a - b) / (a + b) of a pair is a linear function of its direction where the strength is; its scatter
@@ -136,7 +164,7 @@ def pair_score(spots: Spots, center: FloatArray) -> tuple[float, float]:
     offset = spots.points - center
     inside &= spots.usable[place[:, 0], place[:, 1]] & ((offset**2).sum(axis=1) > 4 * NEAR**2)
     if inside.sum() < FEWEST:
-        return 0.0, 0.0
+        return NO_PAIRS
     a, offset = spots.strengths[inside], offset[inside]
     b = np.maximum(map_coordinates(spots.response, across[inside].T, order=1), 0.0)
     asymmetry = (a - b) / (a + b)
@@ -155,4 +183,5 @@ def pair_score(spots: Spots, center: FloatArray) -> tuple[float, float]:
     pairs = float(weight.sum())
     seen = min(1.0, pairs / (0.25 * len(a)))
     quality = max(0.0, evidence / (pairs + 1.0) / np.log(SPREAD / LEAST_SPREAD) * seen)
-    return float(np.sqrt(quality) * evidence / np.sqrt(pairs + 1.0)), float(quality)
+    score = float(np.sqrt(quality) * evidence / np.sqrt(pairs + 1.0))
+    return PairEvidence(score, float(quality), evidence, pairs)

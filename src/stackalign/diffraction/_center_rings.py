@@ -79,7 +79,7 @@ def ring_candidates(score: RingScore, count: int) -> list[list[tuple[FloatArray,
     """Best centres of each coarse image, from a grid over all of it."""
     height, width = score.shape
     step = max(1.0, max(height, width) / STEPS)
-    rows, columns = np.arange(0.5 * step, height, step), np.arange(0.5 * step, width, step)
+    rows, columns = (_grid(n, step) for n in (height, width))
     grids = np.array([[score.whole(np.array([y, x])) for x in columns] for y in rows])
     found = []
     for which in range(grids.shape[2]):
@@ -88,3 +88,9 @@ def ring_candidates(score: RingScore, count: int) -> list[list[tuple[FloatArray,
         order = np.argsort(-grid[tuple(peaks.T)], kind="stable")[:count]
         found.append([score.climb(np.array([rows[y], columns[x]]), which, 0.5 * step, 0.5) for y, x in peaks[order]])
     return found
+
+
+def _grid(length: int, step: float) -> FloatArray:
+    """Places a step apart; the middle of a side that is shorter than half a step."""
+    places = np.arange(0.5 * step, length, step)
+    return places if places.size else np.array([0.5 * (length - 1)])

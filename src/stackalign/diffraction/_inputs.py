@@ -38,7 +38,30 @@ def checked_images(images: Any, mask: Any, device: str, name: str = "images") ->
     single = values.ndim == 2
     if single:
         values = values[None]
-    return Images(values, checked_mask(mask, tuple(values.shape), device), single)
+    return Images(values, _without_gaps(values, checked_mask(mask, tuple(values.shape), device), name), single)
+
+
+def _without_gaps(values: Array, mask: Array | None, name: str) -> Array | None:
+    """Mask without the pixels that hold the largest number of a type of 32 or 64 bits, by which detectors mark gaps.
+
+    No counter gets there. Of 16 bits and fewer it may be saturation, which has a meaning.
+    """
+    if values.dtype.kind != "u" or values.dtype.itemsize < 4:
+        return mask
+    xp = array_namespace(values)
+    gaps = values == np.iinfo(values.dtype).max
+    seen = gaps if mask is None else gaps & mask
+    share = float(xp.count_nonzero(seen)) / seen.size
+    if share == 0.0:
+        return mask
+    text = (
+        f"{share:.2%} of the pixels of {name} hold the largest number of {values.dtype}, as detectors mark gaps, and "
+        "are left out; give a mask without them"
+    )
+    warnings.warn(text, MaskWarning, stacklevel=4)
+    if bool((gaps == gaps[:1]).all()):
+        gaps = gaps[:1]
+    return ~gaps if mask is None else mask & ~gaps
 
 
 def checked_mask(mask: Any, shape: tuple[int, ...], device: str, name: str = "mask") -> Array | None:

@@ -7,11 +7,22 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from stackalign.ops import bin_mean
-from stackalign.registration.background import bin_factor, bin_kernel, smooth_background
+from stackalign.registration.background import between, bin_factor, bin_kernel, smooth_background
 
-__all__ = ["Filtered", "Ground", "MatchedFilter", "Plane", "calibrated", "find_ground"]
+__all__ = [
+    "Filtered",
+    "Ground",
+    "MatchedFilter",
+    "Plane",
+    "calibrated",
+    "counted",
+    "find_ground",
+    "hot_pixels",
+    "is_spot",
+]
 
 Plane = NDArray[np.float32]
+FloatArray = NDArray[np.float64]
 
 BRIGHTEST = 30
 """Peaks by whose signal-to-noise ratio widths are compared: more than a direct beam and its halo make."""
@@ -27,8 +38,22 @@ is left scatters by little, and weak spots stand out."""
 BLUR = 1.2
 """Noise is clipped where this Gaussian of the image stands out: spots are wider than pixels."""
 
+FEW_ELECTRONS = 2.5
+"""Electrons on one spot that noise alone puts there where electrons are few."""
+
 SEEN = 0.6
 """Share of a spot's weight that must lie on valid pixels."""
+
+FEWEST_BELOW = 64
+ROUNDS = 2
+LEAST_FALL, EVEN = 0.25, 0.42
+"""Least fall of a spot over two widths in any direction, as a share of its height and of the fall in another."""
+NEWTON = 12
+BRIGHT = 0.02
+"""Share of the pixels among which hot ones are looked for first."""
+HOT, ALONE = 8.0, 0.1
+"""Deviations by which a hot pixel is above its neighbours, and the share of that by which the highest of them is: a
+Gaussian of the sigma 0.45 px on the middle of a pixel has more."""
 
 TRUNCATE = 4.0
 NEAR = np.float32(1e-6)
@@ -72,16 +97,16 @@ class _Means:
             level = np.float32(values[self.valid].mean(dtype=np.float64))
             plain = np.asarray(smooth_background((values - level)[None], self.valid[None], self.sigma)[0])
             return np.where(np.isfinite(plain), plain, np.float32(0)) + level
-        means, counts = bin_mean(values, self.factor, mask=self.valid, return_count=True)
+        means, counts = bin_mean(values, self.factor, mask=self.valid, return_count=True, workers=1)
         weight = counts.astype(np.float32)
         if self.scale is None:
-            below = self.rows @ weight @ self.columns.T
+            below = between(self.rows, weight, self.columns)
             far = below <= NEAR
             self.far = far if far.any() else None
             self.scale = np.reciprocal(np.maximum(below, NEAR, out=below), out=below)
         means = np.where(counts > 0, means, 0).astype(np.float64)
         middle = float((means * counts).sum() / max(1, int(counts.sum())))
-        mean: Plane = self.rows @ ((means - middle) * counts).astype(np.float32) @ self.columns.T
+        mean: Plane = between(self.rows, ((means - middle) * counts).astype(np.float32), self.columns)
         mean *= self.scale
         if self.far is not None:
             mean[self.far] = 0
@@ -89,12 +114,16 @@ class _Means:
         return mean
 
 
-def find_ground(pixels: Plane, valid: NDArray[np.bool_]) -> Ground:
-    """Background and noise, from the pixels that nothing stands out of; pixels that are not valid must be 0."""
+def find_ground(pixels: Plane, valid: NDArray[np.bool_], quantum: float = 0.0) -> Ground:
+    """Background and noise, from the pixels that nothing stands out of; pixels that are not valid must be 0.
+
+    Of a detector that counts, single electrons are the background: `quantum` is what one adds to a pixel.
+    """
     weight = valid.astype(np.float32)
     seen = _seen(weight, valid, BLUR)
     # The scatter of a mean over 4 pi BLUR^2 pixels; fewer where they are not valid.
     share = np.maximum(seen, np.float32(0.1)) * np.float32(CLIPPED**2 / (4.0 * np.pi * BLUR**2))
+    single = np.float32(FEW_ELECTRONS * quantum / (2.0 * np.pi * BLUR**2))
     quiet = valid
     for part in WINDOWS:
         means = _Means(quiet, max(10.0, min(pixels.shape) / part))
@@ -104,7 +133,7 @@ def find_ground(pixels: Plane, valid: NDArray[np.bool_]) -> Ground:
         variance = means(rest * rest)
         np.maximum(variance, 0, out=variance)
         stands = ndimage.gaussian_filter(rest, BLUR, mode="constant")
-        before, quiet = quiet, valid & ((stands <= 0) | (stands * stands <= variance * share))
+        before, quiet = quiet, valid & (stands <= np.sqrt(variance * share) + single)
         if not quiet.any():
             quiet = valid
         if part == WINDOWS[-1] and np.count_nonzero(before ^ quiet) < FEW * quiet.size:
@@ -207,19 +236,97 @@ def calibrated(snr: Plane, width: float) -> Plane:
     """Divide by the local scatter of what is no peak, where that is above 1.
 
     Pixels of a real detector are not independent, and backgrounds have structure: what is left of an image scatters by
-    more than the noise of its pixels says.
+    more than the noise of its pixels says. The scatter is that of what lies below the background, which noise and
+    structure do as often as above it, and spots do not, however much of the window they fill.
     """
-    usable = snr != 0
-    quiet = usable
     window = max(8.0 * width, min(snr.shape) / WINDOWS[-1])
-    scatter = np.ones_like(snr)
     squares = snr * snr
-    for _ in range(8):
-        if not quiet.any():
-            break
-        scatter = np.maximum(_Means(quiet, window)(squares), np.float32(1))
-        before, quiet = quiet, usable & (squares < np.float32(CLIPPED**2) * scatter)
-        np.sqrt(scatter, out=scatter)
-        if np.count_nonzero(before ^ quiet) < FEW * quiet.size:
-            break
-    return snr / scatter
+    quiet = snr < 0
+    if np.count_nonzero(quiet) < FEWEST_BELOW:
+        return snr
+    scatter = np.maximum(_Means(quiet, window)(squares), np.float32(1))
+    for _ in range(ROUNDS):
+        quiet = (snr != 0) & (squares < np.float32(CLIPPED**2) * scatter)
+        scatter = np.maximum(np.maximum(_Means(quiet, window)(squares), scatter), np.float32(1))
+    return np.asarray(snr / np.sqrt(scatter), np.float32)
+
+
+def counted(snr: FloatArray, variance: FloatArray, quantum: float, width: float) -> FloatArray:
+    """Signal-to-noise ratios that a Gaussian tail would give what a tail of counts gives.
+
+    A sum of Poisson counts of the mean m with the weights ``exp(-r**2 / (2 width**2))`` has the cumulants' generating
+    function ``2 pi width**2 m (Ei(t) - log(t) - gamma)``; by its Legendre transform I (Cramer 1938) the chance of a sum
+    is about ``exp(-I)``, and that of a ratio z of normal noise ``exp(-z**2 / 2)``.
+    """
+    from scipy.special import expi
+
+    if not quantum > 0:
+        return snr
+    mean = np.maximum(variance / quantum**2, 1e-12)
+    area = 2.0 * np.pi * width**2
+    # The sum in units of what is expected: (exp(t) - 1) / t.
+    ratio = 1.0 + np.maximum(snr, 0.0) / (2.0 * np.sqrt(np.pi) * width * np.sqrt(mean))
+    t = np.log(ratio) + np.log1p(np.log(ratio))  # The root is near; Newton on the logarithm converges from there.
+    t = np.maximum(t, 1e-9)
+    for _ in range(NEWTON):
+        value = np.expm1(t) / t
+        slope = (np.exp(t) - value) / t
+        t = np.maximum(t - (np.log(value) - np.log(ratio)) * value / np.maximum(slope, 1e-12), 1e-9)
+    entire = np.where(t < 1e-3, t + t * t / 4 + t**3 / 18, expi(np.maximum(t, 1e-3)) - np.log(t) - np.euler_gamma)
+    rate = mean * area * (t * ratio - entire)
+    return np.where(snr > 0, np.minimum(np.sqrt(np.maximum(2.0 * rate, 0.0)), snr), snr)
+
+
+def is_spot(snr: Plane, places: NDArray[np.int64], width: float) -> NDArray[np.bool_]:
+    """Tell spots, which fall off to all sides, from streaks, arcs and bands, which go on in one direction.
+
+    Of the falls over two widths along four directions the least must be a good part of the greatest, as far as noise
+    can tell.
+    """
+    if not len(places):
+        return np.zeros(0, bool)
+    reach = max(2, round(2.0 * width))
+    edge = np.array(snr.shape) - 1
+    top = snr[tuple(places.T)].astype(np.float64)
+    falls = []
+    for dy, dx in ((1, 0), (0, 1), (1, 1), (1, -1)):
+        step = np.rint(np.array((dy, dx)) * reach / np.hypot(dy, dx)).astype(np.int64)
+        sides = [places + step, places - step]
+        inside = [((s >= 0) & (s <= edge)).all(axis=1) for s in sides]
+        values = [np.where(i, snr[tuple(np.clip(s, 0, edge).T)], np.nan) for s, i in zip(sides, inside, strict=True)]
+        both = np.where(np.isnan(values[0]), values[1], np.where(np.isnan(values[1]), values[0], sum(values) / 2))
+        falls.append(top - np.nan_to_num(both))
+    least, greatest = np.min(falls, axis=0), np.max(falls, axis=0)
+    return np.asarray((least >= LEAST_FALL * top) & (least + 1.0 >= EVEN * greatest))
+
+
+def hot_pixels(
+    pixels: FloatArray, valid: NDArray[np.bool_], quantum: float, places: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Find single pixels (N, 2) so far above all of their neighbours that no spot of a lens can be the cause.
+
+    Looked for among these places, or among the brightest pixels.
+    """
+    if places is None:
+        values = pixels[valid]
+        kept = max(1, int(BRIGHT * len(values)))
+        limit = np.partition(values, len(values) - kept)[len(values) - kept]
+        places = np.argwhere(valid & (pixels > limit) if limit > values.min() else valid & (pixels > values.min()))
+    if not len(places):
+        return places
+    framed = np.pad(np.where(valid, pixels, np.nan), 1, constant_values=np.nan)
+    rows, columns = places.T
+    ring = np.stack(
+        [framed[rows + y, columns + x] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    )  # fmt: skip
+    known = ~np.isnan(ring)
+    count = known.sum(axis=0)
+    filled = np.where(known, ring, 0.0)
+    mean = filled.sum(axis=0) / np.maximum(count, 1)
+    scatter = np.sqrt((np.where(known, ring - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count, 1))
+    highest = np.where(known, ring, -np.inf).max(axis=0)
+    lowest = float(pixels[valid].min())
+    floor = np.sqrt(quantum * np.maximum(mean - lowest, 0.0) + quantum**2)
+    above = pixels[rows, columns] - mean
+    hot = (count > 2) & (above > HOT * np.maximum(scatter, floor)) & (highest - mean < ALONE * above)
+    return np.asarray(places[hot], np.int64)

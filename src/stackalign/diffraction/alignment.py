@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -18,12 +18,15 @@ from stackalign.io.provenance import to_jsonable
 from stackalign.ops import asarray, device_of, masked_shift, resample_affine, to_numpy
 from stackalign.registration.background import background_sigma, band_pass
 
+from ._align_trust import Judged, judged, without_hot_pixels
 from ._inputs import checked_images, checked_mask
 
 __all__ = ["FLAGS", "Alignment", "align", "ialign", "track_peak"]
 
 FLAGS: Mapping[str, str] = {
     "constant": "an image does not vary, or nothing correlates: it is left where it is",
+    "insignificant": "unrelated images score as high by chance",
+    "inconsistent": "part of what the images show has moved differently or stands still",
     "ambiguous": "another shift scores nearly as well",
     "small_overlap": "less than a tenth of the reference is compared",
     "on_bound": "the shift lies on the bound given by max_shift, the true one may lie beyond",
@@ -57,6 +60,10 @@ class Alignment:
         What was asked for.
     device : str
         Where it was computed.
+    significance : numpy.ndarray
+        (N,): score in standard deviations of that of unrelated images with the same structure.
+    reasons : tuple of str
+        For each image a sentence on what its flags mean in numbers, and what helps; empty without flags.
     """
 
     image: Array
@@ -67,6 +74,8 @@ class Alignment:
     flags: tuple[tuple[str, ...], ...]
     settings: Mapping[str, Any]
     device: str
+    significance: NDArray[np.float64] = field(default_factory=lambda: np.array(np.nan))
+    reasons: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -81,6 +90,8 @@ class Alignment:
             "second_score": to_jsonable(self.second_score),
             "overlap": to_jsonable(self.overlap),
             "flags": [list(flags) for flags in self.flags],
+            "significance": to_jsonable(self.significance),
+            "reasons": list(self.reasons),
             "settings": to_jsonable(dict(self.settings)),
             "device": self.device,
             "version": __version__,
@@ -167,8 +178,11 @@ def align(
         r_valid = checked_mask(reference_mask, tuple(fixed.values.shape), where, "reference_mask")
     else:
         r_valid = valid if valid is not None and len(valid) == 1 else None
+    if fixed.mask is not None:  # Gaps that the reference itself marks.
+        r_valid = fixed.mask if r_valid is None else r_valid & fixed.mask
     sigma = background_sigma(background, tuple(given.values.shape))
-    compared, onto = given.values, fixed.values
+    compared, onto = (_without_hot_pixels(a) for a in (given.values, fixed.values))
+    plain = compared, onto
     if sigma is not None:
         compared, onto = band_pass(compared, valid, sigma), band_pass(onto, r_valid, sigma)
     found = masked_shift(
@@ -198,23 +212,51 @@ def align(
         "order": order,
     }
     columns = found.shift, found.score, found.second_score, found.overlap
-    flags = tuple(_flags(*row, max_shift) for row in zip(*columns, strict=True))
+    shared = None if r_valid is None else r_valid[0]
+    evidence = judged(plain[1][0], plain[0], shared, valid, (found.shift, found.score, found.overlap), workers)
+    rows = zip(*columns, evidence, strict=True)
+    verdicts = [
+        _flags(found_shift, score, second, overlap, max_shift, e) for found_shift, score, second, overlap, e in rows
+    ]
+    flags = tuple(tuple(v) for v in verdicts)
+    reasons = tuple(" ".join(v.values()) for v in verdicts)
+    significance = np.array([e.significance for e in evidence])
     first = 0 if given.single else slice(None)
     shift, score, second, overlap = (c[first] for c in columns)
-    return Alignment(moved[first], shift, score, second, overlap, flags, settings, where)
+    return Alignment(moved[first], shift, score, second, overlap, flags, settings, where, significance[first], reasons)
 
 
-def _flags(shift: NDArray[np.float64], score: float, second: float, overlap: float, limit: Any) -> tuple[str, ...]:
+def _without_hot_pixels(images: Array) -> Array:
+    """`without_hot_pixels` of images that may be on a device; there they stay as they are."""
+    return without_hot_pixels(images) if isinstance(images, np.ndarray) else images
+
+
+def _flags(
+    shift: NDArray[np.float64], score: float, second: float, overlap: float, limit: Any, e: Judged
+) -> dict[str, str]:
+    """Flags of one image, each with its sentence."""
     if not score > 0.0:
-        return ("constant",)
-    flags = []
+        return {"constant": "An image does not vary, or nothing correlates: check exposure and masks."}
+    flags = {}
+    bound = limit is not None and (np.abs(shift) > np.broadcast_to(limit, 2) - 0.5).any()
+    if not e.significance > e.needed and not bound:
+        flags["insignificant"] = (
+            f"The score {score:.3f} is {e.significance:.1f} standard deviations of that of unrelated images, "
+            f"{e.needed:.1f} are needed: give a background, a mask, or images with more counts."
+        )
+    if np.isfinite(e.other).all():
+        flags["inconsistent"] = (
+            f"Something in the images has moved by ({e.other[0]:.0f}, {e.other[1]:.0f}) px and not by "
+            f"({shift[0]:.1f}, {shift[1]:.1f}), with a correlation of {e.strength:.2f}: mask what stands still, or "
+            "subtract a background."
+        )
     if second > AMBIGUOUS * score:
-        flags.append("ambiguous")
+        flags["ambiguous"] = f"Another shift scores {second / score:.1%} as high: limit max_shift."
     if overlap < LEAST_OVERLAP:
-        flags.append("small_overlap")
-    if limit is not None and (np.abs(shift) > np.broadcast_to(limit, 2) - 0.5).any():
-        flags.append("on_bound")
-    return tuple(flags)
+        flags["small_overlap"] = f"Only {overlap:.1%} of the reference is compared: limit max_shift."
+    if bound:
+        flags["on_bound"] = f"The shift lies on the bound {limit} px of max_shift: raise it."
+    return flags
 
 
 def ialign(
@@ -267,6 +309,8 @@ def ialign(
                 second_score=found.second_score[k],
                 overlap=found.overlap[k],
                 flags=(found.flags[k],),
+                significance=found.significance[k],
+                reasons=(found.reasons[k],),
             )
 
 

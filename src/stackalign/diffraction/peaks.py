@@ -13,7 +13,7 @@ from stackalign.ops import persistence_pairs, to_numpy
 from stackalign.ops._peaks import offsets
 
 from ._inputs import checked_images
-from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, find_ground
+from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, counted, find_ground, hot_pixels, is_spot
 
 __all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]
 
@@ -23,6 +23,14 @@ WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
 """Standard deviations of spots in pixels that are tried, 0.8 to 9."""
 
 STEPS = 6
+
+PLAINLY = 4.0
+"""Ratios of so many times the least one are no chance, however few the electrons of a background that is seen."""
+SAMPLED = 1 << 16
+FEW = 0.2
+"""Electrons per pixel below which an electron here and there makes narrow peaks stand out."""
+MOST_LEVELS = 4096
+"""Different values up to which an image may be of counts."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,8 @@ def bragg_peaks(
     mask : (H, W) array, optional
         Boolean, True = valid.
     min_snr : float
-        Smallest signal-to-noise ratio. With 6, noise alone makes a peak in one of a thousand images.
+        Smallest signal-to-noise ratio. With 6, noise alone makes a peak in one of a thousand images, however few the
+        electrons are.
     width : float, optional
         Standard deviation of the spots in pixels; by default the one that makes the brightest peaks stand out most.
     min_distance : float, optional
@@ -110,6 +119,8 @@ def bragg_peaks(
     The background is a Gaussian mean over the valid pixels from which what stands out is clipped, the noise their
     scatter about it, so neither gain nor offset of the detector matters. A spot's signal is the correlation with a
     Gaussian of its width over the valid pixels (North 1963, Proc. IEEE 51, 1016), its noise the same sum of the noise.
+    Where electrons are few, the chance of a sum is that of Poisson counts. Single hot pixels are left out, and so are
+    maxima on streaks and arcs, which do not fall off to all sides.
     """
     pixels, valid = _one_image(image, mask)
     if min(pixels.shape) < 8:
@@ -123,14 +134,24 @@ def bragg_peaks(
         raise ValueError(msg)
     _check_distance(min_distance)
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
+    quantum = _quantum(pixels[valid])
+    seen = valid.copy()
+    seen[tuple(hot_pixels(pixels, valid, quantum).T)] = False
     # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
-    spread = float(pixels[valid].std()) or 1.0
-    ground = find_ground(np.where(valid, (pixels - pixels[valid].mean()) / spread, 0.0).astype(np.float32), valid)
+    spread = float(pixels[seen].std()) or 1.0
+    standard = np.where(seen, (pixels - pixels[seen].mean()) / spread, 0.0).astype(np.float32)
+    ground = find_ground(standard, seen, quantum / spread)
+    electron = _electron(standard, ground, seen, quantum / spread)
+    typical = float(np.median(ground.variance[seen]))
     matched = MatchedFilter(ground, max(widths) if width is None else width)
-    best = matched(width) if width is not None else _widest(matched, widths, min_snr)
-    places, snr = _maxima(
-        calibrated(best.snr, best.width), min_snr, 3.0 * best.width if min_distance is None else float(min_distance)
-    )
+    best = matched(width) if width is not None else _widest(matched, widths, min_snr, typical, electron)
+    plane = calibrated(best.snr, best.width)
+    places, snr = _maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
+    told = is_spot(plane, places, best.width)
+    weaker = hot_pixels(pixels, seen, quantum, places)
+    told &= ~(places[:, None] == weaker[None]).all(axis=-1).any(axis=1)
+    told &= counted(snr, ground.variance[tuple(places.T)].astype(np.float64), electron, best.width) >= min_snr
+    places, snr = places[told], snr[told]
     position, intensity = _fitted(ground, places, best.width)
     # A spot whose middle is not seen is known by its flank alone.
     whole = np.rint(position).astype(np.int64)
@@ -156,9 +177,40 @@ def _one_image(image: Any, mask: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
     return np.where(valid, pixels, 0.0), valid
 
 
-def _widest(matched: MatchedFilter, widths: tuple[float, ...], least: float) -> Filtered:
+def _quantum(values: FloatArray) -> float:
+    """What one count adds to a pixel: the least difference of two values; 0 where they are too many to be counts."""
+    different = np.unique(values[:: max(1, len(values) // SAMPLED)])
+    if not 1 < len(different) <= MOST_LEVELS:
+        return 0.0
+    return float(np.diff(different).min())
+
+
+def _electron(standard: Plane, ground: Ground, seen: NDArray[np.bool_], quantum: float) -> float:
+    """What one electron adds to a pixel, as the noise above the darkest pixel says: variance over mean."""
+    if not quantum > 0:
+        return 0.0
+    mean = float((standard - ground.rest)[seen].mean(dtype=np.float64)) - float(standard[seen].min())
+    variance = float(ground.variance[seen].mean(dtype=np.float64))
+    return max(quantum, variance / mean) if mean > 0 else quantum
+
+
+def _widest(
+    matched: MatchedFilter, widths: tuple[float, ...], least: float, variance: float, electron: float
+) -> Filtered:
     """The filter of the width at which the brightest peaks stand out most, between the widths that are tried too."""
-    found = [matched(w) for w in widths]
+    sparse = electron > 0 and variance < FEW * electron**2
+
+    def judged(filtered: Filtered) -> Filtered:
+        peaks = filtered.peaks.astype(np.float64)
+        chance = peaks.copy()
+        asked = np.full(len(peaks), True) if sparse else peaks < PLAINLY * least
+        chance[asked] = counted(peaks[asked], np.full(int(asked.sum()), variance), electron, filtered.width)
+        if not sparse:
+            # Of what chance does not explain, the plain ratios say which width fits: spots have noise of their own.
+            chance = np.where(chance >= least, peaks, chance)
+        return filtered._replace(peaks=chance.astype(np.float32))
+
+    found = [judged(matched(w)) for w in widths]
     # The same number of peaks for all: of a few wide ones, which have swallowed others, the median is a brighter one.
     count = max(1, *(int(np.count_nonzero(f.peaks >= least)) for f in found))
 
@@ -173,7 +225,8 @@ def _widest(matched: MatchedFilter, widths: tuple[float, ...], least: float) -> 
         return found[k]
     below, here, above = strengths[k - 1 : k + 2]
     bend = below - 2 * here + above
-    between = matched(widths[k] * (widths[k + 1] / widths[k]) ** (0.5 * (below - above) / bend if bend else 0))
+    finer = widths[k] * (widths[k + 1] / widths[k]) ** (0.5 * (below - above) / bend if bend else 0)
+    between = judged(matched(finer))
     return max(found[k], between, key=strength)
 
 

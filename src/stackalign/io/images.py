@@ -25,6 +25,7 @@ from stackalign.io._shapes import interpret_shape
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path
 from stackalign.io.stacks import checked_timeout, open_with
+from stackalign.io.velox import is_velox, open_velox
 
 __all__ = ["FITS_EXTENSIONS", "image_extensions", "is_fits", "open_images", "read_image", "write_images"]
 
@@ -90,6 +91,11 @@ def open_images(
     if is_fits(file):
         require_file(file)
         return _open_fits(file, dataset)
+    with foreign_errors_as_data_error(f"input {file}", "the file"):
+        velox = is_velox(file)
+    if velox:
+        with foreign_errors_as_data_error(f"input {file}", "the file"):
+            return open_velox(file, dataset, allow_external=allow_external)
     return open_with(file, options)
 
 

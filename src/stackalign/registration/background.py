@@ -10,12 +10,14 @@ from scipy.ndimage import gaussian_filter
 from stackalign.backends import Array
 from stackalign.ops import asarray, bin_mean, device_of
 
-__all__ = ["background_sigma", "band_pass", "bin_factor", "bin_kernel", "smooth_background"]
+__all__ = ["background_sigma", "band_pass", "between", "bin_factor", "bin_kernel", "smooth_background"]
 
 FINE = 2
 """Bins per sigma: they widen the Gaussian by one part in a hundred."""
 SEPARABLE = 4
 NARROW = 8
+SMALL = 1 << 19
+"""Pixels."""
 
 
 def bin_kernel(size: int, factor: int, sigma: float) -> NDArray[np.float32]:
@@ -25,6 +27,19 @@ def bin_kernel(size: int, factor: int, sigma: float) -> NDArray[np.float32]:
     distance = np.arange(size)[:, None] - middles[None, :]
     weights: NDArray[np.float32] = np.exp(-0.5 * (distance / sigma) ** 2).astype(np.float32)
     return weights
+
+
+def between(rows: Array, middle: Array, columns: Array) -> Array:
+    """Product rows @ middle @ columns.T, of a middle (..., b, c).
+
+    Products of images of up to `SMALL` pixels on the host do without BLAS, whose threads spin for longer than such a
+    product takes.
+    """
+    if not isinstance(middle, np.ndarray) or len(rows) * len(columns) > SMALL:
+        return rows @ middle @ columns.T
+    part = np.einsum("...bc,xc->...bx", middle, columns)
+    product: Array = np.einsum("yb,...bx->...yx", rows, part)
+    return product
 
 
 def bin_factor(sigma: float, shape: tuple[int, int]) -> int:
@@ -51,12 +66,13 @@ def smooth_background(images: Array, mask: Array | None, sigma: float) -> Array:
     if factor == 0 and isinstance(images, np.ndarray):
         return _filtered(images, mask, sigma)
     factor = factor or max(1, min(int(sigma / FINE), height, width))
-    means, counts = bin_mean(images, factor, mask=mask, return_count=True)
+    small = height * width * len(images) <= SMALL
+    means, counts = bin_mean(images, factor, mask=mask, return_count=True, workers=1 if small else None)
     weight = counts.astype(np.float32)
     total = xp.where(counts > 0, means, 0).astype(np.float32) * weight
     device = device_of(images)
     rows, columns = (asarray(bin_kernel(n, factor, sigma), device) for n in (height, width))
-    above, below = (rows @ a @ columns.T for a in (total, weight))
+    above, below = (between(rows, a, columns) for a in (total, weight))
     near = below > 1e-6
     result: Any = xp.where(near, above / xp.where(near, below, 1), np.float32(np.nan))
     return result

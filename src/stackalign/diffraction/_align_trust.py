@@ -1,0 +1,239 @@
+"""Whether an alignment is more than chance, and whether all that two images show has moved alike."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.ndimage import maximum_filter
+from scipy.stats import norm
+
+from stackalign.backends import Array
+from stackalign.ops import bin_mean, masked_ncc, to_numpy
+from stackalign.registration.background import band_pass
+
+__all__ = ["CHANCE", "Judged", "judged", "without_hot_pixels"]
+
+FloatArray = NDArray[np.float64]
+
+CHANCE = 8.5
+"""Standard deviations of the score of unrelated images below which it says nothing: crystals with few strong spots
+correlate by up to 8 with other ones, and true pairs of powders and crystals from 13 on."""
+RARE = 2e-3
+"""Chance that the best of all shifts of unrelated images passes."""
+FINE_SIDE = 256
+"""Longest side of the images whose autocorrelation is taken."""
+SIDE = 128
+"""Longest side of the images in which a second movement is looked for."""
+SIGMA = 2.0
+"""Sigma in binned pixels of the background: wider ones leave halos that outweigh rings."""
+SMALLEST = 16
+SECOND = 0.2
+"""Share of the main maximum's height that something which moved differently has at least."""
+REPEATED = 0.5
+"""Correlation of the reference with itself from which a shift is a repetition of a lattice."""
+APART = 2.0
+"""Standard deviations by which the maximum without the background is higher than what is at the shift found."""
+PLAIN = 6.0
+"""Standard deviations from which a second movement is believed."""
+NEAR = 2
+"""Pixels of the binned images up to which a maximum belongs to the main one."""
+STANDS_OUT = 8.0
+LONELY = 0.1
+"""Height of the highest neighbour of a hot pixel, as a share of its own."""
+CROWD = 0.01
+
+
+class Judged(NamedTuple):
+    """What is known of one alignment.
+
+    `significance` is in standard deviations of the score of unrelated images, `needed` what it should be. `other` is
+    the shift of what moved differently, NaN where nothing does, and `strength` how high it correlates beside the main
+    maximum.
+    """
+
+    significance: float
+    needed: float
+    other: FloatArray
+    strength: float
+
+
+NOTHING = np.full(2, np.nan)
+
+
+def without_hot_pixels(images: NDArray[Any]) -> NDArray[Any]:
+    """Images (N, H, W) in which single pixels far above all of their neighbours have the neighbours' mean.
+
+    They stand still, and outweigh what moves.
+    """
+    cleaned = images
+    for k, image in enumerate(images):
+        finite = np.isfinite(image) if image.dtype.kind == "f" else np.ones(image.shape, bool)
+        values = image[finite]
+        if not values.size:
+            continue
+        middle, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        # The hot ones may make most of the deviation.
+        usual = values[np.abs(values - middle) <= 3 * deviation]
+        middle, deviation = float(usual.mean(dtype=np.float64)), float(usual.std(dtype=np.float64))
+        places = np.argwhere(finite & (image > middle + STANDS_OUT * deviation))
+        if not len(places) or len(places) > CROWD * image.size:
+            continue
+        framed = np.pad(np.where(finite, image, np.nan).astype(np.float64), 1, constant_values=np.nan)
+        window = np.arange(3)
+        around = framed[places[:, 0, None, None] + window[:, None], places[:, 1, None, None] + window].reshape(-1, 9)
+        around = np.delete(around, 4, axis=1)
+        known = np.isfinite(around).any(axis=1)
+        places, around = places[known], around[known]
+        height = image[tuple(places.T)].astype(np.float64) - middle
+        lonely = np.nanmax(around, axis=1) - middle < LONELY * height
+        if lonely.any():
+            if cleaned is images:
+                cleaned = images.copy()
+            cleaned[k][tuple(places[lonely].T)] = np.nanmean(around[lonely], axis=1)
+    return cleaned
+
+
+def judged(
+    onto: Array,
+    images: Array,
+    onto_valid: Array | None,
+    valid: Array | None,
+    found: tuple[FloatArray, FloatArray, FloatArray],
+    workers: int | None,
+) -> list[Judged]:
+    """Judge alignments of images (N, H, W) onto one (H, W), by their shifts (N, 2), scores and overlaps (N,)."""
+    height, width = onto.shape
+    factor = max(1, -(-max(height, width) // SIDE))
+    if min(height, width) // factor < SMALLEST:
+        factor = max(1, min(height, width) // SMALLEST)
+    lone = None if onto_valid is None else onto_valid[None]
+    fixed, fixed_valid = _binned(onto[None], lone, factor)
+    moving, moving_valid = _binned(images, valid, factor)
+    finer = max(1, -(-max(height, width) // FINE_SIDE))
+    fine, fine_valid = _binned(onto[None], lone, finer)
+    fixed_power = _autocorrelation(fine[0], fine_valid[0])
+    fine, fine_valid = _binned(images, valid, finer)
+    sigma = SIGMA
+    passed = _passed(fixed, fixed_valid, sigma)
+    own = None
+    result = []
+    for k, (shift, score, overlap) in enumerate(zip(*found, strict=True)):
+        if not score > 0:
+            result.append(Judged(0.0, CHANCE, NOTHING, 0.0))
+            continue
+        power = _autocorrelation(fine[k], fine_valid[k])
+        per_pixel = max(float((fixed_power * power).sum()), 1.0) * finer**2
+        compared = overlap * _count(onto_valid, height * width)
+        independent = compared / per_pixel
+        z = float(np.arctanh(min(score, 1 - 1e-12)) * np.sqrt(max(independent - 3.0, 1.0)))
+        other, strength = NOTHING, 0.0
+        if min(fixed.shape[1:]) >= SMALLEST:
+            part = _passed(moving[k : k + 1], moving_valid[k : k + 1], sigma)
+            if own is None:
+                own = _map(passed, passed, workers)
+            other, strength, sharp = _second(_map(passed, part, workers), own, passed, part, shift / factor)
+            # A halo is one structure, however bright; what is left without it may be many.
+            z = max(z, sharp)
+        # Of as many shifts as are apart, the best is found.
+        tried = max(4.0 * height * width / per_pixel, 1.0)
+        needed = max(CHANCE, float(norm.isf(RARE / tried)))
+        result.append(Judged(z, needed, other * factor, strength))
+    return result
+
+
+def _count(valid: Array | None, size: int) -> float:
+    return float(size) if valid is None else float(to_numpy(valid).sum())
+
+
+def _binned(images: Array, valid: Array | None, factor: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    means, counts = bin_mean(images, factor, mask=valid, return_count=True)
+    pixels, seen = to_numpy(means).astype(np.float32), to_numpy(counts) > 0.4 * factor * factor
+    return np.where(seen, pixels, np.float32(0)), seen
+
+
+def _autocorrelation(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> FloatArray:
+    """Of the valid pixels about their mean, for all lags, 1 at none."""
+    shape = [next_fast_len(2 * n, real=True) for n in image.shape]
+    level = image[valid].mean(dtype=np.float64) if valid.any() else 0.0
+    spectrum = rfft2(np.where(valid, image - np.float32(level), 0), shape)
+    found = irfft2(np.abs(spectrum) ** 2, shape)
+    return np.asarray(found / max(float(found[0, 0]), 1e-300), np.float64)
+
+
+class _Passed(NamedTuple):
+    image: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def _passed(images: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float) -> _Passed:
+    image = np.asarray(band_pass(images, valid, sigma))[0]
+    seen = valid[0] & np.isfinite(image)
+    return _Passed(np.where(seen, image, np.float32(0)).astype(np.float32), seen)
+
+
+def _map(one: _Passed, other: _Passed, workers: int | None) -> tuple[FloatArray, FloatArray]:
+    """Scores of all whole-pixel shifts, and the shift (row, col) of the first of them."""
+    result = masked_ncc(
+        one.image,
+        other.image,
+        reference_mask=one.valid,
+        moving_mask=other.valid,
+        overlap_ratio=0.3,
+        workers=workers,
+    )
+    return np.asarray(result.scores, np.float64), np.asarray(result.shift_at((0, 0)), np.float64)
+
+
+def _second(
+    cross: tuple[FloatArray, FloatArray],
+    own: tuple[FloatArray, FloatArray],
+    one: _Passed,
+    other: _Passed,
+    shift: FloatArray,
+) -> tuple[FloatArray, float, float]:
+    """Shift of what correlates beside the main maximum and is no repetition of the reference itself.
+
+    Where all has moved by the same shift, the correlation is that of the reference with itself, moved by it and lower.
+    Also returns the correlation there, and the deviations of the correlation without the background at the shift.
+    """
+    scores, first = cross
+    places = np.indices(scores.shape) + first[:, None, None]
+    away = np.abs(places - shift[:, None, None]).max(axis=0)
+    near = away <= NEAR + 0.5
+    main = float(scores[near].max(initial=0.0))
+    repeats = maximum_filter(own[0], 3)
+    at = np.rint(np.indices(scores.shape) + (first - shift - own[1])[:, None, None]).astype(int)
+    inside = ((at >= 0) & (at < np.array(repeats.shape)[:, None, None])).all(axis=0)
+    at = np.clip(at, 0, np.array(repeats.shape)[:, None, None] - 1)
+    expected = np.where(inside, repeats[tuple(at)], 0.0)
+    # Of few pixels any correlation is possible.
+    lag = np.abs(np.indices(scores.shape) + first[:, None, None])
+    share = np.prod(np.maximum(1.0 - lag / np.array(one.image.shape)[:, None, None], 0.0), axis=0)
+    rest = np.where(near, 0.0, share * (scores - max(main, 0.0) * np.maximum(expected, 0.0)))
+    power = _autocorrelation(one.image, one.valid) * _autocorrelation(other.image, other.valid)
+    pixels = float(min(one.valid.sum(), other.valid.sum()))
+    independent = max(pixels / max(float(power.sum()), 1.0) - 3.0, 1.0)
+
+    def deviations(value: float) -> float:
+        return float(np.arctanh(min(max(value, 0.0), 0.999)) * np.sqrt(independent))
+
+    # Without the smooth background the maximum may lie elsewhere.
+    whole = share * scores
+    best = np.unravel_index(int(np.argmax(whole)), whole.shape)
+    here = float(whole[away <= 1.0 + 1e-6].max(initial=0.0))
+    z = deviations(here)
+    # Between repetitions of a lattice the binned images cannot tell, the full ones have.
+    alone = expected[best] < REPEATED
+    if away[best] > 1.5 and alone and deviations(float(whole[best])) > max(PLAIN, z + APART):
+        return _place(best, first), float(scores[best]), z
+    top = np.unravel_index(int(np.argmax(rest)), rest.shape)
+    value = float(rest[top])
+    if deviations(value) < PLAIN or value < SECOND * max(main, 1e-3):
+        return NOTHING, 0.0, z
+    return _place(top, first), value, z
+
+
+def _place(index: tuple[Any, ...], first: FloatArray) -> FloatArray:
+    """Shift of an element of a map whose first one is known."""
+    return np.asarray(np.array(index, np.float64) + first, np.float64)

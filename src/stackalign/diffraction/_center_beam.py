@@ -1,0 +1,179 @@
+"""The direct beam, where it is seen: the brightest spot or disk, its middle, and what speaks for it."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, label, maximum_filter
+
+__all__ = ["Beam", "Disk", "find_beams", "measured_disk", "without_spikes"]
+
+FloatArray = NDArray[np.float64]
+
+BLUR = 1.5
+"""Sigma in pixels of the Gaussian in whose maxima disks are looked for."""
+SPIKE = 3.0
+"""A pixel by so much higher than all its neighbours is no spot: optics make none so narrow."""
+LEVELS = ((0.2, 0.5), (0.25, 0.6), (0.35, 0.7), (0.45, 0.8), (0.5, 0.9))
+"""Shares of the height of a disk between which its pixels begin to count: its outline, at several heights."""
+LONGEST = 1.6
+"""Ratio of the axes of what is no disk but an arc or a streak."""
+MOST = 30
+LARGEST = 0.25
+"""Radius of the largest disk as a share of the image's shorter side."""
+
+
+class Disk(NamedTuple):
+    """A spot or disk: centre (row, col), standard error along an axis, radius, flux, and signal over its noise.
+
+    It is `whole` where neither the edge nor the mask cuts it, and `tilt` is the contrast of the background on opposite
+    sides of it, 0 where that is within the noise.
+    """
+
+    center: FloatArray
+    sigma: float
+    radius: float
+    flux: float
+    significance: float
+    whole: bool
+    tilt: float
+
+
+class Beam(NamedTuple):
+    """The brightest disk, and the fluxes of all, the highest first, at their places (K, 2)."""
+
+    disk: Disk
+    flux: FloatArray
+    places: FloatArray
+
+
+def without_spikes(image: FloatArray, valid: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """The image without single pixels that stand out of all their neighbours, which count as invalid."""
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    lowest = float(image[valid].min()) if valid.any() else 0.0
+    around = maximum_filter(np.where(valid, image, lowest), footprint=ring, mode="nearest")
+    steps = np.abs(np.diff(image, axis=1))[valid[:, 1:] & valid[:, :-1]]
+    noise = float(np.quantile(steps, 0.9)) if steps.size else 0.0
+    spike = valid & (image - lowest > SPIKE * (around - lowest) + 6.0 * noise)
+    if not spike.any():
+        return image, valid
+    return np.where(spike, around, image), valid & ~spike
+
+
+def find_beams(image: FloatArray, valid: NDArray[np.bool_]) -> Beam | None:
+    """Find the brightest disk of an image, and how bright others of its size are; None where none stands out."""
+    usable = valid.astype(np.float32)
+    share = gaussian_filter(usable, BLUR, mode="constant")
+    filled = np.where(valid, image, 0.0).astype(np.float32)
+    smooth = gaussian_filter(filled, BLUR, mode="constant") / np.maximum(share, 1e-6)
+    seen = valid & (share > 0.5)
+    if not seen.any():
+        return None
+    top = np.unravel_index(int(np.argmax(np.where(seen, smooth, -np.inf))), image.shape)
+    disk = measured_disk(image, valid, smooth, np.array(top, np.float64))
+    if disk is None:
+        return None
+    # Others by the flux that a disk of the same size takes up.
+    size = max(1.0, 0.6 * disk.radius)
+    narrow = gaussian_filter(filled, size, mode="constant") / np.maximum(
+        gaussian_filter(usable, size, mode="constant"), 1e-6
+    )
+    wide_share = gaussian_filter(usable, 3 * size, mode="constant")
+    wide = gaussian_filter(filled, 3 * size, mode="constant") / np.maximum(wide_share, 1e-6)
+    response = np.where(valid, narrow - wide, 0.0)
+    reach = max(2, int(np.ceil(1.5 * disk.radius)))
+    peak = (maximum_filter(response, 2 * reach + 1) == response) & (response > 0) & valid
+    places = np.argwhere(peak).astype(np.float64)
+    flux = response[peak].astype(np.float64)
+    far = np.hypot(*(places - disk.center).T) > 1.2 * disk.radius + 2
+    own = float(flux[~far].max(initial=0.0))
+    order = np.argsort(-flux[far], kind="stable")[:MOST]
+    return Beam(disk._replace(flux=own), flux[far][order], places[far][order])
+
+
+def measured_disk(
+    image: FloatArray, valid: NDArray[np.bool_], smooth: NDArray[np.float32], top: FloatArray
+) -> Disk | None:
+    """Middle and size of the disk with its top at a place, by its outlines at several levels."""
+    size = min(image.shape)
+    y, x = (int(v) for v in top)
+    height = float(smooth[y, x])
+    ground = float(np.median(smooth[valid]))
+    middles: list[FloatArray] = []
+    radii: list[float] = []
+    ratios: list[float] = []
+    local = ground
+    for attempt in range(2):
+        middles, radii, ratios = [], [], []
+        for low, high in LEVELS:
+            region, _ = label(smooth >= local + low * (height - local))
+            rows, columns = np.nonzero((region == region[y, x]) & valid)
+            share = ((smooth[rows, columns] - local) / (height - local) - low) / (high - low)
+            weight = share.clip(0.0, 1.0)
+            total = float(weight.sum())
+            if not total > 0:
+                continue
+            middle = np.array([rows @ weight, columns @ weight]) / total
+            middles.append(middle)
+            radii.append(np.sqrt(total / np.pi))
+            away = np.stack([rows, columns]) - middle[:, None]
+            axes = np.linalg.eigvalsh((away * weight) @ away.T / total + np.eye(2) / 12)
+            ratios.append(float(np.sqrt(axes[1] / axes[0])))
+        if not radii or attempt:
+            break
+        # The disk stands on what is around it, which may be a halo.
+        half = float(np.median(radii))
+        distance = np.hypot(*(np.indices(image.shape) - np.array(middles).mean(axis=0)[:, None, None]))
+        around = valid & (distance > 1.6 * half + 2 * BLUR) & (distance < 2.6 * half + 3 * BLUR)
+        if around.sum() < 8:
+            break
+        local = min(float(np.median(smooth[around])), 0.7 * height + 0.3 * ground)
+    if not radii:
+        return None
+    radius = float(np.median(radii))
+    if radius > LARGEST * size or float(np.median(ratios)) > LONGEST:
+        return None
+    center = np.mean(middles, axis=0)
+    distance = np.hypot(*(np.indices(image.shape) - center[:, None, None]))
+    around = valid & (distance > 1.6 * radius + 2 * BLUR) & (distance < 2.6 * radius + 3 * BLUR)
+    scatter = float(image[around].std()) if around.sum() > 8 else 0.0
+    pixels = max(1.0, np.pi * radius**2)
+    contrast = max(height - local, 1e-30)
+    noise = scatter / np.sqrt(min(pixels, 4 * np.pi * BLUR**2))
+    # The outlines' scatter says how round the disk is; the noise moves an outline by noise over slope.
+    uneven = float(np.std(middles, axis=0).max())
+    inside = distance <= radius
+    rough = float(image[inside & valid].std()) if (inside & valid).sum() > 3 else 0.0
+    # Counts are noisier where there are more of them; the disk's own structure is an upper bound.
+    lowest = float(smooth[valid].min())
+    counted = scatter * np.sqrt(1.0 + contrast / max(local - lowest, 1e-9 * contrast))
+    moved = max(scatter, min(rough, contrast, counted)) / contrast * max(radius, 1.0) / np.sqrt(pixels)
+    whole = bool((distance[~valid].min(initial=np.inf) > radius + 2) and _apart(center, image.shape) > radius + 2)
+    sigma = float(np.hypot(np.hypot(uneven, moved), 0.02))
+    tilt = _tilt(image, valid, center, 1.6 * radius + 2 * BLUR)
+    return Disk(center, sigma, radius, 0.0, contrast / max(noise, 1e-30), whole, tilt)
+
+
+def _tilt(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray, near: float) -> float:
+    """Largest contrast of the medians of opposite quadrants beside a disk, less three times its error."""
+    dy, dx = np.indices(image.shape) - center[:, None, None]
+    away = np.hypot(dy, dx)
+    ring = valid & (away > near) & (away < near + 10.0)
+    lowest = float(np.quantile(image[valid], 0.02))
+    found = 0.0
+    for turn in (0.0, np.pi / 4):
+        quarter = np.floor((np.arctan2(dy[ring], dx[ring]) + turn) / (np.pi / 2)).astype(int) % 4
+        parts = [image[ring][quarter == k] - lowest for k in range(4)]
+        for one, other in ((parts[0], parts[2]), (parts[1], parts[3])):
+            if min(one.size, other.size) < 8:
+                continue
+            a, b = float(np.median(one)), float(np.median(other))
+            error = 1.25 * float(np.hypot(one.std() / np.sqrt(one.size), other.std() / np.sqrt(other.size)))
+            found = max(found, (abs(a - b) - 3.0 * error) / max(abs(a + b), 1e-30))
+    return found
+
+
+def _apart(center: FloatArray, shape: tuple[int, ...]) -> float:
+    """Distance of a place to the nearest edge of the image."""
+    return float(min(center.min(), (np.array(shape) - 1 - center).min()))

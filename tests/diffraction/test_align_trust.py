@@ -1,0 +1,103 @@
+"""Alignments are right or flagged: unrelated images, and what stands still beside what moves."""
+
+import numpy as np
+import pytest
+
+from stackalign.diffraction import align, ialign
+from stackalign.diffraction.synthetic import lattice, powder
+
+SIDE = 192
+MIDDLE = 0.5 * (SIDE - 1)
+
+
+def _pair(make, shift, *, blocked=False, factor=1.0, seed=3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two noisy patterns of one sample, moved by a shift, and their mask."""
+    rng = np.random.default_rng(seed)
+    clean = [
+        make(SIDE, (MIDDLE + a * shift[0], MIDDLE + a * shift[1]), seed=1, noise=False, blocked=blocked) for a in (0, 1)
+    ]
+    one, two = (rng.poisson(c.clean * factor).astype(np.float32) for c in clean)
+    return one, two, clean[0].mask
+
+
+@pytest.mark.parametrize("make", [powder, lattice])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (4.3, -6.2)])
+def test_true_pairs_are_not_flagged(make, shift) -> None:
+    for blocked in (False, True):
+        one, two, mask = _pair(make, shift, blocked=blocked)
+        found = align(two, one, mask=mask)
+        assert found.ok
+        assert found.reasons == ("",)
+        assert np.abs(found.shift + shift).max() < 0.1
+        assert found.significance > 10
+
+
+def test_weak_pairs_are_not_flagged() -> None:
+    one, two, _ = _pair(powder, (3.0, 2.0), factor=0.02)
+    found = align(two, one)
+    assert found.ok
+    assert np.abs(found.shift - np.array((-3.0, -2.0))).max() < 0.5
+
+
+@pytest.mark.parametrize("mean", [0.1, 4.0, 300.0])
+def test_noise_is_no_pair(mean) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.poisson(mean, (4, SIDE, SIDE)).astype(np.float32)
+    found = align(images[1:], images[0])
+    assert all("insignificant" in flags for flags in found.flags)
+    assert "standard deviations" in found.reasons[0]
+
+
+def test_another_sample_is_no_pair() -> None:
+    rng = np.random.default_rng(1)
+    crystal = rng.poisson(lattice(SIDE, seed=0, noise=False, blocked=False).clean).astype(np.float32)
+    assert "insignificant" in align(crystal, rng.poisson(10.0, crystal.shape).astype(np.float32)).flags[0]
+
+
+def test_hot_pixels_do_not_hold_an_image() -> None:
+    shift = np.array((-6.0, 4.0))
+    one, two, _ = _pair(powder, shift)
+    places = tuple(np.random.default_rng(2).integers(0, SIDE, (2, 25)))
+    one[places] = two[places] = 60000
+    for options in ({}, {"background": True}):
+        found = align(two, one, **options)
+        assert np.abs(found.shift + shift).max() < 0.5
+        assert found.ok
+    assert np.nanmax(align(two, one).image) > 1000  # The images themselves keep them.
+
+
+def test_a_halo_that_stands_still_is_named() -> None:
+    shift = np.array((7.0, -5.0))
+    one, two, _ = _pair(powder, shift)
+    y, x = np.indices((SIDE, SIDE))
+    halo = (4000 * np.exp(-((y - 95) ** 2 + (x - 95) ** 2) / 3000)).astype(np.float32)
+    held = align(two + halo, one + halo)
+    assert np.abs(held.shift).max() < 2
+    assert "inconsistent" in held.flags[0]
+    assert "subtract a background" in held.reasons[0]
+    free = align(two + halo, one + halo, background=6.0)
+    assert np.abs(free.shift + shift).max() < 0.5
+
+
+def test_a_gain_pattern_that_stands_still_is_named() -> None:
+    shift = np.array((8.0, 6.0))
+    rng = np.random.default_rng(5)
+    gain = 1 + 0.06 * rng.standard_normal((SIDE, SIDE))
+    weak = [
+        300 + 0.4 * powder(SIDE, (MIDDLE + a * 8, MIDDLE + a * 6), noise=False, blocked=False).clean for a in (0, 1)
+    ]
+    one, two = (rng.poisson(w * gain).astype(np.float32) for w in weak)
+    found = align(two, one)
+    assert np.abs(found.shift).max() < 1
+    assert "inconsistent" in found.flags[0]
+    even = [rng.poisson(w).astype(np.float32) for w in weak]
+    assert np.abs(align(even[1], even[0]).shift + shift).max() < 0.5
+
+
+def test_a_stream_has_the_same_flags() -> None:
+    one, two, _ = _pair(powder, (2.0, 3.0))
+    noise = np.random.default_rng(6).poisson(5.0, one.shape).astype(np.float32)
+    together = align(np.stack([two, noise]), one)
+    apart = list(ialign([two, noise], one, batch=1))
+    assert [a.flags[0] for a in apart] == list(together.flags)
+    assert [a.reasons[0] for a in apart] == list(together.reasons)

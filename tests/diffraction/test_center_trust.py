@@ -1,0 +1,136 @@
+"""Centres are right or flagged: the direct beam, windows on rings, and what has a centre only by chance."""
+
+import numpy as np
+import pytest
+
+from stackalign.diffraction import autocenter
+from stackalign.diffraction._center_sectors import agreement
+
+SIDE = 192
+RINGS = ((22.0, 180.0), (37.0, 90.0), (48.0, 70.0), (63.0, 45.0))
+
+
+def _away(center) -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.indices((SIDE, SIDE)).astype(float)
+    return y - center[0], x - center[1]
+
+
+def _rings(center, seed: int) -> np.ndarray:
+    r = np.hypot(*_away(center))
+    clean = 90 * np.exp(-r / 25) + 8
+    clean += sum(h * np.exp(-0.5 * ((r - q) / 1.4) ** 2) for q, h in RINGS)
+    return np.random.default_rng(seed).poisson(clean).astype(np.float32)
+
+
+def _disks(center, seed: int, radius: float, ratio: float) -> np.ndarray:
+    """Disks on a lattice, none of which has a partner; the strongest has a share of the direct one's height."""
+    rng = np.random.default_rng(seed)
+    clean = np.full((SIDE, SIDE), 0.4)
+    for h in range(-5, 6):
+        for k in range(-5, 6):
+            d = h * np.array((29.0, -6.0)) + k * np.array((8.0, 31.0))
+            height = 200.0 if h == k == 0 else 200 * ratio * rng.random() ** 2 * np.exp(-((np.hypot(*d) / 110) ** 2))
+            away = np.hypot(*_away(np.asarray(center) + d))
+            clean += height / (1 + np.exp(np.clip((away - radius) / 0.6, -50, 50)))
+    return rng.poisson(clean).astype(np.uint16)
+
+
+@pytest.mark.parametrize(("radius", "seed"), [(1.5, 0), (5.0, 1), (7.0, 2)])
+def test_the_brightest_disk_is_the_beam(radius, seed) -> None:
+    center = (101.3, 88.8)
+    found = autocenter(_disks(center, seed, radius, 0.4))
+    assert found.kind == ("beam",)
+    assert found.ok
+    error = np.hypot(*(found.center - center))
+    assert error < 0.2
+    assert error < 4 * float(found.sigma) < 2.0
+
+
+def test_of_two_disks_as_bright_none_is_known_to_be_the_beam() -> None:
+    image = _disks((101.3, 88.8), 1, 5.0, 0.4)
+    second = _disks((130.3, 82.8), 1, 5.0, 0.4)  # The whole pattern again, moved by a lattice vector.
+    found = autocenter(np.maximum(image, second))
+    assert found.flags == (("uncertain",),)
+    assert float(found.sigma) > 5
+    assert "times as strong" in found.reasons[0]
+    assert "State the centre" in found.reasons[0]
+
+
+def test_a_hot_pixel_is_not_the_beam() -> None:
+    center = (101.3, 88.8)
+    image = _disks(center, 3, 5.0, 0.4)
+    image[40, 150] = 60000
+    found = autocenter(image)
+    assert not found.ok or np.hypot(*(found.center - center)) < 0.5
+    assert np.hypot(*(found.center - (40, 150))) > 20
+
+
+def test_a_window_on_rings_gives_their_centre_with_its_error() -> None:
+    center = (95.4, 101.7)
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[12:90, 10:100] = True
+    found = autocenter(_rings(center, 0), mask=mask)
+    error = np.hypot(*(found.center - center))
+    assert found.ok
+    assert error < 1.5
+    assert error < 4 * float(found.sigma)
+
+
+@pytest.mark.filterwarnings("ignore::stackalign.errors.MaskWarning")
+def test_a_narrow_window_on_rings_is_flagged() -> None:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[20:50, 20:50] = True
+    found = autocenter(_rings((95.4, 101.7), 0), mask=mask)
+    assert found.flags == (("uncertain",),)
+    assert float(found.sigma) > 5
+
+
+def test_full_rings_have_a_small_error() -> None:
+    center = (95.4, 101.7)
+    found = autocenter(_rings(center, 1))
+    assert found.ok
+    assert found.reasons == ("",)
+    assert np.hypot(*(found.center - center)) < 4 * float(found.sigma) < 0.4
+
+
+def test_rings_off_the_detector_are_found_or_flagged() -> None:
+    for row in (-6.0, -30.0):
+        center = (row, 80.0)
+        found = autocenter(_rings(center, 2))
+        assert np.hypot(*(found.center - center)) < 1 if found.ok else float(found.sigma) > 1
+
+
+def test_sectors_of_rings_predict_each_other_and_those_of_spots_do_not() -> None:
+    center = np.array((95.4, 101.7))
+    valid = np.ones((SIDE, SIDE), bool)
+    rings = agreement(_rings(center, 3), valid, center)
+    assert rings.coherence > 0.95
+    spots = np.random.default_rng(0).poisson(5.0, (SIDE, SIDE)).astype(np.float32)
+    places = np.random.default_rng(1).integers(5, SIDE - 5, (25, 2))
+    for y, x in places:
+        spots[y - 1 : y + 2, x - 1 : x + 2] += 300
+    assert agreement(spots - spots.mean(), valid, center).coherence < 0.5
+
+
+def test_a_quarter_of_rings_is_climbed_although_the_profile_follows() -> None:
+    """The profile of a quadrant about a wrong centre is as sharp as the right one; only its sectors tell."""
+    center = (60.3, 70.8)
+    dy, dx = _away(center)
+    found = autocenter(_rings(center, 4), mask=(dy > 6) & (dx > 6))
+    assert np.hypot(*(found.center - center)) < 4 * float(found.sigma) + 0.05
+    assert float(found.sigma) < 1.5
+
+
+def test_thin_strips() -> None:
+    for shape in ((8, 700), (900, 9)):
+        found = autocenter(np.random.default_rng(0).random(shape))
+        assert found.flags == (("uncertain",),)
+
+
+def test_a_real_beam_among_spots(stem_data) -> None:
+    from stackalign.diffraction import diffread
+
+    images = diffread(stem_data / "blockfile" / "test1.blo").images
+    found = autocenter(images[:2])
+    assert np.abs(found.center - (72, 73)).max() < 1
+    assert found.ok

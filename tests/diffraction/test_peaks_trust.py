@@ -1,0 +1,113 @@
+"""Peaks where electrons are few, spots fill the image or have several widths, and beside what is no spot."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+from scipy.stats import norm, poisson
+
+from stackalign.diffraction import bragg_peaks
+from stackalign.diffraction._peak_filters import counted
+
+SIDE = 192
+PLACES = np.array([(i, j) for i in np.arange(14.4, SIDE - 8, 21) for j in np.arange(17.2, SIDE - 8, 21)])
+
+
+def _spots(places, sigmas, heights, ground=15.0) -> np.ndarray:
+    y, x = np.indices((SIDE, SIDE)).astype(float)
+    image = np.full((SIDE, SIDE), float(ground))
+    for (r, c), sigma, height in zip(places, sigmas, heights, strict=True):
+        image += height * np.exp(-((y - r) ** 2 + (x - c) ** 2) / (2 * sigma**2))
+    return image
+
+
+def _found(peaks, places, near=2.0) -> int:
+    return int((cKDTree(peaks.position).query(places)[0] < near).sum()) if len(peaks) else 0
+
+
+@pytest.mark.parametrize("mean", [0.002, 0.03, 0.3, 3.0])
+def test_noise_of_counts_has_no_peaks(mean) -> None:
+    for seed in range(4):
+        assert len(bragg_peaks(np.random.default_rng(seed).poisson(mean, (256, 256)).astype(np.uint16))) == 0
+
+
+@pytest.mark.parametrize("gain", [1.0, 7.5e-9])
+def test_spots_of_few_electrons_are_found(gain) -> None:
+    rng = np.random.default_rng(0)
+    expected = _spots(PLACES, [1.5] * len(PLACES), [24 / (2 * np.pi * 1.5**2)] * len(PLACES), 0.004)
+    counts = rng.poisson(expected)
+    electrons = np.array([counts[int(r) - 4 : int(r) + 6, int(c) - 4 : int(c) + 6].sum() for r, c in PLACES])
+    strong = PLACES[electrons >= 15]
+    assert len(strong) > 60
+    found = bragg_peaks(counts * gain)
+    assert _found(found, strong, 3) >= 0.97 * len(strong)
+    assert len(found) == _found(found, PLACES, 3)
+
+
+def test_the_tail_is_that_of_counts() -> None:
+    """Of equal weights, Poisson's own; of many electrons, the plain ratio."""
+    many = counted(np.array([3.0, 6.0, 9.0]), np.full(3, 1e6), 1.0, 2.0)
+    np.testing.assert_allclose(many, [3, 6, 9], rtol=2e-3)
+    rng = np.random.default_rng(1)
+    y, x = np.indices((13, 13)) - 6.0
+    weights = np.exp(-(y * y + x * x) / (2 * 1.2**2))
+    mean = 0.05
+    sums = (rng.poisson(mean, (60_000, 13, 13)) * weights).sum(axis=(1, 2))
+    snr = (sums - mean * weights.sum()) / np.sqrt(mean * (weights**2).sum())
+    chance = counted(snr, np.full(len(snr), mean), 1.0, 1.2)
+    for level in (2.5, 3.5):
+        assert (chance > level).mean() < 3 * norm.sf(level)
+    assert (snr > 3.5).mean() > 10 * norm.sf(3.5)
+    assert poisson.sf(0, mean) > 0.04  # A single electron is no rare event, though its ratio is above 2.
+
+
+def test_spots_of_two_widths() -> None:
+    rng = np.random.default_rng(3)
+    sigmas = rng.choice([1.0, 3.2], len(PLACES))
+    image = rng.poisson(_spots(PLACES, sigmas, rng.uniform(70, 250, len(PLACES))))
+    found = bragg_peaks(image.astype(np.float32))
+    assert _found(found, PLACES) >= 0.95 * len(PLACES)
+    assert len(found) <= len(PLACES) + 1
+
+
+def test_spots_cut_off_at_the_top_of_the_type() -> None:
+    image = np.random.default_rng(4).poisson(_spots(PLACES, [3.0] * len(PLACES), [1500] * len(PLACES)))
+    found = bragg_peaks(np.minimum(image, 255).astype(np.uint8))
+    assert _found(found, PLACES) >= 0.95 * len(PLACES)
+
+
+def test_hot_pixels_are_no_spots_and_do_not_hide_them() -> None:
+    rng = np.random.default_rng(5)
+    places = tuple(rng.integers(0, SIDE, (2, 25)))
+    empty = rng.poisson(8.0, (SIDE, SIDE))
+    empty[places] = 60000
+    assert len(bragg_peaks(empty)) == 0
+    image = rng.poisson(_spots(PLACES, [1.8] * len(PLACES), [120] * len(PLACES)))
+    image[places] = 60000
+    found = bragg_peaks(image)
+    assert _found(found, PLACES) >= len(PLACES) - 2
+    assert len(found) <= len(PLACES)
+    assert found.width == pytest.approx(1.8, rel=0.1)
+
+
+def test_narrow_spots_are_no_hot_pixels() -> None:
+    image = np.random.default_rng(6).poisson(_spots(PLACES, [0.6] * len(PLACES), [500] * len(PLACES)))
+    assert _found(bragg_peaks(image), PLACES) == len(PLACES)
+
+
+@pytest.mark.parametrize("width", [1.5, 4.0])
+def test_a_streak_is_no_spot_and_a_row_of_spots_is(width) -> None:
+    rng = np.random.default_rng(7)
+    x = np.arange(SIDE)
+    streak = 20 + np.broadcast_to(90 * np.exp(-((x - 80.3) ** 2) / (2 * width**2)), (SIDE, SIDE))
+    assert len(bragg_peaks(rng.poisson(streak))) <= 1
+    places = np.array([(r, 80.3) for r in np.arange(12.0, SIDE - 10, 5 * width)])
+    row = rng.poisson(_spots(places, [width] * len(places), [300] * len(places)))
+    assert _found(bragg_peaks(row), places) >= 0.9 * len(places)
+
+
+def test_real_spots_that_fill_the_image(stem_data) -> None:
+    from stackalign.diffraction import diffread
+
+    found = bragg_peaks(diffread(stem_data / "blockfile" / "test1.blo").images[0])
+    assert 12 <= len(found) <= 30
+    assert _found(found, np.array([(39, 57), (78, 105), (98, 101)])) == 3
