@@ -45,7 +45,8 @@ def test_table_goes_round(extension, scan, tmp_path) -> None:
 def test_centers_of_the_table_are_used(scan, tmp_path) -> None:
     np.save(tmp_path / "c.npy", CENTERS)
     centers = diffraction.read_centers(tmp_path / "c.npy")
-    result = crop_file(scan, tmp_path / "crop.npy", CroppingConfig(visualization=False), centers=centers)
+    config = CroppingConfig(target_retention=0.5, min_retention=0.3, visualization=False)
+    result = crop_file(scan, tmp_path / "crop.npy", config, centers=centers)
     np.testing.assert_array_equal(result.analysis.centers, CENTERS)
     before = np.array(result.analysis.window_before)
     source, cropped = np.load(scan), np.load(tmp_path / "crop.npy")
