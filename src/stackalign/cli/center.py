@@ -1,6 +1,6 @@
 """`stackalign center`: the centres of diffraction patterns in files."""
 
-import json
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,11 +98,14 @@ def _found(files: list[Path], output: Path, quiet: bool, scheduler: str | None, 
 
 
 def _print(table: "CenterTable", output: Path | None, *, as_json: bool, quiet: bool) -> None:
+    from stackalign.io.provenance import dump_json
+
     if as_json:
-        out.print_json(json.dumps(table.rows))
+        out.print_json(dump_json(table.rows))
     elif not quiet:
         for row in table.rows if output is None else []:
-            words = f"{row['row']:.3f}, {row['col']:.3f}  {row['kind']}, confidence {row['confidence']:.2f}"
+            error = f"+- {row['sigma']:.2g} px" if math.isfinite(row["sigma"]) else "without an error"
+            words = f"{row['row']:.3f}, {row['col']:.3f} {error}  {row['kind']}, confidence {row['confidence']:.2f}"
             out.print(f"{row['file']} {row['frame']}: {words} {row['flags']}", markup=False)
         if output is not None:
             facts = {"output": output, "images": len(table.rows), "flagged": table.flagged}

@@ -17,7 +17,7 @@ from stackalign.device import default_memory_limit
 from stackalign.errors import DataError
 from stackalign.io._reader import damage_as_data_error
 from stackalign.io._writer import full_disk_as_data_error
-from stackalign.io.provenance import provenance
+from stackalign.io.provenance import dump_json, provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import FrameFiles, combined_mask, paths_of
@@ -27,7 +27,7 @@ __all__ = ["CenterTable", "center_file", "load_center_table", "read_centers"]
 
 OUTPUTS = (".csv", ".json")
 RECORD = "_centers.json"
-COLUMNS = ("row", "col", "confidence", "kind", "flags")
+COLUMNS = ("row", "col", "sigma", "confidence", "kind", "flags")
 LARGEST_CHUNK = 16
 """Frames; finding a centre takes long enough that a stop should be heard, and progress seen, after a few."""
 
@@ -40,7 +40,7 @@ class CenterTable:
     ----------
     output : Path
     rows : list of dict
-        One for each image: file, frame, row, col, confidence, kind and flags.
+        One for each image: file, frame, row, col, sigma (standard error in pixels), confidence, kind and flags.
     failures : dict of Path to str
         Files that could not be used, and why.
     """
@@ -165,6 +165,7 @@ class _CenterChunk:
             {
                 "row": centers[:, 0],
                 "col": centers[:, 1],
+                "sigma": np.asarray(found.sigma, np.float64).reshape(-1),
                 "confidence": np.asarray(found.confidence, np.float64).reshape(-1),
                 "kind": np.array(found.kind),
                 "flags": np.array([" ".join(flags) for flags in found.flags]),
@@ -183,7 +184,7 @@ def _rows(path: Path, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     with full_disk_as_data_error(path, str(path)):
         if path.suffix.lower() == ".json":
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            path.write_text(dump_json(rows), encoding="utf-8")
             return
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
             writer = csv.DictWriter(stream, ("file", "frame", *COLUMNS))
@@ -195,7 +196,9 @@ def load_center_table(output: Path, record: dict[str, Any]) -> CenterTable:
     """Load what an earlier run has written, with the record that a `FinishedError` carries."""
     rows: list[dict[str, Any]] = _table_rows(output)
     for row in rows:
-        row |= {"frame": int(row["frame"]), **{name: float(row[name]) for name in ("row", "col", "confidence")}}
+        row["frame"] = int(row["frame"])
+        for name in ("row", "col", "sigma", "confidence"):
+            row[name] = float("nan") if row[name] in (None, "") else float(row[name])
     return CenterTable(output, rows, {Path(path): text for path, text in record["failures"].items()})
 
 
