@@ -110,9 +110,8 @@ def memory(folder: Path) -> None:
         began = time.perf_counter()
         ran = subprocess.run(words, capture_output=True, text=True, check=True)
         gb, took = source.stat().st_size / 1e9, time.perf_counter() - began
-        print(
-            f"memory: {what} of {gb:.1f} GB, limit {limit // 10**6} MB, peak RSS {ran.stdout.split()[-1]} MB, {took:.0f} s"
-        )
+        peak = ran.stdout.split()[-1]
+        print(f"memory: {what} of {gb:.1f} GB, limit {limit // 10**6} MB, peak RSS {peak} MB, {took:.0f} s")
         for path in folder.iterdir():
             path.unlink()
 
