@@ -29,6 +29,7 @@ _EXTRAS = {
     "rsciio": ("vendor", "dm3/dm4, blo, tvips, mrc, ser, hspy"),
     "dask": ("dask", "dask arrays"),
     "distributed": ("dask", "tasks on a dask cluster"),
+    "dask_cuda": ("dask-cuda", "one worker for each GPU of a cluster"),
 }
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "h5py", "zarr", "tifffile", "torch", "matplotlib", "rosettasciio")
 
