@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import FAILED, USAGE, fail, user_log, worded
-from ._options import AsJson, Centers, DeviceName, MaskFile, MemoryLimit, Overwrite, Quiet, Resume, Scheduler, Workers
+from ._options import AsJson, Centers, DeviceName, MemoryLimit, Overwrite, Quiet, Resume, Scheduler, Workers
 
 if TYPE_CHECKING:
     from stackalign.crop import CroppingConfig
 
 __all__ = ["crop"]
 
+CropMask = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE|auto",
+        help="Valid pixels (.npy .tif .h5): True or non-zero = valid; auto leaves out faults of the detector.",
+        rich_help_panel="Input",
+    ),
+]
 _SCIENCE, _RUN, _INPUT, _OUTPUT, _TEST = "Science", "Running", "Input", "Output", "Test mode"
 
 
@@ -53,7 +61,15 @@ def crop(
         str,
         typer.Option(metavar="max|PERCENT", help="Largest radius, or a percentile of them.", rich_help_panel=_SCIENCE),
     ] = "max",
-    mask: MaskFile = None,
+    mask: CropMask = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|corner|P%",
+            help="Taken off for the measurement only; the data keep it.",
+            rich_help_panel=_SCIENCE,
+        ),
+    ] = None,
     negative: Annotated[
         str, typer.Option(metavar="keep|clip|error", help="What to do with negative pixels.", rich_help_panel=_SCIENCE)
     ] = "keep",
@@ -150,7 +166,7 @@ def crop(
             summary = jobs.run_jobs(
                 planned,
                 config,
-                mask=checks.load_mask(mask),
+                mask="auto" if str(mask) == "auto" else checks.load_mask(mask),
                 open_options=options,
                 compression=compression,
                 reuse=reuse_analysis,
@@ -212,6 +228,7 @@ def _config(given: dict[str, Any]) -> "CroppingConfig":
         "legacy_window",
         "workers",
         "strict",
+        "background",
     )
     limit = given["memory_limit"]
     return CroppingConfig(

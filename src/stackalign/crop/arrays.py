@@ -13,7 +13,7 @@ from stackalign.io import StackReader, open_array
 from stackalign.io.provenance import provenance
 from stackalign.runs import ProgressCallback
 
-from .analysis import N_MEAN, analyze, chunk_plan, combine_masks
+from .analysis import N_MEAN, analyze, automatic_mask_note, chunk_plan, combine_masks
 from .assemble import assemble
 from .config import CroppingConfig
 from .cutting import cut
@@ -35,7 +35,7 @@ def crop_reader(
     reader: StackReader,
     config: CroppingConfig,
     *,
-    mask: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[NDArray[Any], CropResult]:
     """Crop what a reader gives into an array in memory; see `crop_array`."""
@@ -45,6 +45,8 @@ def crop_reader(
     plan = chunk_plan(reader, config, config.memory_limit or default_memory_limit())
     valid = combine_masks(reader, mask)
     analysis = analyze(reader, config, mask=valid, plan=plan, progress=progress)
+    notes = (*automatic_mask_note(reader, mask, valid), *analysis.notes)
+    analysis = dataclasses.replace(analysis, notes=notes)
     windows = placed_windows(
         analysis.centers, analysis.global_radius, analysis.original_shape, legacy=config.legacy_window
     )
@@ -83,7 +85,7 @@ def crop_array(
     data: Any,
     config: CroppingConfig | None = None,
     *,
-    mask: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[NDArray[Any], CropResult]:
     """Crop diffraction patterns to the radius that keeps a fraction of their intensity.
@@ -94,8 +96,8 @@ def crop_array(
         (N, H, W), (N, 1, H, W) or a scan (Ry, Rx, H, W): NumPy, torch, CuPy, or anything that can be sliced (h5py,
         zarr, dask). Read in chunks, twice.
     config : CroppingConfig, optional
-    mask : numpy.ndarray, optional
-        (H, W) boolean, True = valid.
+    mask : numpy.ndarray or "auto", optional
+        (H, W) boolean, True = valid; "auto" looks for faults of the detector and leaves them out.
     progress : callable, optional
         Called with a `stackalign.chunks.Progress` after each chunk.
 

@@ -15,6 +15,9 @@ from .window import Windows
 
 __all__ = ["assemble", "cropped_calibration", "retention"]
 
+ABOVE = 1e-3
+"""Retention above 1 by more than this is not a matter of rounding or of noise about zero."""
+
 
 def retention(kept: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the total that was kept, NaN where the total is not positive."""
@@ -90,6 +93,13 @@ def _judge(config: CroppingConfig, analysis: CropAnalysis, validation: CropValid
         messages.append(
             f"{validation.n_below_target} of {n} patterns keep less than target_retention {config.target_retention:g}"
             + ("" if validation.n_below_min else f"; {_remedy(config)}")
+        )
+    above = int((validation.used > 1 + ABOVE).sum())
+    if above:
+        messages.append(
+            f"{above} of {n} patterns keep more than all of their intensity (up to {validation.used.max():.3f}): the "
+            "pixels outside the window are negative on average, as after too large a dark image, and the radius is too "
+            "small; --background corner measures without this, --negative clip sets them to 0"
         )
     flagged = int(analysis.excluded.sum())
     if flagged:

@@ -23,7 +23,15 @@ from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, Journal, ProgressCallback, StopRequest
 
 from . import run as crop_run
-from .analysis import N_MEAN, Measurements, analyze, check_centers, chunk_plan, combine_masks
+from .analysis import (
+    N_MEAN,
+    Measurements,
+    analyze,
+    automatic_mask_note,
+    check_centers,
+    chunk_plan,
+    combine_masks,
+)
 from .assemble import assemble, cropped_calibration
 from .config import CroppingConfig
 from .cutting import cut
@@ -47,7 +55,7 @@ def crop_file(
     output: str | os.PathLike[str],
     config: CroppingConfig | None = None,
     *,
-    mask: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | str | None = None,
     open_options: Mapping[str, Any] | None = None,
     compression: str | None = None,
     reuse: str | os.PathLike[str] | None = None,
@@ -68,8 +76,9 @@ def crop_file(
     output : path-like
         .pt, .npy, .h5 or .zarr. ``<stem>_results.json`` and ``<stem>_visualization.png`` are written beside it.
     config : CroppingConfig, optional
-    mask : numpy.ndarray, optional
-        (H, W) boolean, True = valid; combined with the file's own.
+    mask : numpy.ndarray or "auto", optional
+        (H, W) boolean, True = valid; combined with the file's own. "auto" looks for faults of the detector in patterns
+        spread over the stack and leaves them out.
     open_options : mapping, optional
         Passed to `open_stack`: dataset, shape, dtype, offset, scan_shape.
     compression : {"none", "lz4", "zstd", "gzip"}, optional
@@ -137,7 +146,7 @@ def crop_file(
             work = _Crop(
                 reader, config, run, valid, stated, earlier, compression, limit, progress, stop, executor, given
             )
-            result = work.result(command, began)
+            result = work.result(command, began, automatic_mask_note(reader, mask, valid))
             contents, files = prepare_results(result, final, run.journal.folder)
             run.publish(contents, files, status=result.status)
             return result
@@ -189,7 +198,7 @@ class _Crop:
     source: runs.Source
     saved_rows: int | None = None
 
-    def result(self, command: str | None, began: float) -> CropResult:
+    def result(self, command: str | None, began: float, notes: tuple[str, ...] = ()) -> CropResult:
         """Both passes, up to the finished data in the journal's folder."""
         reader, run = self.reader, self.run
         device = ops.device_of(ops.asarray(np.zeros(1), self.config.device))  # "auto" is settled here, once
@@ -209,6 +218,7 @@ class _Crop:
         self._write(analysis, windows, sums, rows, plan)
         if self.reuse is not None:
             analysis = reused_analysis(self.reuse, reader, config, totals=sums.totals)
+        analysis = dataclasses.replace(analysis, notes=(*notes, *analysis.notes))
         inputs = [{"path": str(reader.path), "fingerprint": reader.fingerprint(), "shape": list(reader.info.shape)}]
         return assemble(
             reader,

@@ -1,0 +1,247 @@
+"""Faults of the detector that are the same in all patterns: found in the mean of patterns spread over the stack."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.io import StackReader
+
+__all__ = ["DetectorFaults", "find_faults", "mask_of_stack", "sampled_mean"]
+
+N_SAMPLED = 128
+REACH = 6
+"""Faults up to this wide along one axis are seen: the median over 2 * REACH + 1 pixels is that of their surroundings."""
+TOP_SHARE = 0.9
+"""A pixel whose mean reaches this share of the type's largest value stands there in most patterns."""
+BRIGHT = 3.0
+STEP = 20.0
+"""A bright fault stands above its surroundings by the factor BRIGHT, and has no flank: the step at its edge is STEP."""
+LINE_STEP = 4.0
+LINE = 12
+"""A straight line of this many pixels, up to REACH wide, is a fault with a smaller step: no pattern has such lines."""
+DARK_COUNTS = 30.0
+"""A pixel without any count is dead where its surroundings have this many: by chance it happens in one of 1e13."""
+
+
+@dataclass(frozen=True)
+class DetectorFaults:
+    """Pixels that do not measure, (H, W) boolean each, True = fault.
+
+    Parameters
+    ----------
+    top : numpy.ndarray
+        At the largest value of the integer type: filled gaps, pixels that the detector marks as bad.
+    bright : numpy.ndarray
+        Far above everything around them, without a flank.
+    dark : numpy.ndarray
+        Without signal between pixels that have some.
+    """
+
+    top: NDArray[np.bool_]
+    bright: NDArray[np.bool_]
+    dark: NDArray[np.bool_]
+
+    @property
+    def any(self) -> NDArray[np.bool_]:
+        """All of them."""
+        return self.top | self.bright | self.dark
+
+    def words(self) -> str:
+        """How many of which kind, and where: as "64 pixels at the type's largest value (row 50)"."""
+        kinds = (
+            (self.top, "at the type's largest value"),
+            (self.bright, "far above all around them"),
+            (self.dark, "without signal"),
+        )
+        found = [(which, text) for which, text in kinds if which.any()]
+        return ", ".join(
+            f"{which.sum()} pixel{'s' if which.sum() > 1 else ''} {text} ({_where(which)})" for which, text in found
+        )
+
+
+def _where(which: NDArray[np.bool_]) -> str:
+    """Rows and columns that are faulty in most of their length, and the place of the first of the other pixels."""
+    rows = np.flatnonzero(which.mean(axis=1) > 0.5)
+    columns = np.flatnonzero(which.mean(axis=0) > 0.5)
+    parts = [_numbers(name, values) for name, values in (("row", rows), ("column", columns)) if values.size]
+    rest = which.copy()
+    rest[rows] = False
+    rest[:, columns] = False
+    if rest.any():
+        y, x = np.argwhere(rest)[0]
+        parts.append(f"(y, x) = ({y}, {x})" + (" and others" if rest.sum() > 1 else ""))
+    return ", ".join(parts)
+
+
+def _numbers(name: str, values: NDArray[np.intp]) -> str:
+    if values.size == 1:
+        return f"{name} {values[0]}"
+    if values.size == values[-1] - values[0] + 1:
+        return f"{name}s {values[0]} to {values[-1]}"
+    listed = ", ".join(map(str, values[:4]))
+    return f"{name}s {listed}" + (" and others" if values.size > 4 else "")
+
+
+def find_faults(
+    mean: NDArray[np.float64], n: int, dtype: np.dtype[np.generic], mask: NDArray[np.bool_] | None = None
+) -> DetectorFaults:
+    """Find faults in the mean of some patterns.
+
+    Parameters
+    ----------
+    mean : numpy.ndarray
+        (H, W) float64.
+    n : int
+        Number of patterns in the mean.
+    dtype : numpy.dtype
+        Of the patterns.
+    mask : numpy.ndarray, optional
+        (H, W) boolean, True = valid: other pixels are known to be faulty and not reported.
+
+    Returns
+    -------
+    DetectorFaults
+
+    Notes
+    -----
+    The surroundings of a pixel are the smaller of two medians of valid pixels, over the column and over the row of
+    ``2 * REACH + 1`` pixels about it, which a fault up to REACH wide along one axis does not change. A bright group is
+    a fault only if it widens the mean pattern: the direct beam, however sharp, does the opposite, and groups of its
+    size are taken for diffracted beams.
+    """
+    known = np.ones(mean.shape, np.bool_) if mask is None else mask
+    top = np.zeros(mean.shape, np.bool_)
+    if dtype.kind in "iu" and dtype.itemsize > 1:  # one byte is easily filled by the beam itself
+        top = known & (mean >= TOP_SHARE * np.iinfo(dtype).max)
+    valid = known & ~top & np.isfinite(mean)
+    positive = mean[valid & (mean > 0)]
+    quantum = 1 / n if dtype.kind in "iu" else float(positive.min()) if positive.size else 1.0
+    along = _medians(mean, valid)
+    bright = _bright(mean, valid, np.fmin(*along), quantum)
+    return DetectorFaults(top, bright, _dark(mean, valid, np.fmax(*along), DARK_COUNTS * quantum))
+
+
+def _medians(mean: NDArray[np.float64], valid: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """Medians along y and along x of valid pixels, the lower of two in the middle; 0 where there are none."""
+    values = np.where(valid, mean, np.nan)
+    medians = []
+    for axis in (0, 1):
+        width = [(0, 0), (0, 0)]
+        width[axis] = (REACH, REACH)
+        padded = np.pad(values, width, constant_values=np.nan)
+        windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1, axis=axis), axis=-1)
+        number = np.isfinite(windows).sum(axis=-1)  # NaN come last
+        middle = np.maximum(number - 1, 0) // 2
+        medians.append(np.nan_to_num(np.take_along_axis(windows, middle[..., None], axis=-1)[..., 0]))
+    return medians
+
+
+def _dark(
+    mean: NDArray[np.float64], valid: NDArray[np.bool_], around: NDArray[np.float64], least: float
+) -> NDArray[np.bool_]:
+    """Whole rows and columns without signal between lit ones, and groups of pixels that lit ones enclose."""
+    from scipy import ndimage
+
+    zero = valid & (mean == 0)
+    labels, number = ndimage.label(zero, np.ones((3, 3), np.bool_))
+    found = np.zeros(mean.shape, np.bool_)
+    if number:
+        share = ndimage.mean(around >= least, labels, np.arange(1, number + 1))
+        found |= np.concatenate([[False], np.asarray(share) >= 0.9])[labels]
+    for axis in (0, 1):
+        lines = np.where(valid, mean, 0.0).sum(axis=1 - axis)
+        usable = valid.any(axis=1 - axis)
+        place = found if axis == 0 else found.T
+        for first, last in _runs(usable & (lines == 0)):
+            between = 0 < first and last < len(lines) and last - first <= REACH
+            if between and min(lines[first - 1], lines[last]) >= LINE * least:
+                place[first:last] |= (valid if axis == 0 else valid.T)[first:last]
+    return found
+
+
+def _runs(which: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and behind the last index of each run of True."""
+    steps = np.flatnonzero(np.diff(np.concatenate([[False], which, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
+
+
+def _bright(
+    mean: NDArray[np.float64], valid: NDArray[np.bool_], around: NDArray[np.float64], quantum: float
+) -> NDArray[np.bool_]:
+    """Connected pixels that stand above their surroundings, end abruptly and widen the pattern."""
+    from scipy import ndimage
+
+    lifted = valid & (mean > BRIGHT * np.maximum(around, quantum))
+    labels, number = ndimage.label(lifted, np.ones((3, 3), np.bool_))
+    # The brightest pixel beside each that does not belong to the group: the foot of the step.
+    foot = ndimage.maximum_filter(np.where(valid & ~lifted, mean, 0.0), size=3)
+    edge = lifted & (ndimage.minimum_filter(lifted.view(np.uint8), size=3, mode="nearest") == 0)
+    step = mean / np.maximum(foot, quantum)
+    compact, lines = [], []
+    for k, place in enumerate(ndimage.find_objects(labels), 1):
+        group = labels[place] == k
+        inside = group & edge[place]
+        height, width = group.shape
+        line = max(height, width) >= LINE and min(height, width) <= REACH and group.mean() > 0.8
+        if inside.any() and np.median(step[place][inside]) >= (LINE_STEP if line else STEP):
+            (lines if line else compact).append(k)
+    widening = _widening(mean, valid, labels, compact, lines)
+    return np.isin(labels, widening) if number and widening else np.zeros(mean.shape, np.bool_)
+
+
+def _widening(
+    mean: NDArray[np.float64], valid: NDArray[np.bool_], labels: NDArray[np.int32], compact: list[int], lines: list[int]
+) -> list[int]:
+    """Groups that increase the mean square distance from the centroid of all that is in no group."""
+    y, x = np.indices(mean.shape)
+    rest = np.where(valid & ~np.isin(labels, compact + lines), mean, 0.0)
+    total = float(rest.sum())
+    if total <= 0:
+        return []
+    center = float((rest * y).sum()) / total, float((rest * x).sum()) / total
+    distance = (y - center[0]) ** 2 + (x - center[1]) ** 2
+    typical = float((rest * distance).sum()) / total
+    chosen, beams = list(lines), []
+    for k in compact:
+        weight = np.where(labels == k, mean, 0.0)
+        far = float((weight * distance).sum()) > typical * float(weight.sum())
+        (chosen if far else beams).append(k)
+    sizes = [int((labels == k).sum()) for k in beams]
+
+    def like_a_beam(k: int) -> bool:
+        pixels = int((labels == k).sum())
+        return any(size > 1 and size / 2 <= pixels <= 2 * size for size in sizes)
+
+    return [k for k in chosen if k in lines or not like_a_beam(k)]
+
+
+def sampled_mean(reader: StackReader) -> tuple[NDArray[np.float64], int]:
+    """Mean of patterns that are evenly spread over a stack, invalid pixels as 0, and their number."""
+    n = reader.info.shape[0]
+    chosen = range(0, n, max(1, n // N_SAMPLED))
+    total = np.zeros(reader.info.shape[1:])
+    block = np.empty((1, *reader.info.shape[1:]), reader.info.dtype)
+    for k in chosen:
+        reader.read(k, k + 1, block)
+        total += np.nan_to_num(block[0].astype(np.float64), posinf=0.0, neginf=0.0)
+    return total / len(chosen), len(chosen)
+
+
+def mask_of_stack(reader: StackReader, mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Find the pixels of a stack that measure, from patterns spread over it.
+
+    Parameters
+    ----------
+    reader : StackReader
+    mask : numpy.ndarray, optional
+        (H, W) boolean, True = valid: what is known already.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) boolean, True = valid: in `mask` and no detector fault.
+    """
+    mean, n = sampled_mean(reader)
+    found = ~find_faults(mean, n, reader.info.dtype, mask).any
+    return found if mask is None else found & mask
