@@ -111,6 +111,19 @@ def crop(
     scan_shape: Annotated[
         str | None, typer.Option(metavar="RY,RX", help="Scan shape, if not in the file.", rich_help_panel=_INPUT)
     ] = None,
+    output_dtype: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Type of the output, as float32 or int16.", rich_help_panel=_OUTPUT),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(metavar="input|NHW|NCHW", help="Axes of the output.", rich_help_panel=_OUTPUT)
+    ] = "input",
+    one_window: Annotated[
+        bool,
+        typer.Option(
+            "--one-window", help="One window for all patterns: beam shifts stay in the data.", rich_help_panel=_SCIENCE
+        ),
+    ] = False,
     compression: Annotated[
         str | None,
         typer.Option(metavar="none|lz4|zstd|gzip", help="Of .h5 and .zarr.", rich_help_panel=_OUTPUT),
@@ -229,6 +242,9 @@ def _config(given: dict[str, Any]) -> "CroppingConfig":
         "workers",
         "strict",
         "background",
+        "output_dtype",
+        "layout",
+        "one_window",
     )
     limit = given["memory_limit"]
     return CroppingConfig(

@@ -69,7 +69,7 @@ def _beyond_the_scan(ignored: int, scan_shape: tuple[int, ...]) -> str:
         whole, rest = divmod(ignored, scan_shape[0])
         if rest == 0:
             return (
-                f"{text}: as many as {whole} for each row, so that the rows are sheared if these are the flyback of the "
+                f"{text}: as many as {whole} for each row, so that rows are sheared if these are the flyback of the "
                 f"beam; then state them (--skip-per-row {whole})"
             )
     return f"{text}; if they come first, as many must be skipped (--skip-frames {ignored})"
@@ -190,7 +190,7 @@ def _background(
     if level > 0 and share > 1 - target and without is not None and plain - without >= max(2, 0.1 * plain):
         return [
             f"a uniform background of about {level:.3g} per pixel is {share:.0%} of the intensity and sets the radius "
-            f"(the mean pattern's is {without} px without it, {plain} px with, of {radius} px with the margin for all): "
+            f"(mean pattern: {without} px without it, {plain} px with, {radius} px for all with the margin): "
             "--background corner measures without it and leaves the data as they are"
         ]
     return []

@@ -431,7 +431,7 @@ def _conclude(
         else:
             chosen = int(np.percentile(radii, config.radius_policy, method="higher"))
         radius = chosen + config.margin_pixels
-    window = placed_windows(centers, radius, frame, legacy=config.legacy_window)
+    window = placed_windows(centers, radius, frame, legacy=config.legacy_window, one=config.one_window)
     n = len(flags)
     step = max(1, n // N_MEAN)
     n_mean = len(range(0, n, step))

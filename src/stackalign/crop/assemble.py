@@ -49,6 +49,7 @@ def assemble(
     provenance: Mapping[str, Any],
     input_name: str,
     output_name: str = "",
+    output_dtype: np.dtype[Any] | None = None,
 ) -> CropResult:
     """Put a result together and judge it."""
     share = retention(kept, analysis.total)
@@ -63,7 +64,7 @@ def assemble(
         config=config,
         processing_time=seconds,
         input_bytes=info.nbytes,
-        output_bytes=info.shape[0] * analysis.window[0] * analysis.window[1] * info.dtype.itemsize,
+        output_bytes=info.shape[0] * analysis.window[0] * analysis.window[1] * (output_dtype or info.dtype).itemsize,
         device=device,
         status="short" if short else "done",
         messages=tuple(messages),

@@ -11,7 +11,7 @@ __all__ = ["DetectorFaults", "find_faults", "mask_of_stack", "sampled_mean"]
 
 N_SAMPLED = 128
 REACH = 6
-"""Faults up to this wide along one axis are seen: the median over 2 * REACH + 1 pixels is that of their surroundings."""
+"""Faults up to this wide along one axis are seen: the median over 2 * REACH + 1 pixels is that of what is around."""
 TOP_SHARE = 0.9
 """A pixel whose mean reaches this share of the type's largest value stands there in most patterns."""
 BRIGHT = 3.0
@@ -154,7 +154,7 @@ def _dark(
         usable = valid.any(axis=1 - axis)
         place = found if axis == 0 else found.T
         for first, last in _runs(usable & (lines == 0)):
-            between = 0 < first and last < len(lines) and last - first <= REACH
+            between = first > 0 and last < len(lines) and last - first <= REACH
             if between and min(lines[first - 1], lines[last]) >= LINE * least:
                 place[first:last] |= (valid if axis == 0 else valid.T)[first:last]
     return found

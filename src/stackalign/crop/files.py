@@ -31,9 +31,11 @@ from .analysis import (
     check_centers,
     chunk_plan,
     combine_masks,
+    source_name,
 )
 from .assemble import assemble, cropped_calibration
 from .config import CroppingConfig
+from .convert import converted, output_form
 from .cutting import cut
 from .outputs import RESULTS, check_output, prepare_results, result_paths
 from .result import CropAnalysis, CropResult
@@ -211,14 +213,19 @@ class _Crop:
         else:
             analysis = reused_analysis(self.reuse, reader, config)
         windows = placed_windows(
-            analysis.centers, analysis.global_radius, analysis.original_shape, legacy=config.legacy_window
+            analysis.centers,
+            analysis.global_radius,
+            analysis.original_shape,
+            legacy=config.legacy_window,
+            one=config.one_window,
         )
         sums = _Sums.restore(run.journal, reader.info.shape[0], windows.shape, with_totals=self.reuse is not None)
         run.kept_on_error = True
         self._write(analysis, windows, sums, rows, plan)
         if self.reuse is not None:
             analysis = reused_analysis(self.reuse, reader, config, totals=sums.totals)
-        analysis = dataclasses.replace(analysis, notes=(*notes, *analysis.notes))
+        form = output_form(config, reader.info, run.output)
+        analysis = dataclasses.replace(analysis, notes=(*notes, *analysis.notes, *form.notes))
         inputs = [{"path": str(reader.path), "fingerprint": reader.fingerprint(), "shape": list(reader.info.shape)}]
         return assemble(
             reader,
@@ -232,6 +239,7 @@ class _Crop:
             provenance=provenance(config.to_dict(), inputs, device=device, command=command),
             input_name=str(reader.path),
             output_name=str(run.output),
+            output_dtype=form.dtype,
         )
 
     def _restored_rows(self) -> Measurements:
@@ -273,17 +281,21 @@ class _Crop:
         n = info.shape[0]
         self._check_space(analysis, rows)
         state = run.last_note().get("state")
+        form = output_form(self.config, info, run.output)
         writer = create_stack(
             run.data,
             (n, *windows.shape),
-            info.dtype,
-            scan_shape=info.scan_shape,
-            channel_axis=info.channel_axis,
+            form.dtype,
+            scan_shape=form.scan_shape,
+            channel_axis=form.channel_axis,
             calibration=cropped_calibration(info.calibration, analysis, windows),
             final_path=run.output,
             resume=state,
             compression=self.compression,
         )
+
+        def store(block: NDArray[Any]) -> None:
+            writer.write(converted(block, form.dtype, writer.written, source_name(reader)))
 
         def checkpoint(done: int, settle: Callable[[], None]) -> None:
             if run.due() or self.stop:
@@ -300,7 +312,7 @@ class _Crop:
                 reader,
                 self.config,
                 windows,
-                writer.write,
+                store,
                 sums.kept,
                 mask=self.mask,
                 totals=sums.totals,
@@ -315,14 +327,16 @@ class _Crop:
                 executor=self.executor,
                 source=self.source,
             )
-            writer.finish(_stored_metadata(reader, self.config, analysis))
+            arrays = {"corners": windows.corners, "centers": analysis.centers}
+            writer.finish(_stored_metadata(reader, self.config, analysis), arrays)
         finally:
             writer.close()
 
     def _check_space(self, analysis: CropAnalysis, rows: Measurements | None) -> None:
         """Refuse before the second pass what will not fit on the disk."""
         run, info = self.run, self.reader.info
-        needed = info.shape[0] * analysis.window[0] * analysis.window[1] * info.dtype.itemsize
+        itemsize = output_form(self.config, info, run.output).dtype.itemsize
+        needed = info.shape[0] * analysis.window[0] * analysis.window[1] * itemsize
         present = run.data.stat().st_size if run.data.is_file() else 0
         with full_disk_as_data_error(run.journal.folder, str(run.output)):
             free = shutil.disk_usage(run.journal.folder).free
