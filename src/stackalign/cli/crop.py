@@ -111,6 +111,16 @@ def crop(
     scan_shape: Annotated[
         str | None, typer.Option(metavar="RY,RX", help="Scan shape, if not in the file.", rich_help_panel=_INPUT)
     ] = None,
+    skip_frames: Annotated[int, typer.Option(help="Frames before the scan.", rich_help_panel=_INPUT)] = 0,
+    skip_per_row: Annotated[
+        int, typer.Option(help="Frames behind each scan row (flyback) to leave out.", rich_help_panel=_INPUT)
+    ] = 0,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORDER", help="Order of the file's axes, as yxRC for the detector first.", rich_help_panel=_INPUT
+        ),
+    ] = None,
     output_dtype: Annotated[
         str | None,
         typer.Option(metavar="TYPE", help="Type of the output, as float32 or int16.", rich_help_panel=_OUTPUT),
@@ -158,6 +168,7 @@ def crop(
     try:
         config = _config(locals())
         options = _open_options(dataset, shape, dtype, offset, scan_shape)
+        options |= {"skip_frames": skip_frames, "skip_per_row": skip_per_row, "axes": axes}
     except ValueError as error:
         raise fail(str(error), USAGE) from error
     sources = [*(inputs or []), *(input_ or [])]

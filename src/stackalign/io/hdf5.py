@@ -15,7 +15,7 @@ from stackalign.io._protocol import Calibration, StackInfo, StackReader
 from stackalign.io._reader import BaseReader, OpenOptions, make_info
 from stackalign.io._shapes import Layout, interpret_shape, scan_pieces
 
-__all__ = ["ChunkedReader", "open_dataset", "open_file", "open_reader", "require_filters"]
+__all__ = ["ChunkedReader", "choose_dataset", "open_dataset", "open_file", "open_reader", "require_filters"]
 
 # Filters outside the HDF5 library that the package hdf5plugin brings.
 _PLUGIN_FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
@@ -34,7 +34,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         if options.dataset is None and _is_detector_master(file):
             reader: StackReader = importlib.import_module("stackalign.io.arina").open_reader(path, options)
             return reader
-        name = _choose(file, path, options.dataset)
+        name = choose_dataset(file, path, options.dataset)
     return open_dataset(path, name, options)
 
 
@@ -47,7 +47,7 @@ def _is_detector_master(file: Any) -> bool:
     return any(isinstance(group.get(key, getlink=True), h5py.ExternalLink) for key in group)
 
 
-def _choose(file: Any, path: Path, wanted: str | None) -> str:
+def choose_dataset(file: Any, path: Path, wanted: str | None) -> str:
     """Return the name of the dataset to read."""
     h5py = importlib.import_module("h5py")
     if wanted is not None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,8 +10,18 @@ import numpy as np
 
 from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
+from stackalign.io._merlin_scan import (
+    promised,
+    read_hdr,
+    scan_of_header,
+    scan_of_times,
+    series_from,
+    stated_scan,
+    too_many_frames,
+)
 from stackalign.io._protocol import StackReader
 from stackalign.io._reader import OpenOptions, make_info
+from stackalign.io._selected import ChainedReader
 from stackalign.io._shapes import choose_frames, interpret_shape
 
 __all__ = ["open_reader"]
@@ -31,7 +40,63 @@ class _Header:
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
-    """Open a Merlin file; rows come in the order of the file."""
+    """Open a Merlin file, or the series of files that it begins; rows come in the order of the file."""
+    beside = path.with_suffix(".hdr")
+    fields = read_hdr(beside) if beside.exists() else {}
+    parts = series_from(path, promised(fields))
+    readers: list[StackReader] = []
+    try:
+        for k, part in enumerate(parts):
+            readers.append(_open_part(part, [beside] if fields and k == 0 else [], last=k == len(parts) - 1))
+        return _as_scan(readers, path, fields, beside.name, options)
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+
+
+def _as_scan(
+    readers: list[StackReader], path: Path, fields: dict[str, str], beside: str, options: OpenOptions
+) -> StackReader:
+    """All frames as the scan that the caller, the header or the times of the frames state."""
+    complete = sum(reader.info.shape[0] for reader in readers)
+    metadata = dict(readers[0].info.metadata)
+    rest = int(readers[-1].info.metadata.get("rest", 0))
+    metadata.pop("rest", None)
+    name = str(path) if len(readers) == 1 else f"the series of {len(readers)} files from {path}"
+    if len(readers) > 1:
+        metadata["files"] = len(readers)
+    stated = stated_scan(fields)
+    skipping = options.skip_frames > 0 or options.skip_per_row > 0
+    if skipping:
+        count, scan_shape = complete, None
+        if stated is not None:
+            metadata["stated_scan"] = stated
+    else:
+        if options.scan_shape is None and not rest and stated is not None and complete > math.prod(stated):
+            raise DataError(too_many_frames(name, complete, stated, beside))
+        source = f"its header {beside}"
+        remedy = options.copy_again()
+        count = choose_frames(name, complete, rest, promised(fields), source, options.scan_shape, remedy)
+        scan_shape = options.scan_shape or scan_of_header(fields, count)
+    before = 0
+    for reader in readers:  # what lies behind the scan may be damaged, as in an interrupted acquisition
+        number = reader.info.shape[0]
+        if before < count <= before + number:
+            _check_header(reader.path or path, count - 1 - before)
+        before += number
+    if scan_shape is None and complete == count:
+        scan_shape = scan_of_times([reader.path or path for reader in readers], readers, count)
+    height, width = readers[0].info.shape[1:]
+    layout = interpret_shape((count, height, width), name, scan_shape=scan_shape)
+    if complete > count:
+        metadata["ignored_frames"] = complete - count
+    info = make_info(layout, readers[0].info.dtype, name, metadata=metadata)
+    return ChainedReader(readers, info)
+
+
+def _open_part(path: Path, also: list[Path], *, last: bool) -> StackReader:
+    """All complete frames of a file; ``metadata["rest"]`` has the number of bytes behind them."""
     with path.open("rb") as file:
         header = _read_header(file, path, 0, 0)
         if header.dtype not in _DTYPES:
@@ -41,27 +106,33 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
             )
             raise DataError(msg)
         dtype = np.dtype(_DTYPES[header.dtype])
-        frame = header.width * header.height * dtype.itemsize
-        stride = header.size + frame
+        stride = header.size + header.width * header.height * dtype.itemsize
         acquired = _acquisition(file)
-        size = path.stat().st_size
-        complete, rest = divmod(size, stride)
-        beside = path.with_suffix(".hdr")
-        fields = _read_hdr(beside) if beside.exists() else {}
-        promised = _promised(fields)
-        source = f"its header {beside.name}"
-        count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape, options.copy_again())
-        last = _read_header(file, path, (count - 1) * stride, count - 1)
-    if last != header:
-        msg = f"frame {count - 1} of {path} has another header ({last}) than the first; copy the file again"
-        raise DataError(msg)
-    scan_shape = options.scan_shape or _scan_shape(fields, count)
-    layout = interpret_shape((count, header.height, header.width), str(path), scan_shape=scan_shape)
+        complete, rest = divmod(path.stat().st_size, stride)
+        if rest and not last:
+            msg = f"{path} ends within pattern {complete} and is followed by other files of its series; copy it again"
+            raise DataError(msg)
+    if not complete:
+        choose_frames(str(path), complete, rest, None, "", None, "copy it again")
+    if not last:
+        _check_header(path, complete - 1)
+    layout = interpret_shape((complete, header.height, header.width), str(path))
     metadata: dict[str, Any] = {"detector": "Merlin", "chips": header.chips, **acquired}
-    if complete > count:
-        metadata["ignored_frames"] = complete - count
+    if rest:
+        metadata["rest"] = rest
     info = make_info(layout, dtype, str(path), metadata=metadata)
-    return FlatReader(path, info, dtype, header.size, stride, also=[beside] if fields else [])
+    return FlatReader(path, info, dtype, header.size, stride, also=also)
+
+
+def _check_header(path: Path, frame: int) -> None:
+    """Refuse a file one of whose frames has another header than the first."""
+    with path.open("rb") as file:
+        header = _read_header(file, path, 0, 0)
+        stride = header.size + header.width * header.height * np.dtype(_DTYPES[header.dtype]).itemsize
+        ending = _read_header(file, path, frame * stride, frame)
+    if ending != header:
+        msg = f"frame {frame} of {path} has another header ({ending}) than the first; copy the file again"
+        raise DataError(msg)
 
 
 def _read_header(file: BinaryIO, path: Path, position: int, frame: int) -> _Header:
@@ -93,37 +164,3 @@ def _acquisition(file: BinaryIO) -> dict[str, Any]:
             if math.isfinite(seconds) and seconds > 0:
                 found["exposure_s"] = seconds
     return found
-
-
-def _read_hdr(path: Path) -> dict[str, str]:
-    """Read the text file that the detector's software writes beside the data."""
-    fields: dict[str, str] = {}
-    for line in path.read_bytes()[:65536].decode("latin-1").splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            # "Frames per Trigger (Number):" and "Frames per Trigger:" both occur.
-            fields[re.sub(r"\s*\(.*", "", key).strip()] = value.strip()
-    return fields
-
-
-def _number(fields: dict[str, str], key: str) -> int | None:
-    text = fields.get(key, "")
-    return int(text) if text.isdigit() and int(text) > 0 else None
-
-
-def _promised(fields: dict[str, str]) -> int | None:
-    rows, columns = _number(fields, "ScanY"), _number(fields, "ScanX")
-    if rows is not None and columns is not None:
-        return rows * columns
-    return _number(fields, "Frames in Acquisition")
-
-
-def _scan_shape(fields: dict[str, str], count: int) -> tuple[int, int] | None:
-    rows, columns = _number(fields, "ScanY"), _number(fields, "ScanX")
-    if rows is not None and columns is not None and math.prod((rows, columns)) == count:
-        return rows, columns
-    row = _number(fields, "Frames per Trigger")
-    # One trigger per scan row is how scans are usually driven.
-    if row is not None and 1 < row < count and count % row == 0:
-        return count // row, row
-    return None

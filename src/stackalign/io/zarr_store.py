@@ -14,7 +14,7 @@ from stackalign.io._reader import OpenOptions, damage_as_data_error, fingerprint
 from stackalign.io._shapes import Layout, interpret_shape
 from stackalign.io.memory import ArrayReader
 
-__all__ = ["open_reader"]
+__all__ = ["choose_array", "open_reader"]
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
@@ -25,7 +25,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         store = importlib.import_module("zarr.storage").ZipStore(path, mode="r")
     try:
         node = zarr.open(store=path if store is None else store, mode="r")
-        array = _choose(node, path, options.dataset)
+        array = choose_array(node, path, options.dataset)
         label = f"{path}:{array.name}"
         layout = interpret_shape(array.shape, label, scan_shape=options.scan_shape)
         attributes = dict(array.attrs)
@@ -40,7 +40,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         raise
 
 
-def _choose(node: Any, path: Path, wanted: str | None) -> Any:
+def choose_array(node: Any, path: Path, wanted: str | None) -> Any:
     """Return the array to read."""
     if not hasattr(node, "members"):
         return node
