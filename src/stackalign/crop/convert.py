@@ -39,7 +39,8 @@ def output_form(config: CroppingConfig, info: StackInfo, output: Path | None = N
     output : Path, optional
         File that is written; None for an array in memory.
     """
-    dtype, notes = info.dtype, ()
+    dtype = info.dtype
+    notes: tuple[str, ...] = ()
     if config.output_dtype is not None:
         dtype = np.dtype(config.output_dtype)
     elif output is not None and output.suffix.lower() in (".pt", ".pth") and dtype.name in _FOR_TORCH:

@@ -1,6 +1,7 @@
 """Faults of the detector that are the same in all patterns: found in the mean of patterns spread over the stack."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ STEP = 20.0
 LINE_STEP = 4.0
 LINE = 12
 """A straight line of this many pixels, up to REACH wide, is a fault with a smaller step: no pattern has such lines."""
+_BLOCK = 1 << 16
+LEAST = 4
+"""Of fewer patterns nobody can say what they have in common."""
 DARK_COUNTS = 30.0
 """A pixel without any count is dead where its surroundings have this many: by chance it happens in one of 1e13."""
 
@@ -84,7 +88,7 @@ def _numbers(name: str, values: NDArray[np.intp]) -> str:
 
 
 def find_faults(
-    mean: NDArray[np.float64], n: int, dtype: np.dtype[np.generic], mask: NDArray[np.bool_] | None = None
+    mean: NDArray[np.float64], n: int, dtype: np.dtype[Any], mask: NDArray[np.bool_] | None = None
 ) -> DetectorFaults:
     """Find faults in the mean of some patterns.
 
@@ -93,7 +97,7 @@ def find_faults(
     mean : numpy.ndarray
         (H, W) float64.
     n : int
-        Number of patterns in the mean.
+        Number of patterns in the mean; of fewer than `LEAST` nothing is found.
     dtype : numpy.dtype
         Of the patterns.
     mask : numpy.ndarray, optional
@@ -110,6 +114,9 @@ def find_faults(
     a fault only if it widens the mean pattern: the direct beam, however sharp, does the opposite, and groups of its
     size are taken for diffracted beams.
     """
+    if n < LEAST:
+        none = np.zeros(mean.shape, np.bool_)
+        return DetectorFaults(none, none, none)
     known = np.ones(mean.shape, np.bool_) if mask is None else mask
     top = np.zeros(mean.shape, np.bool_)
     if dtype.kind in "iu" and dtype.itemsize > 1:  # one byte is easily filled by the beam itself
@@ -125,15 +132,20 @@ def find_faults(
 def _medians(mean: NDArray[np.float64], valid: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     """Medians along y and along x of valid pixels, the lower of two in the middle; 0 where there are none."""
     values = np.where(valid, mean, np.nan)
-    medians = []
-    for axis in (0, 1):
-        width = [(0, 0), (0, 0)]
-        width[axis] = (REACH, REACH)
-        padded = np.pad(values, width, constant_values=np.nan)
-        windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1, axis=axis), axis=-1)
+    return [_median_along_rows(values.T).T, _median_along_rows(values)]
+
+
+def _median_along_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    padded = np.pad(values, [(0, 0), (REACH, REACH)], constant_values=np.nan)
+    medians = np.empty(values.shape)
+    block = max(1, _BLOCK // values.shape[1])
+    for first in range(0, len(values), block):
+        rows = padded[first : first + block]
+        windows = np.sort(np.lib.stride_tricks.sliding_window_view(rows, 2 * REACH + 1, axis=1), axis=-1)
         number = np.isfinite(windows).sum(axis=-1)  # NaN come last
         middle = np.maximum(number - 1, 0) // 2
-        medians.append(np.nan_to_num(np.take_along_axis(windows, middle[..., None], axis=-1)[..., 0]))
+        found = np.take_along_axis(windows, middle[..., None], axis=-1)[..., 0]
+        medians[first : first + block] = np.nan_to_num(found)
     return medians
 
 
@@ -178,7 +190,8 @@ def _bright(
     foot = ndimage.maximum_filter(np.where(valid & ~lifted, mean, 0.0), size=3)
     edge = lifted & (ndimage.minimum_filter(lifted.view(np.uint8), size=3, mode="nearest") == 0)
     step = mean / np.maximum(foot, quantum)
-    compact, lines = [], []
+    compact: list[int] = []
+    lines: list[int] = []
     for k, place in enumerate(ndimage.find_objects(labels), 1):
         group = labels[place] == k
         inside = group & edge[place]
@@ -194,6 +207,8 @@ def _widening(
     mean: NDArray[np.float64], valid: NDArray[np.bool_], labels: NDArray[np.int32], compact: list[int], lines: list[int]
 ) -> list[int]:
     """Groups that increase the mean square distance from the centroid of all that is in no group."""
+    from scipy import ndimage
+
     y, x = np.indices(mean.shape)
     rest = np.where(valid & ~np.isin(labels, compact + lines), mean, 0.0)
     total = float(rest.sum())
@@ -202,18 +217,16 @@ def _widening(
     center = float((rest * y).sum()) / total, float((rest * x).sum()) / total
     distance = (y - center[0]) ** 2 + (x - center[1]) ** 2
     typical = float((rest * distance).sum()) / total
-    chosen, beams = list(lines), []
-    for k in compact:
-        weight = np.where(labels == k, mean, 0.0)
-        far = float((weight * distance).sum()) > typical * float(weight.sum())
-        (chosen if far else beams).append(k)
-    sizes = [int((labels == k).sum()) for k in beams]
+    weight = ndimage.sum(mean, labels, compact)
+    spread = ndimage.sum(mean * distance, labels, compact)
+    pixels = np.bincount(labels.ravel())
+    far = [k for k, w, d in zip(compact, weight, spread, strict=True) if d > typical * w]
+    sizes = [int(pixels[k]) for k in compact if k not in set(far)]
 
     def like_a_beam(k: int) -> bool:
-        pixels = int((labels == k).sum())
-        return any(size > 1 and size / 2 <= pixels <= 2 * size for size in sizes)
+        return any(size > 1 and size / 2 <= pixels[k] <= 2 * size for size in sizes)
 
-    return [k for k in chosen if k in lines or not like_a_beam(k)]
+    return [*lines, *(k for k in far if not like_a_beam(k))]
 
 
 def sampled_mean(reader: StackReader) -> tuple[NDArray[np.float64], int]:
