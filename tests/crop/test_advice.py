@@ -85,6 +85,34 @@ def test_sharp_disks_and_a_beam_stop_are_no_faults(radius):
     assert not find_faults(stack.mean(axis=0), 30, stack.dtype).dark.any()
 
 
+@pytest.mark.parametrize("sigma", [0.5, 3.0])
+@pytest.mark.parametrize("offset", [0.0, -0.4, 5.0])
+def test_noise_about_a_level_is_no_fault(sigma, offset):
+    rng = np.random.default_rng(9)
+    clean = beams(level=200.0, dtype=np.float32) + rng.normal(offset, sigma, (40, 60, 72)).astype(np.float32)
+    assert not find_faults(clean.mean(axis=0), 40, clean.dtype).any.any()
+    clean[:, :, 68] = 300
+    faults = find_faults(clean.mean(axis=0), 40, clean.dtype)
+    np.testing.assert_array_equal(np.unique(np.argwhere(faults.any)[:, 1]), [68])
+    assert faults.bright[:, 68].all()
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i2", ">u2"])
+def test_largest_values_of_other_types(dtype):
+    stack = beams(dtype=np.dtype(dtype))
+    stack[:, :, 30:33] = np.iinfo(dtype).max
+    faults = find_faults(stack.astype(np.float64).mean(axis=0), 40, np.dtype(dtype))
+    assert faults.top[:, 30:33].all()
+    assert faults.any.sum() == 3 * 60
+    assert faults.words() == "180 pixels at the type's largest value (columns 30 to 32)"
+
+
+def test_three_patterns_have_nothing_in_common():
+    stack = beams(3)
+    stack[:, 50] = 65535
+    assert not find_faults(stack.mean(axis=0), 3, stack.dtype).any.any()
+
+
 def test_known_faults_are_not_named_again():
     stack = beams()
     stack[:, 50] = 65535

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
+from stackalign.cli._plan import expand
 from stackalign.crop import CroppingConfig, crop_file
 from stackalign.errors import DataError
 from stackalign.io import open_stack
@@ -121,8 +122,9 @@ def test_a_series_of_files_is_one_scan(tmp_path):
     np.testing.assert_array_equal(out, FRAMES)
     assert info.scan_shape == (6, 10)
     assert info.metadata["files"] == 3
-    with pytest.raises(DataError, match=r"s_0001\.mib continues s_0000\.mib: open the first file"):
+    with pytest.raises(DataError, match=r"s_0001\.mib continues s_0000\.mib: open that file"):
         open_stack(tmp_path / "s_0001.mib")
+    assert [path.name for path in expand([str(tmp_path / "s_*.mib")], [".mib"])] == ["s_0000.mib"]
     (tmp_path / "s_0001.mib").write_bytes(merlin(FRAMES[20:45], first=21)[:-40])
     with pytest.raises(DataError, match=r"s_0001\.mib ends within pattern 24"):
         open_stack(tmp_path / "s_0000.mib")
@@ -135,6 +137,7 @@ def test_numbered_scans_of_their_own_stay_so(tmp_path):
         np.testing.assert_array_equal(read(tmp_path / f"scan{k + 1}.mib")[0], FRAMES[20 * k : 20 * k + 20])
     (tmp_path / "scan1.hdr").write_text("HDR,\nFrames in Acquisition (Number):\t60\n")
     np.testing.assert_array_equal(read(tmp_path / "scan1.mib")[0], FRAMES)
+    assert [path.name for path in expand([str(tmp_path)], [".mib"])] == ["scan1.mib"]
 
 
 def test_frames_beyond_the_scan_are_said(tmp_path):
@@ -204,3 +207,19 @@ def test_a_shape_that_looks_transposed_is_questioned(shape, asked, tmp_path):
     right = crop_file(tmp_path / "in.npy", tmp_path / "p.npy", config, open_options={"axes": "yxRC"})
     assert right.analysis.scan_shape == shape[2:]
     assert not any("--axes" in note for note in right.analysis.notes)
+
+
+def test_a_series_of_more_files_than_are_kept_open(tmp_path):
+    for k, frame in enumerate(FRAMES):
+        (tmp_path / f"f{k + 1}.mib").write_bytes(merlin([frame], first=k + 1))
+    with open_stack(tmp_path / "f1.mib", scan_shape=(6, 10)) as reader:
+        out = np.empty(FRAMES.shape, np.uint16)
+        reader.read(0, 60, out)
+        np.testing.assert_array_equal(out, FRAMES)
+        reader.read(0, 33, out[:33])
+        before = reader.fingerprint()
+    np.testing.assert_array_equal(out, FRAMES)
+    assert [path.name for path in expand([str(tmp_path)], [".mib"])] == ["f1.mib"]
+    (tmp_path / "f40.mib").write_bytes(merlin([FRAMES[39] + 1], first=40))
+    with open_stack(tmp_path / "f1.mib", scan_shape=(6, 10)) as reader:
+        assert reader.fingerprint() != before

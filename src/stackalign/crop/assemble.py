@@ -16,7 +16,8 @@ from .window import Windows
 __all__ = ["assemble", "cropped_calibration", "retention"]
 
 ABOVE = 1e-3
-"""Retention above 1 by more than this is not a matter of rounding or of noise about zero."""
+FAR_ABOVE = 0.05
+"""Retention above 1 by more than rounding makes, and by more than noise about zero makes."""
 
 
 def retention(kept: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,7 +97,8 @@ def _judge(config: CroppingConfig, analysis: CropAnalysis, validation: CropValid
             + ("" if validation.n_below_min else f"; {_remedy(config)}")
         )
     above = int((validation.used > 1 + ABOVE).sum())
-    if above:
+    # Noise about zero takes single patterns a little above 1; a background takes most, or some by far.
+    if above and (np.median(validation.used) > 1 + ABOVE or validation.used.max() > 1 + FAR_ABOVE):
         messages.append(
             f"{above} of {n} patterns keep more than all of their intensity (up to {validation.used.max():.3f}): the "
             "pixels outside the window are negative on average, as after too large a dark image, and the radius is too "

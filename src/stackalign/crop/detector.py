@@ -15,6 +15,7 @@ REACH = 6
 """Faults up to this wide along one axis are seen: the median over 2 * REACH + 1 pixels is that of what is around."""
 TOP_SHARE = 0.9
 """A pixel whose mean reaches this share of the type's largest value stands there in most patterns."""
+NOISE = 3.0
 BRIGHT = 3.0
 STEP = 20.0
 """A bright fault stands above its surroundings by the factor BRIGHT, and has no flank: the step at its edge is STEP."""
@@ -184,12 +185,14 @@ def _bright(
     """Connected pixels that stand above their surroundings, end abruptly and widen the pattern."""
     from scipy import ndimage
 
-    lifted = valid & (mean > BRIGHT * np.maximum(around, quantum))
+    # Numbers with noise about zero have no smallest step: what scatters about its surroundings is their noise.
+    floor = max(quantum, NOISE * 1.4826 * float(np.median(np.abs(mean - around)[valid]))) if valid.any() else quantum
+    lifted = valid & (mean > BRIGHT * np.maximum(around, floor))
     labels, number = ndimage.label(lifted, np.ones((3, 3), np.bool_))
     # The brightest pixel beside each that does not belong to the group: the foot of the step.
     foot = ndimage.maximum_filter(np.where(valid & ~lifted, mean, 0.0), size=3)
     edge = lifted & (ndimage.minimum_filter(lifted.view(np.uint8), size=3, mode="nearest") == 0)
-    step = mean / np.maximum(foot, quantum)
+    step = mean / np.maximum(foot, floor)
     compact: list[int] = []
     lines: list[int] = []
     for k, place in enumerate(ndimage.find_objects(labels), 1):

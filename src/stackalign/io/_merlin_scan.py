@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError
-from stackalign.io._protocol import StackReader
-
 __all__ = [
     "promised",
     "read_hdr",
     "scan_of_header",
     "scan_of_times",
     "series_from",
+    "series_start",
     "stated_scan",
     "too_many_frames",
 ]
@@ -88,12 +86,13 @@ def scan_of_header(fields: dict[str, str], count: int) -> tuple[int, int] | None
     return None
 
 
-def scan_of_times(paths: Sequence[Path], readers: Sequence[StackReader], count: int) -> tuple[int, int] | None:
+def scan_of_times(paths: Sequence[Path], counts: Sequence[int]) -> tuple[int, int] | None:
     """Scan shape by the pauses between rows, where the frames' time stamps have such at regular distances."""
+    count = sum(counts)
     if not 4 <= count <= _MOST_TIMES:
         return None
-    times = np.concatenate([_times(path, reader.info.shape[0]) for path, reader in zip(paths, readers, strict=True)])
-    if len(times) != count or (times < 0).any():
+    times = np.concatenate([_times(path, number) for path, number in zip(paths, counts, strict=True) if number])
+    if (times < 0).any():
         return None
     steps = np.diff(times) % _DAY_NS
     excess = steps - np.median(steps)
@@ -124,50 +123,55 @@ def _times(path: Path, count: int) -> NDArray[np.int64]:
     return times
 
 
-def series_from(path: Path, frames: int | None) -> list[Path]:
+def series_start(path: Path) -> Path:
+    """First file of the acquisition that a file belongs to: itself, unless files of lower numbers go on in it."""
+    found = _NUMBERED.fullmatch(path.name)
+    if found is None:
+        return path
+    first = number = int(found[2])
+    while first > 0 and _numbered(path, first - 1).is_file():
+        first -= 1
+    while first < number:
+        parts = series_from(_numbered(path, first))
+        if first + len(parts) > number:
+            return parts[0]
+        first += len(parts)
+    return path
+
+
+def series_from(path: Path) -> list[Path]:
     """Files of the acquisition that a file begins: ``name_0000.mib``, ``name_0001.mib`` and so on.
 
     Numbered files are one acquisition if the numbers of their frames go on from one to the next, or if the header of
     the first promises as many frames as all of them have and the others have no header of their own.
-
-    Parameters
-    ----------
-    path : Path
-    frames : int, optional
-        Number of frames that the header beside the first file promises.
-
-    Raises
-    ------
-    DataError
-        The file continues another one.
     """
     found = _NUMBERED.fullmatch(path.name)
     if found is None:
         return [path]
-    stem, digits = found.groups()
-
-    def numbered(k: int) -> Path:
-        return path.with_name(f"{stem}{k:0{len(digits)}d}{path.suffix}")
-
-    number = int(digits)
-    before = numbered(number - 1)
-    if number > 0 and before.is_file() and _goes_on(before, path):
-        msg = f"{path} continues {before.name}: open the first file of the series, which is read as one scan"
-        raise DataError(msg)
+    number = int(found[2])
     parts = [path]
-    while (following := numbered(number + len(parts))).is_file() and following != parts[-1]:
+    while (following := _numbered(path, number + len(parts))).is_file():
         parts.append(following)
     continuing = [path]
     for part in parts[1:]:
         if not _goes_on(continuing[-1], part):
             break
         continuing.append(part)
-    own_headers = any(part.with_suffix(".hdr").exists() for part in parts[1:])
-    if len(continuing) == 1 and len(parts) > 1 and frames is not None and not own_headers:
-        layouts = [_layout(part) for part in parts]
-        if None not in layouts and sum(layout[1] for layout in layouts if layout is not None) == frames:
+    beside = path.with_suffix(".hdr")
+    if len(parts) > 1 and len(continuing) == 1 and beside.exists():
+        frames = promised(read_hdr(beside))
+        own_headers = any(part.with_suffix(".hdr").exists() for part in parts[1:])
+        counts = [layout[1] for layout in map(_layout, parts) if layout is not None]
+        if not own_headers and len(counts) == len(parts) and sum(counts) == frames:
             return parts
     return continuing
+
+
+def _numbered(path: Path, k: int) -> Path:
+    """File of another number in the same series."""
+    found = _NUMBERED.fullmatch(path.name)
+    assert found is not None
+    return path.with_name(f"{found[1]}{k:0{len(found[2])}d}{path.suffix}")
 
 
 def _layout(path: Path) -> tuple[int, int] | None:

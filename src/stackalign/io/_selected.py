@@ -1,6 +1,8 @@
 """Some of the frames of a file as a scan, and several files as one."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from stackalign.io._protocol import StackInfo, StackReader
 from stackalign.io._reader import BaseReader
 
 __all__ = ["ChainedReader", "select_frames"]
+
+_MOST_OPEN = 16
 
 
 def select_frames(
@@ -112,37 +116,60 @@ class _SelectedReader(BaseReader):
 
 
 class ChainedReader(BaseReader):
-    """Files whose patterns follow one another.
+    """Files whose patterns follow one another; a few of them are open at a time.
 
     Parameters
     ----------
-    parts : list of StackReader
-        Of one frame and dtype.
+    paths : list of Path
+        Files of one frame and dtype.
+    counts : list of int
+        Patterns in each.
+    opener : callable
+        Opens one of them.
     info : StackInfo
         Of all.
+    also : list of Path
+        Further files that belong to the content.
     """
 
-    def __init__(self, parts: list[StackReader], info: StackInfo) -> None:
-        super().__init__(parts[0].path, info)
-        self._parts = parts
-        self._ends = np.cumsum([part.info.shape[0] for part in parts])
+    def __init__(
+        self,
+        paths: list[Path],
+        counts: list[int],
+        opener: Callable[[Path], StackReader],
+        info: StackInfo,
+        also: list[Path],
+    ) -> None:
+        super().__init__(paths[0], info)
+        self._paths = paths
+        self._counts = counts
+        self._ends = np.cumsum(counts)
+        self._opener = opener
+        self._open: dict[int, StackReader] = {}
+        self._also = also
+
+    def _part(self, number: int) -> StackReader:
+        if number not in self._open:
+            if len(self._open) >= _MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[number] = self._opener(self._paths[number])
+        return self._open[number]
 
     def _read(self, start: int, stop: int, out: NDArray[Any]) -> None:
         k = start
         while k < stop:
             number = int(np.searchsorted(self._ends, k, side="right"))
-            part = self._parts[number]
-            first = k - (int(self._ends[number]) - part.info.shape[0])
-            count = min(stop - k, part.info.shape[0] - first)
-            part.read(first, first + count, out[k - start : k - start + count])
+            first = k - (int(self._ends[number]) - self._counts[number])
+            count = min(stop - k, self._counts[number] - first)
+            self._part(number).read(first, first + count, out[k - start : k - start + count])
             k += count
 
-    def fingerprint(self) -> str:
-        """Identify the content: that of all files."""
-        return "-".join(part.fingerprint() for part in self._parts)
+    def _files(self) -> list[Path]:
+        return [*self._paths, *self._also]
 
     def close(self) -> None:
         """Release the files."""
-        for part in self._parts:
+        for part in self._open.values():
             part.close()
+        self._open = {}
         super().close()

@@ -16,6 +16,7 @@ from stackalign.io._merlin_scan import (
     scan_of_header,
     scan_of_times,
     series_from,
+    series_start,
     stated_scan,
     too_many_frames,
 )
@@ -24,7 +25,7 @@ from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._selected import ChainedReader
 from stackalign.io._shapes import choose_frames, interpret_shape
 
-__all__ = ["open_reader"]
+__all__ = ["open_reader", "series_from"]
 
 _DTYPES = {"U08": "u1", "U16": ">u2", "U32": ">u4", "U64": ">u8"}
 _LONGEST = 16384
@@ -38,98 +39,120 @@ class _Header:
     height: int
     dtype: str
 
+    @property
+    def stride(self) -> int:
+        """Bytes from one frame to the next."""
+        return self.size + self.width * self.height * np.dtype(_DTYPES[self.dtype]).itemsize
+
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
     """Open a Merlin file, or the series of files that it begins; rows come in the order of the file."""
+    start = series_start(path)
+    if start != path:
+        msg = f"{path} continues {start.name}: open that file, the first of the series, which is read as one scan"
+        raise DataError(msg)
     beside = path.with_suffix(".hdr")
     fields = read_hdr(beside) if beside.exists() else {}
-    parts = series_from(path, promised(fields))
-    readers: list[StackReader] = []
-    try:
-        for k, part in enumerate(parts):
-            readers.append(_open_part(part, [beside] if fields and k == 0 else [], last=k == len(parts) - 1))
-        return _as_scan(readers, path, fields, beside.name, options)
-    except BaseException:
-        for reader in readers:
-            reader.close()
-        raise
-
-
-def _as_scan(
-    readers: list[StackReader], path: Path, fields: dict[str, str], beside: str, options: OpenOptions
-) -> StackReader:
-    """All frames as the scan that the caller, the header or the times of the frames state."""
-    complete = sum(reader.info.shape[0] for reader in readers)
-    metadata = dict(readers[0].info.metadata)
-    rest = int(readers[-1].info.metadata.get("rest", 0))
-    metadata.pop("rest", None)
-    name = str(path) if len(readers) == 1 else f"the series of {len(readers)} files from {path}"
-    if len(readers) > 1:
-        metadata["files"] = len(readers)
-    stated = stated_scan(fields)
-    skipping = options.skip_frames > 0 or options.skip_per_row > 0
-    if skipping:
-        count, scan_shape = complete, None
-        if stated is not None:
-            metadata["stated_scan"] = stated
-    else:
-        if options.scan_shape is None and not rest and stated is not None and complete > math.prod(stated):
-            raise DataError(too_many_frames(name, complete, stated, beside))
-        source = f"its header {beside}"
-        remedy = options.copy_again()
-        count = choose_frames(name, complete, rest, promised(fields), source, options.scan_shape, remedy)
-        scan_shape = options.scan_shape or scan_of_header(fields, count)
-    before = 0
-    for reader in readers:  # what lies behind the scan may be damaged, as in an interrupted acquisition
-        number = reader.info.shape[0]
-        if before < count <= before + number:
-            _check_header(reader.path or path, count - 1 - before)
-        before += number
-    if scan_shape is None and complete == count:
-        scan_shape = scan_of_times([reader.path or path for reader in readers], readers, count)
-    height, width = readers[0].info.shape[1:]
-    layout = interpret_shape((count, height, width), name, scan_shape=scan_shape)
-    if complete > count:
-        metadata["ignored_frames"] = complete - count
-    info = make_info(layout, readers[0].info.dtype, name, metadata=metadata)
-    return ChainedReader(readers, info)
-
-
-def _open_part(path: Path, also: list[Path], *, last: bool) -> StackReader:
-    """All complete frames of a file; ``metadata["rest"]`` has the number of bytes behind them."""
     with path.open("rb") as file:
         header = _read_header(file, path, 0, 0)
-        if header.dtype not in _DTYPES:
-            msg = (
-                f"{path} holds raw counter data ({header.dtype}), whose pixel order depends on chip and counter depth; "
-                "export it as U08, U16 or U32 with the detector's software"
-            )
-            raise DataError(msg)
-        dtype = np.dtype(_DTYPES[header.dtype])
-        stride = header.size + header.width * header.height * dtype.itemsize
         acquired = _acquisition(file)
-        complete, rest = divmod(path.stat().st_size, stride)
-        if rest and not last:
-            msg = f"{path} ends within pattern {complete} and is followed by other files of its series; copy it again"
-            raise DataError(msg)
-    if not complete:
-        choose_frames(str(path), complete, rest, None, "", None, "copy it again")
-    if not last:
-        _check_header(path, complete - 1)
-    layout = interpret_shape((complete, header.height, header.width), str(path))
+    if header.dtype not in _DTYPES:
+        msg = (
+            f"{path} holds raw counter data ({header.dtype}), whose pixel order depends on chip and counter depth; "
+            "export it as U08, U16 or U32 with the detector's software"
+        )
+        raise DataError(msg)
+    parts = series_from(path)
+    counts, rest = _frames(parts, header)
     metadata: dict[str, Any] = {"detector": "Merlin", "chips": header.chips, **acquired}
-    if rest:
-        metadata["rest"] = rest
-    info = make_info(layout, dtype, str(path), metadata=metadata)
-    return FlatReader(path, info, dtype, header.size, stride, also=also)
+    name = str(path)
+    if len(parts) > 1:
+        metadata["files"] = len(parts)
+        name = f"the series of {len(parts)} files from {path}"
+    count, scan_shape = _scan(name, counts, rest, fields, beside.name, options, metadata)
+    _check_last(parts, counts, count)
+    if scan_shape is None and sum(counts) == count:
+        scan_shape = scan_of_times(parts, counts)
+    layout = interpret_shape((count, header.height, header.width), name, scan_shape=scan_shape)
+    if sum(counts) > count:
+        metadata["ignored_frames"] = sum(counts) - count
+    dtype = np.dtype(_DTYPES[header.dtype])
+    info = make_info(layout, dtype, name, metadata=metadata)
+    also = [beside] if fields else []
+    if len(parts) == 1:
+        return FlatReader(path, info, dtype, header.size, header.stride, also=also)
+    return ChainedReader(parts, counts, _open_part, info, also)
+
+
+def _frames(parts: list[Path], header: _Header) -> tuple[list[int], int]:
+    """Complete frames in each file, and bytes behind those of the last one."""
+    counts, rest = [], 0
+    for part in parts:
+        if rest:
+            before = parts[len(counts) - 1]
+            msg = f"{before} ends within pattern {counts[-1]} and other files of its series follow; copy it again"
+            raise DataError(msg)
+        complete, rest = divmod(part.stat().st_size, header.stride)
+        counts.append(complete)
+        if part != parts[0]:
+            with part.open("rb") as file:
+                found = _read_header(file, part, 0, 0)
+            if found != header:
+                msg = f"{part} has another header ({found}) than {parts[0].name}, the first of its series"
+                raise DataError(msg)
+    return counts, rest
+
+
+def _scan(
+    name: str,
+    counts: list[int],
+    rest: int,
+    fields: dict[str, str],
+    beside: str,
+    options: OpenOptions,
+    metadata: dict[str, Any],
+) -> tuple[int, tuple[int, ...] | None]:
+    """How many frames are read, and the scan shape that is stated for them."""
+    complete = sum(counts)
+    stated = stated_scan(fields)
+    if options.skip_frames or options.skip_per_row:
+        if stated is not None:
+            metadata["stated_scan"] = stated
+        return choose_frames(name, complete, rest if not complete else 0, None, "", None), None
+    if options.scan_shape is None and not rest and stated is not None and complete > math.prod(stated):
+        raise DataError(too_many_frames(name, complete, stated, beside))
+    source = f"its header {beside}"
+    remedy = options.copy_again()
+    count = choose_frames(name, complete, rest, promised(fields), source, options.scan_shape, remedy)
+    return count, options.scan_shape or scan_of_header(fields, count)
+
+
+def _check_last(parts: list[Path], counts: list[int], count: int) -> None:
+    """Look at the last frame that is read: what lies behind it may be damaged, as in an interrupted acquisition."""
+    before = 0
+    for part, number in zip(parts, counts, strict=True):
+        if number:
+            _check_header(part, min(number, max(1, count - before)) - 1)
+        before += number
+        if before >= count:
+            return
+
+
+def _open_part(path: Path) -> StackReader:
+    """All complete frames of a file."""
+    with path.open("rb") as file:
+        header = _read_header(file, path, 0, 0)
+    dtype = np.dtype(_DTYPES[header.dtype])
+    count = path.stat().st_size // header.stride
+    info = make_info(interpret_shape((count, header.height, header.width), str(path)), dtype, str(path))
+    return FlatReader(path, info, dtype, header.size, header.stride)
 
 
 def _check_header(path: Path, frame: int) -> None:
     """Refuse a file one of whose frames has another header than the first."""
     with path.open("rb") as file:
         header = _read_header(file, path, 0, 0)
-        stride = header.size + header.width * header.height * np.dtype(_DTYPES[header.dtype]).itemsize
-        ending = _read_header(file, path, frame * stride, frame)
+        ending = _read_header(file, path, frame * header.stride, frame)
     if ending != header:
         msg = f"frame {frame} of {path} has another header ({ending}) than the first; copy the file again"
         raise DataError(msg)
