@@ -46,7 +46,7 @@ def output_form(config: CroppingConfig, info: StackInfo, output: Path | None = N
     elif output is not None and output.suffix.lower() in (".pt", ".pth") and dtype.name in _FOR_TORCH:
         dtype = np.dtype(_FOR_TORCH[info.dtype.name])
         notes = (
-            f"{output.name} holds {dtype.name}, as torch has no arithmetic for {info.dtype.name}: --output-dtype "
+            f"the output holds {dtype.name}, as torch has no arithmetic for {info.dtype.name}: --output-dtype "
             f"{info.dtype.name} keeps the type, --output-dtype float32 is ready for training",
         )
     if config.layout == "input":
