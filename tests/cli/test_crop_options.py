@@ -317,7 +317,7 @@ def test_faults_are_left_out_by_themselves(source: Path) -> None:
     stack[:, 2] = 65535
     save(source, stack)
     ran = crop(source, "-o", source.with_name("a.npy"), "--mask", "auto")
-    assert "mask auto: 32 pixels are left out" in ran.err
+    assert "mask auto: 32 pixels left out" in ran.err
     assert np.load(source.with_name("a.npy")).shape == clean.shape
     assert "row 2" in crop(source, "-o", source.with_name("b.npy")).err
 

@@ -45,10 +45,8 @@ def test_bright_faults_are_named_and_masked(name, value):
     expected = crop_array(clean, config())[1]
     _, masked = crop_array(stack, config(), mask="auto")
     assert masked.analysis.window == expected.analysis.window
-    assert (
-        masked.analysis.notes[0]
-        == f"mask auto: {np.count_nonzero(stack[0] == value)} pixels are left out as faults of the detector"
-    )
+    count = np.count_nonzero(stack[0] == value)
+    assert masked.analysis.notes[0].startswith(f"mask auto: {count} pixel")
     assert "detector faults" not in words(masked)
 
 
@@ -105,6 +103,25 @@ def test_largest_values_of_other_types(dtype):
     assert faults.top[:, 30:33].all()
     assert faults.any.sum() == 3 * 60
     assert faults.words() == "180 pixels at the type's largest value (columns 30 to 32)"
+
+
+def test_single_events_are_no_faults(tmp_path):
+    rng = np.random.default_rng(5)
+    stack = np.zeros((9, 64, 64), np.uint16)
+    y, x = np.indices((64, 64))
+    spot = (900 * np.exp(-((y - 30) ** 2 + (x - 33) ** 2) / 10)).astype(np.uint16)
+    for pattern in stack:
+        pattern += spot
+        pattern[rng.integers(0, 64, 60), rng.integers(0, 64, 60)] = 700  # one electron fills a pixel
+    stack[:, 55, 7] = 4000
+    _, result = crop_array(stack, config())
+    assert "detector faults: 1 pixel far above all around them ((y, x) = (55, 7))" in words(result)
+    assert crop_array(stack, config(), mask="auto")[1].analysis.notes[0].startswith("mask auto: 1 pixel")
+
+
+def test_a_margin_of_zeros_is_no_fault():
+    stack = np.tile(np.arange(50, dtype=np.uint16), (9, 40, 1))
+    assert not find_faults(stack.mean(axis=0), 9, stack.dtype).any.any()
 
 
 def test_three_patterns_have_nothing_in_common():

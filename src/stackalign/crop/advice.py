@@ -22,12 +22,13 @@ FEW = 0.005
 
 @dataclass(frozen=True)
 class Observed:
-    """What the first pass leaves to be judged: rows of all patterns, and the mean pattern."""
+    """What the first pass leaves to be judged: rows of all patterns, and the mean pattern (and that of the squares)."""
 
     radii: NDArray[np.int64]
     centers: NDArray[np.float64]
     excluded: NDArray[np.bool_]
     mean: NDArray[np.float64]
+    mean_square: NDArray[np.float64]
     n_mean: int
     radius: int
     mask: NDArray[np.bool_] | None
@@ -167,7 +168,7 @@ def _detector_and_background(observed: Observed, info: StackInfo, config: Croppi
     valid = np.isfinite(mean) if mask is None else mask & np.isfinite(mean)
     notes: list[str] = []
     plain = _mean_radius(mean, target, valid)
-    faults = find_faults(mean, observed.n_mean, info.dtype, mask)
+    faults = find_faults(mean, observed.n_mean, info.dtype, mask, observed.mean_square)
     good = valid & ~faults.any
     if not good.any():
         return []

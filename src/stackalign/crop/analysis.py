@@ -19,7 +19,7 @@ from .advice import Observed, advice
 from .background import measured
 from .centers import fit_plane
 from .config import CroppingConfig
-from .detector import mask_of_stack
+from .detector import add_sample, mask_of_stack
 from .flags import flag_patterns, hot_pixel, set_aside
 from .result import CropAnalysis, Flag, RadialProfile
 from .window import placed_windows
@@ -62,7 +62,7 @@ class Measurements:
         self.centers = np.zeros((n_patterns, 2))
         self.radii = np.zeros(n_patterns, np.int64)
         self.hot = np.full((n_patterns, 2), -1, np.int32)  # (y, x) of a hot pixel
-        self.mean_sum = np.zeros(frame)
+        self.mean_sum = np.zeros((2, *frame))  # of some patterns, and of their squares
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays, for the journal."""
@@ -71,7 +71,7 @@ class Measurements:
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Measurements":
         """Restore what `to_arrays` gave."""
-        rows = cls(len(arrays["total"]), arrays["mean_sum"].shape)
+        rows = cls(len(arrays["total"]), arrays["mean_sum"].shape[1:])
         for name, value in arrays.items():
             setattr(rows, name, int(value) if name == "done" else value)
         return rows
@@ -142,7 +142,9 @@ def automatic_mask_note(
         return ()
     own = reader.info.mask
     count = int((~valid).sum()) - (0 if own is None else int((~own).sum()))
-    return (f"mask auto: {count} pixels are left out as faults of the detector" if count else "mask auto: no faults",)
+    if not count:
+        return ("mask auto: no faults of the detector were found",)
+    return (f"mask auto: {count} pixel{'s' if count > 1 else ''} left out as faults of the detector",)
 
 
 def prepare(block: NDArray[Any], first: int, config: CroppingConfig, name: str) -> None:
@@ -303,7 +305,7 @@ def _measure(
             if name != "sampled":
                 getattr(rows, name)[first:last] = values
         for pattern in part.columns["sampled"]:  # one by one: the sum then does not depend on where chunks end
-            add_finite(rows.mean_sum, pattern)
+            add_sample(rows.mean_sum, pattern)
         rows.done = last
         on_chunk(rows)
 
@@ -441,7 +443,7 @@ def _conclude(
             f"kept whole along {' and '.join(whole)}, not centred: radius {radius} reaches beyond the "
             f"{frame[0]} x {frame[1]} frame there"
         )
-    observed = Observed(rows.radii, centers, excluded, rows.mean_sum / n_mean, n_mean, window.radius, mask)
+    observed = Observed(rows.radii, centers, excluded, *(rows.mean_sum / n_mean), n_mean, window.radius, mask)
     notes += advice(observed, reader.info, config)
     return CropAnalysis(
         radii=rows.radii,
@@ -458,7 +460,7 @@ def _conclude(
         original_shape=(int(frame[0]), int(frame[1])),
         scan_shape=reader.info.scan_shape,
         profiles=_profiles(reader, config, mask, rows, centers),
-        mean_pattern=rows.mean_sum / n_mean,
+        mean_pattern=rows.mean_sum[0] / n_mean,
         n_mean=n_mean,
         fit=fit,
         notes=tuple(notes),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stackalign.io import StackReader
 
-__all__ = ["DetectorFaults", "find_faults", "mask_of_stack", "sampled_mean"]
+__all__ = ["DetectorFaults", "add_sample", "find_faults", "mask_of_stack"]
 
 N_SAMPLED = 128
 REACH = 6
@@ -22,6 +22,7 @@ STEP = 20.0
 LINE_STEP = 4.0
 LINE = 12
 """A straight line of this many pixels, up to REACH wide, is a fault with a smaller step: no pattern has such lines."""
+STEADY = 0.5
 _BLOCK = 1 << 16
 LEAST = 4
 """Of fewer patterns nobody can say what they have in common."""
@@ -89,7 +90,11 @@ def _numbers(name: str, values: NDArray[np.intp]) -> str:
 
 
 def find_faults(
-    mean: NDArray[np.float64], n: int, dtype: np.dtype[Any], mask: NDArray[np.bool_] | None = None
+    mean: NDArray[np.float64],
+    n: int,
+    dtype: np.dtype[Any],
+    mask: NDArray[np.bool_] | None = None,
+    mean_square: NDArray[np.float64] | None = None,
 ) -> DetectorFaults:
     """Find faults in the mean of some patterns.
 
@@ -103,6 +108,9 @@ def find_faults(
         Of the patterns.
     mask : numpy.ndarray, optional
         (H, W) boolean, True = valid: other pixels are known to be faulty and not reported.
+    mean_square : numpy.ndarray, optional
+        (H, W) mean of the squares of the same patterns. A pixel that is bright in less than half of them, as where
+        single events are counted, is no fault.
 
     Returns
     -------
@@ -126,7 +134,9 @@ def find_faults(
     positive = mean[valid & (mean > 0)]
     quantum = 1 / n if dtype.kind in "iu" else float(positive.min()) if positive.size else 1.0
     along = _medians(mean, valid)
-    bright = _bright(mean, valid, np.fmin(*along), quantum)
+    # (sum of x)^2 / (n sum of x^2) is the share of the patterns that make up the sum.
+    steady = valid if mean_square is None else valid & (mean**2 >= STEADY * mean_square)
+    bright = _bright(mean, valid, steady, np.fmin(*along), quantum)
     return DetectorFaults(top, bright, _dark(mean, valid, np.fmax(*along), DARK_COUNTS * quantum))
 
 
@@ -153,7 +163,10 @@ def _median_along_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _dark(
     mean: NDArray[np.float64], valid: NDArray[np.bool_], around: NDArray[np.float64], least: float
 ) -> NDArray[np.bool_]:
-    """Whole rows and columns without signal between lit ones, and groups of pixels that lit ones enclose."""
+    """Whole rows and columns without signal between lit ones, and groups of pixels that lit ones enclose.
+
+    At the border nothing encloses: a margin of zeros is no fault.
+    """
     from scipy import ndimage
 
     zero = valid & (mean == 0)
@@ -161,7 +174,10 @@ def _dark(
     found = np.zeros(mean.shape, np.bool_)
     if number:
         share = ndimage.mean(around >= least, labels, np.arange(1, number + 1))
-        found |= np.concatenate([[False], np.asarray(share) >= 0.9])[labels]
+        enclosed = np.concatenate([[False], np.asarray(share) >= 0.9])
+        for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            enclosed[border] = False
+        found |= enclosed[labels]
     for axis in (0, 1):
         lines = np.where(valid, mean, 0.0).sum(axis=1 - axis)
         usable = valid.any(axis=1 - axis)
@@ -180,14 +196,18 @@ def _runs(which: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _bright(
-    mean: NDArray[np.float64], valid: NDArray[np.bool_], around: NDArray[np.float64], quantum: float
+    mean: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    steady: NDArray[np.bool_],
+    around: NDArray[np.float64],
+    quantum: float,
 ) -> NDArray[np.bool_]:
     """Connected pixels that stand above their surroundings, end abruptly and widen the pattern."""
     from scipy import ndimage
 
     # Numbers with noise about zero have no smallest step: what scatters about its surroundings is their noise.
     floor = max(quantum, NOISE * 1.4826 * float(np.median(np.abs(mean - around)[valid]))) if valid.any() else quantum
-    lifted = valid & (mean > BRIGHT * np.maximum(around, floor))
+    lifted = steady & (mean > BRIGHT * np.maximum(around, floor))
     labels, number = ndimage.label(lifted, np.ones((3, 3), np.bool_))
     # The brightest pixel beside each that does not belong to the group: the foot of the step.
     foot = ndimage.maximum_filter(np.where(valid & ~lifted, mean, 0.0), size=3)
@@ -232,16 +252,14 @@ def _widening(
     return [*lines, *(k for k in far if not like_a_beam(k))]
 
 
-def sampled_mean(reader: StackReader) -> tuple[NDArray[np.float64], int]:
-    """Mean of patterns that are evenly spread over a stack, invalid pixels as 0, and their number."""
-    n = reader.info.shape[0]
-    chosen = range(0, n, max(1, n // N_SAMPLED))
-    total = np.zeros(reader.info.shape[1:])
-    block = np.empty((1, *reader.info.shape[1:]), reader.info.dtype)
-    for k in chosen:
-        reader.read(k, k + 1, block)
-        total += np.nan_to_num(block[0].astype(np.float64), posinf=0.0, neginf=0.0)
-    return total / len(chosen), len(chosen)
+def add_sample(sums: NDArray[np.float64], pattern: NDArray[Any]) -> None:
+    """Add a pattern and its square to the two planes of `sums`, (2, H, W), invalid pixels as 0."""
+    values = pattern.astype(np.float64)
+    if pattern.dtype.kind == "f":
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    with np.errstate(over="ignore"):  # float64 near its end overflows; such a pattern is flagged
+        sums[0] += values
+        sums[1] += values * values
 
 
 def mask_of_stack(reader: StackReader, mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
@@ -258,6 +276,13 @@ def mask_of_stack(reader: StackReader, mask: NDArray[np.bool_] | None = None) ->
     numpy.ndarray
         (H, W) boolean, True = valid: in `mask` and no detector fault.
     """
-    mean, n = sampled_mean(reader)
-    found = ~find_faults(mean, n, reader.info.dtype, mask).any
+    count = reader.info.shape[0]
+    chosen = range(0, count, max(1, count // N_SAMPLED))
+    sums = np.zeros((2, *reader.info.shape[1:]))
+    block = np.empty((1, *reader.info.shape[1:]), reader.info.dtype)
+    for k in chosen:
+        reader.read(k, k + 1, block)
+        add_sample(sums, block[0])
+    mean, mean_square = sums / len(chosen)
+    found = ~find_faults(mean, len(chosen), reader.info.dtype, mask, mean_square).any
     return found if mask is None else found & mask
