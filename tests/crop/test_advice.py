@@ -179,6 +179,20 @@ def test_pedestal_is_said_and_can_be_taken_off(how):
     assert "negative" not in words(after)
 
 
+@pytest.mark.parametrize(("level", "background"), [(5.0, 0.1), (5.0, 0.3), (40.0, 1.6), (40.0, 0.3)])
+def test_the_remedy_for_a_noisy_background_helps(level, background):
+    options = {"sigma": 4.5, "level": level, "n": 60, "frame": (64, 64)}
+    true = crop_array(beams(**options), config())[1].analysis.global_radius
+    stack = beams(**options, background=background)
+    _, before = crop_array(stack, config())
+    assert "--background corner" in words(before)
+    assert "with --radius-policy 50" in words(before)
+    after = crop_array(stack, config(background="corner", radius_policy=50, min_retention=0.1))[1]
+    assert before.analysis.global_radius > 1.5 * true
+    assert after.analysis.global_radius == pytest.approx(true, abs=2)
+    assert "more than all" not in words(after)
+
+
 def test_retention_above_one_is_said(tmp_path):
     stack = beams(dtype=np.float32) - np.float32(0.5)
     _, result = crop_array(stack, config())

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,18 +132,23 @@ def _percentile(n: int, k: int) -> float:
     return math.floor(exact * digits) / digits
 
 
-def border_level(pattern: NDArray[np.float64], valid: NDArray[np.bool_] | None = None) -> float:
-    """Median of the four corners of a frame, each an eighth of its side, over valid pixels; 0 where there are none."""
+def border_level(pattern: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> float:
+    """Level of a frame's four corners, each an eighth of its side: the median of their means over valid pixels.
+
+    Means, because the median of single counts is 0; the median of them, because a spot may lie in one corner.
+    """
     height, width = pattern.shape
     y, x = max(1, height // 8), max(1, width // 8)
-    corners = np.zeros(pattern.shape, np.bool_)
-    for rows in (slice(None, y), slice(-y, None)):
-        for columns in (slice(None, x), slice(-x, None)):
-            corners[rows, columns] = True
-    corners &= np.isfinite(pattern)
-    if valid is not None:
-        corners &= valid
-    return float(np.median(pattern[corners])) if corners.any() else 0.0
+    means = []
+    for rows in (slice(None, y), slice(height - y, None)):
+        for columns in (slice(None, x), slice(width - x, None)):
+            corner = pattern[rows, columns]
+            usable = np.isfinite(corner)
+            if valid is not None:
+                usable &= valid[rows, columns]
+            if usable.any():
+                means.append(float(corner[usable].mean(dtype=np.float64)))
+    return float(np.median(means)) if means else 0.0
 
 
 def _mean_radius(mean: NDArray[np.float64], target: float, valid: NDArray[np.bool_]) -> int | None:
@@ -182,25 +188,33 @@ def _detector_and_background(observed: Observed, info: StackInfo, config: Croppi
         )
         plain = without
     if config.background is None:
-        notes += _background(mean, good, plain, target, observed.radius)
+        notes += _background(observed, good, plain, target)
     return notes
 
 
-def _background(
-    mean: NDArray[np.float64], good: NDArray[np.bool_], plain: int | None, target: float, radius: int
-) -> list[str]:
+def _background(observed: Observed, good: NDArray[np.bool_], plain: int | None, target: float) -> list[str]:
     """Say which share of the intensity a uniform background is, where the radius depends on it."""
+    mean = observed.mean
     level = border_level(mean, good)
-    total = float(mean[good].sum())
-    share = level * int(good.sum()) / total if total > 0 else 0.0
-    # The level itself is the tail of a pattern that reaches the corners: only a flat one is a background.
-    if plain is None or not math.isfinite(share):
+    total, pixels = float(mean[good].sum()), int(good.sum())
+    share = level * pixels / total if total > 0 else 0.0
+    if plain is None or level <= 0 or not math.isfinite(share) or share <= 1 - target:
         return []
     without = _mean_radius(mean - level, target, good)
-    if level > 0 and share > 1 - target and without is not None and plain - without >= max(2, 0.1 * plain):
-        return [
-            f"a uniform background of about {level:.3g} per pixel is {share:.0%} of the intensity and sets the radius "
-            f"(mean pattern: {without} px without it, {plain} px with, {radius} px for all with the margin): "
-            "--background corner measures without it and leaves the data as they are"
-        ]
-    return []
+    if without is None or plain - without < max(2, 0.1 * plain):
+        return []
+    # Noise of a pattern's total without its background, of which that of the corners' level is the larger part. The
+    # largest of many patterns is off by three times as much, which may not exceed what the radius leaves out.
+    height, width = mean.shape
+    corners = 4 * max(1, height // 8) * max(1, width // 8)
+    variance = max(0.0, border_level(observed.mean_square - mean**2, good))
+    noise = math.sqrt(variance * (pixels + 1.5 * pixels**2 / corners))
+    noisy = 3 * noise > (1 - target) * (total - level * pixels)
+    remedy = "--background corner measures without it and leaves the data as they are"
+    if noisy:
+        remedy += ", with --radius-policy 50, as its noise is too large to find the radius of each single pattern"
+    return [
+        f"a uniform background of about {level:.3g} per pixel is {share:.0%} of the intensity and sets the radius "
+        f"(mean pattern: {without} px without it, {plain} px with, {observed.radius} px for all with the margin): "
+        f"{remedy}"
+    ]

@@ -443,7 +443,8 @@ def _conclude(
             f"kept whole along {' and '.join(whole)}, not centred: radius {radius} reaches beyond the "
             f"{frame[0]} x {frame[1]} frame there"
         )
-    observed = Observed(rows.radii, centers, excluded, *(rows.mean_sum / n_mean), n_mean, window.radius, mask)
+    mean, mean_square = rows.mean_sum / n_mean
+    observed = Observed(rows.radii, centers, excluded, mean, mean_square, n_mean, window.radius, mask)
     notes += advice(observed, reader.info, config)
     return CropAnalysis(
         radii=rows.radii,
@@ -460,7 +461,7 @@ def _conclude(
         original_shape=(int(frame[0]), int(frame[1])),
         scan_shape=reader.info.scan_shape,
         profiles=_profiles(reader, config, mask, rows, centers),
-        mean_pattern=rows.mean_sum[0] / n_mean,
+        mean_pattern=mean,
         n_mean=n_mean,
         fit=fit,
         notes=tuple(notes),

@@ -97,8 +97,13 @@ def _judge(config: CroppingConfig, analysis: CropAnalysis, validation: CropValid
             + ("" if validation.n_below_min else f"; {_remedy(config)}")
         )
     above = int((validation.used > 1 + ABOVE).sum())
-    # Noise about zero takes single patterns a little above 1; a background takes most, or some by far.
-    if above and (np.median(validation.used) > 1 + ABOVE or validation.used.max() > 1 + FAR_ABOVE):
+    # Noise about zero takes single patterns a little above 1; a background takes most, or some by far. Where one was
+    # taken off, its noise is left.
+    if (
+        above
+        and config.background is None
+        and (np.median(validation.used) > 1 + ABOVE or validation.used.max() > 1 + FAR_ABOVE)
+    ):
         messages.append(
             f"{above} of {n} patterns keep more than all of their intensity (up to {validation.used.max():.3f}): the "
             "pixels outside the window are negative on average, as after too large a dark image, and the radius is too "

@@ -76,13 +76,14 @@ def crop_file(
     source : path-like
         Any file that `stackalign.io.open_stack` reads.
     output : path-like
-        .pt, .npy, .h5 or .zarr. ``<stem>_results.json`` and ``<stem>_visualization.png`` are written beside it.
+        .pt, .npy, .h5 or .zarr. ``<stem>_results.json`` and ``<stem>_visualization.png`` are written beside it. HDF5 and
+        Zarr hold "corners" and "centers" of the windows as arrays too; HDF5 is also a datacube of EMD 1.0.
     config : CroppingConfig, optional
     mask : numpy.ndarray or "auto", optional
         (H, W) boolean, True = valid; combined with the file's own. "auto" looks for faults of the detector in patterns
         spread over the stack and leaves them out.
     open_options : mapping, optional
-        Passed to `open_stack`: dataset, shape, dtype, offset, scan_shape.
+        Passed to `open_stack`: dataset, shape, dtype, offset, scan_shape, skip_frames, skip_per_row, axes.
     compression : {"none", "lz4", "zstd", "gzip"}, optional
         Of .h5 and .zarr (gzip of .h5 alone).
     reuse : path-like, optional

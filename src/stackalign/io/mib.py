@@ -86,7 +86,8 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
 
 def _frames(parts: list[Path], header: _Header) -> tuple[list[int], int]:
     """Complete frames in each file, and bytes behind those of the last one."""
-    counts, rest = [], 0
+    counts: list[int] = []
+    rest = 0
     for part in parts:
         if rest:
             before = parts[len(counts) - 1]
