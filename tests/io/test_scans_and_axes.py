@@ -209,6 +209,18 @@ def test_a_shape_that_looks_transposed_is_questioned(shape, asked, tmp_path):
     assert not any("--axes" in note for note in right.analysis.notes)
 
 
+@pytest.mark.parametrize("detector_first", [True, False])
+def test_a_spot_where_the_scan_should_be_is_questioned(detector_first, tmp_path):
+    rng = np.random.default_rng(3)
+    y, x = np.indices((56, 60))
+    sample = 1 + 0.3 * np.sin(np.arange(40)[:, None] / 5) * np.cos(np.arange(44) / 7)
+    data = rng.poisson(sample[..., None, None] * 20 * np.exp(-((y - 26) ** 2 + (x - 31) ** 2) / 40)).astype(np.uint16)
+    np.save(tmp_path / "in.npy", np.ascontiguousarray(data.transpose(2, 3, 0, 1)) if detector_first else data)
+    config = CroppingConfig(visualization=False, verbose=False)
+    result = crop_file(tmp_path / "in.npy", tmp_path / "o.npy", config)
+    assert any("--axes yxRC" in note for note in result.analysis.notes) is detector_first
+
+
 def test_a_series_of_more_files_than_are_kept_open(tmp_path):
     for k, frame in enumerate(FRAMES):
         (tmp_path / f"f{k + 1}.mib").write_bytes(merlin([frame], first=k + 1))

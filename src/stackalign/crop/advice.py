@@ -17,6 +17,8 @@ __all__ = ["Observed", "advice", "border_level"]
 
 WORTH = 0.05
 """Share of the input's bytes that a remedy must save to be worth a line."""
+SPOT, EVEN = 0.3, 0.7
+"""Evenness of a diffraction pattern is mostly below 0.2, that of the image of a sample above 0.8."""
 FEW = 0.005
 """Share of the patterns that count as few."""
 
@@ -28,6 +30,7 @@ class Observed:
     radii: NDArray[np.int64]
     centers: NDArray[np.float64]
     excluded: NDArray[np.bool_]
+    total: NDArray[np.float64]
     mean: NDArray[np.float64]
     mean_square: NDArray[np.float64]
     n_mean: int
@@ -53,7 +56,7 @@ def advice(observed: Observed, info: StackInfo, config: CroppingConfig) -> list[
     ignored = info.metadata.get("ignored_frames")
     if ignored:
         notes.append(_beyond_the_scan(int(ignored), info.scan_shape))
-    if _may_be_transposed(info):
+    if _may_be_transposed(info, observed):
         y, x = info.shape[1:]
         notes.append(
             f"the patterns are {y} x {x} pixels and there are {info.scan_shape[0]} x {info.scan_shape[1]} of them: if "
@@ -77,12 +80,24 @@ def _beyond_the_scan(ignored: int, scan_shape: tuple[int, ...]) -> str:
     return f"{text}; if they come first, as many must be skipped (--skip-frames {ignored})"
 
 
-def _may_be_transposed(info: StackInfo) -> bool:
-    """Tell whether a scan of small frames looks like a small scan of frames whose axes come first."""
-    if len(info.scan_shape) != 2 or info.channel_axis or info.metadata.get("axes"):
+def _may_be_transposed(info: StackInfo, observed: Observed) -> bool:
+    """Tell whether a scan looks like a detector, and its patterns like a scan.
+
+    By the shape, where there are many tiny frames; else by the content: the sums of the patterns are a bright spot on
+    darkness, and the mean pattern is as even as the image of a sample.
+    """
+    scan, frame = info.scan_shape, info.shape[1:]
+    if len(scan) != 2 or info.channel_axis or info.metadata.get("axes"):
         return False
-    frame = info.shape[1:]
-    return max(frame) <= 32 and min(info.scan_shape) >= 2 * max(frame)
+    if max(frame) <= 32 and min(scan) >= 2 * max(frame):
+        return True
+    return min(scan) >= 8 and _evenness(observed.total) < SPOT and _evenness(observed.mean) > EVEN
+
+
+def _evenness(values: NDArray[np.float64]) -> float:
+    """Share of the values that would make up the sum and the sum of squares, if they were alike: 1 for equal values."""
+    squares = float((values**2).sum())
+    return float(values.sum()) ** 2 / (values.size * squares) if squares > 0 and math.isfinite(squares) else math.nan
 
 
 def _area(centers: NDArray[np.float64], radius: int, frame: tuple[int, int]) -> int:

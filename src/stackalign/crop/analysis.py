@@ -444,7 +444,7 @@ def _conclude(
             f"{frame[0]} x {frame[1]} frame there"
         )
     mean, mean_square = rows.mean_sum / n_mean
-    observed = Observed(rows.radii, centers, excluded, mean, mean_square, n_mean, window.radius, mask)
+    observed = Observed(rows.radii, centers, excluded, rows.total, mean, mean_square, n_mean, window.radius, mask)
     notes += advice(observed, reader.info, config)
     return CropAnalysis(
         radii=rows.radii,
