@@ -157,6 +157,17 @@ def test_a_few_patterns_that_set_the_radius(n_odd):
     assert not any("alone ask" in text for text in after.analysis.notes)
 
 
+def test_one_of_a_few_patterns_that_sets_the_radius():
+    stack = beams(9, (48, 48), 2.5)
+    stack = np.roll(stack, (-5, -12), axis=(1, 2))
+    stack[6] = np.random.default_rng(7).poisson(9, (48, 48))
+    _, result = crop_array(stack, config())
+    note = next(text for text in result.analysis.notes if "alone asks" in text)
+    assert note.startswith("pattern 6 alone asks for a radius of ")
+    _, after = crop_array(stack, config(radius_policy=float(note.split("--radius-policy ")[1].split()[0])))
+    assert f"saves {after.saved - result.saved:.0%}" in note
+
+
 def test_patterns_alike_are_not_named():
     _, result = crop_array(beams(300, (48, 48), 2.5), config())
     assert not any("alone ask" in text for text in result.analysis.notes)

@@ -109,7 +109,7 @@ def _few_patterns(observed: Observed, info: StackInfo, config: CroppingConfig) -
     """Name the patterns that alone ask for a larger window than all others."""
     used = np.flatnonzero(~observed.excluded)
     n = used.size
-    if config.radius_policy != "max" or n < 20:
+    if config.radius_policy != "max" or n < 4:
         return None
     frame = (info.shape[1], info.shape[2])
     order = used[np.argsort(observed.radii[used], kind="stable")[::-1]]
