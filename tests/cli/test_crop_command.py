@@ -214,7 +214,7 @@ USAGE = {
     "percentile": (["--radius-policy", "101"], 'radius_policy must be "max" or a percentile above 0 and up to 100'),
     "size": (["--memory-limit", "12XB"], "a size must be a positive number with a unit such as MB or GiB, got '12XB'"),
     "device": (["--device", "tpu"], "device must be"),
-    "compression": (["--compression", "brotli"], "--compression must be one of none, lz4, zstd, got 'brotli'"),
+    "compression": (["--compression", "brotli"], "--compression must be one of none, lz4, zstd, gzip, got 'brotli'"),
     "shape": (["--shape", "12,32,a"], "--shape must be whole numbers separated by commas, got '12,32,a'"),
     "scan shape": (["--scan-shape", "3;4"], "--scan-shape must be whole numbers separated by commas, got '3;4'"),
 }

@@ -297,3 +297,52 @@ def test_test_mode(tmp_path: Path) -> None:
     assert np.load(output).shape == (7, 1, *results["cropped_shape"])
     assert results["cropped_shape"] < [48, 48]  # there is something to crop
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", "out_results.json"]
+
+
+def test_background_type_layout_and_one_window(source: Path) -> None:
+    save(source, STACK.astype(np.uint16) + np.uint16(2))
+    plain = cropped(source, "--background", "corner")
+    whole = cropped(source, "--overwrite")
+    assert plain.shape[1] < whole.shape[1]
+    typed = cropped(source, "--background", "2", "--output-dtype", "float32", "--layout", "NCHW", "--overwrite")
+    assert (typed.dtype, typed.shape) == (np.float32, (len(plain), 1, *plain.shape[1:]))
+    np.testing.assert_array_equal(typed[:, 0], plain)
+    one = cropped(source, "--background", "0%", "--one-window", "--overwrite")
+    assert one.shape[1] >= plain.shape[1]
+
+
+def test_faults_are_left_out_by_themselves(source: Path) -> None:
+    stack = STACK.astype(np.uint16)
+    clean = expected_crop(stack).cropped
+    stack[:, 2] = 65535
+    save(source, stack)
+    ran = crop(source, "-o", source.with_name("a.npy"), "--mask", "auto")
+    assert "mask auto: 32 pixels left out" in ran.err
+    assert np.load(source.with_name("a.npy")).shape == clean.shape
+    assert "row 2" in crop(source, "-o", source.with_name("b.npy")).err
+
+
+def test_axes_and_skipped_frames(source: Path) -> None:
+    expected = cropped(source)
+    save(source, np.moveaxis(STACK, 0, 2))
+    np.testing.assert_array_equal(cropped(source, "--axes", "yxN", "--overwrite"), expected)
+    save(source, np.concatenate([STACK[:2] + 1, STACK]))
+    np.testing.assert_array_equal(cropped(source, "--skip-frames", "2", "--overwrite"), expected)
+    save(source, np.insert(STACK, [4, 8, 12], 99, axis=0))
+    rows = cropped(source, "--skip-per-row", "1", "--scan-shape", "3,4", "--overwrite")
+    np.testing.assert_array_equal(rows.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--background", "much"], 'background must be a number, "corner" or a percentile'),
+        (["--output-dtype", "complex64"], "output_dtype must be an integer or float type"),
+        (["--layout", "HWC"], "layout must be one of input, NHW, NCHW"),
+        (["--one-window", "--legacy-window"], "one_window cannot be combined with legacy_window"),
+    ],
+)
+def test_wrong_values_of_new_options(arguments: list[str], message: str, source: Path) -> None:
+    ran = crop(source, "-o", source.with_name("a.npy"), *arguments)
+    assert ran.code == 2
+    assert message in ran.err

@@ -87,6 +87,28 @@ def test_stopped_and_resumed(extension, stage, after, source, tmp_path):
         assert n_chunks["crop"] == left
 
 
+FORMS = {
+    "background": {"background": "corner"},
+    "one window": {"one_window": True},
+    "type and layout": {"output_dtype": "float32", "layout": "NCHW"},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("extension", OUTPUTS)
+def test_stopped_and_resumed_with_another_form(extension, name, tmp_path):
+    stack = disks(40, dtype="u2")
+    stack[:, 2] = 65535
+    np.save(tmp_path / "in.npy", stack)
+    options = {"config": config(**FORMS[name]), "mask": "auto"}
+    whole = crop_file(tmp_path / "in.npy", tmp_path / f"whole{extension}", **options)
+    assert whole.analysis.notes[0].startswith("mask auto")
+    interrupt(tmp_path / "in.npy", tmp_path / f"out{extension}", "crop", 3, **options)
+    resumed = crop_file(tmp_path / "in.npy", tmp_path / f"out{extension}", resume=True, **options)
+    assert digest(tmp_path / f"out{extension}") == digest(tmp_path / f"whole{extension}")
+    assert plain(resumed) == plain(whole)
+
+
 def test_stopped_again_and_again(source, tmp_path):
     crop_file(source, tmp_path / "whole.npy", config())
     output = tmp_path / "out.npy"

@@ -55,8 +55,8 @@ def by_rosettasciio(plugin: str, path: Path, index: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "shape", "dtype", "scan"),
     [
-        ("001_4x2_6bit", (8, 256, 256), "u1", (8,)),
-        ("002_4x2_6bit_roi128", (8, 128, 256), "u1", (8,)),
+        ("001_4x2_6bit", (8, 256, 256), "u1", (2, 4)),
+        ("002_4x2_6bit_roi128", (8, 128, 256), "u1", (2, 4)),
         ("002_merlin_test_roi_sig256x128_nav4x2_hot_pixel_52x_39y", (8, 128, 256), "u2", (2, 4)),
         ("Single_9_Frame_CounterDepth_12_Rows_256", (9, 256, 256), "u2", (9,)),
     ],

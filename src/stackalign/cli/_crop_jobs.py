@@ -100,7 +100,7 @@ def run_jobs(
     jobs: Sequence[Job],
     config: CroppingConfig,
     *,
-    mask: NDArray[np.bool_] | None,
+    mask: NDArray[np.bool_] | str | None,
     open_options: Mapping[str, Any],
     compression: str | None,
     reuse: Path | None,

@@ -40,13 +40,13 @@ def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
             if not inside:
                 msg = f"folder {path} holds no file that can be read ({' '.join(sorted(known))})"
                 raise DataError(msg)
-            found += inside
+            found += _without_later_parts(inside)
         else:
             inside = sorted(p for p in map(Path, glob.glob(text, recursive=True)) if not _is_part(p))
             if not inside:
                 msg = f"nothing matches {text}; check the name"
                 raise DataError(msg)
-            found += inside
+            found += _without_later_parts(inside)
     return _without_sidecars(list(dict.fromkeys(found)))
 
 
@@ -63,6 +63,20 @@ def _is_part(path: Path) -> bool:
         return True
     series = re.fullmatch(r"(.+)_(\d{3})\.tvips", path.name)
     return series is not None and series[2] != "000" and (path.parent / f"{series[1]}_000.tvips").exists()
+
+
+def _without_later_parts(paths: list[Path]) -> list[Path]:
+    """Leave out what is read through the first file of a Merlin series."""
+    merlin = [path for path in paths if path.suffix.lower() == ".mib" and path.is_file()]
+    if not merlin:
+        return paths
+    from stackalign.io.mib import series_from
+
+    later: set[Path] = set()
+    for path in merlin:
+        if path not in later:
+            later |= set(series_from(path)[1:])
+    return [path for path in paths if path not in later]
 
 
 def _names_several(text: str) -> bool:

@@ -14,7 +14,6 @@ from ._options import (
     AsJson,
     Centers,
     DeviceName,
-    MaskFile,
     MemoryLimit,
     Overwrite,
     Quiet,
@@ -29,6 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["crop"]
 
+CropMask = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE|auto",
+        help="Valid pixels (.npy .tif .h5): True or non-zero = valid; auto leaves out faults of the detector.",
+        rich_help_panel="Input",
+    ),
+]
 _SCIENCE, _RUN, _INPUT, _OUTPUT, _TEST = "Science", "Running", "Input", "Output", "Test mode"
 
 
@@ -67,7 +74,15 @@ def crop(
         str,
         typer.Option(metavar="max|PERCENT", help="Largest radius, or a percentile of them.", rich_help_panel=_SCIENCE),
     ] = "max",
-    mask: MaskFile = None,
+    mask: CropMask = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|corner|P%",
+            help="Taken off for the measurement only; the data keep it.",
+            rich_help_panel=_SCIENCE,
+        ),
+    ] = None,
     negative: Annotated[
         str, typer.Option(metavar="keep|clip|error", help="What to do with negative pixels.", rich_help_panel=_SCIENCE)
     ] = "keep",
@@ -111,6 +126,29 @@ def crop(
     ] = None,
     allow_external: AllowExternal = False,
     read_timeout: ReadTimeout = None,
+    skip_frames: Annotated[int, typer.Option(help="Frames before the scan.", rich_help_panel=_INPUT)] = 0,
+    skip_per_row: Annotated[
+        int, typer.Option(help="Frames behind each scan row (flyback) to leave out.", rich_help_panel=_INPUT)
+    ] = 0,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORDER", help="Order of the file's axes, as yxRC for the detector first.", rich_help_panel=_INPUT
+        ),
+    ] = None,
+    output_dtype: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Type of the output, as float32 or int16.", rich_help_panel=_OUTPUT),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(metavar="input|NHW|NCHW", help="Axes of the output.", rich_help_panel=_OUTPUT)
+    ] = "input",
+    one_window: Annotated[
+        bool,
+        typer.Option(
+            "--one-window", help="One window for all patterns: beam shifts stay in the data.", rich_help_panel=_SCIENCE
+        ),
+    ] = False,
     compression: Annotated[
         str | None,
         typer.Option(metavar="none|lz4|zstd|gzip", help="Of .h5 and .zarr.", rich_help_panel=_OUTPUT),
@@ -148,6 +186,7 @@ def crop(
         config = _config(locals())
         options = _open_options(dataset, shape, dtype, offset, scan_shape)
         options |= {"allow_external": allow_external, "read_timeout": read_timeout}
+        options |= {"skip_frames": skip_frames, "skip_per_row": skip_per_row, "axes": axes}
     except ValueError as error:
         raise fail(str(error), USAGE) from error
     sources = [*(inputs or []), *(input_ or [])]
@@ -172,7 +211,7 @@ def crop(
             summary = jobs.run_jobs(
                 planned,
                 config,
-                mask=checks.load_mask(mask),
+                mask="auto" if str(mask) == "auto" else checks.load_mask(mask),
                 open_options=options,
                 compression=compression,
                 reuse=reuse_analysis,
@@ -234,6 +273,10 @@ def _config(given: dict[str, Any]) -> "CroppingConfig":
         "legacy_window",
         "workers",
         "strict",
+        "background",
+        "output_dtype",
+        "layout",
+        "one_window",
     )
     limit = given["memory_limit"]
     return CroppingConfig(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stackalign import ops
 from stackalign.device import format_bytes
 from stackalign.errors import DataError
-from stackalign.io import StackReader
+from stackalign.io import StackInfo, StackReader
 from stackalign.runs import (
     ChunkPlan,
     Part,
@@ -24,8 +24,11 @@ from stackalign.runs import (
     require_fit,
 )
 
+from .advice import Observed, advice
+from .background import measured
 from .centers import fit_plane
 from .config import CroppingConfig
+from .detector import add_sample, mask_of_stack
 from .flags import flag_patterns, hot_pixel, set_aside
 from .result import CropAnalysis, Flag, RadialProfile
 from .window import placed_windows
@@ -34,6 +37,8 @@ __all__ = [
     "Measurements",
     "add_finite",
     "analyze",
+    "automatic_mask_note",
+    "buffers",
     "check_centers",
     "chunk_plan",
     "combine_masks",
@@ -66,7 +71,7 @@ class Measurements:
         self.centers = np.zeros((n_patterns, 2))
         self.radii = np.zeros(n_patterns, np.int64)
         self.hot = np.full((n_patterns, 2), -1, np.int32)  # (y, x) of a hot pixel
-        self.mean_sum = np.zeros(frame)
+        self.mean_sum = np.zeros((2, *frame))  # of some patterns, and of their squares
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays, for the journal."""
@@ -75,7 +80,7 @@ class Measurements:
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Measurements":
         """Restore what `to_arrays` gave."""
-        rows = cls(len(arrays["total"]), arrays["mean_sum"].shape)
+        rows = cls(len(arrays["total"]), arrays["mean_sum"].shape[1:])
         for name, value in arrays.items():
             setattr(rows, name, int(value) if name == "done" else value)
         return rows
@@ -89,28 +94,47 @@ def chunk_plan(reader: StackReader, config: CroppingConfig, memory_limit: int) -
     """
     info = reader.info
     rows = ROW_BYTES * info.shape[0]
-    require_fit(reader, memory_limit - rows - 5 * info.pattern_bytes)
-    if rows + 5 * info.pattern_bytes > memory_limit:
+    each = buffers(info, config) * info.pattern_bytes
+    require_fit(reader, memory_limit - rows - each)
+    if rows + each > memory_limit:
         msg = (
             f"the memory limit of {format_bytes(memory_limit)} is too small for {info.shape[0]} patterns: their rows "
-            f"take {format_bytes(rows)}, and the buffers at least {format_bytes(5 * info.pattern_bytes)}; raise it"
+            f"take {format_bytes(rows)}, and the buffers at least {format_bytes(each)}; raise it"
         )
         raise DataError(msg)
     memory_limit -= rows + (0 if info.chunk is None else info.chunk.nbytes)
-    plan = ChunkPlan.from_budget(
-        info.shape[0], 5 * info.pattern_bytes, min(memory_limit, 5 * CACHE_BYTES), config.chunk_size
-    )
+    plan = ChunkPlan.from_budget(info.shape[0], each, min(memory_limit, 5 * CACHE_BYTES), config.chunk_size)
     if plan.size < min(config.chunk_size, info.shape[0]):
         _log.info("chunks of %d patterns (chunk_size %d does not fit)", plan.size, config.chunk_size)
     return plan
 
 
-def combine_masks(reader: StackReader, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Combine the mask that was given with the one that the file carries; True = valid in both."""
+def buffers(info: StackInfo, config: CroppingConfig) -> int:
+    """Memory that a pattern takes during a pass, in sizes of the pattern: see `chunk_plan`.
+
+    A background takes another copy, in floats, and an output of another type one in that type.
+    """
+    size = info.dtype.itemsize
+    more = 0 if config.background is None else -(-(8 if size > 2 else 4) // size)
+    if config.output_dtype is not None:
+        more += -(-np.dtype(config.output_dtype).itemsize // size)
+    return 5 + more
+
+
+def combine_masks(reader: StackReader, mask: NDArray[np.bool_] | str | None) -> NDArray[np.bool_] | None:
+    """Combine the mask that was given with the one that the file carries; True = valid in both.
+
+    "auto" leaves out the detector's faults, which are looked for in patterns that are spread over the stack.
+    """
     own = reader.info.mask
     frame = reader.info.shape[1:]
     if mask is None:
         return own
+    if isinstance(mask, str):
+        if mask != "auto":
+            msg = f'mask must be a boolean frame or "auto", got {mask!r}'
+            raise DataError(msg)
+        return mask_of_stack(reader, own)
     if mask.dtype != np.bool_:
         msg = f"mask must be boolean, True = valid, got {mask.dtype}"
         raise DataError(msg)
@@ -118,6 +142,19 @@ def combine_masks(reader: StackReader, mask: NDArray[np.bool_] | None) -> NDArra
         msg = f"mask has the shape {mask.shape}, the patterns are {frame}; a mask is one frame, True = valid"
         raise DataError(msg)
     return mask if own is None else mask & own
+
+
+def automatic_mask_note(
+    reader: StackReader, mask: NDArray[np.bool_] | str | None, valid: NDArray[np.bool_] | None
+) -> tuple[str, ...]:
+    """Say how many pixels an automatic mask leaves out."""
+    if not isinstance(mask, str) or valid is None:
+        return ()
+    own = reader.info.mask
+    count = int((~valid).sum()) - (0 if own is None else int((~own).sum()))
+    if not count:
+        return ("mask auto: no faults of the detector were found",)
+    return (f"mask auto: {count} pixel{'s' if count > 1 else ''} left out as faults of the detector",)
 
 
 def prepare(block: NDArray[Any], first: int, config: CroppingConfig, name: str) -> None:
@@ -237,7 +274,7 @@ class _MeasureChunk:
         if centers is not None and centers.ndim == 2:
             centers = centers[first - self.offset + start : first - self.offset + stop]
         summary = ops.pattern_summary(
-            ops.asarray(block[start:stop], self.config.device),
+            ops.asarray(measured(block[start:stop], self.config, self.mask), self.config.device),
             self.config.target_retention,
             centers=centers,
             mask=mask,
@@ -245,6 +282,11 @@ class _MeasureChunk:
         )
         for name in ("total", "minimum", "maximum", "n_valid", "centers"):
             columns[name][start:stop] = ops.to_numpy(getattr(summary, name))
+        if self.config.background is not None:  # the flags are about what was recorded
+            recorded = ops.asarray(block[start:stop], self.config.device)
+            extrema = ops.pattern_summary(recorded, mask=mask, workers=self.config.workers)
+            columns["minimum"][start:stop] = ops.to_numpy(extrema.minimum)
+            columns["maximum"][start:stop] = ops.to_numpy(extrema.maximum)
         columns["radii"][start:stop] = ops.to_numpy(summary.radii)[:, 0]
 
 
@@ -273,7 +315,7 @@ def _measure(
             if name != "sampled":
                 getattr(rows, name)[first:last] = values
         for pattern in part.columns["sampled"]:  # one by one: the sum then does not depend on where chunks end
-            add_finite(rows.mean_sum, pattern)
+            add_sample(rows.mean_sum, pattern)
         rows.done = last
         on_chunk(rows)
 
@@ -401,7 +443,7 @@ def _conclude(
         else:
             chosen = int(np.percentile(radii, config.radius_policy, method="higher"))
         radius = chosen + config.margin_pixels
-    window = placed_windows(centers, radius, frame, legacy=config.legacy_window)
+    window = placed_windows(centers, radius, frame, legacy=config.legacy_window, one=config.one_window)
     n = len(flags)
     step = max(1, n // N_MEAN)
     n_mean = len(range(0, n, step))
@@ -411,6 +453,9 @@ def _conclude(
             f"kept whole along {' and '.join(whole)}, not centred: radius {radius} reaches beyond the "
             f"{frame[0]} x {frame[1]} frame there"
         )
+    mean, mean_square = rows.mean_sum / n_mean
+    observed = Observed(rows.radii, centers, excluded, rows.total, mean, mean_square, n_mean, window.radius, mask)
+    notes += advice(observed, reader.info, config)
     return CropAnalysis(
         radii=rows.radii,
         centers=centers,
@@ -426,7 +471,7 @@ def _conclude(
         original_shape=(int(frame[0]), int(frame[1])),
         scan_shape=reader.info.scan_shape,
         profiles=_profiles(reader, config, mask, rows, centers),
-        mean_pattern=rows.mean_sum / n_mean,
+        mean_pattern=mean,
         n_mean=n_mean,
         fit=fit,
         notes=tuple(notes),
@@ -447,7 +492,7 @@ def _profiles(
     for k in sorted({round(i * (n - 1) / max(1, N_PROFILES - 1)) for i in range(min(N_PROFILES, n))}):
         reader.read(k, k + 1, buffer)
         prepare(buffer, k, config, source_name(reader))
-        sums = ops.radial_cumulative(buffer[0], centers[k], mask=mask)
+        sums = ops.radial_cumulative(measured(buffer, config, mask)[0], centers[k], mask=mask)
         share = sums / rows.total[k] if rows.total[k] > 0 else np.zeros_like(sums)
         center = (float(centers[k, 0]), float(centers[k, 1]))
         profiles.append(RadialProfile(k, share, center, int(rows.radii[k])))

@@ -14,9 +14,10 @@ from stackalign.io import StackReader, open_array
 from stackalign.io.provenance import provenance
 from stackalign.runs import ProgressCallback
 
-from .analysis import N_MEAN, analyze, chunk_plan, combine_masks
+from .analysis import N_MEAN, analyze, automatic_mask_note, chunk_plan, combine_masks, source_name
 from .assemble import assemble
 from .config import CroppingConfig
+from .convert import converted, output_form
 from .cutting import cut
 from .result import CropResult
 from .window import placed_windows
@@ -24,19 +25,19 @@ from .window import placed_windows
 __all__ = ["crop_array", "crop_reader", "shaped_like"]
 
 
-def shaped_like(patterns: NDArray[Any], reader: StackReader) -> NDArray[Any]:
-    """Give flat patterns (N, h, w) the leading axes of the input: channel, scan, or none."""
-    info = reader.info
-    if info.channel_axis:
+def shaped_like(patterns: NDArray[Any], reader: StackReader, config: CroppingConfig) -> NDArray[Any]:
+    """Give flat patterns (N, h, w) the leading axes of the output: channel, scan, or none."""
+    form = output_form(config, reader.info)
+    if form.channel_axis:
         return patterns[:, None]
-    return patterns.reshape(*info.scan_shape, *patterns.shape[1:])
+    return patterns.reshape(*form.scan_shape, *patterns.shape[1:])
 
 
 def crop_reader(
     reader: StackReader,
     config: CroppingConfig,
     *,
-    mask: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[NDArray[Any], CropResult]:
     """Crop what a reader gives into an array in memory; see `crop_array`."""
@@ -46,17 +47,24 @@ def crop_reader(
     plan = chunk_plan(reader, config, config.memory_limit or default_memory_limit())
     valid = combine_masks(reader, mask)
     analysis = analyze(reader, config, mask=valid, plan=plan, progress=progress)
+    notes = (*automatic_mask_note(reader, mask, valid), *analysis.notes)
+    analysis = dataclasses.replace(analysis, notes=notes)
     windows = placed_windows(
-        analysis.centers, analysis.global_radius, analysis.original_shape, legacy=config.legacy_window
+        analysis.centers,
+        analysis.global_radius,
+        analysis.original_shape,
+        legacy=config.legacy_window,
+        one=config.one_window,
     )
     n = reader.info.shape[0]
-    out = np.empty((n, *windows.shape), reader.info.dtype)
+    form = output_form(config, reader.info)
+    out = np.empty((n, *windows.shape), form.dtype)
     kept = np.zeros(n)
     position = 0
 
     def sink(block: NDArray[Any]) -> None:
         nonlocal position
-        out[position : position + len(block)] = block
+        out[position : position + len(block)] = converted(block, form.dtype, position, source_name(reader))
         position += len(block)
 
     mean_sum = np.zeros(windows.shape)
@@ -76,8 +84,9 @@ def crop_reader(
         device=device,
         provenance=provenance(config.to_dict(), [{"path": name, "fingerprint": reader.fingerprint()}], device=device),
         input_name=name,
+        output_dtype=form.dtype,
     )
-    return shaped_like(out, reader), result
+    return shaped_like(out, reader, config), result
 
 
 @governed
@@ -85,7 +94,7 @@ def crop_array(
     data: Any,
     config: CroppingConfig | None = None,
     *,
-    mask: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[NDArray[Any], CropResult]:
     """Crop diffraction patterns to the radius that keeps a fraction of their intensity.
@@ -96,8 +105,8 @@ def crop_array(
         (N, H, W), (N, 1, H, W) or a scan (Ry, Rx, H, W): NumPy, torch, CuPy, or anything that can be sliced (h5py,
         zarr, dask). Read in chunks, twice.
     config : CroppingConfig, optional
-    mask : numpy.ndarray, optional
-        (H, W) boolean, True = valid.
+    mask : numpy.ndarray or "auto", optional
+        (H, W) boolean, True = valid; "auto" looks for faults of the detector and leaves them out.
     progress : callable, optional
         Called with a `stackalign.chunks.Progress` after each chunk.
 

@@ -15,6 +15,10 @@ from .window import Windows
 
 __all__ = ["assemble", "cropped_calibration", "retention"]
 
+ABOVE = 1e-3
+FAR_ABOVE = 0.05
+"""Retention above 1 by more than rounding makes, and by more than noise about zero makes."""
+
 
 def retention(kept: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the total that was kept, NaN where the total is not positive."""
@@ -46,6 +50,7 @@ def assemble(
     provenance: Mapping[str, Any],
     input_name: str,
     output_name: str = "",
+    output_dtype: np.dtype[Any] | None = None,
 ) -> CropResult:
     """Put a result together and judge it."""
     share = retention(kept, analysis.total)
@@ -60,7 +65,7 @@ def assemble(
         config=config,
         processing_time=seconds,
         input_bytes=info.nbytes,
-        output_bytes=info.shape[0] * analysis.window[0] * analysis.window[1] * info.dtype.itemsize,
+        output_bytes=info.shape[0] * analysis.window[0] * analysis.window[1] * (output_dtype or info.dtype).itemsize,
         device=device,
         status="short" if short else "done",
         messages=tuple(messages),
@@ -90,6 +95,19 @@ def _judge(config: CroppingConfig, analysis: CropAnalysis, validation: CropValid
         messages.append(
             f"{validation.n_below_target} of {n} patterns keep less than target_retention {config.target_retention:g}"
             + ("" if validation.n_below_min else f"; {_remedy(config)}")
+        )
+    above = int((validation.used > 1 + ABOVE).sum())
+    # Noise about zero takes single patterns a little above 1; a background takes most, or some by far. Where one was
+    # taken off, its noise is left.
+    if (
+        above
+        and config.background is None
+        and (np.median(validation.used) > 1 + ABOVE or validation.used.max() > 1 + FAR_ABOVE)
+    ):
+        messages.append(
+            f"{above} of {n} patterns keep more than all of their intensity (up to {validation.used.max():.3f}): the "
+            "pixels outside the window are negative on average, as after too large a dark image, and the radius is too "
+            "small; --background corner measures without this, --negative clip sets them to 0"
         )
     flagged = int(analysis.excluded.sum())
     if flagged:

@@ -49,6 +49,18 @@ class CroppingConfig:
         NaN and infinite pixels are left out, or refused.
     legacy_window : bool
         Use the window of the original script: even, truncated, clamped to half the frame.
+    background : float or str, optional
+        Taken off each pattern for the measurement of centre, radius and retention; the data that are written keep it. A
+        level, "corner" (the median of each pattern's four corners), or a percentile of each pattern as "5%".
+    one_window : bool
+        One window for all patterns, wide enough for the radius about every centre, so that beam shifts stay in the data
+        (differential phase contrast, centre of mass).
+    output_dtype : str, optional
+        Type of the output, as "float32" or "int16". Integers, and floats that stand for integers, must be held exactly
+        or the crop is refused; floats are rounded. Default the input's type, except in .pt files: torch has no
+        arithmetic for unsigned integers of more than 8 bits, so that these become the next larger signed type.
+    layout : {"input", "NHW", "NCHW"}
+        Axes of the output: as the input has them, or patterns in a row, with a channel axis of length 1.
     strict : bool
         Also call the result short of its target when a pattern is flagged or misses `target_retention`.
     """
@@ -71,6 +83,10 @@ class CroppingConfig:
     nan: Literal["mask", "error"] = "mask"
     legacy_window: bool = False
     strict: bool = False
+    background: float | str | None = None
+    one_window: bool = False
+    output_dtype: str | None = None
+    layout: Literal["input", "NHW", "NCHW"] = "input"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, each with the rule that it breaks."""
@@ -89,6 +105,7 @@ class CroppingConfig:
         )
         for name, choices in _CHOICES.items():
             _require(getattr(self, name) in choices, f"{name} must be one of {', '.join(choices)}", self)
+        self._check_later_options()
         policy = self.radius_policy
         _require(
             policy == "max" or (isinstance(policy, (int, float, np.number)) and 0 < policy <= 100),
@@ -103,6 +120,29 @@ class CroppingConfig:
                 self,
             )
 
+    def _check_later_options(self) -> None:
+        if self.background is not None:
+            from .background import parse_background
+
+            object.__setattr__(self, "background", parse_background(self.background))
+        for name in ("background", "one_window"):
+            _require(
+                not (self.legacy_window and getattr(self, name)),
+                f"{name} cannot be combined with legacy_window, the window of the original script",
+                self,
+            )
+        if self.output_dtype is not None:
+            try:
+                known = np.dtype(self.output_dtype)
+            except TypeError:
+                known = np.dtype("O")
+            _require(
+                known.kind in "iuf" and known.itemsize <= 8,
+                "output_dtype must be an integer or float type of up to 64 bits, as float32",
+                self,
+            )
+            object.__setattr__(self, "output_dtype", known.name)
+
     def to_dict(self) -> dict[str, Any]:
         """All options as plain values."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -113,6 +153,7 @@ _CHOICES = {
     "center_fit": ("none", "plane"),
     "negative": ("keep", "clip", "error"),
     "nan": ("mask", "error"),
+    "layout": ("input", "NHW", "NCHW"),
 }
 
 

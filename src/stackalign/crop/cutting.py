@@ -15,6 +15,7 @@ from stackalign.io import StackReader
 from stackalign.runs import ChunkPlan, Part, ProgressCallback, RegionSink, Source, StopRequest, chunk_parts, map_halving
 
 from .analysis import add_finite, prepare, say_split, source_name
+from .background import measured
 from .config import CroppingConfig
 from .window import Windows
 
@@ -170,7 +171,8 @@ class _CutChunk:
         config, windows = self.config, self.windows
         part = ops.asarray(block[start:stop], config.device)
         if self.wanted.totals:
-            summary = ops.pattern_summary(part, mask=mask, workers=config.workers)
+            weighed = ops.asarray(measured(block[start:stop], config, self.mask), config.device)
+            summary = ops.pattern_summary(weighed, mask=mask, workers=config.workers)
             columns["totals"][start:stop] = ops.to_numpy(summary.total)
         position = first - self.offset
         direct = config.device == "cpu" and out.dtype.name in KERNEL_DTYPES
@@ -184,6 +186,10 @@ class _CutChunk:
         )
         if not direct:
             out[start:stop] = ops.to_numpy(cropped).astype(out.dtype, copy=False)
+        if config.background is not None:
+            weighed = ops.asarray(measured(block[start:stop], config, self.mask), config.device)
+            corners = windows.corners[position + start : position + stop]
+            sums = ops.crop_windows(weighed, corners, windows.shape, mask=mask, workers=config.workers)[1]
         columns["kept"][start:stop] = ops.to_numpy(sums)
 
 

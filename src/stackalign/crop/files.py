@@ -24,9 +24,19 @@ from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, Journal, ProgressCallback, StopRequest
 
 from . import run as crop_run
-from .analysis import N_MEAN, Measurements, analyze, check_centers, chunk_plan, combine_masks
+from .analysis import (
+    N_MEAN,
+    Measurements,
+    analyze,
+    automatic_mask_note,
+    check_centers,
+    chunk_plan,
+    combine_masks,
+    source_name,
+)
 from .assemble import assemble, cropped_calibration
 from .config import CroppingConfig
+from .convert import converted, output_form
 from .cutting import cut
 from .outputs import RESULTS, check_output, prepare_results, result_paths
 from .result import CropAnalysis, CropResult
@@ -49,7 +59,7 @@ def crop_file(
     output: str | os.PathLike[str],
     config: CroppingConfig | None = None,
     *,
-    mask: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | str | None = None,
     open_options: Mapping[str, Any] | None = None,
     compression: str | None = None,
     reuse: str | os.PathLike[str] | None = None,
@@ -68,12 +78,14 @@ def crop_file(
     source : path-like
         Any file that `stackalign.io.open_stack` reads.
     output : path-like
-        .pt, .npy, .h5 or .zarr. ``<stem>_results.json`` and ``<stem>_visualization.png`` are written beside it.
+        .pt, .npy, .h5 or .zarr. ``<stem>_results.json`` and ``<stem>_visualization.png`` are written beside it. HDF5
+        and Zarr hold "corners" and "centers" of the windows as arrays too; HDF5 is also a datacube of EMD 1.0.
     config : CroppingConfig, optional
-    mask : numpy.ndarray, optional
-        (H, W) boolean, True = valid; combined with the file's own.
+    mask : numpy.ndarray or "auto", optional
+        (H, W) boolean, True = valid; combined with the file's own. "auto" looks for faults of the detector in patterns
+        spread over the stack and leaves them out.
     open_options : mapping, optional
-        Passed to `open_stack`: dataset, shape, dtype, offset, scan_shape.
+        Passed to `open_stack`: dataset, shape, dtype, offset, scan_shape, skip_frames, skip_per_row, axes.
     compression : {"none", "lz4", "zstd", "gzip"}, optional
         Of .h5 and .zarr (gzip of .h5 alone).
     reuse : path-like, optional
@@ -139,7 +151,7 @@ def crop_file(
             work = _Crop(
                 reader, config, run, valid, stated, earlier, compression, limit, progress, stop, executor, given
             )
-            result = work.result(command, began)
+            result = work.result(command, began, automatic_mask_note(reader, mask, valid))
             contents, files = prepare_results(result, final, run.journal.folder)
             run.publish(contents, files, status=result.status)
             return result
@@ -191,7 +203,7 @@ class _Crop:
     source: runs.Source
     saved_rows: int | None = None
 
-    def result(self, command: str | None, began: float) -> CropResult:
+    def result(self, command: str | None, began: float, notes: tuple[str, ...] = ()) -> CropResult:
         """Both passes, up to the finished data in the journal's folder."""
         reader, run = self.reader, self.run
         device = ops.device_of(ops.asarray(np.zeros(1), self.config.device))  # "auto" is settled here, once
@@ -204,13 +216,19 @@ class _Crop:
         else:
             analysis = reused_analysis(self.reuse, reader, config)
         windows = placed_windows(
-            analysis.centers, analysis.global_radius, analysis.original_shape, legacy=config.legacy_window
+            analysis.centers,
+            analysis.global_radius,
+            analysis.original_shape,
+            legacy=config.legacy_window,
+            one=config.one_window,
         )
         sums = _Sums.restore(run.journal, reader.info.shape[0], windows.shape, with_totals=self.reuse is not None)
         run.kept_on_error = True
         self._write(analysis, windows, sums, rows, plan)
         if self.reuse is not None:
             analysis = reused_analysis(self.reuse, reader, config, totals=sums.totals)
+        form = output_form(config, reader.info, run.output)
+        analysis = dataclasses.replace(analysis, notes=(*notes, *analysis.notes, *form.notes))
         inputs = [{"path": str(reader.path), "fingerprint": reader.fingerprint(), "shape": list(reader.info.shape)}]
         return assemble(
             reader,
@@ -224,6 +242,7 @@ class _Crop:
             provenance=provenance(config.to_dict(), inputs, device=device, command=command),
             input_name=str(reader.path),
             output_name=str(run.output),
+            output_dtype=form.dtype,
         )
 
     def _restored_rows(self) -> Measurements:
@@ -265,19 +284,28 @@ class _Crop:
         n = info.shape[0]
         self._check_space(analysis, rows)
         state = run.last_note().get("state")
+        form = output_form(self.config, info, run.output)
         shape = (n, *windows.shape)
         stored: dict[str, Any] = {
-            "scan_shape": info.scan_shape,
-            "channel_axis": info.channel_axis,
+            "scan_shape": form.scan_shape,
+            "channel_axis": form.channel_axis,
             "compression": self.compression,
         }
-        by_workers = self.executor is not None and runs.takes_regions(run.output, shape, info.dtype, **stored)
+        # What workers write themselves is of the input's type; other types are converted here.
+        by_workers = (
+            self.executor is not None
+            and form.dtype == info.dtype
+            and runs.takes_regions(run.output, shape, info.dtype, **stored)
+        )
         create: Any = runs.RegionSink if by_workers else create_stack
         calibration = cropped_calibration(info.calibration, analysis, windows)
         writer = create(
-            run.data, shape, info.dtype, calibration=calibration, final_path=run.output, resume=state, **stored
+            run.data, shape, form.dtype, calibration=calibration, final_path=run.output, resume=state, **stored
         )
         start = writer.done if by_workers else int(state["patterns"]) if state else 0
+
+        def store(block: NDArray[Any]) -> None:
+            writer.write(converted(block, form.dtype, writer.written, source_name(reader)))
 
         def checkpoint(done: int, settle: Callable[[], None]) -> None:
             if run.due() or self.stop:
@@ -296,7 +324,7 @@ class _Crop:
                 reader,
                 self.config,
                 windows,
-                writer.write,
+                store,
                 sums.kept,
                 mask=self.mask,
                 totals=sums.totals,
@@ -312,14 +340,16 @@ class _Crop:
                 executor=self.executor,
                 source=self.source,
             )
-            writer.finish(_stored_metadata(reader, self.config, analysis))
+            arrays = {"corners": windows.corners, "centers": analysis.centers}
+            writer.finish(_stored_metadata(reader, self.config, analysis), arrays)
         finally:
             writer.close()
 
     def _check_space(self, analysis: CropAnalysis, rows: Measurements | None) -> None:
         """Refuse before the second pass what will not fit on the disk."""
         run, info = self.run, self.reader.info
-        needed = info.shape[0] * analysis.window[0] * analysis.window[1] * info.dtype.itemsize
+        itemsize = output_form(self.config, info, run.output).dtype.itemsize
+        needed = info.shape[0] * analysis.window[0] * analysis.window[1] * itemsize
         present = run.data.stat().st_size if run.data.is_file() else 0
         with full_disk_as_data_error(run.journal.folder, str(run.output)):
             free = shutil.disk_usage(run.journal.folder).free

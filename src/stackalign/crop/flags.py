@@ -89,7 +89,11 @@ def set_aside(flags: NDArray[np.uint8], hot: NDArray[np.int32] | None = None) ->
         if 2 * count <= n_lit:
             excluding |= int(flag)
         else:
-            advice = f"; {_most_frequent(hot)}mask it with --mask" if flag is Flag.HOT_PIXEL else ""
+            advice = (
+                f"; {_most_frequent(hot)}mask it with --mask auto, or with a mask of your own"
+                if flag is Flag.HOT_PIXEL
+                else ""
+            )
             notes.append(
                 f"{count} of {n_lit} patterns have the flag {flag.words!r}: taken as a property of the data set, "
                 f"none is left out for it{advice}"

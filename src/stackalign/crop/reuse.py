@@ -61,7 +61,7 @@ def reused_analysis(
         centers = np.tile(np.median(usable, axis=0), (n, 1))
         note = f"radius and median centre are those of {results.name}: one region for all patterns"
     radius = int(analysis["global_radius"])
-    windows = placed_windows(centers, radius, frame, legacy=config.legacy_window)
+    windows = placed_windows(centers, radius, frame, legacy=config.legacy_window, one=config.one_window)
     total = np.zeros(n) if totals is None else totals
     flags = np.zeros(n, np.uint8)
     if totals is not None:

@@ -19,10 +19,11 @@ from stackalign.io import StackReader, create_stack, open_array
 from stackalign.io.atomic import replace_path
 from stackalign.runs import ChunkPlan
 
-from .analysis import N_MEAN, analyze, chunk_plan
+from .analysis import N_MEAN, analyze, chunk_plan, source_name
 from .arrays import crop_reader, shaped_like
 from .assemble import assemble, retention
 from .config import CroppingConfig
+from .convert import converted, output_form
 from .cutting import cut
 from .outputs import check_output, write_results
 from .result import CropAnalysis, CropResult, CropValidation, RadialProfile
@@ -93,7 +94,9 @@ class DiffractionCropper:
         blocks: list[NDArray[Any]] = []
         kept = np.zeros(reader.info.shape[0])
         cut(reader, self.config, windows, lambda b: blocks.append(b.copy()), kept, plan=self._plan(reader))
-        return _like(data, shaped_like(np.concatenate(blocks), reader))
+        form = output_form(self.config, reader.info)
+        flat = converted(np.concatenate(blocks), form.dtype, 0, source_name(reader))
+        return _like(data, shaped_like(flat, reader, self.config))
 
     def validate_retention(self, data: Any, cropped: Any, analysis_results: Mapping[str, Any]) -> dict[str, Any]:
         """Compare the sums of the cropped patterns with those of the originals; see `CropValidation.to_dict`."""
@@ -188,20 +191,26 @@ def _save(reader: StackReader, cropped: NDArray[Any], result: CropResult, final:
     """Write an array in memory to a file, under a temporary name first."""
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.partial{final.suffix}")
+    form = output_form(result.config, reader.info, final)
     flat = cropped.reshape(reader.info.shape[0], *result.analysis.window)
+    flat = converted(flat, form.dtype, 0, "the array")
     writer = create_stack(
         partial,
         flat.shape,
         flat.dtype,
-        scan_shape=reader.info.scan_shape,
-        channel_axis=reader.info.channel_axis,
+        scan_shape=form.scan_shape,
+        channel_axis=form.channel_axis,
         calibration=result.calibration,
         final_path=final,
     )
     try:
         with writer_closed(writer):
             writer.write(flat)
-            writer.finish({"config": result.config.to_dict(), "global_radius": result.analysis.global_radius})
+            corners = _windows(result.analysis.to_dict(), result.config).corners
+            writer.finish(
+                {"config": result.config.to_dict(), "global_radius": result.analysis.global_radius},
+                {"corners": corners, "centers": result.analysis.centers},
+            )
         replace_path(partial, final, overwrite=True)
     finally:
         if partial.is_dir():
@@ -226,7 +235,9 @@ class writer_closed:  # noqa: N801 -- reads as a statement
 def _windows(analysis: Mapping[str, Any], config: CroppingConfig) -> Windows:
     centers = np.asarray(analysis["centers"], np.float64).reshape(-1, 2)
     height, width = analysis["original_shape"]
-    return placed_windows(centers, int(analysis["global_radius"]), (height, width), legacy=config.legacy_window)
+    return placed_windows(
+        centers, int(analysis["global_radius"]), (height, width), legacy=config.legacy_window, one=config.one_window
+    )
 
 
 def _same_number(reader: StackReader, n: int, what: str) -> None:

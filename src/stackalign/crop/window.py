@@ -36,7 +36,7 @@ class Windows:
 
 
 def placed_windows(
-    centers: NDArray[np.float64], radius: int, frame: tuple[int, int], *, legacy: bool = False
+    centers: NDArray[np.float64], radius: int, frame: tuple[int, int], *, legacy: bool = False, one: bool = False
 ) -> Windows:
     """Place the windows.
 
@@ -52,11 +52,30 @@ def placed_windows(
         The window of the original script: the radius is clamped to ``min(H, W) // 2 - 1``, the side is 2 R, and the
         rows run from ``int(c - R)`` to ``int(c + R)``, truncated towards zero, so that a window which begins before
         the frame is one row shorter.
+    one : bool
+        One window for all patterns: that which holds each pattern's own, within the frame.
     """
     if not legacy:
         corners, shape, before = ops.encircled_window(centers, radius, frame)
+        if one:
+            return _one_window(centers, corners, shape, radius, frame)
         return Windows(corners, shape, (int(before[0]), int(before[1])), radius)
     radius = max(1, min(radius, min(frame) // 2 - 1))  # below 4 pixels the original wrote an empty window
     corners = np.trunc(centers - radius).astype(np.int64)
     ends = np.trunc(centers + radius).astype(np.int64)
     return Windows(corners, (2 * radius, 2 * radius), (radius, radius), radius, filled=ends - corners)
+
+
+def _one_window(
+    centers: NDArray[np.float64],
+    corners: NDArray[np.int64],
+    shape: tuple[int, int],
+    radius: int,
+    frame: tuple[int, int],
+) -> Windows:
+    """Window that holds all windows, as far as there is a frame."""
+    first = np.maximum(corners.min(axis=0), 0)
+    last = np.minimum((corners + shape).max(axis=0), frame)
+    middle = np.floor(np.median(centers, axis=0)).astype(np.int64) - first
+    height, width = (int(length) for length in last - first)
+    return Windows(np.tile(first, (len(corners), 1)), (height, width), (int(middle[0]), int(middle[1])), radius)

@@ -56,7 +56,7 @@ class BlockWriter(BaseWriter):
         """Make the complete blocks durable."""
 
     @abstractmethod
-    def _complete_blocks(self, metadata: Mapping[str, Any]) -> None:
+    def _complete_blocks(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
         """Write what comes last and make the file durable."""
 
     def _append(self, block: NDArray[Any]) -> None:
@@ -138,8 +138,8 @@ class BlockWriter(BaseWriter):
         self._buffer[: self._filled] = patterns
         self._waiting.unlink(missing_ok=True)
 
-    def _complete(self, metadata: Mapping[str, Any]) -> None:
-        self._complete_blocks(metadata)
+    def _complete(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
+        self._complete_blocks(metadata, arrays)
         self._waiting.unlink(missing_ok=True)
 
 

@@ -131,6 +131,11 @@ class StackReader(Protocol):
 class StackWriter(Protocol):
     """A stack that is written in order, in pieces, under a temporary name."""
 
+    @property
+    def written(self) -> int:
+        """Number of patterns that were handed over so far."""
+        ...
+
     def write(self, block: NDArray[Any]) -> None:
         """Append a block (n, h, w) of the writer's dtype."""
         ...
@@ -139,8 +144,11 @@ class StackWriter(Protocol):
         """Make everything written so far durable and return the JSON-able state that `create_stack` resumes from."""
         ...
 
-    def finish(self, metadata: Mapping[str, Any]) -> None:
-        """Write what comes last (metadata, checksums), make it durable, close. The file is then complete."""
+    def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
+        """Write what comes last (metadata, checksums), make it durable, close. The file is then complete.
+
+        ``arrays`` have one row per pattern; formats of one array alone have no place for them.
+        """
         ...
 
     def close(self) -> None:

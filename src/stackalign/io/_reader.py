@@ -49,6 +49,9 @@ class OpenOptions:
     offset: int = 0
     scan_shape: tuple[int, ...] | None = None
     memory_limit: int = DEFAULT_MEMORY_LIMIT
+    skip_frames: int = 0
+    skip_per_row: int = 0
+    axes: str | None = None
     takes_scan_shape: bool = True
     """Whether the caller can state a scan shape, and so be advised to."""
     single: bool = False

@@ -134,13 +134,16 @@ class BaseWriter(ABC):
         with full_disk_as_data_error(self._path, self._name, self._spec.nbytes):
             return {"format": self._kind, **self._sync()}
 
-    def finish(self, metadata: Mapping[str, Any]) -> None:
-        """Write what comes last, make it durable, close. The file is then complete, under its temporary name."""
+    def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
+        """Write what comes last, make it durable, close. The file is then complete, under its temporary name.
+
+        ``arrays``, with one row per pattern, are stored by the formats that have a place for them: HDF5 and Zarr.
+        """
         if self._written != self._spec.shape[0]:
             msg = f"{self._name} has {self._written} of {self._spec.shape[0]} patterns and cannot be finished"
             raise ValueError(msg)
         with full_disk_as_data_error(self._path, self._name, self._spec.nbytes):
-            self._complete(metadata)
+            self._complete(metadata, arrays)
         self.close()
 
     def close(self) -> None:
@@ -156,7 +159,7 @@ class BaseWriter(ABC):
         """Make what was written durable and return the state to resume from."""
 
     @abstractmethod
-    def _complete(self, metadata: Mapping[str, Any]) -> None:
+    def _complete(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
         """Write what comes last and make the file durable."""
 
     def _resume_at(self, state: Mapping[str, Any]) -> int:
@@ -273,7 +276,7 @@ class FlatWriter(BaseWriter):
             state["crc32"] = self._crc
         return state
 
-    def _complete(self, metadata: Mapping[str, Any]) -> None:
+    def _complete(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
         if self._epilogue is not None:
             self._epilogue(self._fd, self._crc or 0)
         os.fsync(self._fd)

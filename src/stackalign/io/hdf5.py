@@ -19,7 +19,7 @@ from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import Layout, interpret_shape
 from stackalign.io._units import ScanGrid, UnitReader, with_chunks
 
-__all__ = ["ChunkedReader", "open_dataset", "open_reader", "require_filters"]
+__all__ = ["ChunkedReader", "choose_dataset", "open_dataset", "open_reader", "require_filters"]
 
 # Filters outside the HDF5 library that the package hdf5plugin brings.
 _PLUGIN_FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
@@ -33,7 +33,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     if options.dataset is None and _is_detector_master(path, bounds):
         reader: StackReader = importlib.import_module("stackalign.io.arina").open_reader(path, options)
         return reader
-    file, name = _choose(path, options, bounds)
+    file, name = choose_dataset(path, options, bounds)
     return open_dataset(file, name, options, bounds)
 
 
@@ -50,7 +50,7 @@ def _is_detector_master(path: Path, bounds: Confinement) -> bool:
         return any(isinstance(group.get(key, getlink=True), h5py.ExternalLink) for key in group)
 
 
-def _choose(path: Path, options: OpenOptions, bounds: Confinement) -> tuple[Path, str]:
+def choose_dataset(path: Path, options: OpenOptions, bounds: Confinement) -> tuple[Path, str]:
     """Return the file and the dataset in it to read; a name that the caller stated may lead to another file."""
     h5py = importlib.import_module("h5py")
     wanted = options.dataset

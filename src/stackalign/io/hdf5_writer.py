@@ -1,4 +1,6 @@
-"""HDF5 outputs in the layout of NCEM's EMD: ``/data/datacube/data`` with axis vectors beside it.
+"""HDF5 outputs: ``/data/datacube/data`` with axis vectors beside it, and the tree of EMD 1.0 over the same numbers.
+
+What has one row per pattern, as centres and corners of windows, stands beside the data.
 
 The structure is made by HDF5 in memory, the patterns go to the file by position, plainly or in compressed chunks: see
 `_hdf5_memory`. So a failed write is an ordinary error, and an interrupted run ends with the same bytes.
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io._block_writer import BlockWriter
+from stackalign.io._emd import add_calibration, add_tree, pattern_origins
 from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk
 from stackalign.io._protocol import Calibration
 from stackalign.io._reader import damage_as_data_error
@@ -45,8 +48,6 @@ def _create(memory: MemoryFile, spec: WriteSpec) -> Any:
     # written when it is handed over.
     options = {"alignment_threshold": 65536, "alignment_interval": 4096, "rdcc_nbytes": 0, "rdcc_nslots": 0}
     file = h5py.File(memory, "w", libver=_LIBVER, **options)
-    file.attrs["version_major"] = 0
-    file.attrs["version_minor"] = 2
     group = file.create_group(_GROUP)
     group.attrs["emd_group_type"] = 1
     for k, (name, units, vector) in enumerate(_axes(spec), 1):
@@ -80,7 +81,12 @@ def _axes(spec: WriteSpec) -> list[tuple[str, str, NDArray[Any]]]:
     return [*leading, *detector]
 
 
-def _add_metadata(file: Any, metadata: Mapping[str, Any]) -> None:
+def _add_metadata(
+    file: Any, spec: WriteSpec, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None
+) -> None:
+    for name, values in (arrays or {}).items():
+        file[_GROUP].create_dataset(name, data=values, track_times=False)
+    add_calibration(file, spec.calibration, spec.array_shape, pattern_origins(arrays or {}))
     # What the attribute makes HDF5 move stays behind as it was written last: at this moment, whatever happened before.
     file.flush()
     # One text attribute: it may grow beyond 64 KiB, which this version of the format stores apart.
@@ -95,10 +101,11 @@ class _PlainWriter(FlatWriter):
         self._memory = MemoryFile()
         self._file = _create(self._memory, spec)
         offset = place_for_data(self._file[_GROUP], "data", spec.array_shape, spec.dtype)
+        add_tree(self._file, self._file[_GROUP]["data"], _axes(spec))
         super().__init__(path, spec, "h5", offset, prologue=bytes(offset), resume=resume)
 
-    def _complete(self, metadata: Mapping[str, Any]) -> None:
-        _add_metadata(self._file, metadata)
+    def _complete(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
+        _add_metadata(self._file, self._spec, metadata, arrays)
         self._memory.write_to(self._fd)
         os.fsync(self._fd)
 
@@ -136,6 +143,7 @@ class _CompressedWriter(BlockWriter):
         self._file = _create(self._memory, spec)
         try:
             self._dataset = self._create_dataset(self._file[_GROUP], spec.array_shape)
+            add_tree(self._file, self._dataset, _axes(spec))
             if resume is not None:
                 self._resume_blocks(resume)
                 with full_disk_as_data_error(path, self._name, spec.nbytes):
@@ -190,8 +198,8 @@ class _CompressedWriter(BlockWriter):
         self._listed += len(self._new) // _ENTRY.size
         self._new = bytearray()
 
-    def _complete_blocks(self, metadata: Mapping[str, Any]) -> None:
-        _add_metadata(self._file, metadata)
+    def _complete_blocks(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
+        _add_metadata(self._file, self._spec, metadata, arrays)
         self._memory.write_to(self._fd)
         os.fsync(self._fd)
         self._list.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,11 +11,22 @@ import numpy as np
 from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
 from stackalign.io._gate import Confinement
+from stackalign.io._merlin_scan import (
+    promised,
+    read_hdr,
+    scan_of_header,
+    scan_of_times,
+    series_from,
+    series_start,
+    stated_scan,
+    too_many_frames,
+)
 from stackalign.io._protocol import StackReader
 from stackalign.io._reader import OpenOptions, make_info
+from stackalign.io._selected import ChainedReader
 from stackalign.io._shapes import choose_frames, interpret_shape
 
-__all__ = ["open_reader"]
+__all__ = ["open_reader", "series_from"]
 
 _DTYPES = {"U08": "u1", "U16": ">u2", "U32": ">u4", "U64": ">u8"}
 _LONGEST = 16384
@@ -30,42 +40,127 @@ class _Header:
     height: int
     dtype: str
 
+    @property
+    def stride(self) -> int:
+        """Bytes from one frame to the next."""
+        return self.size + self.width * self.height * np.dtype(_DTYPES[self.dtype]).itemsize
+
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
-    """Open a Merlin file; rows come in the order of the file."""
+    """Open a Merlin file, or the series of files that it begins; rows come in the order of the file."""
+    start = series_start(path)
+    if start != path:
+        msg = f"{path} continues {start.name}: open that file, the first of the series, which is read as one scan"
+        raise DataError(msg)
+    beside = path.with_suffix(".hdr")
+    bounds = Confinement(path, options.allow_external)
+    fields = read_hdr(bounds.resolve(beside.name)) if beside.exists() else {}
     with path.open("rb") as file:
         header = _read_header(file, path, 0, 0)
-        if header.dtype not in _DTYPES:
-            msg = (
-                f"{path} holds raw counter data ({header.dtype}), whose pixel order depends on chip and counter depth; "
-                "export it as U08, U16 or U32 with the detector's software"
-            )
-            raise DataError(msg)
-        dtype = np.dtype(_DTYPES[header.dtype])
-        frame = header.width * header.height * dtype.itemsize
-        stride = header.size + frame
         acquired = _acquisition(file)
-        size = path.stat().st_size
-        complete, rest = divmod(size, stride)
-        beside = path.with_suffix(".hdr")
-        fields = {}
-        if beside.exists():
-            Confinement(path, options.allow_external).resolve(beside.name)
-            fields = _read_hdr(beside)
-        promised = _promised(fields)
-        source = f"its header {beside.name}"
-        count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape, options.copy_again())
-        last = _read_header(file, path, (count - 1) * stride, count - 1)
-    if last != header:
-        msg = f"frame {count - 1} of {path} has another header ({last}) than the first; copy the file again"
+    if header.dtype not in _DTYPES:
+        msg = (
+            f"{path} holds raw counter data ({header.dtype}), whose pixel order depends on chip and counter depth; "
+            "export it as U08, U16 or U32 with the detector's software"
+        )
         raise DataError(msg)
-    scan_shape = options.scan_shape or _scan_shape(fields, count)
-    layout = interpret_shape((count, header.height, header.width), str(path), scan_shape=scan_shape)
+    parts = series_from(path)
+    for part in parts[1:]:
+        bounds.resolve(part.name)
+    counts, rest = _frames(parts, header)
     metadata: dict[str, Any] = {"detector": "Merlin", "chips": header.chips, **acquired}
-    if complete > count:
-        metadata["ignored_frames"] = complete - count
-    info = make_info(layout, dtype, str(path), metadata=metadata)
-    return FlatReader(path, info, dtype, header.size, stride, also=[beside] if fields else [])
+    name = str(path)
+    if len(parts) > 1:
+        metadata["files"] = len(parts)
+        name = f"the series of {len(parts)} files from {path}"
+    count, scan_shape = _scan(name, counts, rest, fields, beside.name, options, metadata)
+    _check_last(parts, counts, count)
+    if scan_shape is None and sum(counts) == count:
+        scan_shape = scan_of_times(parts, counts)
+    layout = interpret_shape((count, header.height, header.width), name, scan_shape=scan_shape)
+    if sum(counts) > count:
+        metadata["ignored_frames"] = sum(counts) - count
+    dtype = np.dtype(_DTYPES[header.dtype])
+    info = make_info(layout, dtype, name, metadata=metadata)
+    also = [beside] if fields else []
+    if len(parts) == 1:
+        return FlatReader(path, info, dtype, header.size, header.stride, also=also)
+    return ChainedReader(parts, counts, _open_part, info, also)
+
+
+def _frames(parts: list[Path], header: _Header) -> tuple[list[int], int]:
+    """Complete frames in each file, and bytes behind those of the last one."""
+    counts: list[int] = []
+    rest = 0
+    for part in parts:
+        if rest:
+            before = parts[len(counts) - 1]
+            msg = f"{before} ends within pattern {counts[-1]} and other files of its series follow; copy it again"
+            raise DataError(msg)
+        complete, rest = divmod(part.stat().st_size, header.stride)
+        counts.append(complete)
+        if part != parts[0]:
+            with part.open("rb") as file:
+                found = _read_header(file, part, 0, 0)
+            if found != header:
+                msg = f"{part} has another header ({found}) than {parts[0].name}, the first of its series"
+                raise DataError(msg)
+    return counts, rest
+
+
+def _scan(
+    name: str,
+    counts: list[int],
+    rest: int,
+    fields: dict[str, str],
+    beside: str,
+    options: OpenOptions,
+    metadata: dict[str, Any],
+) -> tuple[int, tuple[int, ...] | None]:
+    """How many frames are read, and the scan shape that is stated for them."""
+    complete = sum(counts)
+    stated = stated_scan(fields)
+    if options.skip_frames or options.skip_per_row:
+        if stated is not None:
+            metadata["stated_scan"] = stated
+        return choose_frames(name, complete, rest if not complete else 0, None, "", None), None
+    if options.scan_shape is None and not rest and stated is not None and complete > math.prod(stated):
+        raise DataError(too_many_frames(name, complete, stated, beside))
+    source = f"its header {beside}"
+    remedy = options.copy_again()
+    count = choose_frames(name, complete, rest, promised(fields), source, options.scan_shape, remedy)
+    return count, options.scan_shape or scan_of_header(fields, count)
+
+
+def _check_last(parts: list[Path], counts: list[int], count: int) -> None:
+    """Look at the last frame that is read: what lies behind it may be damaged, as in an interrupted acquisition."""
+    before = 0
+    for part, number in zip(parts, counts, strict=True):
+        if number:
+            _check_header(part, min(number, max(1, count - before)) - 1)
+        before += number
+        if before >= count:
+            return
+
+
+def _open_part(path: Path) -> StackReader:
+    """All complete frames of a file."""
+    with path.open("rb") as file:
+        header = _read_header(file, path, 0, 0)
+    dtype = np.dtype(_DTYPES[header.dtype])
+    count = path.stat().st_size // header.stride
+    info = make_info(interpret_shape((count, header.height, header.width), str(path)), dtype, str(path))
+    return FlatReader(path, info, dtype, header.size, header.stride)
+
+
+def _check_header(path: Path, frame: int) -> None:
+    """Refuse a file one of whose frames has another header than the first."""
+    with path.open("rb") as file:
+        header = _read_header(file, path, 0, 0)
+        ending = _read_header(file, path, frame * header.stride, frame)
+    if ending != header:
+        msg = f"frame {frame} of {path} has another header ({ending}) than the first; copy the file again"
+        raise DataError(msg)
 
 
 def _read_header(file: BinaryIO, path: Path, position: int, frame: int) -> _Header:
@@ -97,39 +192,3 @@ def _acquisition(file: BinaryIO) -> dict[str, Any]:
             if math.isfinite(seconds) and seconds > 0:
                 found["exposure_s"] = seconds
     return found
-
-
-def _read_hdr(path: Path) -> dict[str, str]:
-    """Read the text file that the detector's software writes beside the data."""
-    fields: dict[str, str] = {}
-    with path.open("rb") as file:
-        text = file.read(65536).decode("latin-1")
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            # "Frames per Trigger (Number):" and "Frames per Trigger:" both occur.
-            fields[re.sub(r"\s*\(.*", "", key).strip()] = value.strip()
-    return fields
-
-
-def _number(fields: dict[str, str], key: str) -> int | None:
-    text = fields.get(key, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0 else None
-
-
-def _promised(fields: dict[str, str]) -> int | None:
-    rows, columns = _number(fields, "ScanY"), _number(fields, "ScanX")
-    if rows is not None and columns is not None:
-        return rows * columns
-    return _number(fields, "Frames in Acquisition")
-
-
-def _scan_shape(fields: dict[str, str], count: int) -> tuple[int, int] | None:
-    rows, columns = _number(fields, "ScanY"), _number(fields, "ScanX")
-    if rows is not None and columns is not None and math.prod((rows, columns)) == count:
-        return rows, columns
-    row = _number(fields, "Frames per Trigger")
-    # One trigger per scan row is how scans are usually driven.
-    if row is not None and 1 < row < count and count % row == 0:
-        return count // row, row
-    return None

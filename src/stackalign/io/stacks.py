@@ -5,7 +5,7 @@ import math
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from stackalign.errors import DataError
 from stackalign.io._gate import require_file
 from stackalign.io._protocol import Calibration, StackReader, StackWriter
 from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, DEFAULT_READ_TIMEOUT, OpenOptions, damage_as_data_error
+from stackalign.io._selected import select_frames
 from stackalign.io._shapes import handed_out_dtype
 from stackalign.io._writer import WriteSpec
 
@@ -83,6 +84,9 @@ def open_stack(
     dtype: str | None = None,
     offset: int = 0,
     scan_shape: tuple[int, ...] | None = None,
+    skip_frames: int = 0,
+    skip_per_row: int = 0,
+    axes: str | None = None,
     memory_limit: int | None = None,
     allow_external: bool = False,
     read_timeout: float | None = None,
@@ -103,6 +107,14 @@ def open_stack(
         Bytes before the first pattern of a raw binary file.
     scan_shape : tuple of int, optional
         Shape of the scan where the file does not say it; its product must be the number of patterns.
+    skip_frames : int
+        Frames before the first of the scan, to be left out.
+    skip_per_row : int
+        Frames behind each row of the scan, as they are taken while the beam flies back, to be left out. The scan shape,
+        from the file or stated, is that without them.
+    axes : str, optional
+        Order of the axes in the file, a letter for each: R and C rows and columns of the scan, N patterns in a row, y
+        and x of the detector, as "yxRC" for an array with the detector's axes first.
     memory_limit : int, optional
         Bytes that may be held, for decoded chunks and for the few files that can only be loaded whole; default 1 GiB.
     allow_external : bool
@@ -131,6 +143,9 @@ def open_stack(
         dtype=dtype,
         offset=offset,
         scan_shape=None if scan_shape is None else tuple(scan_shape),
+        skip_frames=skip_frames,
+        skip_per_row=skip_per_row,
+        axes=axes,
         memory_limit=DEFAULT_MEMORY_LIMIT if memory_limit is None else memory_limit,
         allow_external=allow_external,
         read_timeout=checked_timeout(read_timeout),
@@ -155,11 +170,27 @@ def open_with(file: Path, options: OpenOptions) -> StackReader:
     if module != "raw" and (options.shape is not None or options.dtype is not None or options.offset):
         msg = f"input {file} states its own layout; shape, dtype and offset are for raw binary files"
         raise DataError(msg)
+    plain = module
     if options.read_timeout and any(entry.module == module and entry.apart for entry in _READERS):
         module = "apart"
     opener = importlib.import_module(f"stackalign.io.{module}").open_reader
+    skipping = bool(options.skip_frames or options.skip_per_row)
+    if skipping and options.axes is not None:
+        msg = f"input {file}: frames can be skipped only where the scan comes first; leave out axes or the skipping"
+        raise DataError(msg)
     with damage_as_data_error(f"input {file}", "the file"):
-        return cast("StackReader", opener(file, options))
+        if options.axes is not None:
+            from stackalign.io._transposed import open_transposed
+
+            return open_transposed(file, plain, options)
+        if not skipping:
+            return cast("StackReader", opener(file, options))
+        base = cast("StackReader", opener(file, replace(options, scan_shape=None)))
+        try:
+            return select_frames(base, f"input {file}", options.scan_shape, options.skip_frames, options.skip_per_row)
+        except BaseException:
+            base.close()
+            raise
 
 
 def _reader_module(file: Path, options: OpenOptions) -> str:

@@ -17,7 +17,7 @@ from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import interpret_shape
 from stackalign.io.memory import ArrayReader
 
-__all__ = ["open_reader"]
+__all__ = ["open_reader", "open_signal"]
 
 _PLUGINS = {
     ".dm3": "digitalmicrograph",
@@ -42,8 +42,8 @@ _SERIES = (".tvips", ".mrc", ".emi", ".ser")
 _CHUNK_BYTES = 32 << 20
 
 
-def open_reader(path: Path, options: OpenOptions) -> StackReader:
-    """Open a vendor's file lazily."""
+def open_signal(path: Path, options: OpenOptions) -> Any:
+    """Open a vendor's file lazily: the plug-in's dictionary of data and axes, in chunks along the scan."""
     extension = path.suffix.lower()
     name = _PLUGINS[extension]
     with path.open("rb") as file:
@@ -62,11 +62,17 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         # Some of the plug-ins make the whole file one chunk, all of which each slice would load.
         chunks = _chunks(tuple(signal["data"].shape), signal["data"].dtype.itemsize)
         signal = _choose(_load(plugin, path, chunks=chunks), path, options.dataset)
+    return signal
+
+
+def open_reader(path: Path, options: OpenOptions) -> StackReader:
+    """Open a vendor's file lazily."""
+    signal = open_signal(path, options)
     data = signal["data"]
     if data.ndim == 2:  # these formats hold single patterns as well: a series of one
         data = data[None]
     layout = interpret_shape(data.shape, str(path), scan_shape=options.scan_shape)
-    metadata = {"reader": f"rosettasciio {name}", **_acquisition(signal)}
+    metadata = {"reader": f"rosettasciio {_PLUGINS[path.suffix.lower()]}", **_acquisition(signal)}
     info = make_info(layout, data.dtype, str(path), calibration=_calibration(signal["axes"]), metadata=metadata)
     return ArrayReader(data, layout, info, path=path)
 

@@ -20,7 +20,7 @@ from stackalign.io._reader import OpenOptions, damage_as_data_error, fingerprint
 from stackalign.io._shapes import Layout, interpret_shape
 from stackalign.io._units import ScanGrid, UnitReader, with_chunks
 
-__all__ = ["open_reader"]
+__all__ = ["choose_array", "open_reader"]
 
 _DESCRIBED = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _SAMPLED_FILES = 16
@@ -42,7 +42,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     try:
         _check_headers(path, store)
         node = zarr.open(store=path if store is None else store, mode="r")
-        array = _choose(node, path, options)
+        array = choose_array(node, path, options)
         label = f"{path}:{array.name}"
         _refuse_objects(array, label)
         layout = interpret_shape(array.shape, label, scan_shape=options.scan_shape, single=options.single)
@@ -129,7 +129,7 @@ def _sizes(path: Path, place: str, store: Any, only: tuple[str, ...] = ("",)) ->
                 yield member.filename, member.file_size
 
 
-def _choose(node: Any, path: Path, options: OpenOptions) -> Any:
+def choose_array(node: Any, path: Path, options: OpenOptions) -> Any:
     """Return the array to read."""
     wanted = options.dataset
     if not hasattr(node, "members"):

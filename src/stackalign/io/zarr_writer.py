@@ -175,9 +175,20 @@ class _ZarrWriter(BlockWriter):
             fsync_path(path)
         self._unsynced = []
 
-    def _complete_blocks(self, metadata: Mapping[str, Any]) -> None:
+    def _complete_blocks(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
+        files = [self._path / "zarr.json"]
+        for name, values in (arrays or {}).items():
+            # An array of its own in a folder within: `zarr.open_array(f"{output}/{name}")`.
+            rows = self._zarr.create_array(
+                store=str(self._path / name), data=values, chunks=values.shape, overwrite=True,
+                dimension_names=("pattern", *(f"axis_{k}" for k in range(1, values.ndim))),
+            )  # fmt: skip
+            assert rows.shape == values.shape
+            files += [file for file in (self._path / name).rglob("*") if file.is_file()]
         attributes = {"stackalign": to_jsonable(metadata)}
         if self._spec.calibration is not None:
             attributes["calibration"] = to_jsonable(self._spec.calibration)
+        if arrays:
+            attributes["arrays_per_pattern"] = list(arrays)
         self._array.attrs.put(attributes)
-        self._sync_files([self._path / "zarr.json"])
+        self._sync_files(files)

@@ -66,6 +66,8 @@ def window_corners(result: "CropResult", centers: NDArray[np.float64]) -> NDArra
     before = np.array(analysis.window_before, np.float64)
     if result.config.legacy_window:
         return np.trunc(centers - before)
+    if result.config.one_window:
+        centers = np.broadcast_to(np.median(analysis.centers, axis=0), np.shape(centers))
     corners = np.floor(centers) - before
     # An axis along which the window is as long as the frame is kept whole and not shifted.
     whole = np.array(analysis.window) >= np.array(analysis.original_shape)
