@@ -1,4 +1,4 @@
-"""Frames of files worked on in chunks: a pure function of each chunk, whose results are collected, saved and resumed."""
+"""Frames of files in chunks: a pure function works on each, and the results are collected, saved and resumed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
