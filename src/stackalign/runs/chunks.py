@@ -62,7 +62,7 @@ class Progress:
 
     @staticmethod
     def reporter(callback: "ProgressCallback | None", stage: str, total: int, item_bytes: int) -> Callable[[int], None]:
-        """Return a function that reports how many items are done, with the time since now."""
+        """Return a function that is told how many items are done, and reports that with the time since this call."""
         began = time.perf_counter()
 
         def report(done: int) -> None:
@@ -76,13 +76,13 @@ ProgressCallback = Callable[[Progress], None]
 
 
 def require_fit(reader: StackReader, available: int | None = None) -> None:
-    """Raise where reading from front to back would decode the chunks of a store again for every block.
+    """Raise where the stored chunks do not fit into memory, so that each would be decoded again for every block.
 
     Parameters
     ----------
     reader : StackReader
     available : int, optional
-        Bytes that are left for the chunks that the reader holds, default what it was opened with.
+        Bytes that are left for the decoded chunks of the reader; by default the limit that it was opened with.
 
     Raises
     ------

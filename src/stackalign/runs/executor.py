@@ -32,7 +32,7 @@ POLL_SECONDS = 1.0
 ALONE_SECONDS = 300.0
 """How long a run waits for workers to come, or to come back."""
 AHEAD = 2
-"""Chunks that are handed out for each worker: one is worked on while the next waits, and the client holds no more."""
+"""Chunks that are handed out for each thread of the workers: one is worked on, the next waits; no more pile up."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Source:
     opener : callable
         Without arguments, such as ``functools.partial(open_stack, path)``; returns a `StackReader`.
     key : str
-        Fingerprint of the content, by which a worker keeps the file open between chunks.
+        Fingerprint of the content: a worker keeps the file open between chunks of one key, and refuses another content.
     """
 
     opener: Callable[[], StackReader]
@@ -185,20 +185,22 @@ def _take_gpu(waiting: Any) -> None:
 
 @contextmanager
 def executor_for(scheduler: str | None) -> Iterator[Executor | None]:
-    """Give the executor of a dask scheduler, or None to work here.
+    """Give the executor of a dask scheduler or of all GPUs, or None to work in this process.
 
     Parameters
     ----------
     scheduler : str, optional
-        Address such as "tcp://node1:8786"; DASK_SCHEDULER_ADDRESS by default. "cuda:all" stands for one process for
-        each GPU of this machine, which then is its device "cuda".
+        Address such as "tcp://node1:8786"; by default that of the environment variable DASK_SCHEDULER_ADDRESS, if it is
+        set. "cuda:all" starts one process for each GPU of this machine, which sees that GPU alone as its "cuda".
 
     Raises
     ------
     MissingDependencyError
         dask.distributed is not installed.
     DataError
-        The scheduler does not answer.
+        The scheduler does not answer, or has no workers.
+    BackendUnavailableError
+        "cuda:all", and there is no CUDA device.
     """
     if scheduler == ALL_GPUS:
         with _gpu_pool() as pool:

@@ -1,4 +1,4 @@
-"""Work on the frames of files: a pure function of a chunk, what it finds collected, saved and resumed."""
+"""Frames of files in chunks: a pure function works on each, and the results are collected, saved and resumed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -30,9 +30,9 @@ class Part:
     Parameters
     ----------
     columns : mapping of str to numpy.ndarray
-        What is collected.
+        Numbers for the collector: rows, or sums over the chunk.
     images : numpy.ndarray, optional
-        (n, h, w), what is written, one image for each frame.
+        (n, h, w), one image for each frame, for the output.
     """
 
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Collector(Protocol):
 
 
 class Columns:
-    """Collector of rows: columns of one length, or of as many rows as each frame has."""
+    """Collector of rows, one per frame, or any number per frame with a column "frame" that says whose they are."""
 
     def __init__(self) -> None:
         self._parts: list[Mapping[str, NDArray[Any]]] = []
@@ -125,7 +125,7 @@ class StackOutput:
             self.done = 0 if state is None else int(state["patterns"])
 
     def placed(self, function: "ChunkFunction", plan: ChunkPlan) -> "tuple[ChunkFunction, ChunkPlan]":
-        """The function and the chunks that suit the output: workers may write regions themselves."""
+        """Return the function and the chunks to work with: where workers write regions, both are adapted to that."""
         if isinstance(self._writer, RegionSink):
             return self._writer.chunk(function), self._writer.plan(plan)
         return function, plan

@@ -1,4 +1,4 @@
-"""Inputs of a run that are whole files, whatever is in them."""
+"""Inputs of a run that are compared as whole files, whatever they contain."""
 
 import os
 from functools import lru_cache
@@ -22,8 +22,8 @@ class Fingerprinted(Protocol):
 class FileInput:
     """A file, or a folder such as a zarr store, as an input of a `Plan`.
 
-    Make it before the file is read: its record holds the content that the file has now, and a file that is written to
-    meanwhile is noticed when the output is published.
+    Make it before the file is read: it notes the content that the file has then, so that a change during the run is
+    noticed when the output is published.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class FileInput:
         """Content when this was made."""
 
     def record(self, **more: Any) -> dict[str, Any]:
-        """Describe it for a `Plan`, with more facts such as its part in the work."""
+        """Describe it for a `Plan`; more facts, such as its role, are added."""
         return {"name": self.path.name, "fingerprint": self.first, **more}
 
     def fingerprint(self) -> str:

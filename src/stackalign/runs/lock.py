@@ -20,8 +20,8 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 class OutputLock:
     """The right to write an output, held by one process on one host.
 
-    The lock is the kernel's (`flock`), so that it ends with the process, however that ends; what the file says is for
-    the message to whoever comes second, and for file systems where the kernel knows no locks across hosts.
+    The lock is one of the kernel (`flock`), so that it ends with its process, however that ends. The text of the file
+    names the holder, for the message to a second run; where the file system has no locks across hosts, it decides.
 
     Parameters
     ----------

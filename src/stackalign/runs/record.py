@@ -24,7 +24,7 @@ SUFFIXES = (
     "_results.json", "_alignment.json", "_nfold.json", "_centers.json", "_peaks.json", "_profile.json", "_mask.json",
     ".json", "",
 )  # fmt: skip
-"""Of the records of all pipelines; "" where the output is its own record."""
+"""Suffixes of the records of all pipelines; "" stands for outputs that are their own record."""
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
@@ -32,7 +32,7 @@ _EDGE_BYTES = 65536
 
 
 def record_path(output: Path, suffix: str) -> Path:
-    """Name of the record of an output: ``<stem><suffix>``, or ``<stem>_<ext><suffix>`` where another output has that.
+    """Name of the record of an output: ``<stem><suffix>``, or ``<stem>_<ext><suffix>`` if another output has that.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ def takes_regions(final: Path, shape: tuple[int, int, int], dtype: "np.dtype[Any
 
 
 class RegionSink:
-    """Takes the place of a `StackWriter` where the workers write; the parts that come back have no images.
+    """Takes the place of a `StackWriter` where the workers write the images, which then do not come back to the client.
 
     Parameters
     ----------
@@ -84,18 +84,18 @@ class RegionSink:
         return _RegionChunk(function, self.target)
 
     def write(self, images: NDArray[Any]) -> None:
-        """Images have been written by the workers.
+        """Refuse images: the workers write theirs, and none should come back.
 
         Raises
         ------
         TypeError
-            Always: none should come back.
+            Always.
         """
         msg = "the workers write the regions of this output"
         raise TypeError(msg)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return the state that a resumed run goes on from; what is done is durable, the workers have seen to that."""
+        """Return the state that a resumed run goes on from; the workers have made durable what is done."""
         step = self.target.alignment
         done = self.done if self.done == self.target.spec.shape[0] else self.done // step * step
         if self.target.path.suffix == ".zarr":

@@ -30,7 +30,7 @@ from .record import check_content, content_fingerprint, find_record, load_record
 __all__ = ["CHECKPOINT_SECONDS", "Run", "journal_folder"]
 
 CHECKPOINT_SECONDS = 2.0
-"""Work that a kill can cost; more where a checkpoint, which waits for the disk, takes long itself."""
+"""Time between checkpoints, and so the work that a kill can cost; longer where a checkpoint itself takes long."""
 
 _PUBLICATION = "publish.json"
 _RECORD = "record.json"
@@ -44,9 +44,9 @@ def journal_folder(output: Path) -> Path:
 class Run:
     """One output on its way; a context manager that holds the lock of the output.
 
-    When the context ends with an exception, what was saved is kept where it can be resumed, and removed where it
-    cannot: where nothing was saved, where the settings are ones that no run accepts (a plain `ValueError` or
-    `TypeError`), or where the input has changed.
+    When the context ends with an exception, what was saved is kept so that it can be resumed. It is removed where it
+    would be of no use: where no checkpoint was made, where no run would accept the settings (a plain `ValueError` or
+    `TypeError`), or where an input has changed.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Run:
         Of the record, such as "_results.json": ``<stem><suffix>`` beside the output, written last, is the mark of a
         finished run. "" where the output is its own record.
     resume : bool
-        Go on where an interrupted run of the same plan stopped; start anew where there is none.
+        Go on where an interrupted run of the same plan stopped; begin a new run where there is none.
     overwrite : bool
         Replace what exists.
     readers : sequence of StackReader or FileInput
@@ -75,7 +75,7 @@ class Run:
     OutputLockedError
         Another run writes this output.
     DataError
-        What was interrupted is a run of another plan.
+        There is an unfinished run of another plan; the text says what differs.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Run:
         self.data = self.journal.folder / ("data" + output.suffix)
         self.resumed = False
         self.kept_on_error = True
-        """Whether an error leaves what was saved; cleared while a first look may find the input useless."""
+        """Whether what was saved is kept after an error; cleared while a first look may find the input useless."""
         self._suffix = suffix
         self._overwrite = overwrite
         self._replaced: str | None = None
@@ -184,12 +184,12 @@ class Run:
     # ------------------------------------------------------------------ checkpoints
 
     def due(self) -> bool:
-        """Tell whether a checkpoint is due: its cost, for millions of patterns, is to stay below five per cent."""
+        """Tell whether a checkpoint is due; the interval grows with its cost, to keep that below five per cent."""
         return time.monotonic() - self._saved > max(self._interval, 20 * self._cost)
 
     @contextmanager
     def checkpoint(self) -> Iterator[None]:
-        """Save in this context; the first checkpoint creates the journal, so that short runs have none."""
+        """Context in which the caller saves; the first one creates the journal, so that short runs have none."""
         began = time.monotonic()
         self._ensure_journal()
         yield
@@ -203,7 +203,7 @@ class Run:
         self.journal.append(record)
 
     def last_note(self) -> dict[str, Any]:
-        """Return the newest record of the journal, or an empty one."""
+        """Return the newest note of the journal; an empty one where nothing was noted."""
         records = self.journal.records()
         return records[-1] if len(records) > 1 else {}
 
@@ -228,12 +228,12 @@ class Run:
 
     @contextmanager
     def watching(self, reader: Fingerprinted, index: int) -> Iterator[None]:
-        """Compare the content of ``plan.inputs[index]`` while this context lasts, and at its end.
+        """Compare the content of ``plan.inputs[index]`` at the checkpoints within this context, and at its end.
 
         Raises
         ------
         InputChangedError
-            It has changed since the plan was made, also where reading failed for that reason.
+            It has changed since the plan was made; raised also in place of the error of a read that failed.
         """
         self._watched[index] = reader
         try:
@@ -268,13 +268,13 @@ class Run:
         Parameters
         ----------
         record : mapping
-            What the command has to say; the plan, the content and the summary are added under "run".
+            Results and provenance; plan, fingerprint of the output, status and summary are added under "run".
         files : mapping of Path to Path, optional
-            More files, from where they lie in the journal's folder to their final names.
+            More files: from their places in the journal's folder to their final names.
         status : str
-            "done", or why the command ends with another exit code: kept for whoever resumes a finished run.
+            "done", "flagged", "short" or "failed": resuming a finished run ends with the same exit code.
         summary : optional
-            What the command prints.
+            What the command prints, so that it can be printed again.
         written : bool
             Whether there is an output beside the record.
 

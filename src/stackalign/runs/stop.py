@@ -13,8 +13,8 @@ __all__ = ["StopRequest"]
 class StopRequest:
     """Turn SIGINT and SIGTERM into a request that is honoured after the current chunk.
 
-    As a context manager in the main thread it takes the signals over and restores them; elsewhere, and where it is not
-    entered, only `request` sets it. A second SIGINT acts as it would have without us.
+    As a context manager in the main thread it handles the signals until the context ends; in other threads, or without
+    a context, only `request` sets it. A second signal has the effect that it would have had without this class.
     """
 
     def __init__(self) -> None:
