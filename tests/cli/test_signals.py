@@ -2,7 +2,7 @@
 
 No clock decides where the signal arrives: the process writes its messages into a pipe of one page that this test has
 filled, so that it cannot get past the end of the analysis until the test empties the pipe. The signal is sent as soon
-as the journal exists: it is seen after a chunk of the analysis, or after the first one of the crop.
+as the folder of the run exists: it is seen after a chunk of the analysis, or after the first one of the crop.
 """
 
 import fcntl
@@ -48,9 +48,9 @@ class Blocked:
         os.close(self.reading)
 
     def interrupt(self, journal: Path, number: int) -> None:
-        """Wait for the first record of the journal, which only the process can write, and send the signal."""
+        """Wait for the folder of the run, which only the process can make, and send the signal."""
         until = time.monotonic() + PATIENCE
-        while not (journal / "log.jsonl").exists():
+        while not journal.is_dir():
             assert self.process.poll() is None, "the process ended early"
             assert time.monotonic() < until, "the process does not begin"
             time.sleep(0.01)
