@@ -267,7 +267,7 @@ def test_bad_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("extension", [".npy", ".h5", ".zarr"])
 def test_full_output(extension: str, tmp_path: Path) -> None:
-    """The analysis fits, the patterns do not: nothing is left behind, and --resume does the whole once there is room."""
+    """The analysis fits, the patterns do not: nothing is left behind, and --resume does it once there is room."""
     (tmp_path / "in").mkdir()
     source = save(tmp_path / "in" / "in.npy", NOISE.repeat(20, axis=0))
     output = tmp_path / f"out{extension}"
