@@ -66,6 +66,31 @@ def test_hot_pixels_do_not_hold_an_image() -> None:
     assert np.nanmax(align(two, one).image) > 1000  # The images themselves keep them.
 
 
+def test_hot_pixels_that_touch_do_not_hold_an_image() -> None:
+    shift = np.array((7.4, 0.2))
+    one, two, _ = _pair(lattice, shift)
+    for image in (one, two):
+        image[100, 80:82] = image[30, 150] = image[31, 151] = 60000
+    found = align(two, one)
+    assert np.abs(found.shift + shift).max() < 0.5
+    assert found.ok
+
+
+def test_a_stack_is_judged_image_by_image() -> None:
+    one, two, _ = _pair(lattice, (3.5, -2.5))
+    noise = np.random.default_rng(8).poisson(5.0, one.shape).astype(np.float32)
+    held = one + np.random.default_rng(9).poisson(4000, one.shape).astype(np.float32)
+    gap = two.copy()
+    gap[40:44] = np.nan
+    stack = np.stack([two, noise, held, gap, two])
+    together = align(stack, one)
+    alone = [align(image, one) for image in stack]
+    assert together.flags == tuple(a.flags[0] for a in alone)
+    assert together.flags[0] == together.flags[3] == together.flags[4] == ()
+    assert "insignificant" in together.flags[1]
+    assert together.significance == pytest.approx([float(a.significance) for a in alone], rel=1e-4)
+
+
 def test_a_halo_that_stands_still_is_named() -> None:
     shift = np.array((7.0, -5.0))
     one, two, _ = _pair(powder, shift)

@@ -1,5 +1,6 @@
 """Whether an alignment is more than chance, and whether all that two images show has moved alike."""
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +13,12 @@ from stackalign.backends import Array
 from stackalign.ops import bin_mean, masked_ncc, to_numpy
 from stackalign.registration.background import band_pass
 
+from ._align_plain import Limits, Plain, plain
+
 __all__ = ["CHANCE", "Judged", "judged", "without_hot_pixels"]
 
 FloatArray = NDArray[np.float64]
+_Images = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 CHANCE = 8.5
 """Standard deviations of the score of unrelated images below which it says nothing: crystals with few strong spots
@@ -42,6 +46,9 @@ STANDS_OUT = 8.0
 LONELY = 0.1
 """Height of the highest neighbour of a hot pixel, as a share of its own."""
 CROWD = 0.01
+EIGHT = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x])
+SAMPLED = 1 << 14
+"""Pixels that tell the usual ones of an image."""
 
 
 class Judged(NamedTuple):
@@ -62,36 +69,56 @@ NOTHING = np.full(2, np.nan)
 
 
 def without_hot_pixels(images: NDArray[Any]) -> NDArray[Any]:
-    """Images (N, H, W) in which single pixels far above all of their neighbours have the neighbours' mean.
+    """Images (N, H, W) in which pixels far above all of their neighbours but one have the neighbours' median.
 
     They stand still, and outweigh what moves.
     """
     cleaned = images
+    size = images[0].size if len(images) else 0
+    # Odd, so that samples run through all columns.
+    stride = max(1, size // SAMPLED) | 1
     for k, image in enumerate(images):
         finite = np.isfinite(image) if image.dtype.kind == "f" else np.ones(image.shape, bool)
-        values = image[finite]
+        values = image.ravel()[::stride]
+        values = values[finite.ravel()[::stride]].astype(np.float64)
         if not values.size:
             continue
-        middle, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        middle, deviation = float(values.mean()), float(values.std())
         # The hot ones may make most of the deviation.
         usual = values[np.abs(values - middle) <= 3 * deviation]
-        middle, deviation = float(usual.mean(dtype=np.float64)), float(usual.std(dtype=np.float64))
-        places = np.argwhere(finite & (image > middle + STANDS_OUT * deviation))
-        if not len(places) or len(places) > CROWD * image.size:
+        middle, deviation = float(usual.mean()), float(usual.std())
+        high = np.flatnonzero((image > middle + STANDS_OUT * deviation) & finite)
+        if not len(high):
             continue
-        framed = np.pad(np.where(finite, image, np.nan).astype(np.float64), 1, constant_values=np.nan)
-        window = np.arange(3)
-        around = framed[places[:, 0, None, None] + window[:, None], places[:, 1, None, None] + window].reshape(-1, 9)
-        around = np.delete(around, 4, axis=1)
-        known = np.isfinite(around).any(axis=1)
+        around = _next_to(image, high, np.array([[0, 1], [0, -1]]))
+        # Most are on spots, where the next pixel in the row says so.
+        flat = image.ravel()[high].astype(np.float64)
+        high = high[~(np.fmin.reduce(around, axis=1) - middle >= LONELY * (flat - middle))]
+        if not len(high):
+            continue
+        places = np.stack(np.unravel_index(high, image.shape), axis=1)
+        around = _next_to(image, high, EIGHT)
+        known = np.isfinite(around).sum(axis=1) > 1
         places, around = places[known], around[known]
         height = image[tuple(places.T)].astype(np.float64) - middle
-        lonely = np.nanmax(around, axis=1) - middle < LONELY * height
-        if lonely.any():
+        # The second of them: two hot pixels may touch.
+        second = np.sort(np.where(np.isfinite(around), around, -np.inf), axis=1)[:, -2]
+        lonely = second - middle < LONELY * height
+        # Where electrons are few, so are all of their pixels.
+        if 0 < lonely.sum() <= CROWD * size:
             if cleaned is images:
                 cleaned = images.copy()
-            cleaned[k][tuple(places[lonely].T)] = np.nanmean(around[lonely], axis=1)
+            cleaned[k][tuple(places[lonely].T)] = np.nanmedian(around[lonely], axis=1)
     return cleaned
+
+
+def _next_to(image: NDArray[Any], flat: NDArray[np.intp], steps: NDArray[np.int_]) -> FloatArray:
+    """Values (K, S) of pixels at steps (S, 2) from those of flat indices; NaN beyond the edge and where invalid."""
+    places = np.stack(np.unravel_index(flat, image.shape), axis=1)[:, None] + steps
+    inside: NDArray[np.bool_] = np.asarray(((places >= 0) & (places < image.shape)).all(axis=2))
+    rows, columns = np.moveaxis(np.where(inside[..., None], places, 0), 2, 0)
+    values = image[rows, columns].astype(np.float64)
+    return np.asarray(np.where(inside & np.isfinite(values), values, np.nan))
 
 
 def judged(
@@ -108,45 +135,77 @@ def judged(
     if min(height, width) // factor < SMALLEST:
         factor = max(1, min(height, width) // SMALLEST)
     lone = None if onto_valid is None else onto_valid[None]
-    fixed, fixed_valid = _binned(onto[None], lone, factor)
-    moving, moving_valid = _binned(images, valid, factor)
-    finer = max(1, -(-max(height, width) // FINE_SIDE))
-    fine, fine_valid = _binned(onto[None], lone, finer)
-    fixed_power = _autocorrelation(fine[0], fine_valid[0])
-    fine, fine_valid = _binned(images, valid, finer)
-    sigma = SIGMA
-    passed = _passed(fixed, fixed_valid, sigma)
-    own = None
+    fixed, moving = _binned(onto[None], lone, factor), _binned(images, valid, factor)
+    shifts, scores, overlaps = found
+    obvious = Plain(np.zeros(len(shifts), bool), np.zeros(len(shifts)))
+    if min(fixed[0].shape[1:]) >= SMALLEST:
+        obvious = plain(fixed, moving, shifts / factor, SIGMA, Limits(CHANCE, NEAR, SECOND, PLAIN, REPEATED))
+    comparison = _Comparison(onto[None], lone, fixed, factor, workers)
     result = []
-    for k, (shift, score, overlap) in enumerate(zip(*found, strict=True)):
-        if not score > 0:
+    for k in range(len(shifts)):
+        if not scores[k] > 0:
             result.append(Judged(0.0, CHANCE, NOTHING, 0.0))
-            continue
-        power = _autocorrelation(fine[k], fine_valid[k])
-        per_pixel = max(float((fixed_power * power).sum()), 1.0) * finer**2
-        compared = overlap * _count(onto_valid, height * width)
-        independent = compared / per_pixel
+        elif obvious.clear[k]:
+            result.append(Judged(float(obvious.significance[k]), CHANCE, NOTHING, 0.0))
+        else:
+            only = slice(k, k + 1)
+            own = None if valid is None else valid[only] if len(valid) > 1 else valid
+            part = moving[0][only], moving[1][only]
+            result.append(comparison.judged(images[only], own, part, shifts[k], float(scores[k]), float(overlaps[k])))
+    return result
+
+
+class _Comparison:
+    """One reference with which images are compared in full; what is known of it is computed once, when first needed."""
+
+    def __init__(self, onto: Array, valid: Array | None, binned: _Images, factor: int, workers: int | None) -> None:
+        self._onto, self._valid, self._binned = onto, valid, binned
+        self._factor, self._workers = factor, workers
+        self._size = int(onto.shape[1] * onto.shape[2])
+        self._finer = max(1, -(-max(onto.shape[1:]) // FINE_SIDE))
+
+    @cached_property
+    def _power(self) -> FloatArray:
+        fine, seen = _binned(self._onto, self._valid, self._finer)
+        return _autocorrelation(fine[0], seen[0])
+
+    @cached_property
+    def _passed(self) -> "_Passed":
+        return _passed(*self._binned, SIGMA)
+
+    @cached_property
+    def _own(self) -> "_Own":
+        """What the reference correlates with itself by, anywhere near a shift."""
+        scores, first = _map(self._passed, self._passed, self._workers)
+        return _Own(maximum_filter(scores, 3), first, _autocorrelation(self._passed.image, self._passed.valid))
+
+    def judged(
+        self, image: Array, valid: Array | None, binned: _Images, shift: FloatArray, score: float, overlap: float
+    ) -> Judged:
+        """Judge one image (1, H, W)."""
+        fine, seen = _binned(image, valid, self._finer)
+        power = _autocorrelation(fine[0], seen[0])
+        per_pixel = max(float((self._power * power).sum()), 1.0) * self._finer**2
+        independent = overlap * _count(self._valid, self._size) / per_pixel
         z = float(np.arctanh(min(score, 1 - 1e-12)) * np.sqrt(max(independent - 3.0, 1.0)))
         other, strength = NOTHING, 0.0
-        if min(fixed.shape[1:]) >= SMALLEST:
-            part = _passed(moving[k : k + 1], moving_valid[k : k + 1], sigma)
-            if own is None:
-                own = _map(passed, passed, workers)
-            other, strength, sharp = _second(_map(passed, part, workers), own, passed, part, shift / factor)
+        if min(binned[0].shape[1:]) >= SMALLEST:
+            part = _passed(*binned, SIGMA)
+            cross = _map(self._passed, part, self._workers)
+            other, strength, sharp = _second(cross, self._own, self._passed, part, shift / self._factor)
             # A halo is one structure, however bright; what is left without it may be many.
             z = max(z, sharp)
         # Of as many shifts as are apart, the best is found.
-        tried = max(4.0 * height * width / per_pixel, 1.0)
+        tried = max(4.0 * self._size / per_pixel, 1.0)
         needed = max(CHANCE, float(norm.isf(RARE / tried)))
-        result.append(Judged(z, needed, other * factor, strength))
-    return result
+        return Judged(z, needed, other * self._factor, strength)
 
 
 def _count(valid: Array | None, size: int) -> float:
     return float(size) if valid is None else float(to_numpy(valid).sum())
 
 
-def _binned(images: Array, valid: Array | None, factor: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _binned(images: Array, valid: Array | None, factor: int) -> _Images:
     means, counts = bin_mean(images, factor, mask=valid, return_count=True)
     pixels, seen = to_numpy(means).astype(np.float32), to_numpy(counts) > 0.4 * factor * factor
     return np.where(seen, pixels, np.float32(0)), seen
@@ -164,6 +223,14 @@ def _autocorrelation(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Fl
 class _Passed(NamedTuple):
     image: NDArray[np.float32]
     valid: NDArray[np.bool_]
+
+
+class _Own(NamedTuple):
+    """Of the reference: highest score of itself around each shift, the first of these, and its autocorrelation."""
+
+    repeats: FloatArray
+    first: FloatArray
+    power: FloatArray
 
 
 def _passed(images: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float) -> _Passed:
@@ -187,7 +254,7 @@ def _map(one: _Passed, other: _Passed, workers: int | None) -> tuple[FloatArray,
 
 def _second(
     cross: tuple[FloatArray, FloatArray],
-    own: tuple[FloatArray, FloatArray],
+    own: _Own,
     one: _Passed,
     other: _Passed,
     shift: FloatArray,
@@ -198,20 +265,21 @@ def _second(
     Also returns the correlation there, and the deviations of the correlation without the background at the shift.
     """
     scores, first = cross
-    places = np.indices(scores.shape) + first[:, None, None]
+    indices = np.indices(scores.shape)
+    places = indices + first[:, None, None]
     away = np.abs(places - shift[:, None, None]).max(axis=0)
     near = away <= NEAR + 0.5
     main = float(scores[near].max(initial=0.0))
-    repeats = maximum_filter(own[0], 3)
-    at = np.rint(np.indices(scores.shape) + (first - shift - own[1])[:, None, None]).astype(int)
+    repeats = own.repeats
+    at = np.rint(indices + (first - shift - own.first)[:, None, None]).astype(int)
     inside = ((at >= 0) & (at < np.array(repeats.shape)[:, None, None])).all(axis=0)
     at = np.clip(at, 0, np.array(repeats.shape)[:, None, None] - 1)
     expected = np.where(inside, repeats[tuple(at)], 0.0)
     # Of few pixels any correlation is possible.
-    lag = np.abs(np.indices(scores.shape) + first[:, None, None])
+    lag = np.abs(places)
     share = np.prod(np.maximum(1.0 - lag / np.array(one.image.shape)[:, None, None], 0.0), axis=0)
     rest = np.where(near, 0.0, share * (scores - max(main, 0.0) * np.maximum(expected, 0.0)))
-    power = _autocorrelation(one.image, one.valid) * _autocorrelation(other.image, other.valid)
+    power = own.power * _autocorrelation(other.image, other.valid)
     pixels = float(min(one.valid.sum(), other.valid.sum()))
     independent = max(pixels / max(float(power.sum()), 1.0) - 3.0, 1.0)
 

@@ -27,16 +27,14 @@ class RingScore:
     def __init__(self, images: Sequence[NDArray[np.floating]], valid: NDArray[np.bool_]) -> None:
         self.shape = valid.shape
         self._y, self._x = (a.astype(np.float64) for a in np.nonzero(valid))
-        self._values = [image[valid] - image[valid].mean(dtype=np.float64) for image in images]
-        self._totals = [float((values.astype(np.float64) ** 2).sum()) for values in self._values]
+        self._values = [(image[valid] - image[valid].mean(dtype=np.float64)).astype(np.float64) for image in images]
+        self._totals = [float((values**2).sum()) for values in self._values]
+        self._known: dict[tuple[int, float, float], float] = {}
 
-    def whole(self, center: FloatArray) -> list[float]:
-        """Scores of all images at a centre (row, col), of rings of whole pixels: faster, but rough."""
-        radius = np.hypot(self._y - center[0], self._x - center[1])
-        ring = (radius + 0.5).astype(np.int64)
-        count = np.bincount(ring)
-        sums: list[NDArray[Any]] = [np.bincount(ring, values) for values in self._values]
-        return [self._share(count, s, total) for s, total in zip(sums, self._totals, strict=True)]
+    def whole(self, center: FloatArray, which: int) -> float:
+        """Score of one image at a centre (row, col), of rings of whole pixels: faster, but rough."""
+        ring = (np.sqrt((self._y - center[0]) ** 2 + (self._x - center[1]) ** 2) + 0.5).astype(np.intp)
+        return self._share(np.bincount(ring), np.bincount(ring, self._values[which]), self._totals[which])
 
     def _share(self, count: NDArray[Any], sums: NDArray[Any], total: float) -> float:
         if total <= 0.0:
@@ -48,13 +46,23 @@ class RingScore:
 
     def smooth(self, center: FloatArray, which: int) -> float:
         """Score of one image, pixels shared between the two rings next to them: continuous in the centre."""
-        radius = np.hypot(self._y - center[0], self._x - center[1])
-        low = radius.astype(np.int64)
+        key = which, float(center[0]), float(center[1])
+        if key not in self._known:
+            self._known[key] = self._smooth(center, which)
+        return self._known[key]
+
+    def _smooth(self, center: FloatArray, which: int) -> float:
+        radius = np.sqrt((self._y - center[0]) ** 2 + (self._x - center[1]) ** 2)
+        low = radius.astype(np.intp)
         part = radius - low
         n_rings = int(low.max(initial=0)) + 2
         values = self._values[which]
-        count = np.bincount(low, 1.0 - part, n_rings) + np.bincount(low + 1, part, n_rings)
-        sums = np.bincount(low, (1.0 - part) * values, n_rings) + np.bincount(low + 1, part * values, n_rings)
+        count = np.bincount(low, minlength=n_rings).astype(np.float64)
+        sums = np.bincount(low, values, n_rings)
+        for total, outer in ((count, part), (sums, part * values)):
+            moved = np.bincount(low, outer, n_rings)
+            total -= moved
+            total[1:] += moved[:-1]
         return self._share(count, sums, self._totals[which])
 
     def climb(self, center: FloatArray, which: int, step: float, last: float) -> tuple[FloatArray, float]:
@@ -75,19 +83,15 @@ class RingScore:
         return best, score
 
 
-def ring_candidates(score: RingScore, count: int) -> list[list[tuple[FloatArray, float]]]:
-    """Best centres of each coarse image, from a grid over all of it."""
+def ring_candidates(score: RingScore, which: int, count: int) -> list[tuple[FloatArray, float]]:
+    """Best centres of one of the coarse images, from a grid over all of it."""
     height, width = score.shape
     step = max(1.0, max(height, width) / STEPS)
     rows, columns = (_grid(n, step) for n in (height, width))
-    grids = np.array([[score.whole(np.array([y, x])) for x in columns] for y in rows])
-    found = []
-    for which in range(grids.shape[2]):
-        grid = grids[:, :, which]
-        peaks = np.argwhere((maximum_filter(grid, 3, mode="nearest") == grid) & (grid > 0))
-        order = np.argsort(-grid[tuple(peaks.T)], kind="stable")[:count]
-        found.append([score.climb(np.array([rows[y], columns[x]]), which, 0.5 * step, 0.5) for y, x in peaks[order]])
-    return found
+    grid = np.array([[score.whole(np.array([y, x]), which) for x in columns] for y in rows])
+    peaks = np.argwhere((maximum_filter(grid, 3, mode="nearest") == grid) & (grid > 0))
+    order = np.argsort(-grid[tuple(peaks.T)], kind="stable")[:count]
+    return [score.climb(np.array([rows[y], columns[x]]), which, 0.5 * step, 0.5) for y, x in peaks[order]]
 
 
 def _grid(length: int, step: float) -> FloatArray:

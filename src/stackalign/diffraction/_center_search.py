@@ -157,15 +157,18 @@ def rings_of(coarse: Level, inversions: list[Candidate]) -> Answer:
     valid = np.logical_and.reduce([v for _, v in scales])
     score = RingScore([image for image, _ in scales], valid)
     answers = []
-    for which, rough in enumerate(ring_candidates(score, 4)):
-        found = [Candidate(s, coarse.up(c)) for c, s in rough]
+    for which, part in enumerate(RING_SCALES):
+        found = [Candidate(s, coarse.up(c)) for c, s in ring_candidates(score, which, 4)]
         for candidate in inversions[:4]:
             center, s = score.climb(coarse.down(candidate.center), which, 1.0, 0.5)
             found.append(Candidate(s, coarse.up(center)))
         found = [c for c in _distinct(found, 4.0 * coarse.factor) if c.score > 0]
-        answers.append(Answer("rings", found, found[0].score if found else 0.0, RING_SCALES[which]))
-    # A background makes wide rings: they are not asked where there are narrow ones.
-    return next((a for a in answers if a.confidence() >= PLAIN), max(answers, key=Answer.confidence))
+        answer = Answer("rings", found, found[0].score if found else 0.0, part)
+        # A background makes wide rings: they are not asked where there are narrow ones.
+        if answer.confidence() >= PLAIN:
+            return answer
+        answers.append(answer)
+    return max(answers, key=Answer.confidence)
 
 
 class Pairs(NamedTuple):
@@ -186,10 +189,15 @@ def pairs_of(level: Level, inversions: list[Candidate]) -> Pairs:
     tree = cKDTree(spots.points)
     evidence: dict[float, PairEvidence] = {}
     found = []
+    tried: set[tuple[float, float]] = set()
     for start in [*half_sums(spots, TRIED), *(level.down(c.center) for c in inversions)]:
         center, n = pair_center(spots, tree, start, 3.0)
+        place = float(center[0]), float(center[1])
+        if n < FEWEST or place in tried:  # Many starts end at the same centre.
+            continue
+        tried.add(place)
         here = pair_score(spots, center)
-        if n >= FEWEST and here.score > 0:
+        if here.score > 0:
             found.append(Candidate(here.score, level.up(center)))
             evidence[here.score] = here
     found = _distinct(found, 2.0 * level.factor)

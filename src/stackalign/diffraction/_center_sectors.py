@@ -116,28 +116,23 @@ def _equations(
     usable[:, [0, -1]] = 0.0
     normal, pull = np.zeros((count, 2, 2)), np.zeros((count, 2))
     total_u = directions @ number
-    for s in range(count):
-        total = usable[s].sum()
-        if total <= 0:
-            continue
-        others_u = (total_u - directions[:, s, None] * number[s]) / np.maximum(other_n[s], 1)
-        root = np.sqrt(usable[s])
-        # A sector may be brighter or darker as a whole: gain and offset are fitted beside the shift.
-        columns = np.stack([np.ones_like(root), other[s], *(slope[s] * (others_u - directions[:, s, None]))]) * root
-        target = mean[s] * root
-        fixed, moving = columns[:2], columns[2:]
-        inner = fixed @ fixed.T
-        if not np.linalg.det(inner) > 1e-9 * inner[0, 0] * inner[1, 1]:
-            continue
-        known = np.linalg.solve(inner, fixed @ np.column_stack([target, moving.T]))
-        gain = known[1, 0]
-        if not gain > 0:
-            continue
-        left = np.column_stack([target, moving.T]) - fixed.T @ known
-        regressors = gain * left[:, 1:]
-        # By their own scatter: a sector with a spot must not outweigh the others.
-        normal[s] = regressors.T @ regressors
-        pull[s] = regressors.T @ left[:, 0]
+    others_u = (total_u[:, None] - directions[:, :, None] * number) / np.maximum(other_n, 1)
+    root = np.sqrt(usable)
+    # A sector may be brighter or darker as a whole: gain and offset are fitted beside the shift.
+    fixed = np.stack([root, other * root], axis=1)
+    moving = np.moveaxis((slope * root) * (others_u - directions[:, :, None]), 0, 1)
+    moving = np.concatenate([(mean * root)[:, None], moving], axis=1)
+    inner = fixed @ fixed.swapaxes(1, 2)
+    told = np.linalg.det(inner) > 1e-9 * inner[:, 0, 0] * inner[:, 1, 1]
+    told &= usable.sum(axis=1) > 0
+    fixed, moving = fixed[told], moving[told]
+    known = np.linalg.solve(inner[told], fixed @ moving.swapaxes(1, 2))
+    gain = known[:, 1, 0].clip(0.0)  # A sector that shows the opposite of the others has no say.
+    left = moving - known.swapaxes(1, 2) @ fixed
+    regressors = gain[:, None, None] * left[:, 1:]
+    # By their own scatter: a sector with a spot must not outweigh the others.
+    normal[told] = regressors @ regressors.swapaxes(1, 2)
+    pull[told] = (regressors @ left[:, 0, :, None])[..., 0]
     return normal, pull
 
 

@@ -61,7 +61,8 @@ class Alignment:
     device : str
         Where it was computed.
     significance : numpy.ndarray
-        (N,): score in standard deviations of that of unrelated images with the same structure.
+        (N,): score in standard deviations of that of unrelated images with the same structure; where that is plainly
+        enough, a quick estimate.
     reasons : tuple of str
         For each image a sentence on what its flags mean in numbers, and what helps; empty without flags.
     """

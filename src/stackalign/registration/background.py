@@ -7,6 +7,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from stackalign._blas import on_one_thread
 from stackalign.backends import Array
 from stackalign.ops import asarray, bin_mean, device_of
 
@@ -32,13 +33,12 @@ def bin_kernel(size: int, factor: int, sigma: float) -> NDArray[np.float32]:
 def between(rows: Array, middle: Array, columns: Array) -> Array:
     """Product rows @ middle @ columns.T, of a middle (..., b, c).
 
-    Products of images of up to `SMALL` pixels on the host do without BLAS, whose threads spin for longer than such a
-    product takes.
+    On the host by one thread of BLAS: the others spin for longer than such a product takes.
     """
-    if not isinstance(middle, np.ndarray) or len(rows) * len(columns) > SMALL:
+    if not isinstance(middle, np.ndarray):
         return rows @ middle @ columns.T
-    part = np.einsum("...bc,xc->...bx", middle, columns)
-    product: Array = np.einsum("yb,...bx->...yx", rows, part)
+    with on_one_thread():
+        product: Array = rows @ (middle @ columns.T)
     return product
 
 
