@@ -113,6 +113,21 @@ def test_interrupted_in_one_place_and_resumed_in_another(
     assert content(out) == content(tmp_path / name)
 
 
+def test_names_of_files_are_those_of_the_client(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers may have another working directory."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=os.chdir, initargs=(tmp_path / "elsewhere",)
+    ) as executor:
+        diffraction.mask_file("in.npy", "mask.npy", executor=executor)
+        crop_file("in.npy", "crop.npy", CONFIG, executor=executor)
+    diffraction.mask_file("in.npy", "here.npy")
+    crop_file("in.npy", "crop_here.npy", CONFIG)
+    for one, other in (("mask.npy", "here.npy"), ("crop.npy", "crop_here.npy")):
+        assert Path(one).read_bytes() == Path(other).read_bytes()
+
+
 class Counting(Executor):
     """Works at once, and keeps how many results were not taken yet."""
 

@@ -128,6 +128,8 @@ def coalign(
         raise fail("give a folder with --output", USAGE)
     if model is not None and (scale or rotation):
         raise fail("give --model, or --scale and --rotation", USAGE)
+    if device == "cuda:all":
+        raise fail("--device cuda:all is for commands on stacks: name one device, or start one command for each", USAGE)
     if table is not None and table.suffix.lower() not in (".csv", ".ecsv"):
         raise fail(f"--table must end with .csv or .ecsv, got {table}", USAGE)
     try:

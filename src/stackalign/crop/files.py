@@ -147,7 +147,7 @@ def crop_file(
             beside=(paths.npz, paths.picture),
             checkpoint_seconds=crop_run.CHECKPOINT_SECONDS,
         ) as run:
-            given = runs.Source(opener, plan.inputs[0]["fingerprint"])
+            given = runs.Source.of(opener, plan.inputs[0]["fingerprint"])
             work = _Crop(
                 reader, config, run, valid, stated, earlier, compression, limit, progress, stop, executor, given
             )
@@ -206,7 +206,9 @@ class _Crop:
     def result(self, command: str | None, began: float, notes: tuple[str, ...] = ()) -> CropResult:
         """Both passes, up to the finished data in the journal's folder."""
         reader, run = self.reader, self.run
-        device = ops.device_of(ops.asarray(np.zeros(1), self.config.device))  # "auto" is settled here, once
+        device = self.config.device
+        if self.executor is None:  # "auto" is settled here, once; the workers of an executor settle it for themselves
+            device = ops.device_of(ops.asarray(np.zeros(1), device))
         config = self.config = dataclasses.replace(self.config, device=device)
         plan = chunk_plan(reader, config, self.limit)
         rows = None

@@ -89,7 +89,7 @@ class FrameFiles:
                 reader = opener()
                 try:
                     with run.watching(reader, k):
-                        work(k, path, reader, runs.Source(opener, self.described[k]["fingerprint"]))
+                        work(k, path, reader, runs.Source.of(opener, self.described[k]["fingerprint"]))
                 finally:
                     reader.close()
             except (Interrupted, OutputError, OutputExistsError, InputChangedError):

@@ -130,7 +130,7 @@ def nfold_file(
             largest = max(1, LARGEST_CHUNK // (height * width))
             pieces = ChunkPlan.from_budget(n, height * width * BYTES_PER_PIXEL, limit // 2, largest)
             job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
-            given = runs.Source(opener, described["fingerprint"])
+            given = runs.Source.of(opener, described["fingerprint"])
             try:
                 job.work(reader, chunk, found, pieces, stage="nfold", output=written, source=given)
                 written.finish()

@@ -173,13 +173,13 @@ class RegionTarget:
             finally:
                 os.close(fd)
 
-    def finish(self, metadata: Mapping[str, Any]) -> None:
+    def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Write what comes last and make the file durable. It is then complete, under its temporary name."""
         state = self._state(checksum=self._extension in (".pt", ".pth"))
         with writer_module(cast("Path", self.spec.final_path)).create_writer(self.path, self.spec, state) as writer:
             if self._is_store:
                 writer.refuse_missing()
-            writer.finish(metadata)
+            writer.finish(metadata, arrays)
 
     @property
     def _extension(self) -> str:

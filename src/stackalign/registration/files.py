@@ -173,11 +173,12 @@ def align_file(
         }
         sigma = background_sigma(background, image.shape)
         plan = _plan(reader, image, Path(name).name, masks, {**settings, "background": sigma, "order": order}, dataset)
-        resolved = device_of(asarray(np.zeros(1), device))
+        # The workers of an executor choose their own devices.
+        resolved = device if executor is not None else device_of(asarray(np.zeros(1), device))
         chunk = _AlignChunk(image, masks, settings, sigma, order, resolved, workers)
         with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
             job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
-            given = runs.Source(opener, plan.inputs[0]["fingerprint"])
+            given = runs.Source.of(opener, plan.inputs[0]["fingerprint"])
             results = _aligned(run, job, reader, chunk, header, limit, given)
             preview = chunk.preview(reader, results)
             inputs = [

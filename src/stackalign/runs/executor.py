@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +51,12 @@ class Source:
 
     opener: Callable[[], StackReader]
     key: str
+
+    @classmethod
+    def of(cls, opener: "partial[StackReader]", key: str) -> "Source":
+        """Describe what a call such as ``partial(open_stack, path)`` opens, from any working directory."""
+        path, *more = opener.args
+        return cls(partial(opener.func, Path(path).absolute(), *more, **opener.keywords), key)
 
 
 _opened = threading.local()

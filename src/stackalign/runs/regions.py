@@ -102,9 +102,9 @@ class RegionSink:
             return {"format": "zarr", "patterns": done, "stored": done, "waiting_crc32": 0}
         return {"format": "npy", "patterns": done}
 
-    def finish(self, metadata: Mapping[str, Any]) -> None:
+    def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Complete the file."""
-        self.target.finish(metadata)
+        self.target.finish(metadata, arrays)
 
     def close(self) -> None:
         """Nothing is held open."""
