@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from stackalign.diffraction import autocenter
+from stackalign.diffraction._center_beam import _blurred
 from stackalign.diffraction._center_sectors import agreement
 
 SIDE = 192
@@ -133,4 +135,20 @@ def test_a_real_beam_among_spots(stem_data) -> None:
     images = diffread(stem_data / "blockfile" / "test1.blo").images
     found = autocenter(images[:2])
     assert np.abs(found.center - (72, 73)).max() < 1
+    assert found.ok
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((64, 41), 2.0), ((64, 41), 3.5), ((20, 90), 12.0)])
+def test_wide_gaussians_by_products_are_those_of_filters(shape, sigma) -> None:
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    assert np.allclose(_blurred(image, sigma), gaussian_filter(image, sigma, mode="constant"), atol=1e-6)
+
+
+def test_clean_rings_of_a_large_frame_have_their_centre() -> None:
+    y, x = np.indices((400, 360)).astype(float)
+    center = np.array((171.37, 203.81))
+    r = np.hypot(y - center[0], x - center[1])
+    clean = 500 * np.exp(-r / 60) + sum(h * np.exp(-0.5 * ((r - q) / 4.0) ** 2) for q, h in RINGS)
+    found = autocenter(clean.astype(np.float32))
+    assert np.abs(found.center - center).max() < 0.02
     assert found.ok

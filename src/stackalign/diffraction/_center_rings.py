@@ -27,14 +27,20 @@ class RingScore:
     def __init__(self, images: Sequence[NDArray[np.floating]], valid: NDArray[np.bool_]) -> None:
         self.shape = valid.shape
         self._y, self._x = (a.astype(np.float64) for a in np.nonzero(valid))
+        self._rough = self._y.astype(np.float32), self._x.astype(np.float32)
         self._values = [(image[valid] - image[valid].mean(dtype=np.float64)).astype(np.float64) for image in images]
         self._totals = [float((values**2).sum()) for values in self._values]
         self._known: dict[tuple[int, float, float], float] = {}
 
-    def whole(self, center: FloatArray, which: int) -> float:
-        """Score of one image at a centre (row, col), of rings of whole pixels: faster, but rough."""
-        ring = (np.sqrt((self._y - center[0]) ** 2 + (self._x - center[1]) ** 2) + 0.5).astype(np.intp)
-        return self._share(np.bincount(ring), np.bincount(ring, self._values[which]), self._totals[which])
+    def whole(self, center: FloatArray, which: Sequence[int]) -> list[float]:
+        """Scores of some of the images at a centre (row, col), of rings of whole pixels: faster, but rough."""
+        y, x = (a - np.float32(c) for a, c in zip(self._rough, center, strict=True))
+        y *= y
+        x *= x
+        y += x
+        ring = (np.sqrt(y, out=y) + np.float32(0.5)).astype(np.intp)
+        count = np.bincount(ring)
+        return [self._share(count, np.bincount(ring, self._values[k]), self._totals[k]) for k in which]
 
     def _share(self, count: NDArray[Any], sums: NDArray[Any], total: float) -> float:
         if total <= 0.0:
@@ -83,15 +89,18 @@ class RingScore:
         return best, score
 
 
-def ring_candidates(score: RingScore, which: int, count: int) -> list[tuple[FloatArray, float]]:
-    """Best centres of one of the coarse images, from a grid over all of it."""
+def ring_candidates(score: RingScore, which: Sequence[int], count: int) -> list[list[tuple[FloatArray, float]]]:
+    """Best centres of each of some coarse images, from a grid over all of it."""
     height, width = score.shape
     step = max(1.0, max(height, width) / STEPS)
     rows, columns = (_grid(n, step) for n in (height, width))
-    grid = np.array([[score.whole(np.array([y, x]), which) for x in columns] for y in rows])
-    peaks = np.argwhere((maximum_filter(grid, 3, mode="nearest") == grid) & (grid > 0))
-    order = np.argsort(-grid[tuple(peaks.T)], kind="stable")[:count]
-    return [score.climb(np.array([rows[y], columns[x]]), which, 0.5 * step, 0.5) for y, x in peaks[order]]
+    grids = np.array([[score.whole(np.array([y, x]), which) for x in columns] for y in rows])
+    found = []
+    for k, grid in zip(which, np.moveaxis(grids, 2, 0), strict=True):
+        peaks = np.argwhere((maximum_filter(grid, 3, mode="nearest") == grid) & (grid > 0))
+        order = np.argsort(-grid[tuple(peaks.T)], kind="stable")[:count]
+        found.append([score.climb(np.array([rows[y], columns[x]]), k, 0.5 * step, 0.5) for y, x in peaks[order]])
+    return found
 
 
 def _grid(length: int, step: float) -> FloatArray:

@@ -129,8 +129,8 @@ def inversions_of(level: Level, device: str, workers: int | None) -> list[Candid
             workers=workers,
         )
         scores = to_numpy(result.scores).astype(np.float64)
-        lags = np.indices(scores.shape) - np.array(result.origin)[:, None, None]
-        share = np.prod(1.0 - np.abs(lags) / shape[:, None, None], axis=0)
+        sides = zip(scores.shape, result.origin, shape, strict=True)
+        share = np.outer(*(1.0 - np.abs(np.arange(n) - origin) / side for n, origin, side in sides))
         # Of a few pixels any correlation is possible.
         evidence = np.arctanh(np.clip(scores, 0.0, 0.999)) * np.sqrt(share)
         peaks = np.argwhere((maximum_filter(evidence, 7) == evidence) & (evidence > 0))
@@ -156,18 +156,18 @@ def rings_of(coarse: Level, inversions: list[Candidate]) -> Answer:
     scales = [passed(coarse, side / part) for part in RING_SCALES]
     valid = np.logical_and.reduce([v for _, v in scales])
     score = RingScore([image for image, _ in scales], valid)
-    answers = []
-    for which, part in enumerate(RING_SCALES):
-        found = [Candidate(s, coarse.up(c)) for c, s in ring_candidates(score, which, 4)]
-        for candidate in inversions[:4]:
-            center, s = score.climb(coarse.down(candidate.center), which, 1.0, 0.5)
-            found.append(Candidate(s, coarse.up(center)))
-        found = [c for c in _distinct(found, 4.0 * coarse.factor) if c.score > 0]
-        answer = Answer("rings", found, found[0].score if found else 0.0, part)
-        # A background makes wide rings: they are not asked where there are narrow ones.
-        if answer.confidence() >= PLAIN:
-            return answer
-        answers.append(answer)
+    answers: list[Answer] = []
+    # A background makes wide rings: they are not asked where there are narrow ones.
+    for scales_together in ([0], list(range(1, len(RING_SCALES)))):
+        for which, rough in zip(scales_together, ring_candidates(score, scales_together, 4), strict=True):
+            found = [Candidate(s, coarse.up(c)) for c, s in rough]
+            for candidate in inversions[:4]:
+                center, s = score.climb(coarse.down(candidate.center), which, 1.0, 0.5)
+                found.append(Candidate(s, coarse.up(center)))
+            found = [c for c in _distinct(found, 4.0 * coarse.factor) if c.score > 0]
+            answers.append(Answer("rings", found, found[0].score if found else 0.0, RING_SCALES[which]))
+            if answers[-1].confidence() >= PLAIN:
+                return answers[-1]
     return max(answers, key=Answer.confidence)
 
 

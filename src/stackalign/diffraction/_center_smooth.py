@@ -1,5 +1,7 @@
 """Centres of images that are nothing but a function of the distance from them, as a direct beam or clean rings."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -14,25 +16,30 @@ walk-off, and next to no noise."""
 
 SIDE = 96
 RESTARTS = 4
+MANY = 1 << 14
+"""Pixels of which a part of that number is searched first."""
 
 
 def _residual(center: FloatArray, rows: FloatArray, columns: FloatArray, values: FloatArray) -> FloatArray:
     """What the mean over rings, which share pixels linearly, leaves of pixels."""
-    radius = np.hypot(rows - center[0], columns - center[1])
+    radius = np.sqrt((rows - center[0]) ** 2 + (columns - center[1]) ** 2)
     low = radius.astype(np.intp)
     high = radius - low
     size = int(low.max()) + 2
-    weight = np.bincount(low, 1 - high, size) + np.bincount(low + 1, high, size)
-    total = np.bincount(low, (1 - high) * values, size) + np.bincount(low + 1, high * values, size)
+    weight, total = np.bincount(low, minlength=size).astype(np.float64), np.bincount(low, values, size)
+    for sums, outer in ((weight, high), (total, high * values)):
+        moved = np.bincount(low, outer, size)
+        sums -= moved
+        sums[1:] += moved[:-1]
     profile = total / np.maximum(weight, 1e-12)
-    left: FloatArray = values - (1 - high) * profile[low] - high * profile[low + 1]
+    left: FloatArray = values - profile[low] - high * np.diff(profile)[low]
     return left
 
 
 def _unexplained(center: FloatArray, rows: FloatArray, columns: FloatArray, values: FloatArray) -> float:
     """Share of the variance that is left by the mean over rings."""
     left = _residual(center, rows, columns, values)
-    return float((left**2).sum() / max(float((values**2).sum()), 1e-300))
+    return float(left @ left / max(float(values @ values), 1e-300))
 
 
 def _middle(image: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
@@ -41,6 +48,13 @@ def _middle(image: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
     rows, columns = (np.arange(n) for n in image.shape)
     total = float(weight.sum()) or 1.0
     return np.array([(weight.sum(1) * rows).sum(), (weight.sum(0) * columns).sum()]) / total
+
+
+def _searched(start: FloatArray, pixels: tuple[FloatArray, ...], size: float, last: float) -> Any:
+    """Least unexplained share of some pixels, searched with a simplex of a size until it is as small as `last`."""
+    simplex = start + size * np.array([[0, 0], [1, 0], [0, 1]])
+    options = {"initial_simplex": simplex, "xatol": last, "maxfev": 120}
+    return minimize(_unexplained, start, args=pixels, method="Nelder-Mead", options=options)
 
 
 def radial_center(image: FloatArray, valid: NDArray[np.bool_], start: FloatArray) -> tuple[FloatArray, float]:
@@ -74,12 +88,14 @@ def radial_center(image: FloatArray, valid: NDArray[np.bool_], start: FloatArray
     best = min(rough, key=lambda found: float(found.fun))
     if best.fun > 2 * LEFT:
         return np.asarray(best.x) * step, float(best.fun)
-    close, unexplained = np.asarray(best.x) * step, np.inf
+    close, unexplained, first = np.asarray(best.x) * step, np.inf, 0.7
+    if len(values) > 2 * MANY:
+        # Some of the pixels lead near; odd steps go through all columns.
+        part = slice(None, None, (len(values) // MANY) | 1)
+        near = _searched(close, (rows[part], columns[part], values[part]), first, 1e-2)
+        close, unexplained, first = np.asarray(near.x), float(near.fun), 0.1
     for _ in range(RESTARTS):
-        fine = minimize(
-            _unexplained, close, args=(rows, columns, values), method="Nelder-Mead",
-            options={"initial_simplex": close + 0.7 * np.array([[0, 0], [1, 0], [0, 1]]), "xatol": 1e-3, "maxfev": 120},
-        )  # fmt: skip
+        fine = _searched(close, (rows, columns, values), first, 1e-3)
         better = fine.fun < 0.5 * unexplained
         close, unexplained = np.asarray(fine.x), float(fine.fun)
         if not better or unexplained < 0.01 * LEFT:
