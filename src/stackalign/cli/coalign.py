@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log, worded
-from ._options import AsJson, DeviceName, MemoryLimit, Overwrite, Quiet, Workers
+from ._options import AsJson, DeviceName, MemoryLimit, Overwrite, Quiet, Scheduler, Workers
 
 if TYPE_CHECKING:
     from stackalign.solar.files import Outcome, Task
@@ -107,6 +107,7 @@ def coalign(
     memory_limit: MemoryLimit = None,
     workers: Workers = None,
     device: DeviceName = "auto",
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     """Correct the coordinates of a solar map, or of many, by comparing it with an imager's.
@@ -116,8 +117,8 @@ def coalign(
     """
     from stackalign.device import parse_bytes
     from stackalign.errors import StackalignError
-    from stackalign.runs import StopRequest
 
+    from ._frame import long_run
     from ._inputs import check_report
 
     if quiet:
@@ -128,6 +129,8 @@ def coalign(
         raise fail("give a folder with --output", USAGE)
     if model is not None and (scale or rotation):
         raise fail("give --model, or --scale and --rotation", USAGE)
+    if scheduler is not None and (report or report_file is not None):
+        raise fail("pages need the images, which stay with the workers: give --scheduler or a report, not both", USAGE)
     if device == "cuda:all":
         raise fail("--device cuda:all is for commands on stacks: name one device, or start one command for each", USAGE)
     if table is not None and table.suffix.lower() not in (".csv", ".ecsv"):
@@ -177,7 +180,7 @@ def coalign(
         if dry_run:
             raise typer.Exit(_dry_run(tasks))
         said = _Saying(report, quiet or as_json, total)
-        with StopRequest() as stop:
+        with long_run(scheduler) as (stop, executor):
             outcomes = files.run_tasks(
                 tasks,
                 device=device,
@@ -192,6 +195,7 @@ def coalign(
                 beside=(".html",) if report else (),
                 each=said,
                 stop=stop,
+                executor=executor,
             )
         columns = manifest.table_columns(outcomes)
         if listed is not None:

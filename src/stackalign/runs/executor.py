@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,9 @@ from .stop import StopRequest
 if TYPE_CHECKING:
     from .frames import Part
 
-__all__ = ["ALL_GPUS", "Source", "executor_for", "in_order"]
+__all__ = ["AHEAD", "ALL_GPUS", "Source", "executor_for", "in_order", "result_of", "width"]
+
+T = TypeVar("T")
 
 ALL_GPUS = "cuda:all"
 CONNECT_SECONDS = 20.0
@@ -105,7 +107,7 @@ def in_order(
     """
     waiting: deque[tuple[tuple[int, int], Future[Part]]] = deque()
     left = iter(ranges)
-    most = AHEAD * _width(executor)
+    most = AHEAD * width(executor)
     try:
         while True:
             while len(waiting) < most and (following := next(left, None)) is not None:
@@ -115,16 +117,27 @@ def in_order(
             if not waiting:
                 return
             current, future = waiting.popleft()
-            with _lost_workers():
-                part = _result(executor, future, stop)
-            yield current, part
+            yield current, result_of(executor, future, stop)
     finally:
         for _, future in waiting:
             future.cancel()
 
 
-def _result(executor: Executor, future: "Future[Part]", stop: StopRequest | None) -> "Part":
-    """Wait for a chunk; not for ever where there is nobody to work on it."""
+def result_of(executor: Executor, future: "Future[T]", stop: StopRequest | None) -> T:
+    """Wait for the result of a task; not for ever where there is nobody to work on it.
+
+    Raises
+    ------
+    DataError
+        The workers that had it are gone, or all workers have been for a while.
+    Interrupted
+        A stop was requested while there was no worker.
+    """
+    with _lost_workers():
+        return _waited(executor, future, stop)
+
+
+def _waited(executor: Executor, future: "Future[T]", stop: StopRequest | None) -> T:
     alone_since: float | None = None
     while not wait([future], timeout=POLL_SECONDS).done:
         if _threads(executor) != 0:
@@ -148,7 +161,7 @@ def _threads(executor: Executor) -> int | None:
     return sum(threads.values())
 
 
-def _width(executor: Executor) -> int:
+def width(executor: Executor) -> int:
     """How many chunks an executor works on at a time."""
     threads = _threads(executor)
     if threads is not None:

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from .coalign_result import CoalignmentResult
 from .framestore import image_budget
 from .headers import UNREADABLE, quiet
 from .plan import RasterPlan, plan_synthetic_raster
+from .remote import RemoteResult, absolute, coalign_remotely, in_turn
 from .tasks import SUFFIX, Prepared, Task, frames_of, output_in, prepare
 
 __all__ = ["Outcome", "Task", "dry_run", "output_in", "run_tasks"]
@@ -86,6 +88,7 @@ def run_tasks(
     beside: Iterable[str] = (),
     each: Callable[[Outcome], None] | None = None,
     stop: StopRequest | None = None,
+    executor: Executor | None = None,
 ) -> list[Outcome]:
     """Coalign files, a few at a time in lock-step; one that fails does not stop the others.
 
@@ -116,6 +119,9 @@ def run_tasks(
         Is given each outcome as soon as it is there, with its result.
     stop : StopRequest, optional
         When it is set, the tasks that are being worked on are finished, and no others begun.
+    executor : concurrent.futures.Executor, optional
+        Where the tasks are worked on, one by one; its workers write the corrected files, and outcomes come without the
+        images of their results. `together` and `memory_limit` have no meaning then.
 
     Returns
     -------
@@ -126,9 +132,15 @@ def run_tasks(
     options = _Options(resume, overwrite, again, write_flagged, command, tuple(beside))
     most = None if memory_limit is None else memory_limit // 2
     stream = iter(tasks)
+    if executor is not None:
+        for outcome in _remote_outcomes(stream, options, executor, device, workers, stop):
+            if each is not None:
+                each(outcome)
+            outcomes.append(outcome)
+        return outcomes
     with _Batch(options) as batch, image_budget(most):
         while not stop and (group := list(batch.begin(stream, max(1, together), most))):
-            jobs = [one.job for one in group if isinstance(one, _Working)]
+            jobs = [one.job for one in group if isinstance(one, _Working) and one.job is not None]
             found = iter(run_jobs(jobs, device=device, workers=workers))
             for one in group:
                 outcome = batch.finish(one, next(found)) if isinstance(one, _Working) else one
@@ -136,6 +148,29 @@ def run_tasks(
                     each(outcome)
                 outcomes.append(outcome if keep else outcome.short())
     return outcomes
+
+
+def _remote_outcomes(
+    stream: Iterator[Task],
+    options: "_Options",
+    executor: Executor,
+    device: str,
+    workers: int | None,
+    stop: StopRequest | None,
+) -> Iterator[Outcome]:
+    """Outcomes of tasks that the workers of an executor work on, in order."""
+
+    def submit(one: "_Working | Outcome") -> "Future[RemoteResult] | None":
+        if isinstance(one, Outcome):
+            return None
+        task, path = absolute(one.prepared.task), one.run.data.absolute()
+        chosen = {"again": options.again, "write_flagged": options.write_flagged}
+        return executor.submit(coalign_remotely, task, path, **chosen, device=device, workers=workers)
+
+    with _Batch(options, remote=True) as batch:
+        begun = (one for task in stream for one in batch.begin(iter([task]), 1, None))
+        for one, result in in_turn(executor, begun, submit, stop):
+            yield batch.finish(one, result) if isinstance(one, _Working) else one
 
 
 @dataclass(frozen=True)
@@ -156,7 +191,7 @@ class _Working:
 
     prepared: Prepared
     run: Run
-    job: Job
+    job: Job | None
     nbytes: int
 
 
@@ -165,6 +200,7 @@ class _Batch:
     """The tasks that are being worked on; as a context manager it lets go of those that were not finished."""
 
     options: _Options
+    remote: bool = False
     open: dict[Path, Run] = field(default_factory=dict)
     taken: dict[Path, Path] = field(default_factory=dict)
     left: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
@@ -203,6 +239,9 @@ class _Batch:
                 return Outcome(task, "earlier", "finished by an earlier run", error.record)
             run = self._run(prepared, overwrite=True)
         run.data = run.journal.folder / task.output.name  # the file states its own name in its header
+        if self.remote:
+            self.open[task.output] = run
+            return _Working(prepared, run, None, 0)
         try:
             job, pixels = prepared.job(self.options.again)
         except BaseException as error:
@@ -263,18 +302,27 @@ class _Batch:
                 written = result.ok or options.write_flagged
                 if written:
                     with _named(run):
-                        made = result.write_file(run.data, again=options.again, flagged=options.write_flagged)
-                    record["corrected_hdus"], record["uncorrected_hdus"] = list(made.corrected), list(made.left)
+                        record["corrected_hdus"], record["uncorrected_hdus"] = self._file(result, run)
                 elif task.output.exists() and _is_corrected(task.output):
                     task.output.unlink()  # of an earlier run, and not what this one says
                 record = run.publish(record, status=record["status"], written=written)
         except Exception as error:
             return _failed(task, error)
         message = "" if result.ok else "not to be trusted: " + "; ".join(record["flags"].values())
+        if isinstance(result, RemoteResult):
+            return Outcome(task, record["status"], message or result.text, record).short()
         return Outcome(task, record["status"], message, record, result)
 
-    def _record(self, one: _Working, result: CoalignmentResult) -> dict[str, Any]:
-        task, record = one.prepared.task, result.to_dict()
+    def _file(self, result: CoalignmentResult | RemoteResult, run: Run) -> tuple[list[Any], list[Any]]:
+        """Write the corrected file, unless a worker has; gives its corrected and uncorrected HDUs."""
+        if isinstance(result, RemoteResult):
+            return result.hdus or ([], [])
+        made = result.write_file(run.data, again=self.options.again, flagged=self.options.write_flagged)
+        return list(made.corrected), list(made.left)
+
+    def _record(self, one: _Working, result: CoalignmentResult | RemoteResult) -> dict[str, Any]:
+        task = one.prepared.task
+        record = result.record if isinstance(result, RemoteResult) else result.to_dict()
         described = record["provenance"]["inputs"]
         inputs = [{"path": os.path.abspath(each.path), "fingerprint": each.first} for each in one.prepared.inputs]
         for facts, more in zip(inputs, described, strict=False):
