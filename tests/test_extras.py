@@ -67,9 +67,9 @@ def test_the_package_can_be_run() -> None:
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_crop_without_matplotlib(tmp_path, monkeypatch, quiet) -> None:
-    from stackalign.cli import _crop_jobs
+    from stackalign.cli import _inputs
 
-    monkeypatch.setattr(_crop_jobs, "can_plot", lambda: False)
+    monkeypatch.setattr(_inputs, "can_plot", lambda: False)
     stack = np.random.default_rng(0).poisson(5, (8, 32, 32)).astype(np.uint16)
     np.save(tmp_path / "scan.npy", stack)
     ran = run("crop", str(tmp_path / "scan.npy"), "-o", str(tmp_path / "out.npy"), *(["--quiet"] if quiet else []))

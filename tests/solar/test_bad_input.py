@@ -88,7 +88,7 @@ CASES = {
         ("raster.fits", "--fsi-dir", "fsi", "--threshold-time", "60"), "have no frame within 60 s",
     ),
     "no reference": (("raster.fits",), "has no reference: give one image, several frames, or the folder of an archive"),
-    "no target": (("nothing.fits", "reference.fits"), "error: nothing.fits cannot be read as FITS: it does not exist"),
+    "no target": (("nothing.fits", "reference.fits"), "error: nothing.fits cannot be read (No such file or directory)"),
     "no model": (("raster.fits", "reference.fits", "--model", "bend"), "model must be one of"),
     "no phase": (("raster.fits", "reference.fits", "--phases", "wide"), "phases must be some of"),
     "no such device": (("raster.fits", "reference.fits", "--device", "abacus"), "abacus"),

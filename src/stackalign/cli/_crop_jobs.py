@@ -33,7 +33,6 @@ from ._plan import Job
 __all__ = [
     "NO_PICTURES",
     "Outcome",
-    "can_plot",
     "exit_code",
     "print_summary",
     "run_jobs",
@@ -58,13 +57,6 @@ class Outcome:
 
 
 NO_PICTURES = 'without matplotlib there are no pictures: pip install "stackalign[plot]"'
-
-
-def can_plot() -> bool:
-    """Tell whether matplotlib is installed."""
-    import importlib.util
-
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 @contextmanager

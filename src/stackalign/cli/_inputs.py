@@ -9,14 +9,19 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, MissingDependencyError, OutputExistsError, StackalignWarning
 from stackalign.io.images import read_image
 
-__all__ = ["check_report", "load_mask", "require_plots"]
+__all__ = ["can_plot", "check_report", "load_mask", "require_plots"]
+
+
+def can_plot() -> bool:
+    """Tell whether matplotlib is installed."""
+    import importlib.util
+
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def require_plots() -> None:
     """Fail before the work, not after it, where pictures are wanted and matplotlib is missing."""
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
+    if not can_plot():
         msg = 'pictures and reports need matplotlib: pip install "stackalign[plot]", or use --no-visualization'
         raise MissingDependencyError(msg)
 

@@ -201,7 +201,7 @@ def crop(
     try:
         if report is not None:
             checks.require_plots()
-        elif config.visualization and not jobs.can_plot():
+        elif config.visualization and not checks.can_plot():
             config = dataclasses.replace(config, visualization=False)
             logging.getLogger("stackalign.cli").warning("%s", jobs.NO_PICTURES)
         if report is not None:

@@ -59,6 +59,9 @@ FARTHEST = 1.5
 
 LOST = {"not_converged": "the images have no optimum near the answer: the model may hold what is wrong"}
 
+FAR_OFF = {"model_too_small", "misfit"}
+POOR_SCORE = 0.9
+"""Two instruments never agree to the noise: what the registration says of the model counts below this score only."""
 LITTLE = 0.7
 """A round that moves the image by more than this share of the round before goes back and forth."""
 
@@ -268,6 +271,9 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
         elif found[-1].ok:
             said = disagreement(fixed, moving)
             details = {"inconsistent": f"regions of the image want different shifts: {said}"} if said else LOST
+        if not details and set(found[-1].flags) >= FAR_OFF and found[-1].score < POOR_SCORE:
+            # Steps from so poor a match can miss what the registration itself has seen.
+            details = {"model_too_small": found[-1].remarks["model_too_small"]}
     overlap = found[-1].overlap * fixed.size / max(1, int(np.isfinite(fixed).sum()))
     flags = tuple(dict.fromkeys([*_flags(phase, model, fit, found, overlap, moves, settings, start), *details]))
     return PhaseResult(
