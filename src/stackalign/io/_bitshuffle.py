@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stackalign.errors import DataError
+from stackalign.io._portable import CLOEXEC, pread
 
 __all__ = ["ChunkHeaders"]
 
@@ -33,7 +34,7 @@ class ChunkHeaders:
         self._checked: set[tuple[int, ...]] = set()
         self._itemsize = dataset.dtype.itemsize
         self._decoded = math.prod(dataset.chunks) * self._itemsize
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | CLOEXEC)
 
     @classmethod
     def of(cls, dataset: Any, path: Path) -> "ChunkHeaders | None":
@@ -64,7 +65,7 @@ class ChunkHeaders:
         info = self._dataset.id.get_chunk_info_by_coord(corner)
         if info.byte_offset is None or info.filter_mask:
             return  # never written, or stored as it is
-        stored = os.pread(self._fd, info.size, info.byte_offset)
+        stored = pread(self._fd, info.size, info.byte_offset)
         if len(stored) < info.size or info.size < _HEADER.size:
             self._refuse(corner, f"it has {len(stored)} bytes")
         total, block = _HEADER.unpack_from(stored)

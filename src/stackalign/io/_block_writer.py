@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError
+from stackalign.io._portable import CLOEXEC
 from stackalign.io._writer import BaseWriter, WriteSpec, fsync_path, pwrite_all
 
 __all__ = ["BlockWriter"]
@@ -89,7 +90,7 @@ class BlockWriter(BaseWriter):
 
     def _save_waiting(self, waiting: NDArray[Any]) -> None:
         """Add the patterns that came since the last checkpoint; those of an earlier block are overwritten."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if self._saved else os.O_TRUNC)
+        flags = os.O_WRONLY | os.O_CREAT | CLOEXEC | (0 if self._saved else os.O_TRUNC)
         new = not self._waiting.exists()
         fd = os.open(self._waiting, flags, 0o666)
         try:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stackalign.errors import DataError
 from stackalign.io._gate import require_file, require_written
+from stackalign.io._portable import CLOEXEC, preadv
 from stackalign.io._protocol import StackInfo
 from stackalign.io._reader import BaseReader
 
@@ -27,7 +28,7 @@ def pread_exact(fd: int, buffer: memoryview, position: int) -> int:
     """Fill a byte buffer from a position in the file and return how many bytes there were."""
     done = 0
     while done < len(buffer):
-        count = os.preadv(fd, [buffer[done:]], position + done)
+        count = preadv(fd, [buffer[done:]], position + done)
         if count == 0:
             break
         done += count
@@ -79,7 +80,7 @@ class FlatReader(BaseReader):
         self._decode = decode
         self._also = also or []
         require_file(path, str(path))
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | CLOEXEC)
         try:
             self._check_size()
             require_written(self._fd, offset, self._name)
@@ -151,7 +152,7 @@ class FlatReader(BaseReader):
                 buffers += [view[k * self._frame : (k + 1) * self._frame], junk]
             buffers.pop()
             wanted = (hi - lo) * self._frame + (hi - lo - 1) * len(junk)
-            if os.preadv(self._fd, buffers, self._offset + lo * self._stride) < wanted:
+            if preadv(self._fd, buffers, self._offset + lo * self._stride) < wanted:
                 # A short answer is legal (a signal, the 2 GiB limit): take these patterns one by one.
                 for k in range(lo, hi):
                     self._fill_one(k, start, stop, view)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.io._portable import CLOEXEC, pread
+
 __all__ = [
     "promised",
     "read_hdr",
@@ -109,10 +111,10 @@ def _times(path: Path, count: int) -> NDArray[np.int64]:
     """Time of day of each frame in nanoseconds, -1 where its header has none."""
     stride = path.stat().st_size // count
     times = np.full(count, -1, np.int64)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | CLOEXEC)
     try:
         for k in range(count):
-            found = _TIME.search(os.pread(fd, _HEAD_BYTES, k * stride).decode("latin-1"))
+            found = _TIME.search(pread(fd, _HEAD_BYTES, k * stride).decode("latin-1"))
             if found is None:
                 break
             hours, minutes, seconds, fraction = found.groups()

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, StackalignError
+from stackalign.io._portable import CLOEXEC, pread
 from stackalign.io._protocol import Calibration, ChunkGeometry, StackInfo
 from stackalign.io._shapes import Layout, handed_out_dtype, require_possible
 
@@ -166,15 +167,15 @@ def fingerprint_files(paths: list[Path]) -> str:
     """Identify files by name, size, modification time and hashes of their edges and of sampled blocks."""
     digest = hashlib.blake2b(digest_size=20)
     for path in paths:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | CLOEXEC)
         try:
             status = os.fstat(fd)
             size = status.st_size
             digest.update(f"{path.name}|{size}|{status.st_mtime_ns}|".encode())
-            digest.update(os.pread(fd, min(size, _EDGE_BYTES), 0))
-            digest.update(os.pread(fd, min(size, _EDGE_BYTES), max(0, size - _EDGE_BYTES)))
+            digest.update(pread(fd, min(size, _EDGE_BYTES), 0))
+            digest.update(pread(fd, min(size, _EDGE_BYTES), max(0, size - _EDGE_BYTES)))
             for k in range(1, _SAMPLES + 1):
-                digest.update(os.pread(fd, _SAMPLE_BYTES, size * k // (_SAMPLES + 1)))
+                digest.update(pread(fd, _SAMPLE_BYTES, size * k // (_SAMPLES + 1)))
         finally:
             os.close(fd)
     return digest.hexdigest()

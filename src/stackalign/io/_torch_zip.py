@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from stackalign.errors import DataError
+from stackalign.io._portable import pwrite
 from stackalign.io._writer import FlatWriter, WriteSpec
 
 __all__ = ["TensorArchive", "create_writer", "tensor_pickle"]
@@ -141,8 +142,8 @@ class TensorArchive:
         os.ftruncate(fd, start)
         done = 0
         while done < len(tail):
-            done += os.pwrite(fd, tail[done:], start + done)
-        os.pwrite(fd, struct.pack("<I", crc), self._data.position + 14)
+            done += pwrite(fd, tail[done:], start + done)
+        pwrite(fd, struct.pack("<I", crc), self._data.position + 14)
 
 
 def _local_header(record: _Record) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, OutputError
+from stackalign.io._portable import CLOEXEC, pwrite
 from stackalign.io._protocol import Calibration
 
 __all__ = ["BaseWriter", "FlatWriter", "WriteSpec", "fsync_path", "full_disk_as_data_error", "pwrite_all"]
@@ -221,7 +222,7 @@ class FlatWriter(BaseWriter):
         self._epilogue = epilogue
         self._crc: int | None = 0 if with_crc else None
         with full_disk_as_data_error(path, self._name, spec.nbytes):
-            flags = os.O_RDWR | os.O_CLOEXEC | (0 if resume is not None else os.O_CREAT | os.O_TRUNC)
+            flags = os.O_RDWR | CLOEXEC | (0 if resume is not None else os.O_CREAT | os.O_TRUNC)
             self._fd = os.open(path, flags, 0o666)
         try:
             if resume is not None:
@@ -289,8 +290,13 @@ class FlatWriter(BaseWriter):
 
 
 def fsync_path(path: Path) -> None:
-    """Make a file's content, or a folder's list of names, survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Make a file's content, or a folder's list of names, survive a power cut, as far as the system can."""
+    try:
+        fd = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | CLOEXEC)
+    except PermissionError:
+        if path.is_dir():  # Windows opens no folders, and makes names durable by itself
+            return
+        raise
     try:
         os.fsync(fd)
     finally:
@@ -301,4 +307,4 @@ def pwrite_all(fd: int, view: memoryview, position: int) -> None:
     """Write all bytes of a view at a position; the system may take them in several parts."""
     done = 0
     while done < len(view):
-        done += os.pwrite(fd, view[done:], position + done)
+        done += pwrite(fd, view[done:], position + done)

@@ -21,6 +21,7 @@ from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io._block_writer import BlockWriter
 from stackalign.io._emd import add_calibration, add_tree, pattern_origins
 from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk
+from stackalign.io._portable import CLOEXEC, pread
 from stackalign.io._protocol import Calibration
 from stackalign.io._reader import damage_as_data_error
 from stackalign.io._writer import BaseWriter, FlatWriter, WriteSpec, fsync_path, full_disk_as_data_error, pwrite_all
@@ -137,7 +138,7 @@ class _CompressedWriter(BlockWriter):
         self._new = bytearray()  # entries that the list does not hold yet
         self._listed = self._crc = 0
         with full_disk_as_data_error(path, self._name, spec.nbytes):
-            flags = os.O_RDWR | os.O_CLOEXEC | (0 if resume is not None else os.O_CREAT | os.O_TRUNC)
+            flags = os.O_RDWR | CLOEXEC | (0 if resume is not None else os.O_CREAT | os.O_TRUNC)
             self._fd = os.open(path, flags, 0o666)
         self._memory = MemoryFile()
         self._file = _create(self._memory, spec)
@@ -187,7 +188,7 @@ class _CompressedWriter(BlockWriter):
         if not self._new:
             return
         first = self._listed == 0
-        fd = os.open(self._list, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if first else 0), 0o666)
+        fd = os.open(self._list, os.O_WRONLY | os.O_CREAT | CLOEXEC | (os.O_TRUNC if first else 0), 0o666)
         try:
             pwrite_all(fd, memoryview(self._new), self._listed * _ENTRY.size)
             os.fsync(fd)
@@ -274,7 +275,7 @@ class _CompressedWriter(BlockWriter):
             try:
                 shape = (*self._layout["chunks"][:-2], *self._spec.shape[1:])
                 dataset = self._create_dataset(scratch[_GROUP], shape)
-                dataset.id.write_direct_chunk((0,) * len(shape), os.pread(self._fd, size, position), skipped)
+                dataset.id.write_direct_chunk((0,) * len(shape), pread(self._fd, size, position), skipped)
                 patterns: NDArray[Any] = dataset[...].reshape(-1, *self._spec.shape[1:])[:count]
             finally:
                 scratch.close()

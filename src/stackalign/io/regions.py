@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stackalign.io import zarr_writer
+from stackalign.io._portable import CLOEXEC
 from stackalign.io._protocol import Calibration
 from stackalign.io._writer import FlatWriter, WriteSpec, full_disk_as_data_error, pwrite_all
 from stackalign.io.stacks import write_spec, writer_module
@@ -164,7 +165,7 @@ class RegionTarget:
             zarr_writer.write_region(self.path, self.spec, start, block, durable=durable)
             return
         with full_disk_as_data_error(self.path, str(self.spec.final_path), self.spec.nbytes):
-            fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_WRONLY | CLOEXEC)
             try:
                 raw = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
                 pwrite_all(fd, raw, self.offset + start * self.spec.pattern_bytes)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError
+from stackalign.io._portable import CLOEXEC, pwrite, remove_tree
 from stackalign.io._reader import damage_as_data_error
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path, fsync_path, write_text_atomic
@@ -96,13 +96,13 @@ class Journal:
         text = json.dumps(to_jsonable(record), allow_nan=False, separators=(",", ":"))
         line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
         with full_disk_as_data_error(self._log, str(self._log), len(line)):
-            fd = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = os.open(self._log, os.O_RDWR | os.O_CREAT | CLOEXEC, 0o666)
             try:
                 end = self._intact_length() if self._end is None else self._end
                 os.ftruncate(fd, end)
                 written = 0
                 while written < len(line):
-                    written += os.pwrite(fd, line[written:], end + written)
+                    written += pwrite(fd, line[written:], end + written)
                 os.fsync(fd)
                 self._end = end + len(line)
             finally:
@@ -138,7 +138,7 @@ class Journal:
             with full_disk_as_data_error(self._folder, str(self._folder)):
                 # Without the plan the rest is of no use to anybody, should this be interrupted.
                 (self._folder / "plan.json").unlink(missing_ok=True)
-                shutil.rmtree(self._folder)
+                remove_tree(self._folder)
 
 
 def _parse_line(line: bytes) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from stackalign.errors import DataError, OutputLockedError
 from stackalign.io._owner import is_left_behind, owner_token
+from stackalign.io._portable import CLOEXEC, pread, pwrite
 from stackalign.io._writer import full_disk_as_data_error
 
 __all__ = ["OutputLock"]
@@ -49,7 +50,7 @@ class OutputLock:
                 self._try()
 
     def _try(self) -> None:
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | CLOEXEC, 0o666)
         try:
             free = _lock(fd)
             if free is False:
@@ -62,7 +63,7 @@ class OutputLock:
             if owner and not (here and (free or is_left_behind(str(owner.get("token"))))):
                 raise self._refusal(owner)
             os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(_me()).encode(), 0)
+            pwrite(fd, json.dumps(_me()).encode(), 0)
         except BaseException:
             os.close(fd)
             raise
@@ -128,7 +129,7 @@ def _me() -> dict[str, Any]:
 def _owner(fd: int) -> dict[str, Any]:
     """What a lock file says of its holder; nothing where it is empty or torn."""
     try:
-        owner = json.loads(os.pread(fd, 4096, 0) or b"{}")
+        owner = json.loads(pread(fd, 4096, 0) or b"{}")
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}

@@ -17,6 +17,7 @@ from stackalign.errors import (
     OutputExistsError,
     StackalignError,
 )
+from stackalign.io._portable import CLOEXEC
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import one_folder_sync, recover_path, replace_path
 from stackalign.io.provenance import dump_json
@@ -375,7 +376,7 @@ def _changed(name: str) -> str:
 def _write_durably(path: Path, text: str) -> None:
     """Write a small file and wait for the disk; a torn one is recognised, since it is no JSON."""
     with full_disk_as_data_error(path, str(path), len(text)):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | CLOEXEC, 0o666)
         with os.fdopen(fd, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
