@@ -20,7 +20,7 @@ POINTS = int(os.environ.get("FAULT_POINTS", "2"))
 DONE = (0, 3)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tables name the inputs: all tests of a process have the same
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inputs, and what each command makes of them undisturbed."""
     folder = tmp_path_factory.mktemp("faults")

@@ -170,7 +170,8 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
         return real(target, *arguments, **settings)
 
     monkeypatch.setattr(tasks, "coalign_job", strange)
-    ran = run("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec")
+    command = ("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec", "--scale")
+    ran = run(*command)
     assert ran.code == 1
     found = Table.read(tmp_path / "coalign.ecsv")
     assert list(found["status"]) == ["failed", "done"] + ["failed"] * 5
@@ -182,9 +183,7 @@ def test_rows_that_make_no_sense_do_not_stop_the_rest(observed_files, tmp_path, 
         assert words is None or words in found["message"][row]
     assert found["sigma_dx"].info.description == "standard deviation of: how far the middle of the image moves along x"
     assert "2/7: raster0.fits: done" in ran.err
-    rows = json.loads(
-        run("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec", "--resume", "--json").out
-    )
+    rows = json.loads(run(*command, "--resume", "--json").out)
     assert len(rows) == 7
     assert rows[1]["sigma_arcsec"][0] < 0.5
     assert "phases" not in rows[1], "thousands of them are kept short"
@@ -207,7 +206,8 @@ def test_an_interrupted_batch_goes_on(observed_files, tmp_path, monkeypatch) -> 
     from stackalign.cli.coalign import _Saying
     from stackalign.solar import files
 
-    monkeypatch.setattr(files.run_tasks, "__kwdefaults__", {**files.run_tasks.__kwdefaults__, "together": 1})
+    inner = files.run_tasks.__wrapped__
+    monkeypatch.setattr(inner, "__kwdefaults__", {**inner.__kwdefaults__, "together": 1})
     real = _Saying.__call__
 
     def after_the_first(self, outcome):
@@ -215,7 +215,7 @@ def test_an_interrupted_batch_goes_on(observed_files, tmp_path, monkeypatch) -> 
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(_Saying, "__call__", after_the_first)
-    command = ("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec")
+    command = ("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec", "--scale")
     ran = run(*command)
     assert ran.code == 1
     assert "interrupted with 2 of 3 left; the same command with --resume goes on from here" in ran.err
@@ -236,7 +236,7 @@ def test_a_page_that_cannot_be_drawn_loses_nothing(observed_files, tmp_path, mon
         raise RuntimeError(msg)
 
     monkeypatch.setattr(solar_report, "write_coalignment_report", broken)
-    ran = run("coalign", folder / "raster0.fits", folder / "fsi.fits", "-o", tmp_path, "--report")
+    ran = run("coalign", folder / "raster0.fits", folder / "fsi.fits", "-o", tmp_path, "--scale", "--report")
     assert ran.code == 1
     assert "its page was not written: RuntimeError: no font" in ran.err
     assert (tmp_path / "raster0_coaligned.fits").exists()

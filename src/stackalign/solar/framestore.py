@@ -73,14 +73,14 @@ class Frame:
 _headers: "OrderedDict[tuple[Any, ...], Frame]" = OrderedDict()
 _images: "OrderedDict[tuple[Any, ...], GenericMap]" = OrderedDict()
 _lock = threading.Lock()
-_most = BUDGET
+_most: int | None = None
 
 
 @contextmanager
 def image_budget(nbytes: int | None) -> Iterator[None]:
     """Keep at most so many bytes of images in this context; as many as by default for None."""
     global _most
-    before, _most = _most, BUDGET if nbytes is None else nbytes
+    before, _most = _most, nbytes
     try:
         yield
     finally:
@@ -125,7 +125,7 @@ def frame_image(frame: Frame) -> GenericMap:
     with _lock:
         _images[stamp] = image
         held = sum(each.data.nbytes for each in _images.values())
-        while held > _most and _images:
+        while held > (BUDGET if _most is None else _most) and _images:
             held -= _images.popitem(last=False)[1].data.nbytes
     return image
 
