@@ -194,6 +194,8 @@ def crop(
         raise fail("give an output with --output", USAGE)
     if compression not in COMPRESSIONS:
         raise fail(f"--compression must be one of none, lz4, zstd, gzip, got {compression!r}", USAGE)
+    if legacy_window and radius_policy != "max":
+        raise fail("--legacy-window takes the largest radius, as the original script: leave out --radius-policy", USAGE)
     if centers is not None and (center_method != "centroid" or reuse_analysis is not None):
         raise fail("--centers states the centres: leave out --center-method and --reuse-analysis", USAGE)
     if bool(sources) == test_mode:
