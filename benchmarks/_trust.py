@@ -4,14 +4,21 @@ A row is a situation. `Row.make(seed)` makes its input, runs the pipeline and re
 rows in a file of its own, ``trust_<pipeline>.py``, with ``rows() -> list[Row]``; ``bench_trust.py`` runs them all.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Row", "Trial", "measured", "summary", "table"]
+from _harness import RESULTS, machine
+
+__all__ = ["PIPELINES", "Row", "Trial", "measured", "report", "save", "saved", "summary", "table"]
+
+PIPELINES = ("register", "solar", "diffraction", "refine")
+"""Each has its rows in ``trust_<pipeline>.py`` and what they gave in ``results/trust-<pipeline>.json``."""
 
 WRONG = 3.0
 """Standard errors from which on an error counts as wrong, if it is beyond the tolerance as well."""
@@ -111,8 +118,8 @@ def measured(rows: Sequence[Row], seeds: int | None = None, report: Callable[[st
     return found
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+def _share(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:.{digits}%}"
 
 
 def _cells(found: dict[str, Any]) -> list[str]:
@@ -146,3 +153,68 @@ def table(found: Sequence[dict[str, Any]]) -> str:
                 f"{kind}: {share:.1%} {word} ({len(some)} rows, {runs} runs, worst row {max(f[key] for f in some):.0%})"
             )
     return "\n".join(lines) + "\n\n" + "; ".join(totals) + "\n"
+
+
+def save(pipeline: str, found: Sequence[dict[str, Any]], folder: Path = RESULTS) -> Path:
+    """Write what the rows of a pipeline gave, and on what machine and commit, to the pipeline's own file."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"trust-{pipeline}.json"
+    path.write_text(json.dumps({"machine": machine(), "rows": list(found)}, indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def saved(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """Contents of the files of those pipelines that have one."""
+    paths = {pipeline: folder / f"trust-{pipeline}.json" for pipeline in PIPELINES}
+    return {pipeline: json.loads(path.read_text()) for pipeline, path in paths.items() if path.exists()}
+
+
+def report(contents: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a line for each pipeline, and then the rows of each."""
+    return "\n".join([*_totals(contents), "", *_pages(contents)])
+
+
+def _totals(contents: dict[str, dict[str, Any]]) -> list[str]:
+    head = [
+        "pipeline",
+        "misfit rows (runs)",
+        "trusted and wrong",
+        "worst row",
+        "nominal rows (runs)",
+        "trusted and wrong",
+        "false alarms",
+        "pull rms",
+        "commit",
+    ]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head))]
+    for pipeline, content in contents.items():
+        rows = {k: [r for r in content["rows"] if r["kind"] == k] for k in ("misfit", "nominal")}
+        pulls = [p for r in content["rows"] if r["pull"] for p in r["pull"].values()]
+        finite = [p for p in pulls if np.isfinite(p)]
+        low, middle, high = np.quantile(finite, (0.1, 0.5, 0.9)) if finite else (np.nan,) * 3
+        cells = [
+            f"`{pipeline}`",
+            _counts(rows["misfit"]),
+            _share(_mean(rows["misfit"], "trusted_and_wrong"), 1),
+            _share(max((r["trusted_and_wrong"] for r in rows["misfit"]), default=None)),
+            _counts(rows["nominal"]),
+            _share(_mean(rows["nominal"], "trusted_and_wrong"), 1),
+            _share(_mean(rows["nominal"], "false_alarms"), 1),
+            f"{middle:.2f} ({low:.2f} to {high:.2f} in eight of ten)",
+            content["machine"]["commit"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _pages(contents: dict[str, dict[str, Any]]) -> list[str]:
+    return [f"### {pipeline}\n\n{table(content['rows'])}" for pipeline, content in contents.items()]
+
+
+def _counts(rows: Sequence[dict[str, Any]]) -> str:
+    return f"{len(rows)} ({sum(r['runs'] for r in rows)})"
+
+
+def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
+    runs = sum(r["runs"] for r in rows)
+    return sum(r["runs"] * r[key] for r in rows) / runs if runs else None

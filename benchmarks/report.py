@@ -1,12 +1,18 @@
-"""Write what benchmarks/results/*.json hold: all tables to benchmarks/RESULTS.md, a short one into the README."""
+"""Write what benchmarks/results/*.json hold: all tables to benchmarks/RESULTS.md, a short one into the README.
+
+``python benchmarks/report.py trust`` prints the trust table, of those pipelines that have a file, and writes nothing.
+"""
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from _sections import SECTIONS, Section
 from _tables import Rows, pixels, plain, ratio, table, yes
+from _trust import report as trust_report
+from _trust import saved
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
@@ -18,6 +24,10 @@ Written by `benchmarks/report.py` from `benchmarks/results/*.json`, which hold m
 the time of X divided by ours, so that below 1x the other is faster; all candidates take turns in one run, and ratios
 are medians over the rounds, unless a section says otherwise. "2 workers" is the gain of a second worker.
 """
+TRUST = """\
+How often a pipeline is right, flagged, or wrong without a flag, see [the page on trust](../docs/explanation/trust.md).
+A run is wrong beyond three standard errors and beyond the row's tolerance. "Pull rms" is the median over all parameters
+of all rows, of runs without a flag."""
 
 
 def hardest(rows: Rows, peers: dict[str, str]) -> tuple[float, str, dict[str, Any]] | None:
@@ -156,11 +166,18 @@ def page(files: dict[Path, dict[str, Any]]) -> str:
             parts.append(f"### {section.title}\n\n{section.compared}\n")
             parts.append("\n".join(section.lines(contents[name]["rows"])) + "\n")
             parts.append(f"Measured on {machine['time_utc'][:10]} with {versions}.\n")
+    if trust := saved():
+        parts.append(f"## Trust\n\n{TRUST}\n\n{trust_report(trust)}")
     return "\n".join(parts)
 
 
 def main() -> None:
-    found = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    if sys.argv[1:] == ["trust"]:
+        print(trust_report(saved()))
+        return
+    found = sorted(
+        path for path in (ROOT / "benchmarks" / "results").glob("*.json") if not path.stem.startswith("trust-")
+    )
     files = {path: json.loads(path.read_text()) for path in found}
     PAGE.write_text(page(files))
     readme = ROOT / "README.md"
