@@ -29,8 +29,8 @@ from stackalign.refine import (
     Crystal,
     RefinementResult,
 )
-from stackalign.refine._grid import blurred
-from stackalign.refine._match import TemplateMatcher
+from stackalign.refine.matching.grid import blurred
+from stackalign.refine.matching.template import TemplateMatcher
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from refine.crystals import copper, gallium_arsenide, silicon

@@ -7,11 +7,11 @@ from skimage.feature import match_template
 
 from stackalign import ops
 from stackalign.refine import DiffractionData, DisplayFrame, high_pass, local_normalise, log1p, ridge
-from stackalign.refine._grid import TiltGrid, blurred
-from stackalign.refine._match import TemplateMatcher, find_peaks
-from stackalign.refine._measured import Measured
-from stackalign.refine._model import correlate
 from stackalign.refine.frames import ROI
+from stackalign.refine.matching.grid import TiltGrid, blurred
+from stackalign.refine.matching.measured import Measured
+from stackalign.refine.matching.model import correlate
+from stackalign.refine.matching.template import TemplateMatcher, find_peaks
 from stackalign.refine.preprocess import apply_measured, apply_simulated
 
 

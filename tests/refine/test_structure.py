@@ -95,7 +95,7 @@ def test_the_end_of_bounds_is_said(cubic: Truth) -> None:
 def test_what_cells_leave_free(cubic: Truth) -> None:
     start = refiner(cubic, silicon())
     known = start.simulator.parameters
-    from stackalign.refine._names import CELL, free_cell
+    from stackalign.refine.matching.parameters import CELL, free_cell
 
     assert free_cell("symmetry", known) == ("a",)
     assert free_cell("symmetry", tetragonal().parameters) == ("a", "c")

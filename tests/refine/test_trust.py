@@ -21,7 +21,7 @@ from stackalign.refine import (
     DiffractionData,
     RefinementResult,
 )
-from stackalign.refine._noise import measured_variance
+from stackalign.refine.matching.noise import measured_variance
 
 BEAM = Beam(200, (1, 1, 0), (1, -1, 1))
 HKL = ((0, 0, 0), (1, -1, 1), (-1, 1, -1), (0, 0, 2))

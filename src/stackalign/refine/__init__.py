@@ -1,9 +1,10 @@
 """Refinement of CBED and LARBED patterns: dynamical simulations, and their matching with measured disks."""
 
-from ._waves import PreparedBloch
 from .abtem import AbtemSimulator
 from .beam import Beam
-from .bloch import BeamConvergence, BlochSimulator
+from .bloch.selection import BeamList, BeamSelection
+from .bloch.simulator import BeamConvergence, BlochSimulator
+from .bloch.solver import PreparedBloch
 from .coarse import CoarseOptimize, CoarseRefine
 from .config import Configuration, Step, load_config
 from .crystal import Crystal
@@ -15,7 +16,6 @@ from .orientation import OrientationTrial, find_orientation
 from .preprocess import high_pass, local_normalise, log1p, ridge
 from .result import RefinementResult
 from .scattering import ScatteringFactors, kirkland
-from .selection import BeamList, BeamSelection
 from .simulator import CallableSimulator, Prepared, Simulator, StackSimulator
 
 __all__ = [

@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from stackalign.backends._threads import governed
 from stackalign.errors import StackalignWarning
 
-from . import _report
-from ._names import Wanted, canonical, free_cell, scan_count, wanted
 from ._original import OriginalNames, either, require_reflections
-from ._search import Search
 from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
+from .matching import outcome
+from .matching.parameters import Wanted, canonical, free_cell, scan_count, wanted
+from .matching.search import Search
 from .preprocess import Hook
 from .result import RefinementResult
 from .simulator import Simulator
@@ -354,7 +354,7 @@ class CoarseRefine(OriginalNames):
             Size of their pixels, in pixels of the display. Invalid pixels are NaN; the simulation is scaled to the
             measured intensities, per disk or for all as the metric is.
         """
-        return _report.disks(self, result, step_px)
+        return outcome.disks(self, result, step_px)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -395,7 +395,7 @@ class CoarseRefine(OriginalNames):
             search.fix_beams(net.corners)
             candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
             chosen, fine = search.refine(candidates, net)
-        return _report.result(self, search, chosen, fine, time.perf_counter() - began)
+        return outcome.result(self, search, chosen, fine, time.perf_counter() - began)
 
 
 CoarseOptimize = CoarseRefine

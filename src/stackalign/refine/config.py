@@ -18,13 +18,13 @@ from stackalign.runs import FileInput
 
 from . import preprocess
 from .beam import Beam
-from .bloch import BlochSimulator
+from .bloch.selection import BeamSelection
+from .bloch.simulator import BlochSimulator
 from .coarse import CoarseRefine
 from .crystal import Crystal
 from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI, DisplayFrame
-from .selection import BeamSelection
 
 __all__ = ["Configuration", "Step", "load_config"]
 

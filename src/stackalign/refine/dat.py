@@ -16,10 +16,10 @@ from stackalign.io._gate import refuse_special
 from ._space_groups import settings_by_number
 from ._symmetry import COLUMNS, ROWS, Site, fill_cell, operation_matrices, rounding_of
 from .beam import Beam
-from .bloch import BlochSimulator
+from .bloch.selection import BeamList
+from .bloch.simulator import BlochSimulator
 from .crystal import Crystal
 from .scattering import kirkland
-from .selection import BeamList
 from .simulator import Reflection
 
 __all__ = ["DatFile", "read_dat"]

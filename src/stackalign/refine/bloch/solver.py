@@ -11,16 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign.device import default_memory_limit, default_workers, format_bytes, parse_bytes
 from stackalign.errors import DataError, StackalignWarning
+from stackalign.refine.simulator import Reflection, as_thicknesses, reflection_indices
 
-from ._eigen import Matrices, amplitudes, bytes_per_tilt, decompose
-from ._fold import make_fold
-from ._geometry import Geometry
 from ._threads import run
+from .bethe import make_fold
+from .eigen import Matrices, amplitudes, bytes_per_tilt, decompose
+from .geometry import Geometry
 from .selection import BeamList
-from .simulator import Reflection, as_thicknesses, reflection_indices
 
 if TYPE_CHECKING:
-    from .bloch import BlochSimulator
+    from .simulator import BlochSimulator
 
 __all__ = ["Absorption", "PreparedBloch", "Solver"]
 
@@ -109,6 +109,7 @@ class Solver:
     xp: Any
 
     def solve(self, tilts: FloatArray) -> PreparedBloch:
+        """Decompose the structure matrices of all tilts (T, 2)."""
         xp, sim, geometry = self.xp, self.simulator, self.geometry
         matrices = self._matrices()
         n, exact = len(self.beams), matrices.exact

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._measured import Pixels
-from ._model import FREE, Correlation, Model, Point, correlate
+from .measured import Pixels
+from .model import FREE, Correlation, Model, Point, correlate
 
 __all__ = ["End", "FineResult", "climb", "squares"]
 

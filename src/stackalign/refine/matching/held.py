@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
 
-from ._fine import End, FineResult, squares
-from ._grid import TiltGrid
-from ._model import Model
+from .climb import End, FineResult, squares
+from .grid import TiltGrid
+from .model import Model
 
 if TYPE_CHECKING:
-    from ._search import Search
+    from .search import Search
 
 __all__ = ["Held", "held_parameters"]
 

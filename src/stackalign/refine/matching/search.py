@@ -12,18 +12,18 @@ from scipy import ndimage
 
 from stackalign.ops import asarray, to_numpy
 from stackalign.optimize import maximize_scalar, nelder_mead
+from stackalign.refine.preprocess import apply_simulated
 
-from ._converge import Converged, converge
-from ._fine import FineResult, climb
-from ._grid import TiltGrid, blurred, rectangle
-from ._match import Peaks, TemplateMatcher
-from ._measured import ANTI_ALIAS, Measured, Template
-from ._model import Model, Point
-from ._names import Wanted
-from .preprocess import apply_simulated
+from .climb import FineResult, climb
+from .converge import Converged, converge
+from .grid import TiltGrid, blurred, rectangle
+from .measured import ANTI_ALIAS, Measured, Template
+from .model import Model, Point
+from .parameters import Wanted
+from .template import Peaks, TemplateMatcher
 
 if TYPE_CHECKING:
-    from .coarse import CoarseRefine
+    from stackalign.refine.coarse import CoarseRefine
 
 __all__ = ["Candidate", "Search"]
 

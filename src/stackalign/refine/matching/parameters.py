@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._model import FREE
-from .frames import ROI, DisplayFrame
+from stackalign.refine.frames import ROI, DisplayFrame
+
+from .model import FREE
 
 __all__ = ["CELL", "Wanted", "canonical", "free_cell", "scan_count", "wanted"]
 

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from stackalign.errors import StackalignWarning
 from stackalign.ops import to_numpy
+from stackalign.refine.frames import DisplayFrame
+from stackalign.refine.preprocess import apply_simulated
+from stackalign.refine.result import RefinementResult
+from stackalign.refine.simulator import Reflection
 
-from ._converge import Converged, few_beams, more_beams
-from ._fine import FineResult
-from ._goodness import Goodness, between_disks, goodness
-from ._grid import TiltGrid, blurred
-from ._held import Held, held_parameters
-from ._measured import ANTI_ALIAS, Measured, Template
-from ._search import Candidate, Search
-from .frames import DisplayFrame
-from .preprocess import apply_simulated
-from .result import RefinementResult
-from .simulator import Reflection
+from .climb import FineResult
+from .converge import Converged, few_beams, more_beams
+from .goodness import Goodness, between_disks, goodness
+from .grid import TiltGrid, blurred
+from .held import Held, held_parameters
+from .measured import ANTI_ALIAS, Measured, Template
+from .search import Candidate, Search
 
 if TYPE_CHECKING:
-    from .coarse import CoarseRefine
+    from stackalign.refine.coarse import CoarseRefine
 
 __all__ = ["disks", "result"]
 

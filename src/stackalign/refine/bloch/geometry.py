@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .beam import Beam
-from .crystal import Crystal
-from .scattering import ScatteringFactors, kirkland
+from stackalign.refine.beam import Beam
+from stackalign.refine.crystal import Crystal
+from stackalign.refine.scattering import ScatteringFactors, kirkland
 
 __all__ = ["Geometry"]
 

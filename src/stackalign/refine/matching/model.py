@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stackalign.ops import to_numpy
+from stackalign.refine.frames import DisplayFrame
+from stackalign.refine.preprocess import Hook, apply_simulated
+from stackalign.refine.simulator import Reflection
 
-from ._grid import TiltGrid, blurred
-from ._measured import Pixels
-from .frames import DisplayFrame
-from .preprocess import Hook, apply_simulated
-from .simulator import Reflection
+from .grid import TiltGrid, blurred
+from .measured import Pixels
 
 __all__ = ["FREE", "Model", "Point", "correlate"]
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
 
-from ._fine import FineResult
-from ._grid import TiltGrid, rectangle
-from ._model import Point
+from .climb import FineResult
+from .grid import TiltGrid, rectangle
+from .model import Point
 
 if TYPE_CHECKING:
-    from ._search import Search
+    from .search import Search
 
 __all__ = ["Converged", "converge", "few_beams", "more_beams"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._fine import End, FineResult, squares
+from .climb import End, FineResult, squares
 
 __all__ = ["Goodness", "between_disks", "goodness"]
 

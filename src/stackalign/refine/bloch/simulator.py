@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign.device import parse_bytes
 from stackalign.errors import StackalignWarning
+from stackalign.refine.beam import Beam
+from stackalign.refine.crystal import Crystal
+from stackalign.refine.scattering import ScatteringFactors, kirkland
+from stackalign.refine.simulator import Reflection, as_reflections, as_tilts, reflection_indices
 
-from ._geometry import Geometry
-from ._waves import Absorption, PreparedBloch, Solver
-from .beam import Beam
-from .crystal import Crystal
-from .scattering import ScatteringFactors, kirkland
+from .geometry import Geometry
 from .selection import BeamList, BeamSelection, select_beams
-from .simulator import Reflection, as_reflections, as_tilts, reflection_indices
+from .solver import Absorption, PreparedBloch, Solver
 
 __all__ = ["BeamConvergence", "BlochSimulator"]
 

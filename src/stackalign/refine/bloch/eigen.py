@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stackalign.errors import BackendUnavailableError
 
-from ._tridiagonal import SMALLEST, first_row_products, is_available
+from .tridiagonal import SMALLEST, first_row_products, is_available
 
 __all__ = ["Matrices", "amplitudes", "bytes_per_tilt", "decompose"]
 

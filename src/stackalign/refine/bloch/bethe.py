@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._geometry import Geometry
 from ._threads import run
+from .geometry import Geometry
 from .selection import BeamList
 
 __all__ = ["Fold", "make_fold"]

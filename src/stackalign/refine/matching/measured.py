@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stackalign.ops import bin_mean, resample_affine
+from stackalign.refine.data import DiffractionData
+from stackalign.refine.frames import ROI, DisplayFrame
+from stackalign.refine.preprocess import Hook, apply_measured
 
-from ._noise import measured_variance
-from .data import DiffractionData
-from .frames import ROI, DisplayFrame
-from .preprocess import Hook, apply_measured
+from .noise import measured_variance
 
 __all__ = ["Measured", "Pixels", "Template"]
 
