@@ -71,3 +71,10 @@ def test_the_page_on_trust_has_every_flag() -> None:
         (section,) = [part for head, part in sections.items() if head.startswith(start)]
         listed = re.findall(r"^\| `(\w+)` \|", section, re.M)
         assert set(listed) == set(flags), start
+
+
+def test_fragments_of_the_changelog_are_named_by_topic_and_type() -> None:
+    for file in (ROOT / "changelog.d").iterdir():
+        if file.name not in ("README.md", "_template.md.jinja"):
+            assert re.fullmatch(r"[\w-]+\.(added|changed|fixed|removed)\.md", file.name), file.name
+            assert file.read_text(encoding="utf-8").strip(), file.name
