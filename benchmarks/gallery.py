@@ -16,7 +16,7 @@ import numpy as np
 import stackalign as sa
 from stackalign import diffraction as d
 from stackalign.plot import diffraction as plots
-from stackalign.plot import diffraction_peaks as peak_plots
+from stackalign.plot import _diffraction_peaks as peak_plots
 from stackalign.plot._canvas import new_figure
 
 

@@ -22,7 +22,7 @@ from stackalign import plot
 from stackalign.crop import CroppingConfig, Flag, crop_array
 from stackalign.errors import MissingDependencyError
 from stackalign.plot._canvas import block_mean, extremes, intensity_norm
-from stackalign.plot._facts import FLAG_WORDS, flag_words, scan_grid, short_name
+from stackalign.plot._crop_facts import FLAG_WORDS, flag_words, scan_grid, short_name
 
 from .synthetic import airy, make_result
 

@@ -154,7 +154,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 def write_report(outcomes: Sequence[Outcome], path: Path, *, quiet: bool) -> None:
     """Write one page on everything that was cropped."""
-    from stackalign.plot.report import write_crop_report
+    from stackalign.plot.crop_report import write_crop_report
 
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     if not results:

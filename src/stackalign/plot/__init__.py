@@ -13,7 +13,7 @@ from .crop import (
     plot_retention_map,
     save_crop_figure,
 )
-from .report import write_crop_report
+from .crop_report import write_crop_report
 
 __all__ = [
     "crop_figure",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._canvas import BLUE, GREY, ORANGE, VERMILLION, axes_or_new, say_in, title
-from ._facts import EMPTY
+from ._crop_facts import EMPTY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,7 @@ from ._canvas import (
     say_in,
     title,
 )
-from ._facts import middle, number, retention_range, scan_grid
+from ._crop_facts import middle, number, retention_range, scan_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

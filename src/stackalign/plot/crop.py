@@ -12,7 +12,7 @@ from stackalign.io.atomic import atomic_path
 from ._canvas import SKY, axes_or_new, colour_bar, intensity_norm, new_figure, say_in, title
 from ._crop_radii import plot_cumulative, plot_radius_histogram
 from ._crop_scan import plot_center_drift, plot_retention_map
-from ._facts import facts_line, middle, short_name, window_corners
+from ._crop_facts import facts_line, middle, short_name, window_corners
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stackalign.io.atomic import write_text_atomic
 
 from ._canvas import new_figure
-from ._facts import short_name
+from ._crop_facts import short_name
 from ._page import definitions, escape, page, table
 from .crop import save_figure
 from .registration import plot_parameters, registration_figure, standardised

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stackalign.io.atomic import write_text_atomic
 
 from ._canvas import new_figure
-from ._facts import short_name
+from ._crop_facts import short_name
 from ._page import definitions, escape, items, page, table
 from .registration import plot_score_surface
 from .registration_report import BLINK_STYLE, blink, picture

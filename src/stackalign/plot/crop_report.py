@@ -11,7 +11,7 @@ import numpy as np
 from stackalign.device import format_bytes
 from stackalign.io.atomic import write_text_atomic
 
-from ._facts import flag_words, middle, number, retention_range, saved_share, scan_position, short_name
+from ._crop_facts import flag_words, middle, number, retention_range, saved_share, scan_position, short_name
 from ._page import definitions, escape, items, page, table
 from .crop import crop_figure, save_figure
 
