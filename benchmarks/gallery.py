@@ -16,7 +16,6 @@ import numpy as np
 import stackalign as sa
 from stackalign import diffraction as d
 from stackalign.plot import diffraction as plots
-from stackalign.plot import _diffraction_peaks as peak_plots
 from stackalign.plot._canvas import new_figure
 
 
@@ -68,15 +67,15 @@ def figures(folder: Path) -> Iterator[tuple[str, str, Any]]:
 
     figure = new_figure(6, 5)
     peaks = d.bragg_peaks(image, mask=valid)
-    peak_plots.plot_peaks(image, peaks, figure.subplots())
+    plots.plot_peaks(image, peaks, figure.subplots())
     yield "peaks", f"Bragg peaks of graphite without centre or template, spots of sigma {peaks.width:.1f} px", figure
 
     mos2 = d.diffread(folder / "ab_initio_monolayer_mos2.tif").images
     figure = new_figure(10, 4.4)
     left, right = figure.subplots(1, 2)
     persistent = d.bragg_peaks_persistence(mos2, prominence=0.1)
-    peak_plots.plot_peaks(mos2, persistent, left)
-    peak_plots.plot_persistence(sa.persistence_pairs(mos2), 0.1, right)
+    plots.plot_peaks(mos2, persistent, left)
+    plots.plot_persistence(sa.persistence_pairs(mos2), 0.1, right)
     yield "persistence", "Peaks of simulated molybdenum disulphide by persistence", figure
 
     figure = new_figure(5, 4.5)

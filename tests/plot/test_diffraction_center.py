@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 
 
 def test_center_and_alignment() -> None:
-    from stackalign.plot._diffraction_center import plot_alignment, plot_center
+    from stackalign.plot.diffraction import plot_alignment, plot_center
 
     pattern = powder(128, (60.0, 66.0))
     found = autocenter(pattern.image, mask=pattern.mask)

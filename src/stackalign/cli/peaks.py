@@ -136,7 +136,7 @@ def _report(
     path: Path, table: "PeakTable", method: str, settings: dict[str, Any], valid: Any, dataset: str | None
 ) -> None:
     from stackalign.plot._canvas import new_figure
-    from stackalign.plot._diffraction_peaks import plot_peaks
+    from stackalign.plot.diffraction import plot_peaks
     from stackalign.plot.diffraction_report import write_diffraction_report
 
     from ._diffraction import command_line

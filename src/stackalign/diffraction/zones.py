@@ -181,7 +181,7 @@ class BrillouinZones:
         **style
             For `matplotlib.patches.Polygon`, such as ``edgecolor``.
         """
-        from stackalign.plot._diffraction_peaks import plot_zones
+        from stackalign.plot.diffraction import plot_zones
 
         return plot_zones(self, ax, zones, transposed=transposed, **style)
 

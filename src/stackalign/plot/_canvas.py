@@ -1,9 +1,10 @@
 """Axes, colours and thinning that all pictures share. matplotlib is imported when something is drawn, not before."""
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stackalign.errors import MissingDependencyError
 
@@ -27,7 +28,9 @@ __all__ = [
     "mark_rows",
     "mark_size",
     "new_figure",
+    "save_figure",
     "say_in",
+    "standardised",
     "title",
 ]
 
@@ -172,3 +175,26 @@ def mark_rows(ax: "Axes", indices: NDArray[np.int64], label: str) -> None:
             rasterized=True,
             clip_on=False,
         )
+
+
+def standardised(image: ArrayLike) -> NDArray[np.float64]:
+    """Image with median 0 and the deviation of its middle 98 % as 1, so that two of other gains can be compared."""
+    values = np.asarray(image, np.float64)
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return values
+    low, middle, high = np.percentile(finite, [1, 50, 99])
+    scale = (high - low) / 4 or 1.0
+    shifted: NDArray[np.float64] = (values - middle) / scale
+    return shifted
+
+
+def save_figure(figure: "Figure", target: Any, dpi: float) -> None:
+    """Write a figure to a path or an open file, without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # The font has no letters for some file names; boxes in a title are no reason to warn.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        figure.savefig(target, dpi=dpi)

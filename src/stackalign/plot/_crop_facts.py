@@ -1,37 +1,32 @@
-"""Numbers and words of a result that pictures and pages share."""
+"""Numbers and words of a crop that its pictures and its page share."""
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.crop.result import Flag
+
+from ._text import number
+
 if TYPE_CHECKING:
     from stackalign.crop.result import CropAnalysis, CropResult
 
 __all__ = [
-    "EMPTY",
-    "FLAG_WORDS",
     "facts_line",
     "flag_words",
     "middle",
-    "number",
     "retention_range",
     "saved_share",
     "scan_grid",
     "scan_position",
-    "short_name",
     "window_corners",
 ]
-
-EMPTY = 1
-FLAG_WORDS = {1: "empty", 2: "non finite", 4: "negative", 8: "hot pixel", 16: "off frame"}
-"""Bits of ``analysis.flags``. `stackalign.crop.Flag` has them too, but stands above this layer; a test compares."""
 
 
 def flag_words(flags: int) -> str:
     """Turn the flags of one pattern into words."""
-    return ", ".join(words for bit, words in FLAG_WORDS.items() if flags & bit)
+    return ", ".join(flag.words for flag in Flag if flag & flags)
 
 
 def scan_grid(analysis: "CropAnalysis") -> tuple[int, int] | None:
@@ -83,21 +78,6 @@ def retention_range(result: "CropResult") -> tuple[float, float]:
 def saved_share(result: "CropResult") -> float:
     """Share of the bytes that the output does without, NaN for an input of unknown size."""
     return result.saved if result.input_bytes > 0 else float("nan")
-
-
-def number(value: float, form: str = ".4f") -> str:
-    """Format a number; a dash where there is none."""
-    return format(value, form) if np.isfinite(value) else "–"
-
-
-def short_name(name: str, limit: int = 60) -> str:
-    """Last part of a path, shortened in the middle, without characters that break a line."""
-    last = PurePath(name).name or name
-    last = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in last)
-    if len(last) <= limit:
-        return last
-    tail = limit // 2
-    return f"{last[: limit - tail - 1]}…{last[-tail:]}"
 
 
 def facts_line(result: "CropResult") -> str:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackalign.crop.result import Flag
+
 from ._canvas import BLUE, GREY, ORANGE, VERMILLION, axes_or_new, say_in, title
-from ._crop_facts import EMPTY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def plot_radius_histogram(result: "CropResult", *, ax: "Axes | None" = None) -> 
 
     analysis = result.analysis
     radii, excluded = analysis.radii, analysis.excluded
-    empty = (analysis.flags & EMPTY) != 0
+    empty = (analysis.flags & Flag.EMPTY) != 0
     used, left_out = radii[~excluded], radii[excluded & ~empty]
     chosen = _chosen_radius(result)
     lines = [analysis.global_radius] if chosen is None else [chosen, analysis.global_radius]

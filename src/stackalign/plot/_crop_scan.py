@@ -21,7 +21,8 @@ from ._canvas import (
     say_in,
     title,
 )
-from ._crop_facts import middle, number, retention_range, scan_grid
+from ._crop_facts import middle, retention_range, scan_grid
+from ._text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._canvas import axes_or_new, title
-from .diffraction import plot_pattern
+from ._diffraction_pattern import plot_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """Pictures of a crop: what was cut, how large, where, and what it kept."""
 
 import os
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,10 +8,11 @@ from numpy.typing import NDArray
 
 from stackalign.io.atomic import atomic_path
 
-from ._canvas import SKY, axes_or_new, colour_bar, intensity_norm, new_figure, say_in, title
+from ._canvas import SKY, axes_or_new, colour_bar, intensity_norm, new_figure, save_figure, say_in, title
+from ._crop_facts import facts_line, middle, window_corners
 from ._crop_radii import plot_cumulative, plot_radius_histogram
 from ._crop_scan import plot_center_drift, plot_retention_map
-from ._crop_facts import facts_line, middle, short_name, window_corners
+from ._text import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,17 +151,6 @@ def save_crop_figure(result: "CropResult", path: str | os.PathLike[str], dpi: fl
     """
     with atomic_path(path) as partial:
         save_figure(crop_figure(result), partial, dpi)
-
-
-def save_figure(figure: "Figure", target: Any, dpi: float) -> None:
-    """Write a figure to a path or an open file, without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        # The font has no letters for some file names; boxes in a title are no reason to warn.
-        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        figure.savefig(target, dpi=dpi)
 
 
 def _show(ax: "Axes", result: "CropResult", image: NDArray[np.float64]) -> None:

@@ -1,7 +1,5 @@
 """A page about one crop or several, for the folder of the data and for the notebook."""
 
-import base64
-import io
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,9 +9,11 @@ import numpy as np
 from stackalign.device import format_bytes
 from stackalign.io.atomic import write_text_atomic
 
-from ._crop_facts import flag_words, middle, number, retention_range, saved_share, scan_position, short_name
+from ._crop_facts import flag_words, middle, retention_range, saved_share, scan_position
 from ._page import definitions, escape, items, page, table
-from .crop import crop_figure, save_figure
+from ._pictures import picture
+from ._text import number, short_name
+from .crop import crop_figure
 
 if TYPE_CHECKING:
     from stackalign.crop.result import CropResult
@@ -23,6 +23,7 @@ __all__ = ["write_crop_report"]
 FLAGGED_ROWS = 200
 LARGEST_ROWS = 10
 FIGURE_DPI = 110
+PICTURE_WORDS = "Mean pattern before and after the crop, encircled intensity, radii, drift of the centre, and retention"
 
 
 def write_crop_report(
@@ -101,7 +102,7 @@ def _section(result: "CropResult", k: int) -> str:
     parts = [
         f'<section id="file-{k}">',
         f"<h2>{escape(_name(result))}</h2>",
-        _picture(result),
+        picture(crop_figure(result), PICTURE_WORDS, dpi=FIGURE_DPI),
         '<div class="columns"><div>',
         "<h3>Facts</h3>",
         definitions(_facts(result)),
@@ -123,14 +124,6 @@ def _section(result: "CropResult", k: int) -> str:
         "</section>",
     ]
     return "\n".join(parts)
-
-
-def _picture(result: "CropResult") -> str:
-    target = io.BytesIO()
-    save_figure(crop_figure(result), target, FIGURE_DPI)
-    code = base64.b64encode(target.getvalue()).decode("ascii")
-    words = "Mean pattern before and after the crop, encircled intensity, radii, drift of the centre, and retention"
-    return f'<figure><img alt="{words}" src="data:image/png;base64,{code}"></figure>'
 
 
 def _facts(result: "CropResult") -> list[tuple[str, str]]:

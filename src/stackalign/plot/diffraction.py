@@ -1,87 +1,33 @@
 """Pictures of diffraction patterns: patterns with masks and centres, profiles, polar images, masks, hot pixels."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._canvas import BLUE, ORANGE, SKY, VERMILLION, axes_or_new, colour_bar, title
+from ._diffraction_center import plot_alignment, plot_center
+from ._diffraction_pattern import COLOURS, intensity_limits, plot_pattern
+from ._diffraction_peaks import plot_peaks, plot_persistence, plot_zones
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from stackalign.diffraction import AzimuthalProfile, Baseline, HotSpots, PixelMask
 
-__all__ = ["plot_baseline", "plot_hot_spots", "plot_mask", "plot_pattern", "plot_polar", "plot_profile"]
-
-COLOURS = "inferno"
-LARGEST_PICTURE = 1024
-"""Longest side that is drawn; larger images are thinned."""
-
-
-def _limits(values: NDArray[Any], vmin: float | None, vmax: float | None) -> tuple[float, float]:
-    """From the lowest to what all but half a percent of the pixels stay below."""
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
-    low, high = float(low if vmin is None else vmin), float(high if vmax is None else vmax)
-    return low, high if high > low else low + 1.0
-
-
-def plot_pattern(
-    image: ArrayLike,
-    *,
-    mask: NDArray[np.bool_] | None = None,
-    center: ArrayLike | None = None,
-    vmin: float | None = None,
-    vmax: float | None = None,
-    words: str = "",
-    ax: "Axes | None" = None,
-) -> "Axes":
-    """Draw a diffraction pattern, grey where it is not valid, with its centre.
-
-    Parameters
-    ----------
-    image : array_like
-        (H, W).
-    mask : numpy.ndarray, optional
-        Boolean, True = valid.
-    center : array_like, optional
-        (row, col), marked by a cross.
-    vmin, vmax : float, optional
-        Ends of the scale; by default from the lowest to the highest half percent of the valid pixels.
-    words : str
-        Heading.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    from matplotlib import colormaps
-
-    ax = axes_or_new(ax)
-    values = np.array(image, np.float64)
-    if mask is not None:
-        values[~np.asarray(mask)] = np.nan
-    low, high = _limits(values, vmin, vmax)
-    step = -(-max(values.shape) // LARGEST_PICTURE)
-    height, width = values.shape
-    drawn = ax.imshow(
-        np.ma.masked_invalid(values[::step, ::step]),
-        cmap=colormaps[COLOURS].with_extremes(bad="0.6"),
-        vmin=low,
-        vmax=high,
-        interpolation="nearest",
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-    )
-    if center is not None:
-        row, column = np.asarray(center, np.float64)
-        ax.plot(column, row, "+", color=SKY, markersize=14, markeredgewidth=2)
-    colour_bar(ax, drawn, "intensity", "both")
-    ax.set_xlabel("column (px)")
-    ax.set_ylabel("row (px)")
-    title(ax, words or "diffraction pattern")
-    return ax
+__all__ = [
+    "plot_alignment",
+    "plot_baseline",
+    "plot_center",
+    "plot_hot_spots",
+    "plot_mask",
+    "plot_pattern",
+    "plot_peaks",
+    "plot_persistence",
+    "plot_polar",
+    "plot_profile",
+    "plot_zones",
+]
 
 
 def plot_profile(
@@ -155,7 +101,7 @@ def plot_polar(profile: "AzimuthalProfile", *, frame: int = 0, ax: "Axes | None"
         raise ValueError(msg)
     ax = axes_or_new(ax)
     image = profile.intensity if profile.intensity.ndim == 2 else profile.intensity[frame]
-    low, high = _limits(image, None, None)
+    low, high = intensity_limits(image, None, None)
     width = 360.0 / len(profile.angle) if len(profile.angle) == 1 else (profile.angle[1] - profile.angle[0]) % 360.0
     first = profile.angle[0] - width / 2
     drawn = ax.imshow(
@@ -224,7 +170,7 @@ def plot_hot_spots(image: ArrayLike, found: "HotSpots", *, ax: "Axes | None" = N
     -------
     matplotlib.axes.Axes
     """
-    low, high = _limits(np.asarray(found.images, np.float64), None, None)
+    low, high = intensity_limits(np.asarray(found.images, np.float64), None, None)
     ax = plot_pattern(found.images, vmin=low, vmax=high, ax=ax)
     rows, columns = np.nonzero(found.hot)
     ax.scatter(columns, rows, s=18, facecolors="none", edgecolors=SKY, linewidths=0.5)

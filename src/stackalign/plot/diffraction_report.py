@@ -7,7 +7,7 @@ from typing import Any
 from stackalign.io.atomic import write_text_atomic
 
 from ._page import definitions, escape, page, table
-from .registration_report import picture
+from ._pictures import picture
 
 __all__ = ["write_diffraction_report"]
 

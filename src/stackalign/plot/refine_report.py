@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from stackalign.io.atomic import write_text_atomic
 
 from ._page import definitions, escape, items, page, table
+from ._pictures import picture
 from .refine import UNITS, disks_figure, refinement_figure
-from .registration_report import picture
 
 if TYPE_CHECKING:
     from stackalign.refine import RefinementResult

@@ -21,10 +21,11 @@ from ._canvas import (
     extremes,
     mark_rows,
     new_figure,
+    save_figure,
     say_in,
+    standardised,
     title,
 )
-from .crop import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,18 +48,6 @@ SURFACE_POINTS = 41
 LARGEST_SURFACE = 512
 """Longest side of the reference whose every pixel is scored, where more differs than a shift, which costs 40 times
 less; of larger ones every n-th row and column is. A part of the image would have its optimum elsewhere."""
-
-
-def standardised(image: ArrayLike) -> FloatArray:
-    """Image with median 0 and the deviation of its middle 98 % as 1, so that two of other gains can be compared."""
-    values = np.asarray(image, np.float64)
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return values
-    low, middle, high = np.percentile(finite, [1, 50, 99])
-    scale = (high - low) / 4 or 1.0
-    shifted: FloatArray = (values - middle) / scale
-    return shifted
 
 
 def plot_difference(

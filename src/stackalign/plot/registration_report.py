@@ -1,39 +1,26 @@
 """A page about the registration of one file or several, with pictures that blink between before and after."""
 
-import base64
-import io
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stackalign.io.atomic import write_text_atomic
 
 from ._canvas import new_figure
-from ._crop_facts import short_name
 from ._page import definitions, escape, page, table
-from .crop import save_figure
-from .registration import plot_parameters, registration_figure, standardised
+from ._pictures import BLINK_STYLE, blink, picture
+from ._text import short_name
+from .registration import plot_parameters, registration_figure
 
 if TYPE_CHECKING:
     from stackalign.registration.files import AlignedFile
     from stackalign.registration.preview import Preview
 
-__all__ = ["BLINK_STYLE", "blink", "picture", "write_registration_report"]
+__all__ = ["write_registration_report"]
 
 TABLE_ROWS = 200
-LARGEST_PICTURE = 640
-
-BLINK_STYLE = """<style>
-.blink { position: relative; display: inline-block; width: 100%; max-width: 34rem; }
-.blink img { image-rendering: pixelated; }
-.blink img + img { position: absolute; left: 0; top: 0; animation: blink 1.6s step-end infinite; }
-.blink:hover img + img { animation-play-state: paused; }
-@keyframes blink { 0% { opacity: 1; } 50% { opacity: 0; } }
-@media (prefers-reduced-motion: reduce) { .blink img + img { animation-duration: 6s; } }
-</style>"""
 
 
 def write_registration_report(
@@ -152,36 +139,3 @@ def _rows(done: "AlignedFile") -> str:
     note = f"<p>... and {more:,} more without flags or beyond the list; all stand in the table file.</p>"
     head = ["image", *names, "score", "overlap", "flags"]
     return table(head, rows, range(len(names) + 3)) + (note if more > 0 else "")
-
-
-def blink(first: NDArray[Any], second: NDArray[Any], words: str) -> str:
-    """HTML of two images on top of each other, of which one comes and goes; no script."""
-    step = -(-max(first.shape) // LARGEST_PICTURE)
-    shown = np.full(first.shape, np.nan)
-    rows, columns = (min(a, b) for a, b in zip(first.shape, second.shape, strict=True))
-    shown[:rows, :columns] = second[:rows, :columns]
-    images = "".join(f'<img alt="{escape(words)}" src="{_png(image[::step, ::step])}">' for image in (first, shown))
-    return f'<div class="blink">{images}</div>'
-
-
-def _png(image: NDArray[Any]) -> str:
-    """Grey picture of an image as a data address; what is invalid is greenish."""
-    from matplotlib.image import imsave
-
-    values = standardised(image)
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
-    grey = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
-    rgb = np.repeat(grey[..., None], 3, axis=-1)
-    rgb[~np.isfinite(values)] = (0.48, 0.54, 0.48)
-    target = io.BytesIO()
-    imsave(target, (rgb * 255).astype(np.uint8), format="png")
-    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode("ascii")
-
-
-def picture(figure: Any, words: str) -> str:
-    """Give the HTML of a figure, with its picture inside."""
-    target = io.BytesIO()
-    save_figure(figure, target, 100)
-    code = base64.b64encode(target.getvalue()).decode("ascii")
-    return f'<figure><img alt="{escape(words)}" src="data:image/png;base64,{code}"></figure>'

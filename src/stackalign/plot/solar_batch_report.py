@@ -12,7 +12,7 @@ from stackalign.io.atomic import write_text_atomic
 
 from ._canvas import new_figure
 from ._page import escape, page, table
-from .registration_report import picture
+from ._pictures import picture
 
 __all__ = ["write_batch_report"]
 

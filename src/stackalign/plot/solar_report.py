@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from stackalign.io.atomic import write_text_atomic
 
 from ._canvas import new_figure
-from ._crop_facts import short_name
 from ._page import definitions, escape, items, page, table
+from ._pictures import BLINK_STYLE, blink, picture
+from ._text import short_name
 from .registration import plot_score_surface
-from .registration_report import BLINK_STYLE, blink, picture
 from .solar import (
     correlation_with_iteration,
     pixel_lengths,

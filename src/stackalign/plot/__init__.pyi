@@ -1,0 +1,100 @@
+from . import crop, diffraction, refine, registration, solar
+from .crop import (
+    crop_figure,
+    plot_center_drift,
+    plot_cumulative,
+    plot_mean_pattern,
+    plot_mean_window,
+    plot_radius_histogram,
+    plot_retention_map,
+    save_crop_figure,
+)
+from .crop_report import write_crop_report
+from .diffraction import (
+    plot_alignment,
+    plot_baseline,
+    plot_center,
+    plot_hot_spots,
+    plot_mask,
+    plot_pattern,
+    plot_peaks,
+    plot_persistence,
+    plot_polar,
+    plot_profile,
+    plot_zones,
+)
+from .diffraction_report import write_diffraction_report
+from .refine import disks_figure, plot_correlations, plot_position_map, plot_scores, refinement_figure
+from .refine_report import RefinedStep, write_refinement_report
+from .registration import (
+    plot_difference,
+    plot_parameters,
+    plot_score_surface,
+    registration_figure,
+    save_registration_figure,
+)
+from .registration_report import write_registration_report
+from .solar import (
+    blink_maps,
+    correlation_with_iteration,
+    plot_alignment_before_after,
+    plot_column_times,
+    plot_history_scatter,
+    plot_map,
+    plot_residual,
+    plot_shift_map,
+)
+from .solar_batch_report import write_batch_report
+from .solar_report import write_coalignment_report
+
+__all__ = [
+    "RefinedStep",
+    "blink_maps",
+    "correlation_with_iteration",
+    "crop",
+    "crop_figure",
+    "diffraction",
+    "disks_figure",
+    "plot_alignment",
+    "plot_alignment_before_after",
+    "plot_baseline",
+    "plot_center",
+    "plot_center_drift",
+    "plot_column_times",
+    "plot_correlations",
+    "plot_cumulative",
+    "plot_difference",
+    "plot_history_scatter",
+    "plot_hot_spots",
+    "plot_map",
+    "plot_mask",
+    "plot_mean_pattern",
+    "plot_mean_window",
+    "plot_parameters",
+    "plot_pattern",
+    "plot_peaks",
+    "plot_persistence",
+    "plot_polar",
+    "plot_position_map",
+    "plot_profile",
+    "plot_radius_histogram",
+    "plot_residual",
+    "plot_retention_map",
+    "plot_score_surface",
+    "plot_scores",
+    "plot_shift_map",
+    "plot_zones",
+    "refine",
+    "refinement_figure",
+    "registration",
+    "registration_figure",
+    "save_crop_figure",
+    "save_registration_figure",
+    "solar",
+    "write_batch_report",
+    "write_coalignment_report",
+    "write_crop_report",
+    "write_diffraction_report",
+    "write_refinement_report",
+    "write_registration_report",
+]
