@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import diffraction
+from stackalign._types import FloatArray
 from stackalign.diffraction.files import PICTURES
 from stackalign.errors import MissingDependencyError
 from stackalign.ops import asarray
@@ -51,7 +52,6 @@ __all__ = [
     "reflection",
 ]
 
-FloatArray = NDArray[np.float64]
 EDGE = 1e-9
 LEAST_SNR = 5.0
 

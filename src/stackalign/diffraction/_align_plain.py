@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy.fft import fftfreq, irfft2, next_fast_len, rfft2, rfftfreq
 from scipy.ndimage import gaussian_filter
 
+from stackalign._types import FloatArray
+
 __all__ = ["Limits", "Plain", "plain"]
 
-FloatArray = NDArray[np.float64]
 Images = NDArray[np.float32]
 Masks = NDArray[np.bool_]
 

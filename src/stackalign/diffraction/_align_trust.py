@@ -9,6 +9,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import maximum_filter
 from scipy.stats import norm
 
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.ops import bin_mean, masked_ncc, to_numpy
 from stackalign.registration.background import band_pass
@@ -17,7 +18,6 @@ from ._align_plain import Limits, Plain, plain
 
 __all__ = ["CHANCE", "Judged", "judged", "without_hot_pixels"]
 
-FloatArray = NDArray[np.float64]
 _Images = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 CHANCE = 8.5

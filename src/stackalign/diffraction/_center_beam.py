@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, label, maximum_filter
 
+from stackalign._types import FloatArray
+
 __all__ = ["Beam", "Disk", "find_beams", "measured_disk", "without_spikes"]
 
-FloatArray = NDArray[np.float64]
 
 PRODUCTS = 3.0
 """Sigma from which products with matrices are faster than filters."""

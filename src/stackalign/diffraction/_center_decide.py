@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, median_filter
 
+from stackalign._types import FloatArray
+
 from ._center_beam import Beam
 from ._center_search import RING_SCALES, Answer, Candidate, Level, Pairs
 from ._center_sectors import Agreement
 
 __all__ = ["LARGEST_SIGMA", "Evidence", "Rings", "Verdict", "believed_beam", "verdict"]
 
-FloatArray = NDArray[np.float64]
 
 LARGEST_SIGMA = 1.0
 """Pixels. A centre with a larger error is flagged."""

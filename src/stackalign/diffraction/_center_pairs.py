@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 from scipy.spatial import cKDTree
 
+from stackalign._types import FloatArray
+
 __all__ = ["NO_PAIRS", "PairEvidence", "Spots", "find_spots", "half_sums", "pair_center", "pair_score", "pair_sigma"]
 
-FloatArray = NDArray[np.float64]
 
 WIDTHS = (1.2, 2.0, 3.5)
 """Sigmas in pixels of the spots that are looked for."""

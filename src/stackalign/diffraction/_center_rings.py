@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
+from stackalign._types import FloatArray
+
 __all__ = ["RingScore", "ring_candidates"]
 
-FloatArray = NDArray[np.float64]
 
 STEPS = 24
 """Centres along the longer side at which a coarse image is looked at first."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
+from stackalign._types import FloatArray
 from stackalign.ops import asarray, bin_mean, masked_ncc, masked_shift, to_numpy
 from stackalign.registration.background import band_pass
 
@@ -29,7 +30,6 @@ __all__ = [
     "rings_of",
 ]
 
-FloatArray = NDArray[np.float64]
 
 SMALLEST = 8
 RING_SCALES = (60, 30, 10)

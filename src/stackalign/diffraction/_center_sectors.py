@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
+
 __all__ = ["Agreement", "agreement", "settled"]
 
-FloatArray = NDArray[np.float64]
 
 SECTORS = 36
 """Sectors into which the angles seen from a centre are divided, where all of them are seen."""

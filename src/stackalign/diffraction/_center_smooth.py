@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from stackalign._types import FloatArray
+
 __all__ = ["LEFT", "radial_center"]
 
-FloatArray = NDArray[np.float64]
 
 LEFT = 0.01
 """Share of an image's variance that its radial profile may leave unexplained: no background that is not concentric, no

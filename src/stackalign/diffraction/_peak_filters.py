@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from stackalign._types import FloatArray
 from stackalign.ops import bin_mean
 from stackalign.registration.background import between, bin_factor, bin_kernel, smooth_background
 
@@ -22,7 +23,6 @@ __all__ = [
 ]
 
 Plane = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
 
 BRIGHTEST = 30
 """Peaks by whose signal-to-noise ratio widths are compared: more than a direct beam and its halo make."""

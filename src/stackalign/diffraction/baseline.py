@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io.provenance import provenance, to_jsonable
@@ -16,8 +17,6 @@ from stackalign.ops import asarray
 from ._fill import fill_nearest
 
 __all__ = ["Baseline", "baseline_dwt"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
@@ -35,7 +36,6 @@ from ._inputs import checked_images
 
 __all__ = ["CENTER_FLAGS", "Center", "autocenter"]
 
-FloatArray = NDArray[np.float64]
 
 CENTER_FLAGS: Mapping[str, str] = {
     "constant": "the image does not vary: the middle of the frame is given",

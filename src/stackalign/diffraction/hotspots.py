@@ -14,7 +14,6 @@ from ._inputs import checked_images
 
 __all__ = ["HotSpots", "remove_hot_spots"]
 
-FloatArray = NDArray[np.float64]
 
 STRIDE = 4
 """The local background is smooth: it is taken at every fourth pixel and interpolated."""

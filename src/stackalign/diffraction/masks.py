@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
@@ -18,7 +19,6 @@ from stackalign.runs import Progress, ProgressCallback
 
 __all__ = ["PixelMask", "PixelStatistics", "check_mask_settings", "combine_masks", "mask_from_collection"]
 
-FloatArray = NDArray[np.float64]
 
 CHUNK_BYTES = 1 << 27
 LEAST_FRAMES = 16

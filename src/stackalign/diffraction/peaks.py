@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
@@ -17,7 +18,6 @@ from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, c
 
 __all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]
 
-FloatArray = NDArray[np.float64]
 
 WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
 """Standard deviations of spots in pixels that are tried, 0.8 to 9."""

@@ -5,17 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stackalign import ops
+from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.io.provenance import provenance, to_jsonable
 
 from ._inputs import checked_images
 
 __all__ = ["AzimuthalProfile", "azimuthal_average"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
+
 __all__ = ["SyntheticPattern", "beam_block", "create_test_pattern", "lattice", "powder", "powder_profile"]
 
-FloatArray = NDArray[np.float64]
 
 RADII = np.array([52.0, 85.0, 104.0, 137.0, 168.0, 190.0])
 AMPLITUDES = np.array([1.0, 0.45, 0.35, 0.25, 0.15, 0.1])

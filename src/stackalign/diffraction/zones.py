@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BrillouinZones", "ZoneConsistency", "brillouin_zones"]
 
-FloatArray = NDArray[np.float64]
 
 SHORT = 0.05
 """Sides shorter than this share of a zone's mean side come from the noise of the peaks: four zones meet there."""

@@ -7,6 +7,7 @@ from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array, backend_for
 from stackalign.backends._protocol import FLAT
 
@@ -15,7 +16,6 @@ from .correlate import ImagePair
 
 __all__ = ["AffineLinearization", "linearize_affine", "linearize_with_jacobian"]
 
-FloatArray = NDArray[np.float64]
 
 TILES = 10
 """Tiles along the shorter side of the reference, for the covariance: some hundred in all tell a variance to 7 %."""

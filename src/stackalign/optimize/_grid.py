@@ -6,7 +6,7 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from ._lockstep import FloatArray
+from stackalign._types import FloatArray
 
 __all__ = ["local_maxima", "vertex"]
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from stackalign._types import FloatArray
 
 from .result import OptimizeResult
 
@@ -25,7 +27,6 @@ __all__ = [
     "starts_array",
 ]
 
-FloatArray = NDArray[np.float64]
 ScoreFunction = Callable[[FloatArray], FloatArray]
 """``score(params (B, K, P)) -> (B, K)``, higher is better; every candidate's score depends on that candidate alone."""
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._lockstep import FloatArray, bounds_array, per_parameter, starts_array
+from stackalign._types import FloatArray
+
+from ._lockstep import bounds_array, per_parameter, starts_array
 from .result import OptimizeResult
 
 __all__ = ["GaussNewtonResult", "Linearize", "gauss_newton"]

@@ -6,8 +6,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._types import FloatArray
+
 from ._grid import local_maxima, vertex
-from ._lockstep import Finish, FloatArray, Request, ScoreFunction, Search, drive, starts_array
+from ._lockstep import Finish, Request, ScoreFunction, Search, drive, starts_array
 from .result import OptimizeResult
 
 __all__ = ["GridResult", "grid_search", "pyramid_search"]

@@ -8,9 +8,10 @@ from math import isqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
+
 from ._lockstep import (
     Finish,
-    FloatArray,
     Request,
     ScoreFunction,
     Search,

@@ -8,9 +8,10 @@ problem are those of `scipy.optimize.minimize_scalar(method="bounded")` and `sci
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._types import FloatArray
+
 from ._lockstep import (
     Finish,
-    FloatArray,
     Request,
     ScoreFunction,
     Search,

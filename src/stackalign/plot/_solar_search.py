@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from stackalign._types import FloatArray
 from stackalign.ops import masked_ncc
 
 from ._canvas import BLUE, GREY, ORANGE, VERMILLION, axes_or_new, colour_bar, say_in, title
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["correlation_with_iteration", "plot_column_times", "plot_history_scatter", "plot_shift_map"]
 
-FloatArray = NDArray[np.float64]
 
 NAMES = ("iteration", "dx", "dy", "squeeze_x", "squeeze_y", "corr")
 

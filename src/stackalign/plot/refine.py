@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from stackalign._types import FloatArray
 
 from ._canvas import BLUE, GREY, ORANGE, VERMILLION, axes_or_new, colour_bar, new_figure, say_in, title
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["disks_figure", "plot_correlations", "plot_position_map", "plot_scores", "refinement_figure"]
 
-FloatArray = NDArray[np.float64]
 UNITS = {"tilt_x": "1/Å", "tilt_y": "1/Å", "thickness": "Å", "gl": "px", "rotation": "degrees", "kv": "kV"}
 UNITS |= {"blur": "px", "a": "Å", "b": "Å", "c": "Å", "alpha": "degrees", "beta": "degrees", "gamma": "degrees"}
 MAX_DISKS = 8

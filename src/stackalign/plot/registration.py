@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.io.atomic import atomic_path
 from stackalign.ops import prepare_pair, score_affine
 
@@ -42,7 +43,6 @@ __all__ = [
     "standardised",
 ]
 
-FloatArray = NDArray[np.float64]
 
 SURFACE_POINTS = 41
 LARGEST_SURFACE = 512

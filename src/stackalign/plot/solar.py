@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from stackalign._types import FloatArray
 
 from ._canvas import axes_or_new, colour_bar, new_figure, say_in, title
 from ._solar_search import correlation_with_iteration, plot_column_times, plot_history_scatter, plot_shift_map
@@ -32,7 +34,6 @@ __all__ = [
     "used_part",
 ]
 
-FloatArray = NDArray[np.float64]
 
 _BAD = "#79897a"
 """Colour of what is invalid: not one of any scale of grey or of sunpy's."""

@@ -4,8 +4,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.io.atomic import write_text_atomic
 
 from ._canvas import new_figure
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["write_coalignment_report"]
 
-FloatArray = NDArray[np.float64]
 
 LARGEST_BLINK = 520
 """Longer side of the blinking pictures."""

@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.io._gate import refuse_special
 
@@ -20,7 +20,6 @@ from .scattering import kirkland
 
 __all__ = ["read_cif"]
 
-FloatArray = NDArray[np.float64]
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 SIX = ("11", "22", "33", "12", "13", "23")
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from stackalign._types import FloatArray
 
 __all__ = [
     "COLUMNS",
@@ -20,7 +22,6 @@ __all__ = [
     "rounding_of",
 ]
 
-FloatArray = NDArray[np.float64]
 Operations = list[tuple[FloatArray, FloatArray]]
 FINE, COARSE = 3.4e-4, 5e-3
 """Limits of what one coordinate is believed to be rounded by, in fractions of the cell."""

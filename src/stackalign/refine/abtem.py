@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import MissingDependencyError
 
 from .beam import Beam
@@ -15,8 +16,6 @@ from .crystal import Crystal
 from .simulator import Reflection, as_reflections, as_thicknesses, as_tilts, reflection_indices
 
 __all__ = ["AbtemSimulator"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

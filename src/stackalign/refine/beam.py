@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import constants
+
+from stackalign._types import FloatArray
 
 from .crystal import Crystal
 
 __all__ = ["Beam"]
 
-FloatArray = NDArray[np.float64]
 Index = tuple[float, float, float]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import StackalignWarning
 
@@ -26,7 +27,6 @@ from .simulator import Simulator
 
 __all__ = ["CoarseOptimize", "CoarseRefine"]
 
-FloatArray = NDArray[np.float64]
 Bounds = Sequence[float] | None
 Progress = Callable[[str, int, int], None]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import MissingDependencyError
 
 from ._symmetry import require_apart
@@ -16,7 +17,6 @@ from .scattering import ScatteringFactors, kirkland
 
 __all__ = ["Crystal"]
 
-FloatArray = NDArray[np.float64]
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 TOLERANCE = 1e-4
 """Fractions of the cell within which two atoms are the same."""

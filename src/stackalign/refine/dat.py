@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, MissingDependencyError, StackalignWarning
 from stackalign.io._gate import refuse_special
 
@@ -24,7 +24,6 @@ from .simulator import Reflection
 
 __all__ = ["DatFile", "read_dat"]
 
-FloatArray = NDArray[np.float64]
 TABLES = {"hkl": 3, "out": 3, "adj": 7}
 """Keywords that are followed by rows, and the numbers of a row."""
 NUMBERS = {

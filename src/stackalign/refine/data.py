@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
 from stackalign.backends import refuse_hidden
 
 from .beam import Beam
@@ -15,8 +16,6 @@ from .frames import DisplayFrame
 from .simulator import Reflection, as_reflections, reflection_indices
 
 __all__ = ["DiffractionData"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

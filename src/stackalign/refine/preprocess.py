@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stackalign._types import FloatArray
 from stackalign.backends import refuse_hidden
 from stackalign.ops import resample_affine
 
 __all__ = ["Hook", "high_pass", "local_normalise", "log1p", "ridge"]
-
-FloatArray = NDArray[np.float64]
 
 
 class _Plain(Protocol):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.io.atomic import write_text_atomic
 
 from .frames import DisplayFrame
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WARNINGS", "RefinementResult"]
 
-FloatArray = NDArray[np.float64]
 
 WARNINGS: Mapping[str, str] = {
     "on_border": "the optimum lies on a bound, or on the border of the searched area: the true one may lie beyond",

@@ -5,11 +5,10 @@ from importlib import resources
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+
+from stackalign._types import FloatArray
 
 __all__ = ["ScatteringFactors", "kirkland"]
-
-FloatArray = NDArray[np.float64]
 
 
 class ScatteringFactors(Protocol):

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.errors import MaskWarning
 
 __all__ = ["Settings", "checked_images", "checked_settings"]
 
-FloatArray = NDArray[np.float64]
 
 FEW_VALID = 0.05
 SCALES = (0.5, 2.0)

@@ -8,6 +8,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, prepare_pair, resample_affine, to_numpy
@@ -18,7 +19,6 @@ from .background import smooth_background
 
 __all__ = ["CubicSamples", "Refined", "finish", "summed"]
 
-FloatArray = NDArray[np.float64]
 
 POLISH_STEPS, POLISHED = 12, 1e-2
 """Most steps with bilinear samples, and the pixels below which those with cubic samples follow."""

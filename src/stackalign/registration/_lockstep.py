@@ -8,6 +8,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.io.provenance import provenance
 from stackalign.objectives import AffineNCC
@@ -26,7 +27,6 @@ from .spikes import without_spikes_of
 
 __all__ = ["register_batch"]
 
-FloatArray = NDArray[np.float64]
 
 MISFIT, LEAST_MISFIT = 3.0, 0.001
 """Images whose score is farther from 1 than this many times their noise, and than the second number, are taken not to

@@ -8,6 +8,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 
 from ._finish import Refined, summed
@@ -16,7 +17,6 @@ from ._noise import response_levels, second_difference_share
 
 __all__ = ["Regions", "regions_of", "wanted_text"]
 
-FloatArray = NDArray[np.float64]
 
 FLAT = 1e-4
 """Share of the strongest tile's slopes below which a tile says nothing."""

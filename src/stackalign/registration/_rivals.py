@@ -1,10 +1,10 @@
 """Other answers: peaks that score as well as the result, and a direction along which nothing is seen to move."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, masked_ncc, prepare_pair, score_affine, to_numpy
 from stackalign.optimize import gauss_newton
@@ -15,7 +15,6 @@ from ._search import Coarse, Images, coarse_factor, reach_of
 
 __all__ = ["open_directions", "rival_scores", "standing_still", "widened"]
 
-FloatArray = NDArray[np.float64]
 
 WORTH_A_LOOK = 0.5
 """A second whole-pixel score of this share of the first is refined: a rival between pixels loses up to a third."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, bin_mean, masked_shift, prepare_pair
@@ -13,7 +14,6 @@ from stackalign.optimize import gauss_newton
 
 __all__ = ["Climbed", "Coarse", "Images", "climb", "coarse_factor", "coarse_shifts", "matched_smoothing", "reach_of"]
 
-FloatArray = NDArray[np.float64]
 
 LARGEST_COARSE = 512
 """Longest side, in pixels, of the images that the FFT stage sees first."""

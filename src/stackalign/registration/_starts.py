@@ -4,9 +4,9 @@ import itertools
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.ops import masked_shift, resample_affine
 
 from ._check import Settings
@@ -15,7 +15,6 @@ from ._search import Climbed, Images, climb
 
 __all__ = ["begun_again"]
 
-FloatArray = NDArray[np.float64]
 
 LOST, LOST_NOISE = 0.1, 10.0
 """A climb whose score is farther from 1 than the first number and than so many times what noise explains is taken to

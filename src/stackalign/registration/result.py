@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import resample_affine
 
 __all__ = ["FLAGS", "RegistrationResult", "RegistrationStack"]
 
-FloatArray = NDArray[np.float64]
 
 FLAGS: Mapping[str, str] = {
     "empty": "an image has no valid pixel",

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 
 __all__ = ["SyntheticPair", "create_test_pair", "point_error", "random_scene"]
 
-FloatArray = NDArray[np.float64]
 
 SPLINE_ORDER = 5
 FEATURE_SIZES = (2.0, 5.0, 15.0)

@@ -3,9 +3,9 @@
 import warnings
 
 import numpy as np
-from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign._types import FloatArray
 from stackalign.errors import StackalignWarning
 
 from .columns import turned_pixels
@@ -13,7 +13,6 @@ from .frames import map_position, name_of, observation_time, step_arcsec, surfac
 
 __all__ = ["far_apart", "seconds_between"]
 
-FloatArray = NDArray[np.float64]
 
 DEGREES = 1.0
 """Between two observers, seen from the Sun, from which on that is said."""

@@ -10,9 +10,9 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.units import Quantity
-from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 from stackalign.registration import RegistrationResult
@@ -26,8 +26,6 @@ from .plan import RasterPlan
 from .skymodel import MODELS
 
 __all__ = ["CoalignmentResult", "PhaseResult"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
-from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 from sunpy.coordinates import get_earth
 from sunpy.map import GenericMap
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 
 from .dates import complete_dates, parse_moment
@@ -38,7 +38,6 @@ __all__ = [
     "unknown_duration",
 ]
 
-FloatArray = NDArray[np.float64]
 
 SAME_PLACE = 2e-3
 """Two positions of one spacecraft agree within this share of the distance to the Sun: a tenth of a degree."""

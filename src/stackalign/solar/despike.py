@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stackalign._types import FloatArray
+
 __all__ = ["find_dead_lines", "find_spikes"]
 
-FloatArray = NDArray[np.float64]
 
 LIMIT = 8.0
 """Robust deviations from the median of the 3 x 3 neighbourhood: one pixel in 1e15 of Gaussian noise."""

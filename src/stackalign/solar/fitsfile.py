@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
-from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, OutputExistsError, StackalignWarning
 from stackalign.io._gate import refuse_special
 from stackalign.io.atomic import atomic_path
@@ -32,7 +32,6 @@ from .wcs import corrected_header, read_linear
 
 __all__ = ["WrittenFile", "check_first", "write_corrected", "write_map"]
 
-FloatArray = NDArray[np.float64]
 
 SAME_OBSERVATION = 60.0
 """Seconds by which the dates of images of one observation may differ."""

@@ -10,11 +10,12 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs import WCS
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sunpy.coordinates import HeliocentricInertial
 from sunpy.map import GenericMap
 from sunpy.sun import models
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
 from .dates import with_time_of_day
@@ -41,7 +42,6 @@ __all__ = [
     "surface_radius",
 ]
 
-FloatArray = NDArray[np.float64]
 PixelMapping = Callable[[ArrayLike], FloatArray]
 """Pixels (..., 2) in the order (x, y) of one map to those of another; NaN where the other cannot see the point."""
 

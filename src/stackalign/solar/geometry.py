@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SolarPoints", "on_sky", "solar_points", "turned", "wrapped"]
+from stackalign._types import FloatArray
 
-FloatArray = NDArray[np.float64]
+__all__ = ["SolarPoints", "on_sky", "solar_points", "turned", "wrapped"]
 
 
 @dataclass(frozen=True)

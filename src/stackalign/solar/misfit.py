@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.ops import masked_shift, to_numpy
 
 from .pixels import PixelTransform
@@ -13,7 +13,6 @@ from .skymodel import MODELS, SkyModel
 
 __all__ = ["Wanted", "disagreement", "expected_residual", "suspicious", "wanted_beyond"]
 
-FloatArray = NDArray[np.float64]
 
 SIGNIFICANT = 4.0
 """Standard errors, rms over the parameters left out, from which on they are wanted."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.ops import bin_mean
 from stackalign.registration import RegistrationResult
@@ -40,7 +40,6 @@ from .skymodel import SkyFit, SkyModel
 
 __all__ = ["Phase", "Registering", "Request", "Settings", "Target", "reference_sampler", "run_phase"]
 
-FloatArray = NDArray[np.float64]
 
 MIN_VALID = 0.5
 """Share of a block's pixels that must be valid, else it is not compared."""

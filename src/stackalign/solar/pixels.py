@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 
 __all__ = ["PixelTransform"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from astropy.time import Time
 from astropy.units import Quantity
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 
 from .columns import as_times, column_positions, column_times
@@ -20,8 +21,6 @@ from .framestore import Frame, as_frame
 from .headers import as_map
 
 __all__ = ["RasterPlan", "duration_seconds", "plan_synthetic_raster"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
+
 from .pixels import PixelTransform
 from .sampling import masked_blur
 
 __all__ = ["Agreement", "compare"]
 
-FloatArray = NDArray[np.float64]
 
 LEAST_SMOOTHING = 0.7
 """Sigma in pixels of the Gaussian over both images: central differences of what is sharper are too small."""

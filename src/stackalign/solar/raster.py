@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
 from .frames import name_of, pixels_to_pixels, step_arcsec, surface_radius
@@ -22,7 +23,6 @@ from .sampling import map_by_rows, masked_blur, sample
 
 __all__ = ["SyntheticRaster", "build_synthetic_raster", "build_synthetic_raster_from_maps"]
 
-FloatArray = NDArray[np.float64]
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 

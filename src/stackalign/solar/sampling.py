@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from stackalign._types import FloatArray
+
 __all__ = ["map_by_rows", "masked_blur", "sample"]
 
-FloatArray = NDArray[np.float64]
 
 MARGIN = 16
 """Pixels around the points that a spline must know: what lies beyond weighs less than 0.268**16, 1e-9."""

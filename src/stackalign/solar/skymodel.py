@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.registration import RegistrationResult
 
 from .pixels import PixelTransform
@@ -20,7 +21,6 @@ from .polish import Agreement
 
 __all__ = ["MODELS", "SkyFit", "SkyModel"]
 
-FloatArray = NDArray[np.float64]
 
 MODELS: Mapping[str, tuple[str, ...]] = {
     "shift": ("dx", "dy"),

@@ -13,6 +13,7 @@ from astropy.units import Quantity
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io._gate import refuse_special
 
@@ -22,7 +23,6 @@ from .wcs import read_linear
 
 __all__ = ["CollapsedWindow", "WindowInfo", "collapse_window", "read_window", "slit_rows", "spectral_windows"]
 
-FloatArray = NDArray[np.float64]
 
 DETECTOR_ROWS = 1024
 SLIT_ROWS = {"SW": 600, "LW": 626}

@@ -7,15 +7,15 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.time import Time
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from sunpy.map import GenericMap
+
+from stackalign._types import FloatArray
 
 from .headers import as_map
 
 __all__ = ["TestObservation", "create_test_observation"]
 
-FloatArray = NDArray[np.float64]
 
 START = Time("2024-10-17T00:00:00")
 SIDE, STEP = 280, 8.0

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sunpy.util import MetaDict
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 
 from .pixels import PixelTransform
 
 __all__ = ["LinearPart", "corrected_header", "read_linear", "regridded_header"]
 
-FloatArray = NDArray[np.float64]
 
 _ALTERNATE = re.compile(r"(CRPIX\d|CRVAL\d|CTYPE\d|CDELT\d|PC\d_\d|CD\d_\d)[A-Z]")
 _LOOKUP = re.compile(r"(CPDIS|CQDIS|CWDIS|D2IMDIS)\d|(DP|DQ|DW)\d(\..*)?")

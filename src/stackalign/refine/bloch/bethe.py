@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
+
 from ._threads import run
 from .geometry import Geometry
 from .selection import BeamList
@@ -13,7 +15,6 @@ from .selection import BeamList
 __all__ = ["Fold", "make_fold"]
 
 Array = Any
-FloatArray = NDArray[np.float64]
 TOLERANCE = 1e-9
 """Error of an element of the matrix, in 1/angstrom^2, that the interpolation of one weak beam may make."""
 DEGREES = (2, 4, 6, 8)

@@ -3,17 +3,13 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import ComplexArray, FloatArray, IntArray
 from stackalign.refine.beam import Beam
 from stackalign.refine.crystal import Crystal
 from stackalign.refine.scattering import ScatteringFactors, kirkland
 
 __all__ = ["Geometry"]
-
-FloatArray = NDArray[np.float64]
-ComplexArray = NDArray[np.complex128]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray, IntArray
+
 from .geometry import Geometry
 
 __all__ = ["BeamList", "BeamSelection", "select_beams"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 CORE = 50
 """Beams whose scattering into a candidate is looked at, the strongest of them."""
 CORE_RADIUS = 2.0

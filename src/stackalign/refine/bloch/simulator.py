@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from stackalign._types import FloatArray
 from stackalign.device import parse_bytes
 from stackalign.errors import StackalignWarning
 from stackalign.refine.beam import Beam
@@ -24,7 +25,6 @@ from .solver import Absorption, PreparedBloch, Solver
 __all__ = ["BeamConvergence", "BlochSimulator"]
 
 Array = Any
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

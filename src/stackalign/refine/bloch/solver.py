@@ -9,6 +9,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_numpy_namespace
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._types import FloatArray
 from stackalign.device import default_memory_limit, default_workers, format_bytes, parse_bytes
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.refine.simulator import Reflection, as_thicknesses, reflection_indices
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Absorption", "PreparedBloch", "Solver"]
 
 Array = Any
-FloatArray = NDArray[np.float64]
 Absorption = Callable[[Geometry, NDArray[np.int64]], NDArray[np.complex128]]
 
 CHUNK_BYTES = {"cpu": 32 * 2**20, "gpu": 2 * 2**30}

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
+
 from .measured import Pixels
 from .model import FREE, Correlation, Model, Point, correlate
 
 __all__ = ["End", "FineResult", "climb", "squares"]
 
-FloatArray = NDArray[np.float64]
 BLOCK_PX = 8
 """Side of the squares within which residuals may be correlated, in pixels of the experiment."""
 

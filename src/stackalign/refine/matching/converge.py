@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Converged", "converge", "few_beams", "more_beams"]
 
-FloatArray = NDArray[np.float64]
 SHARE = 0.5
 """What the beams that are still left out may do, in units of what those added at the end did."""
 ROUNDS = 2

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from stackalign._types import FloatArray
 
 from .climb import End, FineResult, squares
 
 __all__ = ["Goodness", "between_disks", "goodness"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

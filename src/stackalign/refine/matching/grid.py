@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
+
+from stackalign._types import FloatArray
 
 __all__ = ["TiltGrid", "blurred", "rectangle"]
 
 Array = Any
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Held", "held_parameters"]
 
-FloatArray = NDArray[np.float64]
 COARSER = 2.0
 """Spacing of the grid on which derivatives of the structure are taken, over that of the fine grid."""
 ABSORPTION_STEP = 0.02

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stackalign._types import FloatArray
 from stackalign.ops import bin_mean, resample_affine
 from stackalign.refine.data import DiffractionData
 from stackalign.refine.frames import ROI, DisplayFrame
@@ -16,7 +17,6 @@ from .noise import measured_variance
 
 __all__ = ["Measured", "Pixels", "Template"]
 
-FloatArray = NDArray[np.float64]
 ANTI_ALIAS = 0.5
 """Width of the Gaussian before the experiment is sampled on a grid, in nodes."""
 

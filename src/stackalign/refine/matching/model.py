@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stackalign._types import FloatArray
 from stackalign.ops import to_numpy
 from stackalign.refine.frames import DisplayFrame
 from stackalign.refine.preprocess import Hook, apply_simulated
@@ -18,7 +19,6 @@ from .measured import Pixels
 
 __all__ = ["FREE", "Model", "Point", "correlate"]
 
-FloatArray = NDArray[np.float64]
 FREE = ("tilt_x", "tilt_y", "thickness", "gl", "rotation", "blur")
 """Parameters that take no decompositions."""
 

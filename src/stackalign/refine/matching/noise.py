@@ -1,13 +1,12 @@
 """Noise of measured disks, from the differences of neighbouring pixels where nobody gave a variance."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
+
+from stackalign._types import BoolArray, FloatArray
 
 __all__ = ["measured_variance"]
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 LEVELS = 8
 """Classes of brightness by which the variance is looked at."""
 FEWEST = 60

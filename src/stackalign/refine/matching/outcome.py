@@ -8,6 +8,7 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._types import FloatArray
 from stackalign.errors import StackalignWarning
 from stackalign.ops import to_numpy
 from stackalign.refine.frames import DisplayFrame
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["disks", "result"]
 
-FloatArray = NDArray[np.float64]
 DEGENERATE = 0.95
 POOR = 0.7
 MISFIT = 3.0

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from stackalign._types import FloatArray
 from stackalign.ops import asarray, to_numpy
 from stackalign.optimize import maximize_scalar, nelder_mead
 from stackalign.refine.preprocess import apply_simulated
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidate", "Search"]
 
-FloatArray = NDArray[np.float64]
 START_BLUR = 0.8
 """Width in pixels of the blur that the global scan assumes where it is fitted later."""
 SCAN_BYTES = 2**27

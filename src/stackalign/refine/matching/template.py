@@ -12,10 +12,11 @@ from array_api_compat import array_namespace, is_numpy_namespace
 from numpy.typing import NDArray
 from scipy import fft
 
+from stackalign._types import FloatArray
+
 __all__ = ["Peaks", "TemplateMatcher"]
 
 Array = Any
-FloatArray = NDArray[np.float64]
 FLAT = 1e-8
 """Positions where the variance is less than this of its average over the image have a score of 0."""
 CHUNK_BYTES = 2**21
