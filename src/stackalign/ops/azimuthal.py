@@ -126,6 +126,14 @@ def azimuthal_geometry(
     ------
     ValueError
         Bounds are equal, the mask has another shape, no pixel is left, or a number makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> geometry = sa.azimuthal_geometry((64, 64), (31.5, 31.5), n_angles=4, radial_bounds=(5, 20))
+    >>> geometry.result_shape, geometry.angle
+    ((4, 16), array([ 45., 135., 225., 315.]))
     """
     height, width = (int(side) for side in shape)
     (middle,) = _check.points(center, 1, "center")
@@ -318,6 +326,16 @@ def azimuthal_average(
     -----
     The geometries of the last calls are kept, with masks of one image: the same centre, mask and options cost nothing
     again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> y, x = np.mgrid[:5, :5]
+    >>> image = (y - 2.0) ** 2 + (x - 2.0) ** 2
+    >>> profile = sa.azimuthal_average(image, (2, 2), radial_bounds=(0, 2))
+    >>> profile.weight, profile.mean  # ring 2 holds 4 pixels at 2 and 8 at the square root of 5
+    (array([ 1.,  8., 12.]), array([0.        , 1.5       , 4.66666667]))
     """
     backend, stack, single = _check.stack(images, "images", mask)
     valid = _check.mask_array(mask, stack)

@@ -74,6 +74,16 @@ def prepare_pair(
         Shapes do not fit, `smooth` is negative, or `workers` is less than 1.
     TypeError
         Complex or object types, a mask that is not boolean, or arrays of different homes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> scene = np.random.default_rng(0).normal(size=(40, 40))
+    >>> reference, moving = scene[:32, :32], 3 * scene[2:34, 1:33] + 7  # (2, 1) pixels further up and left
+    >>> pair = sa.prepare_pair(reference, moving)
+    >>> pair.reference.dtype.name, pair.reference.shape, pair.n_problems
+    ('float32', (1, 32, 32), 1)
     """
     sigmas = np.asarray(smooth, np.float64)
     if sigmas.shape not in ((), (2,)) or not (np.isfinite(sigmas).all() and (sigmas >= 0).all()):
@@ -147,6 +157,18 @@ def score_affine(
     ------
     ValueError
         The matrices have another shape or are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> scene = np.random.default_rng(0).normal(size=(40, 40))
+    >>> reference, moving = scene[:32, :32], 3 * scene[2:34, 1:33] + 7  # (2, 1) pixels further up and left
+    >>> pair = sa.prepare_pair(reference, moving)
+    >>> shifts = np.array([[0, 0], [1, 1], [2, 1]])
+    >>> matrices = sa.transforms.matrices_from_parameters(shifts, "shift", center=(15.5, 15.5))
+    >>> sa.score_affine(pair, matrices).round(2)
+    array([-0.04, -0.01,  1.  ])
     """
     backend = backend_for(pair.reference, pair.moving)
     m, single = _candidate_matrices(pair, matrices)

@@ -35,7 +35,18 @@ class ShiftMap:
     origin: tuple[int, int]
 
     def shift_at(self, index: tuple[int, int]) -> tuple[int, int]:
-        """Return the shift (dy, dx) of a row and column."""
+        """Return the shift of a row and column of the scores.
+
+        Parameters
+        ----------
+        index : tuple of int
+            (row, column), such as that of the highest score.
+
+        Returns
+        -------
+        tuple of int
+            (dy, dx) in whole pixels.
+        """
         return int(index[0]) - self.origin[0], int(index[1]) - self.origin[1]
 
 
@@ -167,6 +178,18 @@ def masked_ncc(
     and three back per image, or three and six where masks differ from image to image. Images are centred, scaled and
     transformed in float32: scores are within 1e-6 of float64 where the overlapping parts vary as much as the images
     do, and are set to 0 where they vary by less than 1e-4 of that, which rounding would drown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> scene = np.random.default_rng(0).normal(size=(40, 40))
+    >>> reference, moving = scene[:32, :32], 3 * scene[2:34, 1:33] + 7  # (2, 1) pixels further up and left
+    >>> found = sa.masked_ncc(reference, moving, max_shift=4)
+    >>> found.scores.shape, found.origin
+    ((9, 9), (4, 4))
+    >>> found.shift_at(np.unravel_index(found.scores.argmax(), found.scores.shape))
+    (2, 1)
     """
     problem = _problem(reference, moving, reference_mask, moving_mask, max_shift, overlap_ratio, workers)
     scores = problem.backend.masked_ncc(*problem.arguments)
@@ -220,6 +243,18 @@ def masked_shift(
     -----
     The main peak ends where the highest score at a distance (the larger of that along y and along x) rises again with
     the distance; the second score is the highest from there on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> scene = np.random.default_rng(0).normal(size=(40, 40))
+    >>> reference, moving = scene[:32, :32], 3 * scene[2:34, 1:33] + 7  # (2, 1) pixels further up and left
+    >>> holes = moving.copy()
+    >>> holes[10:14] = np.nan
+    >>> result = sa.masked_shift(reference, holes, subpixel=False)
+    >>> result.shift, round(float(result.score), 3)
+    (array([2., 1.]), 1.0)
     """
     problem = _problem(reference, moving, reference_mask, moving_mask, max_shift, overlap_ratio, workers)
     found = problem.backend.masked_peaks(*problem.arguments)
@@ -294,6 +329,17 @@ def match_template(
     Without masks the scores are those of `skimage.feature.match_template`. Images are transformed once for all
     templates; a template takes D transforms and one back, and twice that where images have a mask. Positions at which
     the variance of an image is less than 1e-8 of its average have a score of 0, which rounding would drown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> image = np.random.default_rng(0).normal(size=(20, 30))
+    >>> scores = sa.match_template(image, image[5:9, 11:17])
+    >>> scores.shape
+    (17, 25)
+    >>> np.argwhere(scores > 0.99)
+    array([[ 5, 11]])
     """
     if combine not in ("joint", "each"):
         msg = f'combine must be "joint" or "each", got {combine!r}'

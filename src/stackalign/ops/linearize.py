@@ -120,6 +120,17 @@ def linearize_affine(
     curvature is therefore measured, by differences of the gradient as each parameter moves the farthest pixel by 0.1
     pixels to both sides: 2 P passes more. With `derivatives` of the reference it is not, and is too large by the noise
     of the reference.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> y, x = np.mgrid[:64, :64]
+    >>> reference, moving = (np.exp(-((y - cy) ** 2 + (x - 30) ** 2) / 200) for cy in (31.0, 30.6))
+    >>> pair = sa.prepare_pair(reference, moving)
+    >>> fit = sa.linearize_affine(pair, [[1, 0, 0], [0, 1, 0]], "shift")
+    >>> np.linalg.solve(fit.normal, fit.gradient).round(2) + 0.0  # a Gauss-Newton step towards (0.4, 0)
+    array([0.4, 0. ])
     """
     m = _matrices(pair, matrices)
     about = transforms.image_center(tuple(pair.reference.shape)) if center is None else np.asarray(center, np.float64)

@@ -65,6 +65,15 @@ def persistence_pairs(image: Array, *, mask: Array | None = None) -> Persistence
     -----
     0-dimensional persistent homology of the superlevel sets with 8 neighbours, by union-find over sorted pixels, in
     O(n log n). Edelsbrunner, Letscher, Zomorodian (2002), Discrete Comput. Geom. 28, 511.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> image = np.array([[9.0, 2.0, 5.0, 1.0, 7.0]])
+    >>> pairs = sa.persistence_pairs(image)
+    >>> pairs.birth_index[:, 1], pairs.persistence  # columns of the maxima, and how far they stand out
+    (array([0, 4, 2]), array([8., 6., 3.]))
     """
     given = to_numpy(image)
     if given.dtype.kind not in "buif":

@@ -76,6 +76,17 @@ def pattern_summary(
     -------
     PatternSummary
         With rows even for a single pattern.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> patterns = np.zeros((2, 9, 9), np.uint16)
+    >>> patterns[0, 3:6, 3:6] = 10
+    >>> patterns[1, 2, 6] = 50
+    >>> summary = sa.pattern_summary(patterns, fractions=(0.5, 1.0))
+    >>> summary.total, summary.centers.tolist(), summary.radii.tolist()
+    (array([90, 50]), [[4.0, 4.0], [2.0, 6.0]], [[1, 2], [0, 0]])
     """
     backend, stack, _ = _check.stack(patterns, "patterns", mask)
     valid = _check.mask_array(mask, stack)
@@ -106,6 +117,15 @@ def centroid(patterns: Array, *, mask: Array | None = None, workers: int | None 
     -----
     ``c = sum(q * p(q)) / sum(p(q))`` over the valid pixels q. The order of the sums is fixed, so every backend returns
     the same bits. With negative values the centroid can lie outside the frame.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> pattern = np.zeros((8, 8))
+    >>> pattern[2, 5], pattern[3, 5] = 1, 3
+    >>> sa.centroid(pattern)
+    array([2.75, 5.  ])
     """
     backend, stack, single = _check.stack(patterns, "patterns", mask)
     valid = _check.mask_array(mask, stack)
@@ -157,6 +177,15 @@ def retention_radius(
     values with an error bound, and in twice the precision where the bound does not decide. The answer is therefore the
     same on every backend and for every number of workers. Where values are negative, the sum is not monotone and the
     first radius that reaches the fraction counts; where none does, the radius that holds the whole frame.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> y, x = np.mgrid[:65, :65]
+    >>> disk = (np.hypot(y - 32, x - 32) <= 20).astype(np.uint16)
+    >>> sa.retention_radius(disk, (32, 32), (0.25, 0.5, 1.0)).tolist()  # half of the area is within 20 / sqrt(2)
+    [10, 15, 20]
     """
     wanted, one = _check.fractions_array(fractions)
     summary = pattern_summary(patterns, wanted.tolist(), centers=centers, mask=mask, workers=workers)
@@ -198,6 +227,13 @@ def radial_cumulative(
     ValueError
         A centre is not finite or, where `n_radii` has to be found, more than a million pixels away; a shape does not
         fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> sa.radial_cumulative(np.ones((5, 5)), (2, 2))  # pixels at a distance of up to 0, 1, 2, 3 from the middle
+    array([ 1.,  5., 13., 25., 25.])
     """
     backend, stack, single = _check.stack(patterns, "patterns", mask)
     valid = _check.mask_array(mask, stack)
@@ -253,6 +289,18 @@ def crop_windows(
         (N, h, w) or (h, w), of the patterns' type in native byte order.
     sums : array
         (N,) sum of the valid pixels of each window, int64 for integers, else float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> pattern = np.arange(16).reshape(4, 4)
+    >>> window, kept = sa.crop_windows(pattern, (1, 2), (2, 3))
+    >>> window  # zeros beyond the frame
+    array([[ 6,  7,  0],
+           [10, 11,  0]])
+    >>> int(kept)
+    34
     """
     backend, stack, single = _check.stack(patterns, "patterns", mask, out)
     valid = _check.mask_array(mask, stack)
@@ -319,6 +367,15 @@ def encircled_window(
     The pixels with ``|y - c| <= R`` lie from ``floor(c) - R`` to ``floor(c) + R``, whatever the fraction of c: 2R + 1
     pixels hold them all, 2R do not. A centre so little below a whole number that ``floor(c) + 1 + R - c`` is R in
     float64 counts as that whole number, because the radius counts that pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> centers = np.array([[30.2, 31.7], [33.0, 31.9]])
+    >>> corners, shape, before = sa.encircled_window(centers, 10, frame=(64, 64))
+    >>> corners.tolist(), shape
+    ([[20, 21], [23, 21]], (21, 21))
     """
     centers = np.asarray(centers, np.float64)
     if centers.ndim != 2 or centers.shape[1] != 2 or not len(centers):

@@ -94,6 +94,15 @@ def resample_affine(
     interpolated linearly along the row, and along the column where a row has no valid pixel. Their influence falls by a
     factor of 3.7 per pixel of distance. No sample is made of them directly: holes grow by up to two pixels, and by one
     even where a sample falls on a pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> image = np.array([[0.0, 1.0, 4.0], [0.0, 1.0, 4.0]])
+    >>> sa.resample_affine(image, [[1, 0, 0], [0, 1, 0.5]])  # half a pixel further along x; NaN outside
+    array([[0.5, 2.5, nan],
+           [0.5, 2.5, nan]])
     """
     backend, stack, single_image = _check.stack(images, "images", mask)
     m, single_matrix = _pull_matrices(matrices, stack.shape[0])
@@ -154,6 +163,14 @@ def bin_mean(
     -----
     The middle of bin i lies at the pixel index ``full = i * f + (f - 1) / 2``, so that the pull matrix from a binned
     to a full grid is ``[[fy, 0, (fy - 1) / 2], [0, fx, (fx - 1) / 2]]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> image = np.array([[1.0, 3.0, 5.0, 7.0], [1.0, np.nan, 5.0, 7.0]])
+    >>> sa.bin_mean(image, 2, return_count=True)
+    (array([[1.66666667, 6.        ]]), array([[3, 4]]))
     """
     backend, stack, single = _check.stack(images, "images", mask)
     factors = _two_sizes(factor if isinstance(factor, tuple | list) else (factor, factor))

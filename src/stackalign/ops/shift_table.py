@@ -157,7 +157,18 @@ class ShiftTable:
         return self._result(shifts, scores)
 
     def overlap(self, shifts: ArrayLike) -> NDArray[np.float64]:
-        """Share of the reference's pixels that each score is made of, in [0, 1]; parameters as for `score`."""
+        """Share of the reference's pixels that each score is made of.
+
+        Parameters
+        ----------
+        shifts : array_like
+            (K, 2) or (B, K, 2), as for `score`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (K,) or (B, K) float64 in [0, 1].
+        """
         counts = np.zeros((len(self.sums), np.shape(shifts)[-2] if np.ndim(shifts) > 1 else 0))
         for at, _, sums, _ in self._by_case(shifts):
             counts[at] = sums[:, 0]
@@ -300,6 +311,17 @@ def shift_table(pair: ImagePair, max_shift: int | tuple[int, int], *, workers: i
     forward and 47 short inverse transforms, however many shifts are asked for. Shifts that are whole along an axis take
     fewer pixels, which makes more samples valid beside holes, and have sums of their own. Worth it beyond one or two
     thousand candidates; `score_affine` is faster below.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> scene = np.random.default_rng(0).normal(size=(40, 40))
+    >>> reference, moving = scene[:32, :32], 3 * scene[2:34, 1:33] + 7  # (2, 1) pixels further up and left
+    >>> table = sa.shift_table(sa.prepare_pair(reference, moving), 4)
+    >>> shift, score = table.argmax(step=0.1)
+    >>> shift, round(score, 3)
+    (array([2., 1.]), 1.0)
     """
     backend = backend_for(pair.reference, pair.moving)
     limits = tuple(max_shift) if isinstance(max_shift, tuple | list) else (max_shift, max_shift)

@@ -34,13 +34,34 @@ class StackStatistics:
     m2: Array
 
     def variance(self, ddof: int = 0) -> Array:
-        """Variance of each pixel, m2 / (count - ddof); NaN where that is not positive."""
+        """Variance of each pixel over the frames.
+
+        Parameters
+        ----------
+        ddof : int
+            Delta degrees of freedom: the divisor is ``count - ddof``.
+
+        Returns
+        -------
+        array
+            (H, W) float64, NaN where the divisor is not positive.
+        """
         n = (self.count - ddof).astype(np.float64)
         n[n <= 0] = np.nan
         return self.m2 / n
 
     def merge(self, other: "StackStatistics") -> "StackStatistics":
         """Combine with the statistics of other frames.
+
+        Parameters
+        ----------
+        other : StackStatistics
+            Of frames of the same shape, in the same home.
+
+        Returns
+        -------
+        StackStatistics
+            Of all frames.
 
         Notes
         -----
@@ -76,6 +97,15 @@ def stack_statistics(stack: Array, *, mask: Array | None = None, workers: int | 
     -------
     StackStatistics
         Of these frames; `StackStatistics.merge` combines the chunks of a longer stack.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> frames = np.array([[[1.0, np.nan]], [[3.0, 5.0]], [[8.0, 7.0]]])
+    >>> statistics = sa.stack_statistics(frames[:2]).merge(sa.stack_statistics(frames[2:]))
+    >>> statistics.count, statistics.mean, statistics.variance(ddof=1)
+    (array([[3, 2]]), array([[4., 6.]]), array([[13.,  2.]]))
     """
     backend, frames, _ = _check.stack(stack, "stack", mask)
     valid = _check.mask_array(mask, frames)

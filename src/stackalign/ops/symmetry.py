@@ -85,6 +85,15 @@ def rotational_average(
     Notes
     -----
     All samples are interpolated linearly from the image itself, once. Images with one centre share the geometry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> image = np.zeros((5, 5))
+    >>> image[0, 2] = 4.0
+    >>> sa.rotational_average(image, center=(2, 2), fold=4)[[0, 2, 4], [2, 0, 2]]
+    array([1., 1., 1.])
     """
     if isinstance(fold, bool) or not isinstance(fold, int | np.integer | float) or fold != int(fold):
         msg = f"fold must be a whole number of parts of a turn, as 6, got {fold!r}"
@@ -130,6 +139,15 @@ def mirror_average(
         The angle is not finite, or shapes do not fit.
     TypeError
         Complex or object types, a mask that is not boolean, or arrays of different homes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> image = np.array([[0.0, 0.0, 6.0], [2.0, 0.0, 0.0]])
+    >>> sa.mirror_average(image, center=(0.5, 1), angle=90)  # the mirror line stands upright
+    array([[3., 0., 3.],
+           [1., 0., 1.]])
     """
     if not math.isfinite(angle):
         msg = f"angle must be a finite number of degrees, got {angle}"

@@ -85,6 +85,13 @@ def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = 
         The device cannot be used here; the text names what to install.
     TypeError
         x carries a mask of its own, such as a ``numpy.ma`` array, or is no array of numbers.
+
+    Examples
+    --------
+    >>> import stackalign as sa
+    >>> frames = sa.asarray([[0, 1], [2, 3]], device="cpu", dtype="float32")
+    >>> frames.dtype.name, sa.device_of(frames)
+    ('float32', 'cpu')
     """
     x = unwrapped(x)
     target = parse_device(device)
@@ -124,6 +131,14 @@ def to_numpy(x: object) -> NDArray[Any]:
     ------
     TypeError
         A tensor's type has no counterpart in NumPy (bfloat16), or x is no array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> image = np.eye(3)
+    >>> sa.to_numpy(image) is image  # on the host already
+    True
     """
     if _is_torch(x):
         return _torch_to_host(x)
@@ -142,6 +157,13 @@ def device_of(x: object) -> str:
     -------
     str
         "cpu" or "cuda:n".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> sa.device_of(np.zeros((4, 4)))
+    'cpu'
     """
     return backend_for(x).device_of(x)
 
@@ -153,5 +175,12 @@ def synchronize(x: object) -> None:
     ----------
     x : array
         NumPy or CuPy array; there is nothing to wait for on the host.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> means = sa.bin_mean(np.ones((64, 64)), 2)
+    >>> sa.synchronize(means)  # before a clock is read
     """
     backend_for(x).synchronize(x)

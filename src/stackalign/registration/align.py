@@ -104,6 +104,17 @@ def register(
     See Also
     --------
     register_stack : many pairs, faster than one by one.
+
+    Examples
+    --------
+    >>> import stackalign as sa
+    >>> from stackalign.registration import create_test_pair
+    >>> made = create_test_pair((128, 128), "shift", (2.3, -1.9), noise=0.05)
+    >>> result = sa.register(made.reference, made.moving)
+    >>> result.parameters.round(1), result.ok
+    (array([ 2.3, -1.9]), True)
+    >>> bool((result.sigma < 0.05).all())
+    True
     """
     reference, moving = unwrapped(reference, "reference"), unwrapped(moving, "moving")
     if np.ndim(reference) != 2 or np.ndim(moving) != 2:
@@ -178,6 +189,16 @@ def register_stack(
     -----
     StackalignWarning
         A mask leaves less than 5 % of an image: is its polarity right? True = valid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> from stackalign.registration import create_test_pair
+    >>> pairs = [create_test_pair((128, 128), "shift", (k, -k), noise=0.05) for k in (1.5, 3.0)]
+    >>> results = sa.register_stack(np.stack([p.reference for p in pairs]), np.stack([p.moving for p in pairs]))
+    >>> [r.parameters.round(1).tolist() for r in results]
+    [[1.5, -1.5], [3.0, -3.0]]
     """
     fixed = checked_images(asarray(reference, device), "reference", _on(reference_mask, device))
     moved = checked_images(asarray(moving, device), "moving", _on(moving_mask, device))
