@@ -39,6 +39,9 @@ class Trial:
         What the result says against itself; ``ok`` is that there is none.
     names : sequence of str
         Names of the parameters.
+    remedy : bool, optional
+        Whether a flag gives the values of parameters that the model holds and the data want, and gives them right;
+        None where there are none.
     """
 
     errors: ArrayLike
@@ -46,6 +49,7 @@ class Trial:
     tolerances: ArrayLike
     flags: Sequence[str]
     names: Sequence[str]
+    remedy: bool | None = None
 
     @property
     def ok(self) -> bool:
@@ -106,6 +110,7 @@ def summary(row: Row, trials: Sequence[Trial]) -> dict[str, Any]:
         "false_alarms": float(np.mean(flagged & ~wrong)) if row.kind == "nominal" else None,
         "pull": dict(zip(names, np.asarray(pulls).tolist(), strict=True)) if trusted else None,
         "flags": {flag: sum(flag in t.flags for t in trials) for flag in flags},
+        "with_values": float(np.mean([bool(t.remedy) for t in trials])) if trials[0].remedy is not None else None,
     }
 
 
@@ -127,6 +132,8 @@ def _cells(found: dict[str, Any]) -> list[str]:
     if found["pull"]:
         pull = " ".join(f"{name} {value:.2g}" for name, value in found["pull"].items())
     flags = ", ".join(f"{name} {count}" for name, count in found["flags"].items()) or "-"
+    if found["with_values"] is not None:
+        flags += f"; right values given in {found['with_values']:.0%}"
     keys = ("right", "flagged", "trusted_and_wrong", "false_alarms")
     return [found["case"], found["kind"], str(found["runs"]), *(_share(found[key]) for key in keys), pull, flags]
 

@@ -123,7 +123,17 @@ def trial(
         middle = [[(SHAPE[1] - 1) / 2, (SHAPE[0] - 1) / 2]]
         world = WCS(result.corrected_map.fits_header).wcs_pix2world(middle, 0)
         found = WCS(truth).wcs_world2pix(world, 0)[0] - middle[0]
-    return Trial(found, result.sigma[:2], TOLERANCE, result.flags, ("dx", "dy"))
+    remedy = None if (scale == 1 and roll == 0) or "model" in settings else _gives_values(result, scale, roll)
+    return Trial(found, result.sigma[:2], TOLERANCE, result.flags, ("dx", "dy"), remedy)
+
+
+def _gives_values(result: solar.CoalignmentResult, scale: float, roll: float) -> bool:
+    """Whether a flag says which scale and roll the images want: within 3 standard errors, or 0.5 % and 0.3 degrees."""
+    if result.wanted is None:
+        return False
+    said = dict(zip(result.wanted.names, zip(result.wanted.values, result.wanted.sigma, strict=True), strict=True))
+    truth = {"sx": (1 / scale, 0.005), "sy": (1 / scale, 0.005), "angle": (-roll, 0.3)}
+    return all(abs(said[name][0] - true) < max(near, 3 * said[name][1]) for name, (true, near) in truth.items())
 
 
 # --- what happens to the images: target, reference, generator -> both ----------

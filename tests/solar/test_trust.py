@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 from solar.make import pc_cards, wcs_of
 from stackalign import solar
 from stackalign.errors import StackalignWarning
+from stackalign.plot.solar_report import write_coalignment_report
 from stackalign.solar.apart import far_apart, seconds_between
 from stackalign.solar.despike import find_dead_lines, find_spikes
 
@@ -81,7 +82,13 @@ def test_what_the_model_holds_is_said(wrong, word, value, model) -> None:
 @pytest.mark.parametrize("wrong", [{"roll": -5.0}, {"scale": 0.94}, {"scale": 1.09}, {"roll": 9.0}])
 def test_a_header_that_is_far_off_is_flagged(wrong) -> None:
     target, reference, _ = pair(2, **wrong)
-    assert not coalign(target, reference).ok
+    result = coalign(target, reference)
+    assert "model_too_small" in result.flags
+    said = dict(zip(result.wanted.names, result.wanted.values, strict=True))
+    assert said["sx"] == pytest.approx(1 / wrong.get("scale", 1.0), abs=0.003)
+    assert said["angle"] == pytest.approx(-wrong.get("roll", 0.0), abs=0.2)
+    assert f"sx {said['sx']:.4g}" in result.to_dict()["flags"]["model_too_small"]
+    assert result.to_dict()["wanted"]["values"] == said
 
 
 @pytest.mark.parametrize(
@@ -224,3 +231,15 @@ def test_observers_and_dates_that_are_far_apart(cards, words, flagged) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert far_apart(one, one, seconds=0.0, **settings) == {}
+
+
+def test_the_page_names_what_stays_uncorrected(tmp_path) -> None:
+    (data, wrong), reference, _ = pair(7)
+    other = head((60, 90))
+    wrong["INSTRUME"], other["INSTRUME"] = "ONE", "TWO"
+    hdus = [fits.PrimaryHDU(data, wrong), fits.ImageHDU(np.ones((60, 90)), other, name="SECOND")]
+    fits.HDUList(hdus).writeto(tmp_path / "target.fits")
+    result = coalign(tmp_path / "target.fits", reference)
+    assert result.uncorrected_hdus() == ("SECOND (INSTRUME is TWO, not ONE)",)
+    write_coalignment_report(result, tmp_path / "page.html")
+    assert "<li>SECOND (INSTRUME is TWO, not ONE)</li>" in (tmp_path / "page.html").read_text()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackalign._types import FloatArray
+from stackalign.errors import DataError
 from stackalign.io.atomic import write_text_atomic
 
 from ._canvas import new_figure
@@ -56,6 +57,7 @@ def write_coalignment_report(
         f"{escape(str(result.reference.meta.get('filename') or 'the reference'))}{more}</p></header>",
         verdict,
         f"<p>The middle of the image moves by ({tx:.3f} &plusmn; {sx:.2g}, {ty:.3f} &plusmn; {sy:.2g}) arcsec.</p>",
+        *_uncorrected(result),
         "<h2>Blinking</h2>",
         '<p class="soft">The map and the reference on its pixels take turns; they pause under the pointer.</p>',
         '<div class="columns">',
@@ -84,6 +86,15 @@ def write_coalignment_report(
         ]
     body += ["<h2>Facts</h2>", _facts(result)]
     write_text_atomic(path, page(title, "\n".join(body)))
+
+
+def _uncorrected(result: "CoalignmentResult") -> list[str]:
+    """What a corrected file leaves as it is."""
+    try:
+        left = result.uncorrected_hdus()
+    except DataError as error:  # the file has gone since, or is changed
+        return [f'<p class="short">Images of the file that stay uncorrected are not known: {escape(error)}</p>']
+    return ['<p class="short">Images of the file that stay uncorrected:</p>', items(left)] if left else []
 
 
 def _blink(reference: FloatArray, target: FloatArray, lengths: tuple[float, float], words: str) -> str:

@@ -22,14 +22,17 @@ from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
 from .frames import ColumnMoments, arcsec_per_pixel, name_of, observation_time, step_arcsec
 from .framestore import as_frame, frame_image
+from .grid import reference_sampler
 from .headers import SequenceError, as_map, quiet, read_maps
-from .phases import Phase, Request, Settings, Target, reference_sampler, run_phase
+from .phase import Phase, Request, Settings
+from .phases import run_phase
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
 from .provenance import solar_provenance
 from .skymodel import SkyModel
 from .spice import read_window, spectral_windows
 from .sunkit import register_with_sunkit_image
+from .target import Target
 
 __all__ = ["PHASES", "Job", "coalign", "coalign_job", "run_jobs"]
 
@@ -253,12 +256,14 @@ def coalign_job(
         warnings.simplefilter("always")
         moments = _moments(image, plan, settings)
     prepared = Target.of(image, against, settings, moments)
-    so_far = PixelTransform.identity() if start is None else start
+    so_far = origin = PixelTransform.identity() if start is None else start
     done: list[PhaseResult] = []
     for name in wanted:
         last = name == wanted[-1]
         sky = SkyModel(model if last else "shift", arcsec_per_pixel(image.wcs), image.data.shape)
-        phase = replace(_phase(name, sky, image, max_shift, bin_kernel, done, frames or ()), rough=not last)
+        phase = replace(
+            _phase(name, sky, image, max_shift, bin_kernel, done, frames or ()), rough=not last, origin=origin
+        )
         done.append((yield from run_phase(phase, prepared, settings, so_far)))
         so_far = done[-1].correction
     lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]
@@ -432,6 +437,7 @@ def _phase(
 ) -> Phase:
     steps = step_arcsec(image.wcs)[::-1]
     reach = _reach(max_shift, image)
+    whole = (float(reach[0]), float(reach[1]))
     if name == "binned":
         if bin_kernel is None:
             length = ((np.array(image.data.shape) + 2 * reach) * steps).max()
@@ -442,13 +448,13 @@ def _phase(
                 msg = f"bin_kernel must be a positive angle, got {bin_kernel}"
                 raise ValueError(msg)
         factors = tuple(max(1, min(n // 4, round(kernel / s))) for n, s in zip(image.data.shape, steps, strict=True))
-        return Phase(name, sky, (factors[0], factors[1]), (float(reach[0]), float(reach[1])), True)
+        return Phase(name, sky, (factors[0], factors[1]), whole, True, whole_reach=whole)
     if done:
         # What is left after the phase before: two of its blocks, and what a wrong scale or roll did to it.
         left = 2.0 * np.array(done[-1].binning) + 0.02 * np.array(image.data.shape) + 2.0 * steps.max() / steps
         reach = np.minimum(reach, left)
     used = tuple(frames) if name == "synthetic" else ()
-    return Phase(name, sky, (1, 1), (float(reach[0]), float(reach[1])), not done, used)
+    return Phase(name, sky, (1, 1), (float(reach[0]), float(reach[1])), not done, used, whole_reach=whole)
 
 
 def _described(settings: Settings, model: str, max_shift: Any) -> dict[str, Any]:

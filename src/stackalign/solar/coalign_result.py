@@ -18,9 +18,10 @@ from stackalign.io.provenance import to_jsonable
 from stackalign.registration import RegistrationResult
 
 from .correct import correct_map
-from .fitsfile import WrittenFile, write_corrected, write_map
+from .fitsfile import WrittenFile, uncorrected_hdus, write_corrected, write_map
 from .flags import sentences
 from .frames import arcsec_per_pixel, name_of
+from .misfit import Wanted
 from .pixels import PixelTransform
 from .plan import RasterPlan
 from .skymodel import MODELS
@@ -61,6 +62,8 @@ class PhaseResult:
     seconds : float
     details : dict
         Sentences with numbers, of some of the flags.
+    wanted : Wanted or None
+        Parameters that the model holds and the images want, with their values.
     """
 
     name: str
@@ -80,6 +83,7 @@ class PhaseResult:
     plan: RasterPlan | None = field(repr=False)
     seconds: float
     details: Mapping[str, str] = field(default_factory=dict)
+    wanted: Wanted | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -235,6 +239,11 @@ class CoalignmentResult:
         return not self.flags
 
     @property
+    def wanted(self) -> Wanted | None:
+        """What the model holds and the images want, with the values that they want; see the flag model_too_small."""
+        return self.last.wanted
+
+    @property
     def plan(self) -> RasterPlan | None:
         """Which frame served which column of the synthetic raster; ``plan.to_table()`` is a table."""
         return self.last.plan
@@ -273,6 +282,10 @@ class CoalignmentResult:
         """The reference on the target's pixels, by the header before the correction and after it."""
         return self.sampler(PixelTransform.identity()), self.sampler(self.correction)
 
+    def uncorrected_hdus(self) -> tuple[str, ...]:
+        """Images of the target's file that a corrected file leaves as they are, each with the reason."""
+        return () if self.source is None else uncorrected_hdus(self.source, self.correction, self.hdu)
+
     def map_after(self, phase: str) -> GenericMap:
         """The target with the correction as it was after a phase."""
         for done in self.phases:
@@ -310,6 +323,7 @@ class CoalignmentResult:
                 "overlap": self.overlap,
                 "ok": self.ok,
                 "flags": sentences(self.flags, self.details),
+                "wanted": None if self.wanted is None else self.wanted.to_dict(),
                 "phases": [phase.to_dict() for phase in self.phases],
                 "columns": None if self.plan is None else str(self.plan).splitlines(),
                 "provenance": self.provenance,

@@ -20,12 +20,15 @@ from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import column_moments, column_times, time_axis
 from .correct import correct_map
 from .frames import ColumnMoments, arcsec_per_pixel, observation_time, step_arcsec
+from .grid import reference_sampler
 from .headers import as_map
-from .phases import Phase, Settings, Target, reference_sampler, run_phase
+from .phase import Phase, Settings
+from .phases import run_phase
 from .pixels import PixelTransform
 from .plan import duration_seconds
 from .provenance import solar_provenance
 from .skymodel import SkyModel
+from .target import Target
 from .wcs import read_linear
 
 __all__ = ["Coaligner"]

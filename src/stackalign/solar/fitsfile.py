@@ -30,7 +30,7 @@ from .pixels import PixelTransform
 from .versions import solar_versions
 from .wcs import corrected_header, read_linear
 
-__all__ = ["WrittenFile", "check_first", "write_corrected", "write_map"]
+__all__ = ["WrittenFile", "check_first", "uncorrected_hdus", "write_corrected", "write_map"]
 
 
 SAME_OBSERVATION = 60.0
@@ -134,6 +134,15 @@ def write_corrected(
     if left:
         warnings.warn(f"{new.name}: left uncorrected: {'; '.join(left)}", StackalignWarning, stacklevel=2)
     return WrittenFile(new, tuple(_name(one, hdus) for one, _ in corrections), left, others)
+
+
+def uncorrected_hdus(
+    source: str | os.PathLike[str], correction: PixelTransform, hdu: int | str | None = None
+) -> tuple[str, ...]:
+    """Name the images of a file that `write_corrected` would leave as they are, each with the reason."""
+    with quiet(), _opened(Path(source)) as hdus:
+        images = [one for one in hdus if _has_coordinates(one)]
+        return _for_each(images, _aligned(images, hdus, hdu, Path(source)), correction, hdus)[1]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Whether the images want more than the model of the header allows, and whether their regions agree."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,15 @@ class Wanted:
     sigma: FloatArray
     corner: float
     significance: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and strings."""
+        return {
+            "values": dict(zip(self.names, self.values.tolist(), strict=True)),
+            "sigma": dict(zip(self.names, self.sigma.tolist(), strict=True)),
+            "corner_pixels": self.corner,
+            "significance": self.significance,
+        }
 
     @property
     def due(self) -> bool:
