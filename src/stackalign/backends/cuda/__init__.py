@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import (
-    _cuda_average,
-    _cuda_bins,
-    _cuda_correlate,
-    _cuda_linearize,
-    _cuda_masked_ncc,
-    _cuda_ops,
-    _cuda_resample,
-    _cuda_standardise,
-    _rawmodule,
-    _shift_sums,
-)
-from ._bins import BinTable
-from ._protocol import Array, BinArrays, BinSums, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from .. import _shift_sums
+from . import _compilation as _rawmodule
+from . import _runtime as _cuda_ops
+from . import affine_average as _cuda_average
+from . import affine_linearize as _cuda_linearize
+from . import affine_ncc as _cuda_correlate
+from . import affine_resample as _cuda_resample
+from . import bins as _cuda_bins
+from . import masked_ncc as _cuda_masked_ncc
+from . import standardise as _cuda_standardise
+from .._bins import BinTable
+from .._protocol import Array, BinArrays, BinSums, Lags, PeakArrays, ScoreArrays, StackSums, SummaryArrays, WindowArrays
 
 __all__ = [
     "NAME",

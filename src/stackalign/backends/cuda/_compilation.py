@@ -18,7 +18,7 @@ import numpy as np
 
 from stackalign.errors import BackendUnavailableError
 
-from ._cuda_ops import Kernel, defines
+from ._runtime import Kernel, defines
 
 __all__ = ["OPTIONS", "architecture_option", "compile_kernels", "function", "kept_or_compiled"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ._cuda_ops import MAX_SCRATCH_BYTES, Runtime
-from ._planes import RIDGE, factors, half_weights
-from ._protocol import Array
+from ._runtime import MAX_SCRATCH_BYTES, Runtime
+from .._planes import RIDGE, factors, half_weights
+from .._protocol import Array
 
 __all__ = ["standardise"]
 

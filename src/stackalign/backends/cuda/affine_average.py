@@ -4,8 +4,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cuda_ops import Runtime, mask_args
-from ._protocol import LEAST_WEIGHT, Array, real_kind
+from ._runtime import Runtime, mask_args
+from .._protocol import LEAST_WEIGHT, Array, real_kind
 
 __all__ = ["affine_average"]
 

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 import stackalign_kernels
 
-from . import _shift_sums
-from ._cpu_average import affine_average
-from ._cpu_bins import bin_sums
-from ._cpu_linearize import linearize_affine
-from ._cpu_resample import bin_mean, resample_affine
-from ._cpu_score import score_affine
-from ._cpu_standardise import standardise
-from ._protocol import Array, Lags, PeakArrays, StackSums, SummaryArrays, WindowArrays
-from ._threads import run
-from .reference import asarray, device_of, owns, synchronize, to_numpy
+from .. import _shift_sums
+from .affine_average import affine_average
+from .bins import bin_sums
+from .affine_linearize import linearize_affine
+from .affine_resample import bin_mean, resample_affine
+from .affine_ncc import score_affine
+from .standardise import standardise
+from .._protocol import Array, Lags, PeakArrays, StackSums, SummaryArrays, WindowArrays
+from .._threads import run
+from ..reference import asarray, device_of, owns, synchronize, to_numpy
 
 __all__ = [
     "NAME",
@@ -228,7 +228,9 @@ def masked_ncc(
     /,
 ) -> Array:
     """See `Backend.masked_ncc`."""
-    from . import _cpu_masked_ncc
+    import importlib
+
+    _cpu_masked_ncc: Any = importlib.import_module("stackalign.backends.cpu.masked_ncc")
 
     return _cpu_masked_ncc.masked_ncc(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)
 
@@ -244,7 +246,9 @@ def masked_peaks(
     /,
 ) -> PeakArrays:
     """See `Backend.masked_peaks`."""
-    from . import _cpu_masked_ncc
+    import importlib
+
+    _cpu_masked_ncc: Any = importlib.import_module("stackalign.backends.cpu.masked_ncc")
 
     return _cpu_masked_ncc.masked_peaks(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, workers)
 

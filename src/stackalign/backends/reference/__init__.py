@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._planes import standardise as _standardise
-from ._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
-from ._reference_average import affine_average
-from ._reference_bins import bin_sums
-from ._reference_linearize import linearize_affine
-from ._reference_masked_ncc import masked_ncc, masked_peaks
-from ._reference_resample import bin_mean, resample_affine, sample_affine
-from ._reference_shift_sums import shift_sums
+from .._planes import standardise as _standardise
+from .._protocol import FAR, FLAT, GROUP, LANES, Array, ScoreArrays, StackSums, SummaryArrays, WindowArrays
+from .affine_average import affine_average
+from .bins import bin_sums
+from .affine_linearize import linearize_affine
+from .masked_ncc import masked_ncc, masked_peaks
+from .affine_resample import bin_mean, resample_affine, sample_affine
+from .shift_sums import shift_sums
 
 __all__ = [
     "NAME",

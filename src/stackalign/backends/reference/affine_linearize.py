@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._protocol import LINEAR_SUMS, Array
-from ._reference_resample import positions, sample_affine, taps
-from ._tiles import Tiling, tiling
+from .._protocol import LINEAR_SUMS, Array
+from .affine_resample import positions, sample_affine, taps
+from .._tiles import Tiling, tiling
 
 __all__ = ["linearize_affine"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._protocol import Array, StackSums, SummaryArrays, WindowArrays
+from .._protocol import Array, StackSums, SummaryArrays, WindowArrays
 
 __all__ = [
     "Kernel",

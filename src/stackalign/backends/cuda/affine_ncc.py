@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cuda_ops import MAX_PIXELS, Runtime
-from ._groups import Groups, flatten, group
-from ._protocol import Array, ScoreArrays
+from ._runtime import MAX_PIXELS, Runtime
+from .._groups import Groups, flatten, group
+from .._protocol import Array, ScoreArrays
 
 __all__ = ["MAX_GRID_Y", "MAX_PARTIAL_BYTES", "check_size", "score_affine"]
 

@@ -4,10 +4,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cuda_correlate import MAX_GRID_Y, MAX_PARTIAL_BYTES, check_size
-from ._cuda_ops import Runtime
-from ._protocol import LINEAR_SUMS, Array
-from ._tiles import tiling
+from .affine_ncc import MAX_GRID_Y, MAX_PARTIAL_BYTES, check_size
+from ._runtime import Runtime
+from .._protocol import LINEAR_SUMS, Array
+from .._tiles import tiling
 
 __all__ = ["linearize_affine"]
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._protocol import Array, BinArrays, real_kind
-from ._spline import coefficients, fill, real_planes
-from ._threads import run
+from .._protocol import Array, BinArrays, real_kind
+from .._spline import coefficients, fill, real_planes
+from .._threads import run
 
 __all__ = ["bin_mean", "resample_affine"]
 

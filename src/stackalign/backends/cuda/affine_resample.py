@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cuda_ops import MAX_PIXELS, THREADS, Runtime, mask_args
-from ._protocol import Array, BinArrays, real_kind
-from ._spline import coefficients
+from ._runtime import MAX_PIXELS, THREADS, Runtime, mask_args
+from .._protocol import Array, BinArrays, real_kind
+from .._spline import coefficients
 
 __all__ = ["bin_mean", "resample_affine"]
 

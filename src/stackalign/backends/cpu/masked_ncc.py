@@ -15,9 +15,9 @@ from scipy import fft
 
 from stackalign_kernels.cpu import masked_ncc as kernels
 
-from . import _lags
-from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
-from ._threads import run
+from .. import _lags
+from .._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from .._threads import run
 
 __all__ = ["masked_ncc", "masked_peaks"]
 

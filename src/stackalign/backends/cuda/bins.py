@@ -3,9 +3,9 @@
 
 import numpy as np
 
-from ._bins import BinTable
-from ._cuda_ops import THREADS, Runtime, mask_args
-from ._protocol import Array, BinSums
+from .._bins import BinTable
+from ._runtime import THREADS, Runtime, mask_args
+from .._protocol import Array, BinSums
 
 __all__ = ["bin_sums"]
 

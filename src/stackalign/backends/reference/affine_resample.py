@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._protocol import Array, BinArrays, real_kind
-from ._spline import coefficients, fill, real_planes
+from .._protocol import Array, BinArrays, real_kind
+from .._spline import coefficients, fill, real_planes
 
 __all__ = ["bin_mean", "is_inside", "positions", "resample_affine", "sample_affine", "taps"]
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._protocol import LEAST_WEIGHT, Array
-from ._reference_resample import is_inside, positions, taps
-from ._spline import real_planes
+from .._protocol import LEAST_WEIGHT, Array
+from .affine_resample import is_inside, positions, taps
+from .._spline import real_planes
 
 __all__ = ["affine_average"]
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _lags
-from ._cuda_correlate import MAX_GRID_Y
-from ._cuda_ops import Runtime
-from ._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from .. import _lags
+from .affine_ncc import MAX_GRID_Y
+from ._runtime import Runtime
+from .._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 
 __all__ = ["masked_ncc", "masked_peaks"]
 
