@@ -29,7 +29,7 @@ from pathlib import Path
 
 from cuda.bindings import nvrtc
 
-from stackalign.backends._rawmodule import OPTIONS
+from stackalign.backends.cuda._compilation import OPTIONS
 from stackalign_kernels import cuda_source
 
 ARCHITECTURE = 90

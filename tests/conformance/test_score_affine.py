@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
 import stackalign as sa
-from stackalign.backends import cpu, reference
+from stackalign.backends import load
 
 TOLERANCE = 1e-7
 
@@ -124,7 +124,7 @@ def test_pixels_on_the_edge_of_a_tap_are_counted_as_the_protocol_says(rng, shape
     offsets = rng.integers(-4, 5, (4, len(SPECIAL), 2)) + np.reshape([0.0, 4.4e-16, 0.5, 0.3], (4, 1, 1))
     m[0, :, :, 2] = offsets.swapaxes(0, 1).reshape(-1, 2)
     m[..., 2] += np.where(m[..., [0, 1], [0, 1]] < 0, np.subtract(shapes[1], 1), 0)
-    found, wanted = (backend.score_affine(*planes, m, 1) for backend in (cpu, reference))
+    found, wanted = (backend.score_affine(*planes, m, 1) for backend in map(load, ("cpu", "reference")))
     np.testing.assert_array_equal(found.overlap, wanted.overlap)
     np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=1e-5)
 
@@ -311,7 +311,7 @@ def test_matrices_must_be_finite(rng, wrong):
 def test_an_image_of_too_many_pixels_is_refused():
     huge = np.broadcast_to(np.float32(0.0), (1, 2**16, 2**16))
     with pytest.raises(ValueError, match="in parts"):
-        cpu.score_affine(huge, huge, np.eye(2, 3)[None, None], 1)
+        load("cpu").score_affine(huge, huge, np.eye(2, 3)[None, None], 1)
 
 
 @pytest.mark.parametrize("shape", [(50, 70), (33, 40), (64, 17)])

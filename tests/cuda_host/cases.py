@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformance import tolerances
-from stackalign.backends import reference
+from stackalign.backends import load
 from stackalign.backends._bins import WEIGHT_STEP, BinTable
 from stackalign.backends._lags import possible
 from stackalign.backends._protocol import Lags
 
 __all__ = ["DTYPES", "MASKS", "OPERATIONS", "SHAPES", "Case", "cases", "differences"]
+
+reference = load("reference")
 
 DTYPES = ("uint16", "float32", "int32", "float64")
 SHAPES = ((3, 37, 41), (3, 64, 64), (3, 12, 300))  # less than a block wide, even, and more than a block wide

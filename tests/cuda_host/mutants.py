@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cuda_host.backend import HostBackend, host_runtime
+from cuda_host.backend import HostArrays, host_runtime
 from cuda_host.cases import Case, cases, differences
+from stackalign.backends.cuda import CudaBackend
+from stackalign.backends.cuda._runtime import Runtime
 from stackalign_kernels import cuda_source
 
 __all__ = ["ALL_SPARE", "BARRIER", "NO_MUTATION", "RULES", "SHARING", "Mutant", "Rule", "mutants", "switched"]
@@ -215,11 +217,14 @@ def _modules(kernel_file: str, dtypes: Iterable[Any]) -> set[np.dtype[Any] | Non
     return {np.dtype(d) if typed else None for d in dtypes}
 
 
-def _try(backend: HostBackend, kernel_file: str, every: Sequence[Case], numbers: Sequence[int]) -> int:
+def _try(
+    backend: CudaBackend, runtime: Runtime, kernel_file: str, every: Sequence[Case], numbers: Sequence[int]
+) -> int:
     """Choose mutants and run the cases until something is wrong."""
+    backend = CudaBackend(HostArrays(runtime))
     try:
         for dtype in _modules(kernel_file, (case.patterns.dtype for case in every)):
-            choose = backend.runtime.get_function(kernel_file, "choose_mutant", dtype)
+            choose = runtime.get_function(kernel_file, "choose_mutant", dtype)
             for number in numbers:
                 choose((1,), (1,), (np.int32(number),))
         return WRONG if any(differences(backend, case, (kernel_file,)) for case in every) else 0
@@ -236,7 +241,7 @@ def _verdict(status: int) -> str:
 def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
     """Try the mutants: only those of barriers under a sanitizer, the others without."""
     plain = sanitizer == "plain"
-    backend = HostBackend(host_runtime(sanitizer=None if plain else sanitizer, optimize="-O1", source=switched))
+    runtime = host_runtime(sanitizer=None if plain else sanitizer, optimize="-O1", source=switched)
     every = [
         case
         for d in dtypes
@@ -245,14 +250,14 @@ def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
     for dtype in _modules(
         kernel_file, dtypes
     ):  # built and loaded here, once; no launch, because the thread sanitizer cannot fork fibres
-        backend.runtime.get_function(kernel_file, "choose_mutant", dtype)
+        runtime.get_function(kernel_file, "choose_mutant", dtype)
 
     def verdict(mutant: Mutant, numbers: Sequence[int]) -> str:
         child = os.fork()
         if child == 0:
             signal.alarm(SECONDS)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            os._exit(_try(backend, kernel_file, every, numbers))
+            os._exit(_try(runtime, kernel_file, every, numbers))
         text = _verdict(os.waitpid(child, 0)[1])
         sys.stdout.write(json.dumps([*mutant, text]) + "\n")
         sys.stdout.flush()

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from stackalign.backends._cuda_ops import ELEMENTS
-from stackalign.backends._rawmodule import OPTIONS
+from stackalign.backends.cuda._compilation import OPTIONS
+from stackalign.backends.cuda._runtime import ELEMENTS
 from stackalign_kernels import cuda_names, cuda_source
 
 __all__ = [

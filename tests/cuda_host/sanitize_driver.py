@@ -7,15 +7,16 @@ differs; exits with 1 if anything does, and with the sanitizer's own status if i
 import sys
 from collections.abc import Sequence
 
-from cuda_host.backend import HostBackend, host_runtime
+from cuda_host.backend import HostArrays, host_runtime
 from cuda_host.cases import MASKS, SHAPES, cases, differences
+from stackalign.backends.cuda import CudaBackend
 
 __all__ = ["main"]
 
 
 def main(sanitizer: str, dtypes: Sequence[str]) -> int:
     """Run all cases."""
-    backend = HostBackend(host_runtime(sanitizer=sanitizer))
+    backend = CudaBackend(HostArrays(host_runtime(sanitizer=sanitizer)))
     wrong = 0
     for dtype in dtypes:
         # Each shape with another kind of mask: a sanitizer makes a kernel ten to fifty times slower.

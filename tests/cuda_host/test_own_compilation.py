@@ -9,8 +9,8 @@ import pytest
 from cuda_host import nvrtc as gate
 from cuda_host._require import require
 from cuda_host.backend import host_runtime
-from stackalign.backends import _cuda_masked_ncc, _rawmodule
 from stackalign.backends._protocol import Lags
+from stackalign.backends.cuda import _compilation, masked_ncc
 from stackalign.errors import BackendUnavailableError
 from stackalign_kernels import cuda_source
 
@@ -62,48 +62,48 @@ def nvrtc():
     ("capability", "option"), [("90", "sm_90"), ("75", "sm_75"), ("86", "compute_80"), ("130", "compute_120")]
 )
 def test_a_gpu_that_nvrtc_does_not_know_gets_what_its_driver_translates(nvrtc, capability, option) -> None:
-    assert _rawmodule.architecture_option(nvrtc, capability) == f"--gpu-architecture={option}"
+    assert _compilation.architecture_option(nvrtc, capability) == f"--gpu-architecture={option}"
 
 
 def test_machine_code_is_compiled_once_and_kept(nvrtc, tmp_path) -> None:
-    options = ("--gpu-architecture=sm_80", *_rawmodule.OPTIONS)
-    code = _rawmodule.kept_or_compiled(nvrtc, SMALL, options, tmp_path)
+    options = ("--gpu-architecture=sm_80", *_compilation.OPTIONS)
+    code = _compilation.kept_or_compiled(nvrtc, SMALL, options, tmp_path)
     assert code[:4] == b"\x7fELF"
-    assert _rawmodule.kept_or_compiled(nvrtc, SMALL, options, tmp_path) == code
+    assert _compilation.kept_or_compiled(nvrtc, SMALL, options, tmp_path) == code
     assert nvrtc.made == [list(options)]
     assert len(list(tmp_path.iterdir())) == 1
-    _rawmodule.kept_or_compiled(nvrtc, SMALL + "\n", options, tmp_path)
-    _rawmodule.kept_or_compiled(nvrtc, SMALL, (*options, "-DX=1"), tmp_path)
-    _rawmodule.kept_or_compiled(nvrtc, SMALL, options, None)
+    _compilation.kept_or_compiled(nvrtc, SMALL + "\n", options, tmp_path)
+    _compilation.kept_or_compiled(nvrtc, SMALL, (*options, "-DX=1"), tmp_path)
+    _compilation.kept_or_compiled(nvrtc, SMALL, options, None)
     assert len(nvrtc.made) == 4
 
 
 def test_what_cannot_be_kept_is_used_all_the_same(nvrtc, tmp_path, caplog) -> None:
-    options = ("--gpu-architecture=compute_80", *_rawmodule.OPTIONS)
-    code = _rawmodule.kept_or_compiled(nvrtc, SMALL, options, tmp_path / "absent")
+    options = ("--gpu-architecture=compute_80", *_compilation.OPTIONS)
+    code = _compilation.kept_or_compiled(nvrtc, SMALL, options, tmp_path / "absent")
     assert b".target sm_80" in code
     assert "cannot be kept" in caplog.text
 
 
 def test_a_refusal_is_a_sentence(nvrtc) -> None:
     with pytest.raises(BackendUnavailableError, match=r"for this GPU with NVRTC \(13, 0\): kernels.cu"):
-        _rawmodule.compile_kernels(nvrtc, "junk", ("--gpu-architecture=sm_80",))
+        _compilation.compile_kernels(nvrtc, "junk", ("--gpu-architecture=sm_80",))
     with pytest.raises(BackendUnavailableError, match="gpu-architecture"):
-        _rawmodule.compile_kernels(nvrtc, SMALL, ("--gpu-architecture=sm_999",))
+        _compilation.compile_kernels(nvrtc, SMALL, ("--gpu-architecture=sm_999",))
 
 
 @pytest.mark.parametrize("name", ["binning", "bins", "crop", "radial", "statistics"])
 def test_subnormal_pixels_are_read_whatever_the_options(nvrtc, name) -> None:
-    options = ("--gpu-architecture=compute_90", *_rawmodule.OPTIONS, "-DELEMENT=f32")
-    text = _rawmodule.compile_kernels(nvrtc, cuda_source(name), options)
+    options = ("--gpu-architecture=compute_90", *_compilation.OPTIONS, "-DELEMENT=f32")
+    text = _compilation.compile_kernels(nvrtc, cuda_source(name), options)
     assert b".ftz" not in text
-    flushed = _rawmodule.compile_kernels(nvrtc, cuda_source(name), (*options, "-ftz=true"))
+    flushed = _compilation.compile_kernels(nvrtc, cuda_source(name), (*options, "-ftz=true"))
     assert b"cvt.ftz.f64.f32" not in flushed
 
 
-@pytest.mark.parametrize("find", [_cuda_masked_ncc.masked_ncc, _cuda_masked_ncc.masked_peaks])
+@pytest.mark.parametrize("find", [masked_ncc.masked_ncc, masked_ncc.masked_peaks])
 def test_many_small_images_fit_the_grids(monkeypatch, find) -> None:
-    monkeypatch.setattr(_cuda_masked_ncc, "MAX_GRID_Y", 7)
+    monkeypatch.setattr(masked_ncc, "MAX_GRID_Y", 7)
     tallest = []
     runtime = host_runtime()
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from stackalign import ops, transforms
-from stackalign.backends._reference_resample import sample_affine
+from stackalign.backends.reference.affine_resample import sample_affine
 
 
 def planes(rng: np.random.Generator, shape, moving_shape, holes: float, problems: int = 1):

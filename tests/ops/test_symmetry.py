@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import affine_transform
 
 from stackalign import ops
-from stackalign.backends import reference
+from stackalign.backends import load
 from stackalign.ops.symmetry import _about
 
 
@@ -122,7 +122,7 @@ def test_parts_of_large_images_are_as_the_reference_says(dtype, shape) -> None:
         images[2, 60:70, 55] = 0.9 * np.finfo(dtype).max
     for centers in ([0.4 * shape[0], 0.6 * shape[1]], rng.uniform(0.3, 0.7, (3, 2)) * shape):
         about = _about(np.array(_turns(7)), np.atleast_2d(np.array(centers)))
-        expected = reference.affine_average(images, mask[None], about, 1)
+        expected = load("reference").affine_average(images, mask[None], about, 1)
         for workers in (1, 3):
             found = ops.rotational_average(images, centers, 7, mask=mask, workers=workers)
             np.testing.assert_allclose(found, expected, rtol=3e-6, atol=2e-3)

@@ -1,4 +1,4 @@
-"""Backends: modules that satisfy `Backend`, imported when first used."""
+"""Backends: folders with an object `BACKEND` that satisfies `Backend`, imported when first used."""
 
 import functools
 import importlib
@@ -18,7 +18,7 @@ BACKENDS = {
     "cuda": "stackalign.backends.cuda",
     "reference": "stackalign.backends.reference",
 }
-"""Name to module. A new backend is one file that passes tests/conformance and one line here."""
+"""Name to package. A new backend is a folder that passes tests/conformance and a line here."""
 
 
 @functools.cache
@@ -35,7 +35,7 @@ def load(name: str) -> Backend:
     if name not in BACKENDS:
         msg = f"backend must be one of {', '.join(BACKENDS)}, got {name!r}"
         raise ValueError(msg)
-    backend = cast("Backend", importlib.import_module(BACKENDS[name]))
+    backend = cast("Backend", importlib.import_module(BACKENDS[name]).BACKEND)
     reason = backend.unavailable()
     if reason is not None:
         raise BackendUnavailableError(reason)

@@ -3,9 +3,6 @@
 from itertools import combinations_with_replacement
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ._lags import fast_length
 from ._protocol import SHIFT_TAPS, Array
 
@@ -68,8 +65,7 @@ def _sums(xp: Any, fft: Any, reference: Array, moving: Array, reach: tuple[int, 
 
 def shift_sums(
     xp: Any, fft: Any, reference: Array, moving: Array, reach: tuple[int, int], settings: dict[str, int]
-) -> NDArray[np.float64]:
-    """See `Backend.shift_sums`; `fft` is `scipy.fft` or its CuPy twin and `settings` go to every transform."""
+) -> list[Array]:
+    """Sums of each pair at home; `fft` is `scipy.fft` or its CuPy twin, and `settings` go to every transform."""
     pairs = zip(reference, moving, strict=True)
-    found = [_sums(xp, fft, r, v, reach, settings) for r, v in pairs]
-    return np.stack([f.get() if hasattr(f, "get") else f for f in found])
+    return [_sums(xp, fft, r, v, reach, settings) for r, v in pairs]

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .._protocol import LEAST_WEIGHT, Array, real_kind
-from .._threads import run
+from stackalign.backends._protocol import LEAST_WEIGHT, Array, real_kind
+from stackalign.backends._threads import run
 
 __all__ = ["affine_average"]
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .._protocol import LINEAR_SUMS, Array
-from .._threads import run
-from .._tiles import tiling
+from stackalign.backends._protocol import LINEAR_SUMS, Array
+from stackalign.backends._threads import run
+from stackalign.backends._tiles import tiling
 
 __all__ = ["linearize_affine"]
 

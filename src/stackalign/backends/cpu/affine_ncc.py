@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .._groups import Candidates, batch, flatten, group
-from .._protocol import Array, ScoreArrays
-from .._threads import run
+from stackalign.backends._groups import Candidates, batch, flatten, group
+from stackalign.backends._protocol import Array, ScoreArrays
+from stackalign.backends._threads import run
 
 __all__ = ["score_affine"]
 

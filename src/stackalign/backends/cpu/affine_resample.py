@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .._protocol import Array, BinArrays, real_kind
-from .._spline import coefficients, fill, real_planes
-from .._threads import run
+from stackalign.backends._protocol import Array
+from stackalign.backends._spline import coefficients, fill, real_planes
+from stackalign.backends._threads import run
 
-__all__ = ["bin_mean", "resample_affine"]
+__all__ = ["resample_affine"]
 
 
 def resample_affine(
@@ -36,23 +36,3 @@ def resample_affine(
 
     run(task, len(matrices) * -(-shape[0] // affine_resample.BLOCK), workers)
     return out
-
-
-def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
-    """See `Backend.bin_mean`."""
-    from stackalign_kernels.cpu import binning
-
-    n, height, width = images.shape
-    fy, fx = factors
-    result = BinArrays(
-        np.empty((n, height // fy, width // fx), real_kind(images.dtype)),
-        np.empty((n, height // fy, width // fx), np.int64),
-    )
-    # Numba wants an array in any case: an unused mask is one byte, repeated by strides.
-    valid = np.broadcast_to(np.True_, (1, height, width)) if mask is None else mask
-
-    def task(start: int, stop: int) -> None:
-        binning.bin_rows(images, valid, mask is not None, fy, fx, start, stop, *result)
-
-    run(task, n * (height // fy), workers)
-    return result

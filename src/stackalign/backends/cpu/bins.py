@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .._bins import BinTable
-from .._protocol import Array, BinSums
-from .._threads import run
+from stackalign.backends._bins import BinTable
+from stackalign.backends._protocol import Array, BinSums
+from stackalign.backends._threads import run
 
 __all__ = ["bin_sums"]
 

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from stackalign.backends import _lags
+from stackalign.backends._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from stackalign.backends._threads import run
 from stackalign_kernels.cpu import masked_ncc as kernels
-
-from .. import _lags
-from .._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
-from .._threads import run
 
 __all__ = ["masked_ncc", "masked_peaks"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .._planes import RIDGE, factors, half_weights
-from .._protocol import Array
-from .._threads import run
+from stackalign.backends._planes import RIDGE, factors, half_weights
+from stackalign.backends._protocol import Array
+from stackalign.backends._threads import run
 
 __all__ = ["standardise"]
 

@@ -4,13 +4,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._runtime import Runtime, mask_args
-from .._protocol import LEAST_WEIGHT, Array, real_kind
+from stackalign.backends._protocol import LEAST_WEIGHT, Array, real_kind
+
+from ._runtime import MAX_GRID_Y, Runtime, mask_args
 
 __all__ = ["affine_average"]
 
 WARPS = 8
-MAX_GRID_Y = 65535
 
 
 def affine_average(

@@ -4,10 +4,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .affine_ncc import MAX_GRID_Y, MAX_PARTIAL_BYTES, check_size
-from ._runtime import Runtime
-from .._protocol import LINEAR_SUMS, Array
-from .._tiles import tiling
+from stackalign.backends._protocol import LINEAR_SUMS, Array
+from stackalign.backends._tiles import tiling
+
+from ._runtime import MAX_GRID_Y, Runtime
+from .affine_ncc import MAX_PARTIAL_BYTES, check_size
 
 __all__ = ["linearize_affine"]
 

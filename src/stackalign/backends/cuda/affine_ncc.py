@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._runtime import MAX_PIXELS, Runtime
-from .._groups import Groups, flatten, group
-from .._protocol import Array, ScoreArrays
+from stackalign.backends._groups import Groups, flatten, group
+from stackalign.backends._protocol import Array, ScoreArrays
 
-__all__ = ["MAX_GRID_Y", "MAX_PARTIAL_BYTES", "check_size", "score_affine"]
+from ._runtime import MAX_GRID_Y, MAX_PIXELS, Runtime
+
+__all__ = ["MAX_PARTIAL_BYTES", "check_size", "score_affine"]
 
 KERNELS = "affine_ncc"
 TILE = 32
@@ -23,7 +24,6 @@ MEMBERS = 16
 ABOUT_BLOCKS = 32
 """Blocks that share the tiles of a candidate that is summed about its means."""
 MAX_PARTIAL_BYTES = 1 << 28
-MAX_GRID_Y = 65535
 
 
 def check_size(*planes: Array) -> None:

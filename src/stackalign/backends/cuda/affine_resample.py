@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Launches of the resampling kernels, for CuPy on a GPU and for NumPy where kernels run on the host."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._runtime import MAX_PIXELS, THREADS, Runtime, mask_args
-from .._protocol import Array, BinArrays, real_kind
-from .._spline import coefficients
+from stackalign.backends._protocol import Array, real_kind
+from stackalign.backends._spline import coefficients
 
-__all__ = ["bin_mean", "resample_affine"]
+from ._runtime import MAX_GRID_Y, THREADS, Runtime, mask_args
+
+__all__ = ["resample_affine"]
 
 KERNELS = "affine_resample"
 WARPS = 8
-MAX_GRID_Y = 65535
 
 
 def resample_affine(
     rt: Runtime,
-    spline_filter1d: Callable[..., Array],
     images: Array,
     mask: Array | None,
     matrices: NDArray[np.float64],
@@ -28,10 +26,10 @@ def resample_affine(
     order: int,
     workers: int,
 ) -> Array:
-    """See `Backend.resample_affine`; `spline_filter1d` is that of CuPy, or of SciPy on the host."""
+    """See `Backend.resample_affine`."""
     kind = np.dtype(real_kind(images.dtype))
     if order == 3:
-        planes = coefficients(rt.xp, spline_filter1d, lambda p: _fill(rt, p, kind), images, mask)
+        planes = coefficients(rt.xp, rt.ndimage.spline_filter1d, lambda p: _fill(rt, p, kind), images, mask)
         source: tuple[object, ...] = (planes,)
     else:
         planes = images
@@ -82,29 +80,3 @@ def _fill(rt: Runtime, planes: Array, kind: np.dtype[Any]) -> None:
             ),
         )
     planes[~rt.xp.isfinite(planes)] = 0.0
-
-
-def bin_mean(rt: Runtime, images: Array, mask: Array | None, factors: tuple[int, int], workers: int) -> BinArrays:
-    """See `Backend.bin_mean`."""
-    n, height, width = images.shape
-    shape = (n, height // factors[0], width // factors[1])
-    result = BinArrays(rt.xp.empty(shape, real_kind(images.dtype)), rt.xp.empty(shape, np.int64))
-    bins = result.means.size
-    if bins > MAX_PIXELS * THREADS:
-        msg = f"at most {MAX_PIXELS * THREADS} bins fit one call on a GPU, got {bins}; pass fewer images at a time"
-        raise ValueError(msg)
-    kernel = rt.get_function("binning", "bin_mean", images.dtype)
-    kernel(
-        (-(-bins // THREADS),),
-        (THREADS,),
-        (
-            images,
-            *mask_args(rt, mask),
-            np.int64(bins),
-            np.int32(height),
-            np.int32(width),
-            *map(np.int32, factors),
-            *result,
-        ),
-    )
-    return result

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _lags
-from .affine_ncc import MAX_GRID_Y
-from ._runtime import Runtime
-from .._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from stackalign.backends import _lags
+from stackalign.backends._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+
+from ._runtime import MAX_GRID_Y, Runtime
 
 __all__ = ["masked_ncc", "masked_peaks"]
 
@@ -133,8 +133,10 @@ class _Pairs:
     def _grouped(self, first: int, reference: _Stack, moving: _Stack, known: dict[Lags, _Known]) -> Iterator[_Batch]:
         """Yield the images of a chunk by the lags that can have enough overlap, and by whether they share a mask."""
         shared = self._shared_mask()
-        at_anchor = self._host(_lags.overlap_at(self.rt.xp, reference.valid, moving.valid, _lags.anchor(self.lags)))
-        counts = self._host(moving.count)
+        at_anchor = self.rt.to_numpy(
+            _lags.overlap_at(self.rt.xp, reference.valid, moving.valid, _lags.anchor(self.lags))
+        )
+        counts = self.rt.to_numpy(moving.count)
         alike = self.one_reference and shared is not None
         common = int(shared.sum()) if shared is not None else -1
         groups: dict[tuple[Lags, bool], list[int]] = {}
@@ -156,9 +158,6 @@ class _Pairs:
             else:
                 r = known[lags].reference if lags in known else self._spectra(r_stack, lengths)
             yield self._batch(np.array(members) + first, wide, lengths, (r_stack, r, fixed), v_stack)
-
-    def _host(self, x: Array) -> NDArray[Any]:
-        return np.asarray(x.get() if hasattr(x, "get") else x)
 
     def _shared_mask(self) -> Array | None:
         """Return the mask (1, D, h, w) of all moving images that have no invalid pixels of their own."""

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from stackalign.backends._planes import RIDGE, factors, half_weights
+from stackalign.backends._protocol import Array
+
 from ._runtime import MAX_SCRATCH_BYTES, Runtime
-from .._planes import RIDGE, factors, half_weights
-from .._protocol import Array
 
 __all__ = ["standardise"]
 

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._protocol import LEAST_WEIGHT, Array
+from stackalign.backends._protocol import LEAST_WEIGHT, Array
+from stackalign.backends._spline import real_planes
+
 from .affine_resample import is_inside, positions, taps
-from .._spline import real_planes
 
 __all__ = ["affine_average"]
 

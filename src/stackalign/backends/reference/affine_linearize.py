@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._protocol import LINEAR_SUMS, Array
+from stackalign.backends._protocol import LINEAR_SUMS, Array
+from stackalign.backends._tiles import Tiling, tiling
+
 from .affine_resample import positions, sample_affine, taps
-from .._tiles import Tiling, tiling
 
 __all__ = ["linearize_affine"]
 

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._protocol import Array, BinArrays, real_kind
-from .._spline import coefficients, fill, real_planes
+from stackalign.backends._protocol import Array
+from stackalign.backends._spline import coefficients, fill, real_planes
 
-__all__ = ["bin_mean", "is_inside", "positions", "resample_affine", "sample_affine", "taps"]
+__all__ = ["is_inside", "positions", "resample_affine", "sample_affine", "taps"]
 
 
 def positions(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the pixels of a reference of this shape lie in the moving image."""
     y = np.arange(shape[0], dtype=np.float64)[:, None]
     x = np.arange(shape[1], dtype=np.float64)[None, :]
     m = matrix
@@ -19,6 +20,7 @@ def positions(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDAr
 
 
 def is_inside(qy: NDArray[np.float64], qx: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which positions lie in an image of this shape."""
     within: NDArray[np.bool_] = (qy >= 0) & (qy <= shape[0] - 1) & (qx >= 0) & (qx <= shape[1] - 1)
     return within
 
@@ -94,16 +96,3 @@ def resample_affine(
             out[k] = sample(planes[k if len(planes) > 1 else 0], matrix, shape)
     out[~np.isfinite(out)] = np.nan
     return out
-
-
-def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
-    """See `Backend.bin_mean`."""
-    fy, fx = factors
-    n, height, width = images.shape
-    h, w = height // fy, width // fx
-    valid = np.isfinite(images) if mask is None else np.isfinite(images) & mask
-    values = np.where(valid, images, 0).astype(np.float64)
-    counts = valid[:, : h * fy, : w * fx].reshape(n, h, fy, w, fx).sum(axis=(2, 4), dtype=np.int64)
-    sums = values[:, : h * fy, : w * fx].reshape(n, h, fy, w, fx).sum(axis=2).sum(axis=3)
-    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-    return BinArrays(means.astype(real_kind(images.dtype)), counts)

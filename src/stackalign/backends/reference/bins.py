@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .._bins import BinTable
-from .._protocol import Array, BinSums
+from stackalign.backends._bins import BinTable
+from stackalign.backends._protocol import Array, BinSums
 
 __all__ = ["bin_sums"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lags import anchor, contained, possible, widened
-from .._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
+from stackalign.backends._lags import anchor, contained, possible, widened
+from stackalign.backends._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 
 __all__ = ["masked_ncc", "masked_peaks"]
 

@@ -5,7 +5,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-from .._protocol import SHIFT_TAPS, Array
+from stackalign.backends._protocol import SHIFT_TAPS, Array
 
 __all__ = ["shift_sums"]
 
