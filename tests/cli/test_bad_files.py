@@ -111,9 +111,9 @@ def array(folder: Path, shape: tuple[int, ...]) -> Path:
     return save(folder / "in.npy", np.ones(shape, np.float32))
 
 
-def text_file(folder: Path) -> Path:
-    (folder / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    return folder / "in.png"
+def no_image(folder: Path, name: str, head: bytes) -> Path:
+    (folder / name).write_bytes(head + bytes(100))
+    return folder / name
 
 
 INPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -157,7 +157,11 @@ INPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "not there": (lambda f: f / "none.npy", r"input .*none\.npy does not exist"),
     "a folder": (lambda f: f, r"in holds no file that can be read \(.*\.npy"),
     "empty file": (lambda f: (f / "in.npy").touch() or f / "in.npy", r"in\.npy is empty; copy it again"),
-    "unknown extension": (text_file, r"in\.png is of no known format; known are \.npy .*raw binary with its shape"),
+    "no picture": (lambda f: no_image(f, "in.png", b"\x89PNG\r\n\x1a\n"), r"in\.png cannot be read"),
+    "unknown extension": (
+        lambda f: no_image(f, "in.xyz", b"unknown!"),
+        r"in\.xyz is of no known format; known are \.npy .*raw binary with its shape",
+    ),
 }
 
 

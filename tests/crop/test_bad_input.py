@@ -34,6 +34,8 @@ def test_data_that_cannot_be_cropped(data, message, tmp_path):
     with pytest.raises(DataError, match=message):
         crop_array(data, QUIET)
     np.save(tmp_path / "in.npy", data)
+    if data.ndim == 2:  # a file may hold one pattern
+        message = r"all 1 patterns of .* are empty"
     with pytest.raises(DataError, match=message) as caught:
         crop_file(tmp_path / "in.npy", tmp_path / "out.npy", QUIET)
     assert "in.npy" in str(caught.value)

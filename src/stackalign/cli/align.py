@@ -105,8 +105,7 @@ def align(
     from stackalign import transforms
     from stackalign.device import parse_bytes
     from stackalign.errors import StackalignError
-    from stackalign.io.images import FITS_EXTENSIONS, image_extensions
-    from stackalign.io.stacks import readable_extensions, writable_extensions
+    from stackalign.io.stacks import image_extensions, writable_extensions
 
     from . import _inputs as checks
     from ._align_jobs import run_jobs, write_outputs
@@ -142,13 +141,7 @@ def align(
             checks.require_plots()
             checks.check_report(report, replace=overwrite or resume)
         writable = (*writable_extensions(), *image_extensions())
-        planned = plan_jobs(
-            moving or [reference],
-            output,
-            "aligned_",
-            readable=(*readable_extensions(), *FITS_EXTENSIONS),
-            writable=writable,
-        )
+        planned = plan_jobs(moving or [reference], output, "aligned_", writable=writable)
         check_outputs(planned, writable)
         outcomes = run_jobs(
             planned,

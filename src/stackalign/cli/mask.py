@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["mask_command"]
 
 FEW_VALID = 0.05
-OUTPUTS = (".npy", ".tif", ".tiff", ".h5", ".hdf5")
 
 
 def mask_command(
@@ -59,6 +58,8 @@ def mask_command(
     The mask is True, or 1, where a pixel is valid. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but less than
     5 % of the pixels are valid.
     """
+    from stackalign.io.stacks import image_extensions
+
     from . import _diffraction as shared
     from . import _inputs as checks
     from ._frame import check_page, command_frame, memory_of, place_of, set_quiet
@@ -70,7 +71,7 @@ def mask_command(
     place, device = place_of(scheduler, device)
     with command_frame():
         allowed: Any = None if limits == "none" else shared.numbers(limits, 2, "--limits")
-        shared.check_output(output, OUTPUTS, overwrite=overwrite or resume)
+        shared.check_output(output, image_extensions(), overwrite=overwrite or resume)
         check_page(report, replace=overwrite or resume)
         known = checks.load_mask(mask)
         made, summary, status = _made(

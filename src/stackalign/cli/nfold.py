@@ -62,8 +62,7 @@ def nfold(
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done
     but a centre that was found is not certain.
     """
-    from stackalign.io.images import FITS_EXTENSIONS, image_extensions
-    from stackalign.io.stacks import readable_extensions, writable_extensions
+    from stackalign.io.stacks import image_extensions, writable_extensions
 
     from . import _diffraction as shared
     from . import _inputs as checks
@@ -84,9 +83,7 @@ def nfold(
         check_page(report, replace=overwrite or resume)
         valid = checks.load_mask(mask)
         writable = (*writable_extensions(), *image_extensions())
-        planned = plan_jobs(
-            files, output, "nfold_", readable=(*readable_extensions(), *FITS_EXTENSIONS), writable=writable
-        )
+        planned = plan_jobs(files, output, "nfold_", writable=writable)
         check_outputs(planned, writable)
         with long_run(place) as (stop, executor):
             rows = [

@@ -30,8 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign import diffraction
 from stackalign._types import FloatArray
-from stackalign.diffraction.files import PICTURES
 from stackalign.errors import MissingDependencyError
+from stackalign.io.stacks import picture_extensions
 from stackalign.ops import asarray
 
 __all__ = [
@@ -72,7 +72,7 @@ def _swapped(center: Any) -> Any:
 
 def diffread(fname: Any) -> NDArray[Any]:
     """Read an image; frames of a file with several are on the last axis. See `stackalign.diffraction.diffread`."""
-    if Path(fname).suffix.lower() in PICTURES:
+    if Path(fname).suffix.lower() in picture_extensions():
         try:
             from skimage.io import imread
         except ImportError as error:

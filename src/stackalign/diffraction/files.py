@@ -2,30 +2,20 @@
 
 import operator
 import os
-import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError, MissingDependencyError
-from stackalign.io import Calibration, StackReader, open_array
-from stackalign.io._gate import require_file
-from stackalign.io.images import is_fits, open_images
+from stackalign.errors import DataError
+from stackalign.io import Calibration, open_stack
 from stackalign.io.provenance import to_jsonable
-from stackalign.io.stacks import readable_extensions
-from stackalign.io.tiff import coloured_page
 
 __all__ = ["DiffractionImages", "diffread", "open_frames"]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".webp", ".jp2")
-"""Read by Pillow, if it is there, as it is with scikit-image."""
-PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "JPEG2000")
-"""The same as Pillow names them."""
-LUMINANCE = (0.2125, 0.7154, 0.0721)
-"""Shares of red, green and blue in what scikit-image calls grey."""
+open_frames = open_stack
+"""The one door, `stackalign.io.open`, under the name that it had for diffraction images."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +110,7 @@ def diffread(
     MissingDependencyError
         The format needs a package that is not installed.
     """
-    reader = open_frames(path, dataset=dataset)
+    reader = open_stack(path, dataset=dataset)
     try:
         info = reader.info
         n = info.shape[0]
@@ -171,85 +161,3 @@ def _range(frames: int | slice | tuple[int, int] | None, n: int, name: str) -> t
         msg = f"frames {frames} are not within the {n} images of {name}"
         raise DataError(msg)
     return start, stop, one
-
-
-def open_frames(
-    path: str | os.PathLike[str],
-    *,
-    dataset: str | None = None,
-    memory_limit: int | None = None,
-    allow_external: bool = False,
-    read_timeout: float | None = None,
-) -> StackReader:
-    """Open a file of one or several images to read them in pieces.
-
-    Parameters
-    ----------
-    path : path-like
-        See `diffread`.
-    dataset : str, optional
-        Which dataset of a file with several.
-    memory_limit : int, optional
-        See `stackalign.io.open_stack`, as for the other two.
-    allow_external : bool
-    read_timeout : float, optional
-
-    Returns
-    -------
-    StackReader
-        Of shape (N, H, W), N = 1 for a single image.
-    """
-    file = Path(path)
-    extension = file.suffix.lower()
-    require_file(file, directory=True)
-    if extension in PICTURES:
-        require_file(file)
-        return _grey(_picture(file), file)
-    if extension in (".tif", ".tiff") and dataset is None and file.is_file():
-        colours = coloured_page(file, allow_external=allow_external)
-        if colours is not None:
-            return _grey(colours, file)
-    try:
-        return open_images(
-            file,
-            dataset=dataset,
-            memory_limit=memory_limit,
-            allow_external=allow_external,
-            read_timeout=read_timeout,
-        )
-    except DataError as error:
-        if file.exists() and extension not in readable_extensions() and not is_fits(file):
-            msg = f"{error}; pictures are {' '.join(PICTURES)}"
-            raise DataError(msg) from error
-        raise
-
-
-def _picture(file: Path) -> NDArray[Any]:
-    try:
-        from PIL import Image  # what scikit-image itself reads pictures with
-    except ImportError as error:
-        msg = f'{file} needs Pillow to be read ({error}): pip install "stackalign[image]"'
-        raise MissingDependencyError(msg) from error
-    try:
-        # By name: what begins like PostScript would be handed to another program.
-        with warnings.catch_warnings(), Image.open(file, formats=PICTURE_FORMATS) as picture:
-            warnings.simplefilter("ignore")  # of sizes, for instance; twice the size that it warns of is an error
-            if picture.mode in ("P", "1", "CMYK", "YCbCr", "PA"):
-                picture = picture.convert("L" if picture.mode == "1" else "RGB")
-            return np.asarray(picture)
-    except Exception as error:  # decoders raise classes of their own, which have no common base
-        detail = (str(error).strip().splitlines() or [""])[0][:200]
-        msg = f"{file} cannot be read ({type(error).__name__}: {detail}); check or copy the file again"
-        raise DataError(msg) from error
-
-
-def _grey(image: NDArray[Any], file: Path) -> StackReader:
-    """A picture as a stack of one; colours become their luminance, in the units of the file."""
-    if image.ndim == 3 and image.shape[2] in (3, 4):
-        image = image[..., :3] @ np.array(LUMINANCE)
-    elif image.ndim == 3 and image.shape[2] in (1, 2):
-        image = image[..., 0]
-    if image.ndim != 2:
-        msg = f"{file} is no image of two axes, it has the shape {image.shape}"
-        raise DataError(msg)
-    return open_array(np.ascontiguousarray(image)[None])

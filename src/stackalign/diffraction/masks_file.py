@@ -14,6 +14,7 @@ from stackalign import ops, runs
 from stackalign.errors import DataError
 from stackalign.io.images import write_images
 from stackalign.io.provenance import provenance
+from stackalign.io.stacks import writer_of
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import FrameFiles, paths_of
@@ -21,7 +22,6 @@ from .masks import PixelMask, PixelStatistics, check_mask_settings, combine_mask
 
 __all__ = ["MaskFile", "mask_file"]
 
-OUTPUTS = (".npy", ".tif", ".tiff", ".h5", ".hdf5")
 RECORD = "_mask.json"
 BLOCK_BYTES = 1 << 26
 LEAST_FRAMES = 16
@@ -133,9 +133,7 @@ def mask_file(
     """
     final = Path(output)
     check_mask_settings(limits, max_std)
-    if final.suffix.lower() not in OUTPUTS:
-        msg = f"output {final} has no known extension; known are {' '.join(OUTPUTS)}"
-        raise DataError(msg)
+    writer_of(final, images=True)  # refuses other formats before the work
     files = FrameFiles(paths_of(sources), dataset, memory_limit, open_options)
     if files.failures:  # a mask of some of the files would be another mask
         raise DataError(next(iter(files.failures.values())))

@@ -55,8 +55,6 @@ class OpenOptions:
     axes: str | None = None
     takes_scan_shape: bool = True
     """Whether the caller can state a scan shape, and so be advised to."""
-    single: bool = False
-    """Whether a file of one image (H, W) will do, as a stack of one."""
     allow_external: bool = False
     """Whether what the file refers to may lie outside its folder."""
     read_timeout: float = DEFAULT_READ_TIMEOUT

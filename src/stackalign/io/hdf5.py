@@ -18,6 +18,7 @@ from stackalign.io._protocol import Calibration, StackInfo, StackReader
 from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import Layout, interpret_shape
 from stackalign.io._units import ScanGrid, UnitReader, with_chunks
+from stackalign.io.velox import is_velox, open_velox
 
 __all__ = ["ChunkedReader", "choose_dataset", "open_dataset", "open_reader", "require_filters"]
 
@@ -30,6 +31,8 @@ _LONGEST_AXIS = 64 << 20
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
     """Open the one dataset of an HDF5 file that can be a stack of patterns."""
     bounds = Confinement(path, options.allow_external)
+    if is_velox(path):
+        return open_velox(path, options.dataset, bounds)
     if options.dataset is None and _is_detector_master(path, bounds):
         reader: StackReader = importlib.import_module("stackalign.io.arina").open_reader(path, options)
         return reader
@@ -67,27 +70,14 @@ def choose_dataset(path: Path, options: OpenOptions, bounds: Confinement) -> tup
         if not isinstance(root, h5py.Group):
             msg = f"{wanted} of {path} is a type, no dataset; name another"
             raise DataError(msg)
-        if wanted is None and "Version" in file.keys() and _is_group(file, "Data/Image", h5py):  # noqa: SIM118
-            msg = f"{path} is a Velox file of images, whose frames are the last axis, not a stack of patterns"
-            raise DataError(msg)
         return place[0], _best(root, path, options, h5py)
-
-
-def _is_group(file: Any, name: str, h5py: Any) -> bool:
-    """Tell whether hard links lead to a group."""
-    group = file
-    for part in name.split("/"):
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            return False
-        group = group[part]
-    return isinstance(group, h5py.Group)
 
 
 def _best(root: Any, path: Path, options: OpenOptions, h5py: Any) -> str:
     """Return the name of the largest stack below a group, or of its only image where one will do."""
     wanted = options.dataset
     found = sorted(_candidates(root, h5py), key=lambda entry: -entry[1])
-    if not found and options.single:
+    if not found:
         images = _candidates(root, h5py, (2,))
         if len(images) == 1:
             return images[0][0]
@@ -120,7 +110,7 @@ def open_dataset(path: Path, name: str, options: OpenOptions, bounds: Confinemen
         if dataset.shape is None:
             msg = f"{label} is empty; name another dataset"
             raise DataError(msg)
-        layout = interpret_shape(dataset.shape, label, scan_shape=options.scan_shape, single=options.single)
+        layout = interpret_shape(dataset.shape, label, scan_shape=options.scan_shape, single=True)
         metadata: dict[str, Any] = {"dataset": name} | ({"single": True} if dataset.ndim == 2 else {})
         calibration = _calibration(file, name, dataset.ndim, path, bounds)
         info = make_info(layout, dataset.dtype, label, calibration=calibration, metadata=metadata)

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io._block_writer import BlockWriter
 from stackalign.io._emd import add_calibration, add_tree, pattern_origins
-from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk
+from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk, write_array
 from stackalign.io._portable import CLOEXEC, pread
 from stackalign.io._protocol import Calibration
 from stackalign.io._reader import damage_as_data_error
 from stackalign.io._writer import BaseWriter, FlatWriter, WriteSpec, fsync_path, full_disk_as_data_error, pwrite_all
 from stackalign.io.provenance import dump_json
 
-__all__ = ["create_writer"]
+__all__ = ["create_writer", "write_images"]
 
 _GROUP = "data/datacube"
 # A fixed version of the file format: the newest would change with the library.
@@ -292,3 +292,8 @@ def _filters(spec: WriteSpec, name: str) -> dict[str, Any]:
         msg = f'output {name} needs hdf5plugin for its compression: pip install "stackalign[hdf5]"'
         raise MissingDependencyError(msg) from error
     return dict(plugin.Bitshuffle(cname=spec.compression))
+
+
+def write_images(path: Path, images: NDArray[Any], header: str | None = None) -> None:
+    """Write a whole array as the dataset ``data``."""
+    write_array(path, "data", images)

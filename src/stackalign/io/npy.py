@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
@@ -15,7 +16,7 @@ from stackalign.io._shapes import interpret_shape
 from stackalign.io._writer import FlatWriter, WriteSpec
 from stackalign.io.memory import ArrayReader
 
-__all__ = ["create_writer", "open_numbers", "open_reader", "read_header"]
+__all__ = ["create_writer", "open_numbers", "open_reader", "read_header", "write_images"]
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
@@ -30,7 +31,7 @@ def open_numbers(
     path: Path, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], offset: int, options: OpenOptions
 ) -> StackReader:
     """Read what a NumPy header describes, and what follows it at an offset."""
-    layout = interpret_shape(shape, str(path), scan_shape=options.scan_shape, single=options.single)
+    layout = interpret_shape(shape, str(path), scan_shape=options.scan_shape, single=True)
     info = make_info(layout, dtype, str(path), metadata={"single": True} if len(shape) == 2 else None)
     in_order = sum(n > 1 for n in shape) <= 1
     if not fortran or in_order or math.prod(shape[1:]) == 1:
@@ -69,3 +70,9 @@ def create_writer(path: Path, spec: WriteSpec, resume: dict[str, Any] | None) ->
     np.lib.format.write_array_header_1_0(header, fields)
     prologue = header.getvalue()
     return FlatWriter(path, spec, "npy", len(prologue), prologue=prologue, resume=resume)
+
+
+def write_images(path: Path, images: NDArray[Any], header: str | None = None) -> None:
+    """Write a whole array; a .npy file has no place for a header."""
+    with path.open("wb") as file:
+        np.save(file, images)

@@ -32,7 +32,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
             if entry.compress_type == zipfile.ZIP_STORED:
                 offset = stored_position(path, entry) + header
                 return open_numbers(path, shape, fortran, dtype, offset, options)
-            layout = interpret_shape(shape, label, scan_shape=options.scan_shape, single=options.single)
+            layout = interpret_shape(shape, label, scan_shape=options.scan_shape, single=True)
             info = make_info(layout, dtype, label, metadata={"single": True} if len(shape) == 2 else None)
             if needed > options.memory_limit:
                 msg = (

@@ -1,4 +1,4 @@
-"""Open and create stacks of patterns in files: one door for every format."""
+"""Open and create stacks of images in files: one door, one table of readers, and one of writers."""
 
 import importlib
 import math
@@ -22,61 +22,113 @@ from stackalign.io._writer import WriteSpec
 
 __all__ = [
     "COMPRESSIONS",
+    "FITS_EXTENSIONS",
     "checked_timeout",
     "create_stack",
+    "image_extensions",
+    "is_fits",
+    "open",
     "open_stack",
     "open_with",
+    "picture_extensions",
     "readable_extensions",
+    "region_extensions",
     "writable_extensions",
     "write_spec",
     "writer_module",
+    "writer_of",
 ]
 
 
 @dataclass(frozen=True)
-class _Format:
+class _Reader:
+    """A module with ``open_reader(path, options) -> StackReader``."""
+
     module: str
     extensions: tuple[str, ...]
     magic: tuple[bytes, ...] = ()
     apart: bool = False
     """Read in a process of its own: on a damaged file its library can hang, or end the process."""
+    picture: bool = False
+    """What lies in a folder of results as well: read when it is named, not when its folder is."""
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """A module with ``create_writer(path, spec, state)``, ``write_images(path, images, header)``, or both."""
+
+    module: str
+    extensions: tuple[str, ...]
+    stream: bool = True
+    """It has `create_writer`, for stacks that are written in pieces and resumed."""
+    images: bool = True
+    """It has `write_images`, for one image or a stack that is there as a whole."""
+    regions: bool = False
+    """A checkpoint of regions is that of a stream, so that either goes on where the other stopped."""
 
 
 # The modules are imported when a file asks for them: `import stackalign.io` stays free of h5py, zarr, torch and so on.
+FITS_EXTENSIONS = (".fits", ".fit", ".fts", ".fits.gz")
 _READERS = (
-    _Format("npy", (".npy",), (b"\x93NUMPY",)),
-    _Format("npz", (".npz",)),
-    _Format("torch_file", (".pt", ".pth"), (b"PK\x03\x04",)),
-    _Format("hdf5", (".h5", ".hdf5", ".emd", ".hdf", ".nxs", ".cxi", ".py4dstem"), (b"\x89HDF\r\n\x1a\n",), apart=True),
-    _Format("zarr_store", (".zarr", ".zip")),
-    _Format("tiff", (".tif", ".tiff", ".btf"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    _Format("raw", (".raw", ".bin", ".dat", ".xml")),
-    _Format("mib", (".mib",), (b"MQ1,",)),
-    _Format("vendor", (".dm3", ".dm4", ".blo", ".tvips", ".mrc", ".ser", ".hspy", ".emi"), apart=True),
+    _Reader("npy", (".npy",), (b"\x93NUMPY",)),
+    _Reader("npz", (".npz",)),
+    _Reader("torch_file", (".pt", ".pth"), (b"PK\x03\x04",)),
+    _Reader("hdf5", (".h5", ".hdf5", ".emd", ".hdf", ".nxs", ".cxi", ".py4dstem"), (b"\x89HDF\r\n\x1a\n",), apart=True),
+    _Reader("zarr_store", (".zarr", ".zip")),
+    _Reader("tiff", (".tif", ".tiff", ".btf"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    _Reader("raw", (".raw", ".bin", ".dat", ".xml")),
+    _Reader("mib", (".mib",), (b"MQ1,",)),
+    _Reader("fits", FITS_EXTENSIONS, (b"SIMPLE  =",)),
+    _Reader(
+        "pictures",
+        (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".webp", ".jp2"),
+        (b"\x89PNG\r\n", b"\xff\xd8\xff"),
+        picture=True,
+    ),
+    _Reader("vendor", (".dm3", ".dm4", ".blo", ".tvips", ".mrc", ".ser", ".hspy", ".emi"), apart=True),
 )
-_WRITERS = {
-    ".npy": "npy",
-    ".pt": "torch_file",
-    ".pth": "torch_file",
-    ".h5": "hdf5_writer",
-    ".hdf5": "hdf5_writer",
-    ".emd": "hdf5_writer",
-    ".zarr": "zarr_writer",
-}
+_WRITERS = (
+    _Writer("npy", (".npy",), regions=True),
+    _Writer("torch_file", (".pt", ".pth"), images=False),
+    _Writer("hdf5_writer", (".h5", ".hdf5", ".emd")),
+    _Writer("zarr_writer", (".zarr",), regions=True),
+    _Writer("tiff", (".tif", ".tiff"), stream=False),
+    _Writer("fits", FITS_EXTENSIONS, stream=False),
+)
 COMPRESSIONS = (None, "none", "lz4", "zstd", "gzip")
 
 
-def readable_extensions() -> tuple[str, ...]:
-    """Return the extensions that `open_stack` knows, in the order of its table."""
-    return tuple(extension for entry in _READERS for extension in entry.extensions)
+def readable_extensions(*, pictures: bool = True) -> tuple[str, ...]:
+    """Return the extensions that `open` knows, in the order of its table, with or without those of pictures."""
+    return tuple(e for entry in _READERS if pictures or not entry.picture for e in entry.extensions)
+
+
+def picture_extensions() -> tuple[str, ...]:
+    """Return the extensions of pictures such as PNG."""
+    return tuple(e for entry in _READERS if entry.picture for e in entry.extensions)
 
 
 def writable_extensions() -> tuple[str, ...]:
     """Return the extensions that `create_stack` knows."""
-    return tuple(_WRITERS)
+    return tuple(e for entry in _WRITERS if entry.stream for e in entry.extensions)
 
 
-def open_stack(
+def image_extensions() -> tuple[str, ...]:
+    """Return the extensions that `write_images` knows."""
+    return tuple(e for entry in _WRITERS if entry.images for e in entry.extensions)
+
+
+def region_extensions() -> tuple[str, ...]:
+    """Return the extensions of outputs that go on in regions where a stream stopped, and the reverse."""
+    return tuple(e for entry in _WRITERS if entry.regions for e in entry.extensions)
+
+
+def is_fits(path: str | os.PathLike[str]) -> bool:
+    """Tell by its name whether a file is FITS."""
+    return str(path).lower().endswith(FITS_EXTENSIONS)
+
+
+def open(
     path: str | os.PathLike[str],
     *,
     dataset: str | None = None,
@@ -91,14 +143,16 @@ def open_stack(
     allow_external: bool = False,
     read_timeout: float | None = None,
 ) -> StackReader:
-    """Open a file of diffraction patterns; the data are read in pieces later.
+    """Open a file of one image (H, W) or of a stack of them, whatever its format; pixels are read in pieces later.
 
     Parameters
     ----------
     path : path-like
-        The format follows from the extension, or from the first bytes where the extension says nothing.
+        The format follows from the extension, or from the first bytes where the extension says nothing. Colours of
+        pictures become grey.
     dataset : str, optional
-        Which dataset, where a file holds several.
+        Which dataset of an HDF5 or Zarr file, which series of a TIFF, which HDU of a FITS file (number or name), where
+        a file holds several.
     shape : tuple of int, optional
         Shape of the array in a raw binary file, which does not say it.
     dtype : str, optional
@@ -128,13 +182,26 @@ def open_stack(
     Returns
     -------
     StackReader
+        Of shape (N, H, W), N = 1 for a single image, whose ``info.metadata["single"]`` is True then.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, or no stack of patterns.
+        The file is missing, damaged, or holds no images.
     MissingDependencyError
         The format needs a package that is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> import stackalign.io
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "scan.npy"
+    >>> np.save(file, np.arange(2 * 3 * 4 * 5, dtype=np.uint16).reshape(2, 3, 4, 5))
+    >>> with stackalign.io.open(file) as reader:
+    ...     block = np.empty((2, 4, 5), reader.info.dtype)
+    ...     reader.read(1, 3, block)
+    ...     print(reader.info.shape, reader.info.scan_shape, block[0, 0])
+    (6, 4, 5) (2, 3) [20 21 22 23 24]
     """
     file = Path(path)
     options = OpenOptions(
@@ -153,6 +220,10 @@ def open_stack(
     return open_with(file, options)
 
 
+open_stack = open
+"""`open` under the name that it had for stacks."""
+
+
 def checked_timeout(seconds: float | None) -> float:
     """Return the time limit of a request, or raise where it is no number of seconds."""
     if seconds is None:
@@ -164,7 +235,7 @@ def checked_timeout(seconds: float | None) -> float:
 
 
 def open_with(file: Path, options: OpenOptions) -> StackReader:
-    """Open a file as `open_stack` does."""
+    """Open a file as `open` does."""
     with damage_as_data_error(f"input {file}", "the file"):
         module = _reader_module(file, options)
     if module != "raw" and (options.shape is not None or options.dtype is not None or options.offset):
@@ -208,12 +279,12 @@ def _reader_module(file: Path, options: OpenOptions) -> str:
         msg = f"input {file} is empty; copy it again"
         raise DataError(msg)
     if options.shape is not None or options.dtype is not None:
-        if extension in {e for entry in _READERS if entry.module != "raw" for e in entry.extensions}:
+        if file.name.lower().endswith(tuple(e for r in _READERS if r.module != "raw" for e in r.extensions)):
             msg = f"input {file} states its own layout; shape, dtype and offset are for raw binary files"
             raise DataError(msg)
         return "raw"
     for entry in _READERS:
-        if extension in entry.extensions:
+        if file.name.lower().endswith(entry.extensions):
             return entry.module
     if head.startswith(b"PK\x03\x04"):
         return _archive_module(file)
@@ -320,8 +391,14 @@ def write_spec(
 
 def writer_module(final: Path) -> Any:
     """Return the module that writes a format, by the extension of the output."""
-    module = _WRITERS.get(final.suffix.lower())
-    if module is None:
-        msg = f"output {final} has no known extension; known are {' '.join(_WRITERS)}"
-        raise DataError(msg)
-    return importlib.import_module(f"stackalign.io.{module}")
+    return importlib.import_module(f"stackalign.io.{writer_of(final).module}")
+
+
+def writer_of(final: Path, *, images: bool = False) -> _Writer:
+    """Return the row of the format of an output: of stacks that are written in pieces, or of whole images."""
+    for entry in _WRITERS:
+        if (entry.images if images else entry.stream) and final.name.lower().endswith(entry.extensions):
+            return entry
+    known = image_extensions() if images else writable_extensions()
+    msg = f"output {final} has no known extension; known are {' '.join(known)}"
+    raise DataError(msg)

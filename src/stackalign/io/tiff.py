@@ -17,10 +17,10 @@ from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
 from stackalign.io._gate import Confinement
 from stackalign.io._protocol import StackInfo, StackReader
-from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, BaseReader, OpenOptions, damage_as_data_error, make_info
+from stackalign.io._reader import BaseReader, OpenOptions, make_info
 from stackalign.io._shapes import interpret_shape
 
-__all__ = ["coloured_page", "open_reader"]
+__all__ = ["open_reader", "write_images"]
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
@@ -35,6 +35,12 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
                 raise DataError(msg)
             _check_other_files(file, path, Confinement(path, options.allow_external))
             _check_page(file.pages[0], f"page 0 of {path}", file.filehandle.size, options.memory_limit)
+            if options.dataset is None and _is_coloured(file):
+                from stackalign.io.pictures import grey_reader
+
+                grey = grey_reader(np.asarray(file.pages[0].asarray()), path, options)
+                file.close()
+                return grey
             series = _choose(file, path, options)
             reader = _open_series(file, series, path, options)
             if complaints:
@@ -53,20 +59,28 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     return reader
 
 
-def coloured_page(path: Path, *, allow_external: bool = False) -> NDArray[Any] | None:
-    """Return the only page of a TIFF with colours, (H, W, samples); None for all others."""
+def write_images(path: Path, images: NDArray[Any], header: str | None = None) -> None:
+    """Write one image or a stack, one to a page."""
     tifffile = importlib.import_module("tifffile")
-    with damage_as_data_error(f"input {path}", "the file"), _complaints(), tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        if len(file.pages) > 1 or not isinstance(page.samplesperpixel, int) or page.samplesperpixel < 2:
-            return None
-        _check_other_files(file, path, Confinement(path, allow_external))
-        _check_page(page, f"page 0 of {path}", file.filehandle.size, DEFAULT_MEMORY_LIMIT)
-        return np.asarray(page.asarray()) if page.axes == "YXS" else None
+    big = images.nbytes > 2**32 - 2**25
+    if images.ndim == 2:
+        tifffile.imwrite(path, images, photometric="minisblack", bigtiff=big, metadata={"axes": "YX"})
+        return
+    tifffile.imwrite(
+        path, iter(images), shape=images.shape, dtype=images.dtype, photometric="minisblack", bigtiff=big,
+        metadata={"axes": "QYX"},
+    )  # fmt: skip
+
+
+def _is_coloured(file: Any) -> bool:
+    """Tell whether a file is one page with several samples per pixel."""
+    page = file.pages[0]
+    several = isinstance(page.samplesperpixel, int) and page.samplesperpixel > 1
+    return len(file.pages) == 1 and several and page.axes == "YXS"
 
 
 def _open_series(file: Any, series: Any, path: Path, options: OpenOptions) -> StackReader:
-    layout = interpret_shape(series.shape, str(path), scan_shape=options.scan_shape, single=options.single)
+    layout = interpret_shape(series.shape, str(path), scan_shape=options.scan_shape, single=True)
     if series.dtype is None:
         msg = f"{path} has pixels of an unknown kind; save it again as integers or floats"
         raise DataError(msg)
@@ -180,9 +194,9 @@ def _choose(file: Any, path: Path, options: OpenOptions) -> Any:
             raise DataError(msg)
         series = file.series[int(wanted)]
     else:
-        fitting = [series for series in file.series if len(series.shape) in (3, 4)]
-        if options.single and file.series and len(file.series[0].shape) == 2:
-            fitting = [file.series[0]]
+        stacks = [series for series in file.series if len(series.shape) in (3, 4)]
+        grey = [series for series in stacks if series.axes.endswith("YX")]
+        fitting = grey or [series for series in file.series[:1] if len(series.shape) == 2] or stacks
         if not fitting:
             shapes = [series.shape for series in file.series]
             msg = f"{path} has no series of 3 or 4 axes; it has {shapes}, expected one page per pattern"

@@ -20,17 +20,25 @@ PLACE = "Data/Image"
 
 
 def is_velox(path: Path) -> bool:
-    """Tell whether a file is one of Velox with images."""
+    """Tell whether an HDF5 file is one of Velox with images."""
     h5py = importlib.import_module("h5py")
-    if path.suffix.lower() != ".emd" or not path.is_file() or not h5py.is_hdf5(path):
-        return False
     with open_file(path) as file:
-        return "Version" in file and isinstance(file.get(PLACE), h5py.Group)
+        return "Version" in file.keys() and _is_group(file, PLACE, h5py)  # noqa: SIM118
 
 
-def open_velox(path: Path, dataset: str | None = None, *, allow_external: bool = False) -> "VeloxReader":
+def _is_group(file: Any, name: str, h5py: Any) -> bool:
+    """Tell whether hard links lead to a group."""
+    group = file
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            return False
+        group = group[part]
+    return isinstance(group, h5py.Group)
+
+
+def open_velox(path: Path, dataset: str | None, bounds: Confinement) -> "VeloxReader":
     """Open the images of the only detector of a Velox file, or of the one whose group or dataset is named."""
-    refuse_foreign(path, Confinement(path, allow_external))
+    refuse_foreign(path, bounds)
     h5py = importlib.import_module("h5py")
     with open_file(path) as file:
         if dataset is None:

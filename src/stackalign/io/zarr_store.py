@@ -45,7 +45,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
         array = choose_array(node, path, options)
         label = f"{path}:{array.name}"
         _refuse_objects(array, label)
-        layout = interpret_shape(array.shape, label, scan_shape=options.scan_shape, single=options.single)
+        layout = interpret_shape(array.shape, label, scan_shape=options.scan_shape, single=True)
         attributes = dict(array.attrs)
         if store is None and "stackalign" in attributes:
             _check_complete(array, path)
@@ -144,13 +144,11 @@ def choose_array(node: Any, path: Path, options: OpenOptions) -> Any:
             raise DataError(msg)
         return arrays[wanted.strip("/")]
     fitting = sorted((name for name, item in arrays.items() if item.ndim in (3, 4)), key=lambda n: (-arrays[n].size, n))
-    if not fitting and options.single:
+    if not fitting:
         fitting = [name for name, item in arrays.items() if item.ndim == 2]
         if len(fitting) == 1:
             return arrays[fitting[0]]
-        fitting = []
-    if not fitting:
-        msg = f"{path} has no array of 3 or 4 axes"
+        msg = f"{path} has no array of 3 or 4 axes, nor a single one of 2"
         raise DataError(msg)
     if len(fitting) > 1 and arrays[fitting[0]].size == arrays[fitting[1]].size:
         msg = f"{path} has several arrays that may be meant, {fitting}; name one with dataset (--dataset)"

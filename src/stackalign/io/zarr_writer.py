@@ -15,7 +15,7 @@ from stackalign.io._reader import damage_as_data_error
 from stackalign.io._writer import WriteSpec, fsync_path, full_disk_as_data_error
 from stackalign.io.provenance import to_jsonable
 
-__all__ = ["create_writer", "region_alignment", "write_region"]
+__all__ = ["create_writer", "region_alignment", "write_images", "write_region"]
 
 _SHARD_BYTES = 32 << 20
 _CHUNK_BYTES = 512 << 10
@@ -192,3 +192,10 @@ class _ZarrWriter(BlockWriter):
             attributes["arrays_per_pattern"] = list(arrays)
         self._array.attrs.put(attributes)
         self._sync_files(files)
+
+
+def write_images(path: Path, images: NDArray[Any], header: str | None = None) -> None:
+    """Write a whole array, one image to a chunk."""
+    zarr = importlib.import_module("zarr")
+    chunks = (1,) * (images.ndim - 2) + images.shape[-2:]
+    zarr.create_array(path, shape=images.shape, dtype=images.dtype, chunks=chunks)[...] = images

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stackalign.io import Calibration
 from stackalign.io.regions import RegionTarget, region_alignment
+from stackalign.io.stacks import region_extensions
 
 from .chunks import ChunkPlan
 
@@ -19,13 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RegionSink", "takes_regions"]
 
-EXTENSIONS = (".npy", ".zarr")
-"""Formats whose checkpoint is the same for regions as for a stream, so that either goes on where the other stopped."""
-
 
 def takes_regions(final: Path, shape: tuple[int, int, int], dtype: "np.dtype[Any]", **options: Any) -> bool:
     """Tell whether workers can write an output themselves."""
-    if final.suffix.lower() not in EXTENSIONS:
+    if final.suffix.lower() not in region_extensions():
         return False
     return region_alignment(final, shape, dtype, **options) is not None
 
