@@ -38,7 +38,7 @@ class Trial:
     flags : sequence of str
         What the result says against itself; ``ok`` is that there is none.
     names : sequence of str
-        Names of the parameters.
+        Names of the parameters. Those of one name are counted together.
     remedy : bool, optional
         Whether a flag gives the values of parameters that the model holds and the data want, and gives them right;
         None where there are none.
@@ -96,9 +96,11 @@ def summary(row: Row, trials: Sequence[Trial]) -> dict[str, Any]:
     flagged = np.array([not t.ok for t in trials])
     wrong = np.array([t.wrong for t in trials])
     trusted = [t.pull for t in trials if t.ok]
-    names = list(trials[0].names)
-    # Ones that are far off are counted as wrong, and would hide what all others say.
-    pulls = np.sqrt(np.mean(np.square(trusted), axis=0)) if trusted else np.full(len(names), np.nan)
+    names = np.array(trials[0].names)
+    # Names in the order in which they come first.
+    each = names[np.sort(np.unique(names, return_index=True)[1])].tolist()
+    squares = np.square(trusted).reshape(-1, len(names))
+    pulls = {name: float(np.sqrt(np.mean(squares[:, names == name]))) for name in each} if trusted else None
     flags = sorted({flag for t in trials for flag in t.flags})
     return {
         "case": row.name,
@@ -108,7 +110,7 @@ def summary(row: Row, trials: Sequence[Trial]) -> dict[str, Any]:
         "flagged": float(flagged.mean()),
         "trusted_and_wrong": float(np.mean(wrong & ~flagged)),
         "false_alarms": float(np.mean(flagged & ~wrong)) if row.kind == "nominal" else None,
-        "pull": dict(zip(names, np.asarray(pulls).tolist(), strict=True)) if trusted else None,
+        "pull": pulls,
         "flags": {flag: sum(flag in t.flags for t in trials) for flag in flags},
         "with_values": float(np.mean([bool(t.remedy) for t in trials])) if trials[0].remedy is not None else None,
     }

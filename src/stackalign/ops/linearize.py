@@ -30,6 +30,9 @@ ASIDE = 0.1
 LEAST_SCORE = 0.05
 """Where images agree less than this, the curvature is taken as if they agreed so much: a step then still has a size."""
 
+LEAST_KEPT = 0.3
+"""Score below which no more is taken to be noise."""
+
 
 @dataclass(frozen=True)
 class AffineLinearization:
@@ -178,8 +181,13 @@ def linearize_resampled(
     jacobian: FloatArray,
     tile: int,
     workers: int | None,
+    noise_share: FloatArray | None = None,
 ) -> tuple[AffineLinearization, FloatArray]:
     """Do as `linearize_with_jacobian` where the moving planes are samples on the reference's pixels already.
+
+    `noise_share` (B,) is how much of both images' noise is the samples'. Given that, the gradient is of a residual
+    whose gain is not attenuated by this noise (Fuller, Measurement Error Models, 1987, section 1.1): else a share of
+    the scene would be left in it, which pulls scenes that are brighter on one side.
 
     Returns the linearization with its covariance, and the sums (B, T, 42) over tiles of a side of `tile` pixels, as
     `Backend.linearize_affine` describes them.
@@ -187,7 +195,34 @@ def linearize_resampled(
     there = np.tile(np.eye(2, 3), (len(matrices), 1, 1))
     sums = _sums(reference, resampled, slopes, there, tile, False, workers)
     chain = _chain(reference, matrices, jacobian, of_reference=True)
-    return _linearized(sums, chain, _n_pixels(reference), True, None, True), sums
+    return _linearized(sums, chain, _n_pixels(reference), True, None, True, noise_share), sums
+
+
+def shared_normal(
+    reference: Array,
+    resampled: Array,
+    slopes: tuple[Array, Array],
+    matrices: FloatArray,
+    jacobian: FloatArray,
+    gain: FloatArray,
+    workers: int | None,
+) -> FloatArray:
+    """Normal matrix (B, P, P) of the derivatives that both images show.
+
+    In `linearize_resampled` it holds the squares of the reference's slopes, their noise included. Here it holds the
+    products of the reference's `slopes` with those of the samples times `gain` (B,): the noise of one image has nothing
+    in common with that of the other (instrumental variables; Wald, Ann. Math. Stat. 11, 284, 1940).
+    """
+    xp = array_namespace(reference)
+    of_samples = xp.asarray(gain[:, None, None, None].astype(np.float32)) * slopes[1]
+    there = np.tile(np.eye(2, 3), (len(matrices), 1, 1))
+    chain = _chain(reference, matrices, jacobian, of_reference=True)
+    # (a b) = ((a + b)^2 - (a - b)^2) / 4
+    normals = []
+    for both in (slopes[0] + of_samples, slopes[0] - of_samples):
+        sums = _sums(reference, resampled, both, there, 0, False, workers)
+        normals.append(_linearized(sums, chain, _n_pixels(reference), False, None, True).normal)
+    return np.asarray(0.25 * (normals[0] - normals[1]))
 
 
 def covariance_tile(shape: tuple[int, ...], smooth: float = 0.0) -> int:
@@ -280,6 +315,7 @@ def _linearized(
     with_covariance: bool,
     measured: FloatArray | None,
     of_reference: bool,
+    noise_share: FloatArray | None = None,
 ) -> AffineLinearization:
     """From sums (B, T, 42) and dM/dparameters (B, P, 6); with a `measured` curvature, that is the covariance's."""
     total = tiles.sum(axis=1)
@@ -297,7 +333,9 @@ def _linearized(
     linear, with_r, with_v = ((chain @ total[:, k : k + 6, None])[..., 0] for k in (6, 12, 18))
     a = with_r - (r / count)[:, None] * linear
     b = with_v - (v / count)[:, None] * linear
-    gradient = (a / np.sqrt(var_r)[:, None] - (score / np.sqrt(var_v))[:, None] * b) / np.sqrt(var_v)[:, None]
+    # What both images show is the square of the score, were there nothing but noise beside it.
+    kept = 1.0 if noise_share is None else np.maximum(score, LEAST_KEPT) ** (2.0 * noise_share)
+    gradient = (a / np.sqrt(var_r)[:, None] - (score / np.sqrt(var_v) / kept)[:, None] * b) / np.sqrt(var_v)[:, None]
     curvature = chain @ total[:, _PLACES] @ np.swapaxes(chain, 1, 2)
     curvature -= linear[:, :, None] * (linear / count[:, None])[:, None, :]
     curvature -= b[:, :, None] * (b / var_v[:, None])[:, None, :]

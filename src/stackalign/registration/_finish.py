@@ -11,13 +11,14 @@ from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.objectives import AffineNCC
-from stackalign.ops import ImagePair, prepare_pair, resample_affine, to_numpy
-from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes
+from stackalign.ops import ImagePair, prepare_pair, resample_affine
+from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes, shared_normal
 
+from ._noise import smoothed_noise
 from ._search import Climbed, Images, reach_of
 from .background import smooth_background
 
-__all__ = ["CubicSamples", "Refined", "finish", "summed"]
+__all__ = ["CubicSamples", "Refined", "contrast_of", "finish", "summed", "widened_by", "wider_of"]
 
 
 POLISH_STEPS, POLISHED = 12, 1e-2
@@ -94,11 +95,13 @@ def finish(
     climbed: Climbed,
     bounds: FloatArray,
     smooth: tuple[float, float],
+    noise: FloatArray,
     workers: int | None,
 ) -> Refined:
     """Take the last steps and estimate the covariance.
 
-    `images` are smoothed by `smooth`; None stands for those of the climb, which were.
+    `images` are smoothed by `smooth`; None stands for those of the climb, which were. `noise` (B, 2) is that of the
+    images before.
     """
     whole = climbed.pair
     if images is not None:
@@ -111,6 +114,7 @@ def finish(
     parameters, passes = _polished(objective, climbed.parameters, bounds, reach, farthest, climbed.history)
     slopes = reference_slopes(pair.reference)
     tile = covariance_tile(pair.reference.shape[1:], max(smooth))
+    noise_share = _noise_share(noise, smooth)
     bilinear, at, step = parameters, parameters, np.zeros_like(parameters)
     active = np.ones(len(at), np.bool_)
     for k in range(CUBIC_STEPS):
@@ -119,11 +123,15 @@ def finish(
         matrices = transforms.matrices_from_parameters(at, model, center)
         resampled = samples.at(matrices)
         jacobian = transforms.matrix_jacobian(at, model, center)
-        linear, sums = linearize_resampled(pair.reference, resampled, slopes, matrices, jacobian, tile, workers)
+        linear, sums = linearize_resampled(
+            pair.reference, resampled, slopes, matrices, jacobian, tile, workers, noise_share
+        )
         if k == 0:
-            gain = _slope_gain(sums, slopes, resampled, at.shape[1])
+            shared = _shared(sums, slopes, resampled, matrices, jacobian, pair.reference, workers)
+            gain, wider = _shift_gain(linear.normal, shared), wider_of(linear.normal, shared)
         _noted(climbed.history, active, at, linear.score, k)
-        trial = np.clip(at + _solved(linear.normal, linear.gradient) * gain, bounds[..., 0], bounds[..., 1])
+        newton = (wider @ _solved(linear.normal, linear.gradient)[..., None])[..., 0]
+        trial = np.clip(at + newton, bounds[..., 0], bounds[..., 1])
         far = (np.abs(trial - climbed.parameters) * reach).max(axis=1) > farthest
         step = np.where(far[:, None], 0.0, trial - at)
         passes += active
@@ -132,7 +140,7 @@ def finish(
             break
     parameters = np.clip(at + step, bounds[..., 0], bounds[..., 1])
     assert linear.covariance is not None
-    covariance = linear.covariance * gain[:, :, None] * gain[:, None, :] / _kept_apart(smooth, tile)
+    covariance = widened_by(linear.covariance, wider) / _kept_apart(smooth, tile)
     systematic = _interpolation(parameters - bilinear, reach)
     covariance = covariance + systematic
     held = (parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])
@@ -153,8 +161,14 @@ def finish(
         slopes=slopes,
         sums=sums,
         tile=tile,
-        gain=gain[:, :2],
+        gain=gain,
     )
+
+
+def _noise_share(noise: FloatArray, smooth: tuple[float, float]) -> FloatArray:
+    """Share (B,) of the moving image in the noise of both, after they were smoothed; a half where there is none."""
+    of_both = np.stack([smoothed_noise(noise[:, k], smooth[k]) for k in (0, 1)]) + np.finfo(np.float32).tiny
+    return np.asarray(of_both[1] / of_both.sum(axis=0))
 
 
 def _inner(planes: Array, sigma: float) -> Array:
@@ -219,28 +233,64 @@ def _noted(
         history[b].append(np.array([[1.0, -1.0 - POLISH_STEPS - k, *at[b], score[b]]]))
 
 
-def _slope_gain(sums: FloatArray, slopes: Array, resampled: Array, n_parameters: int) -> FloatArray:
-    """By how much the derivatives of the reference make each parameter seem better determined than it is, (B, P).
+def _shared(
+    sums: FloatArray,
+    slopes: Array,
+    resampled: Array,
+    matrices: FloatArray,
+    jacobian: FloatArray,
+    reference: Array,
+    workers: int | None,
+) -> FloatArray:
+    """Normal matrix (B, P, P) of what both images show.
 
-    The normal matrix holds the squares of the reference's derivatives, noise and all. Their products with those of the
-    moving image hold what both images show: the noise of one has nothing in common with the other. They are compared
-    along the axes of the shifts, the first two parameters of every model.
+    That of the reference's derivatives holds their squares, noise and all, which makes shifts seem better determined,
+    and parameters that the scene confuses seem to be told apart.
     """
-    xp = array_namespace(slopes)
-    others = reference_slopes(resampled)
-    common = xp.isfinite(slopes) & xp.isfinite(others)
-    own = xp.where(common, slopes, np.float32(0))
-    product = summed(own * xp.where(common, others, np.float32(0)))
-    square = summed(own * own)
+    both = (slopes, reference_slopes(resampled))
+    return shared_normal(reference, resampled, both, matrices, jacobian, contrast_of(sums), workers)
+
+
+def _shift_gain(normal: FloatArray, shared: FloatArray) -> FloatArray:
+    """Factors (B, 2) by which shifts along both axes are larger than noise in the slopes makes them seem."""
+    own, common = (np.diagonal(m[:, :2, :2], axis1=1, axis2=2) for m in (normal, shared))
+    share = np.divide(common, own, out=np.ones_like(own), where=own > 0)
+    return np.asarray(1.0 / np.clip(share, LEAST_SHARED, MOST_SHARED))
+
+
+def contrast_of(sums: FloatArray) -> FloatArray:
+    """Gain (B,) by which the samples of the moving image become the reference, from the sums over tiles."""
     n, r, v, _, vv, rv = np.moveaxis(sums[..., :6].sum(axis=1), -1, 0)
     variance = vv - v * v / np.maximum(n, 1.0)
-    contrast = np.divide(rv - r * v / np.maximum(n, 1.0), variance, out=np.zeros_like(variance), where=variance > 0)
-    both = to_numpy(xp.stack([product, square]))
-    tiny = np.finfo(np.float64).tiny
-    share = np.clip(contrast[:, None] * both[0] / np.maximum(both[1], tiny), LEAST_SHARED, MOST_SHARED)
-    gain = 1.0 / share
-    rest = np.repeat(gain.mean(axis=1, keepdims=True), n_parameters - 2, axis=1)
-    return np.concatenate([gain, rest], axis=1)
+    none = np.zeros_like(variance)
+    return np.asarray(np.divide(rv - r * v / np.maximum(n, 1.0), variance, out=none, where=variance > 0))
+
+
+def wider_of(normal: FloatArray, shared: FloatArray) -> FloatArray:
+    """Matrices (B, P, P) by which solutions of `normal` become those of `shared`."""
+    return np.array([_shares(*both) for both in zip(normal, shared, strict=True)])
+
+
+def _shares(normal: FloatArray, shared: FloatArray) -> FloatArray:
+    """Matrix (P, P) by which a solution of `normal` is to be multiplied for one of `shared`, within limits."""
+    unit = np.sqrt(np.clip(np.diagonal(normal), 0.0, None))
+    if not (unit > 0).all():
+        return np.eye(len(unit))
+    values, vectors = np.linalg.eigh(normal / np.outer(unit, unit))
+    root = np.sqrt(np.maximum(values, 1e-9))
+    # Multiplied by `whiten`, parameters have the normal matrix 1.
+    whiten, back = (vectors / root).T, vectors * root
+    share, axes = np.linalg.eigh(whiten @ (shared / np.outer(unit, unit)) @ whiten.T)
+    inverse = (axes / np.clip(share, LEAST_SHARED, MOST_SHARED)) @ axes.T
+    return np.asarray((whiten.T @ inverse @ back.T) / unit[:, None] * unit[None, :])
+
+
+def widened_by(covariance: FloatArray, wider: FloatArray) -> FloatArray:
+    """Covariance (B, P, P) of parameters that are multiplied by a matrix; one that is infinite stays so."""
+    known = np.isfinite(covariance).all(axis=(1, 2), keepdims=True)
+    wide: FloatArray = wider @ np.where(known, covariance, 0.0) @ np.swapaxes(wider, 1, 2)
+    kept: FloatArray = np.where(known, wide, covariance)
+    return kept
 
 
 def _kept_apart(smooth: tuple[float, float], tile: int) -> float:

@@ -19,6 +19,7 @@ from ._finish import Refined, finish
 from ._noise import NOISY, levels, smoothed_noise, smoothing_for
 from ._regions import regions_of, wanted_text
 from ._rivals import WORTH_A_LOOK, open_directions, rival_scores, standing_still, widened
+from ._scales import scales_of
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
 from ._starts import begun_again
 from ._trust import CHANCE, Evidence, correlated_pixels, flags_of, significance
@@ -111,7 +112,7 @@ def _finished(
     every = np.arange(len(noise))
     both = (smooth, smooth)
     # The history is a copy: the last steps may be taken twice.
-    fine = finish(None, model, center, climbed.with_history(), settings.bounds, both, workers)
+    fine = finish(None, model, center, climbed.with_history(), settings.bounds, both, noise, workers)
     worse = 1.0 - fine.score > MISFIT * smoothed_noise(noise.max(axis=1), smooth) + LEAST_MISFIT
     if settings.smooth is not None or not worse.any():
         return [(every, fine)]
@@ -121,7 +122,9 @@ def _finished(
     groups = [(kept, fine if len(kept) == len(every) else fine.of(kept))] if len(kept) else []
     for width in sorted(set(widths) - {both}):
         these = chosen[[w == width for w in widths]]
-        redone = finish(images.of(these), model, center, climbed.of(these), settings.bounds[these], width, workers)
+        redone = finish(
+            images.of(these), model, center, climbed.of(these), settings.bounds[these], width, noise[these], workers
+        )
         groups.append((these, redone))
     return groups
 
@@ -148,6 +151,7 @@ def _judged(
     # Less noisy images with such a pattern are put at no shift at all, and what moves is a misfit.
     noisy = max(fine.smooth) >= NOISY
     still = standing_still(images, fine, settings.workers) if noisy else np.zeros(len(noise))
+    scales = scales_of(fine, settings.workers)
     rivals = rival_scores(images, seen, fine, coarse, settings)
     covariance = widened(fine.covariance + (regions.together - regions.alone), directions, max(shape))
     corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
@@ -198,6 +202,9 @@ def _judged(
             corner=float(regions.corner[b]),
             disagreement=float(regions.disagreement[b]),
             scatter=float(regions.scatter[b]),
+            scale_significance=float(scales.significance[b]),
+            scale_shift=float(scales.shift[b]),
+            scale_size=float(scales.size[b]),
         )
         remarks = flags_of(evidence)
         results.append(dataclasses.replace(result, flags=tuple(remarks), remarks=remarks))

@@ -46,6 +46,10 @@ TOO_SMALL, TOO_SMALL_CORNER = 5.0, 0.1
 INCONSISTENT, INCONSISTENT_SHIFT = 3.0, 0.15
 """Mean square of the regions' shifts in units of their errors, and pixels that they scatter beyond these errors."""
 
+SCALES_DISAGREE = 4.0
+"""Standard errors by which structures of one scale disagree about the shift. Of 116 pairs of 28 kinds of scenes none
+had 2.5."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -75,6 +79,9 @@ class Evidence:
     corner: float
     disagreement: float
     scatter: float
+    scale_significance: float
+    scale_shift: float
+    scale_size: float
 
 
 def fits_badly(goodness: NDArray[np.float64], motion: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -152,17 +159,22 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
 def _of_model(e: Evidence) -> dict[str, tuple[bool, str]]:
     bad = bool(fits_badly(np.array(e.goodness), np.array(e.motion)))
     small = e.wanted_significance > TOO_SMALL and e.corner > TOO_SMALL_CORNER
+    regions = e.disagreement > INCONSISTENT and e.scatter > INCONSISTENT_SHIFT
+    apart = (
+        f"regions of the image disagree by {e.scatter:.2f} px beyond their errors: parts have moved against each "
+        "other or one of the images is distorted; mask what moved, or register parts by themselves"
+        if regions
+        else f"structures of about {3 * e.scale_size:.0f} px would have the images moved on by {e.scale_shift:.2f} px, "
+        f"{e.scale_significance:.1f} standard errors: something stands still or moves by itself, such as a pattern of "
+        "the detector or stray light; correct the images for it, or mask it"
+    )
     return {
         "model_too_small": (
             small,
             f"the images want {e.wanted() if small else 'nothing'}, which moves a corner by {e.corner:.2f} px and is "
             f"{e.wanted_significance:.0f} standard errors away: use a model with it, or correct the images",
         ),
-        "inconsistent": (
-            e.disagreement > INCONSISTENT and e.scatter > INCONSISTENT_SHIFT,
-            f"regions of the image disagree by {e.scatter:.2f} px beyond their errors: parts have moved against each "
-            "other or one of the images is distorted; mask what moved, or register parts by themselves",
-        ),
+        "inconsistent": (regions or e.scale_significance > SCALES_DISAGREE, apart),
         "misfit": (
             bad,
             f"the residual is {e.goodness:.0f} times its noise, as much as a motion by {e.motion:.1f} px would leave: "

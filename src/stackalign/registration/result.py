@@ -27,7 +27,7 @@ FLAGS: Mapping[str, str] = {
     "on_bound": "the optimum lies on a bound, the true one may lie beyond",
     "not_converged": "the search ended before the steps became small",
     "model_too_small": "the images want a parameter that the model does not have",
-    "inconsistent": "regions of the images disagree about the shift",
+    "inconsistent": "regions of the images, or fine and coarse structures, disagree about the shift",
     "misfit": "the residual is not noise: the images do not show the same",
 }
 """Why a result should not be trusted; a result without flags can be."""

@@ -1,0 +1,104 @@
+"""Whether fine and coarse structures agree about the shift.
+
+A pattern that stands still, light of the instrument, a second layer: each has its own spectrum, so that another part of
+the images moves in another way at another scale.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from stackalign import transforms
+from stackalign.backends import Array
+from stackalign.ops import bin_mean
+from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes, shared_normal
+
+from ._finish import Refined, contrast_of, widened_by, wider_of
+
+__all__ = ["Scales", "scales_of"]
+
+FloatArray = NDArray[np.float64]
+
+COARSEST, SMALLEST_LEVEL = 8, 16
+"""Largest binning, and the shortest side of an image that is binned by it."""
+
+LEAST_SHIFT = 0.1
+"""Pixels that a scale has to disagree by: less cannot be told from what interpolation does."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Evidence of B pairs.
+
+    Parameters
+    ----------
+    significance : numpy.ndarray
+        (B,) standard errors by which the scale that disagrees most would have the images moved on.
+    shift : numpy.ndarray
+        (B,) pixels of that.
+    size : numpy.ndarray
+        (B,) binning at that scale.
+    """
+
+    significance: FloatArray
+    shift: FloatArray
+    size: FloatArray
+
+
+def scales_of(fine: Refined, workers: int | None) -> Scales:
+    """Let a second difference of the images at each binning say how the moving image would have to move on."""
+    n_problems = len(fine.score)
+    best = Scales(*(np.zeros(n_problems) for _ in range(3)))
+    factor = 1
+    while True:
+        planes = [fine.reference, fine.resampled]
+        if factor > 1:
+            planes = [bin_mean(p, factor, workers=workers) for p in planes]
+        if min(planes[0].shape[1:]) < SMALLEST_LEVEL:
+            return best
+        shift, significance = _step([_detail(p) for p in planes], max(fine.smooth) / factor, workers)
+        shift = shift * factor
+        more = (significance > best.significance) & (shift > LEAST_SHIFT)
+        best = Scales(
+            np.where(more, significance, best.significance),
+            np.where(more, shift, best.shift),
+            np.where(more, float(factor), best.size),
+        )
+        factor *= 2
+        if factor > COARSEST:
+            return best
+
+
+def _detail(planes: Array) -> Array:
+    """Pixels minus the mean of their four neighbours, NaN where one of these is not valid."""
+    xp = array_namespace(planes)
+    out = xp.full_like(planes, xp.nan)
+    beside = planes[:, :-2, 1:-1] + planes[:, 2:, 1:-1] + planes[:, 1:-1, :-2] + planes[:, 1:-1, 2:]
+    out[:, 1:-1, 1:-1] = planes[:, 1:-1, 1:-1] - np.float32(0.25) * beside
+    return out
+
+
+def _step(planes: list[Array], smooth: float, workers: int | None) -> tuple[FloatArray, FloatArray]:
+    """Length (B,) in pixels of a Newton step of the shift, and in standard errors."""
+    reference, resampled = planes
+    n_problems = len(reference)
+    matrices = np.tile(np.eye(2, 3), (n_problems, 1, 1))
+    jacobian = transforms.matrix_jacobian(np.zeros((n_problems, 2)), "shift", np.zeros(2))
+    slopes = reference_slopes(reference)
+    tile = covariance_tile(reference.shape[1:], smooth)
+    linear, sums = linearize_resampled(reference, resampled, slopes, matrices, jacobian, tile, workers)
+    shared = shared_normal(
+        reference, resampled, (slopes, reference_slopes(resampled)), matrices, jacobian, contrast_of(sums), workers
+    )
+    wider = wider_of(linear.normal, shared)
+    assert linear.covariance is not None
+    covariance = widened_by(linear.covariance, wider)
+    known = np.isfinite(covariance).all(axis=(1, 2)) & (linear.score > 0)
+    covariance = np.where(known[:, None, None], covariance, np.eye(2))
+    inverse = np.linalg.pinv(linear.normal, rcond=1e-6, hermitian=True)
+    step = (wider @ inverse @ linear.gradient[..., None])[..., 0]
+    squares = np.einsum("bi,bij,bj->b", step, np.linalg.pinv(covariance, hermitian=True), step)
+    shift = np.sqrt((step**2).sum(axis=1))
+    return np.where(known, shift, 0.0), np.where(known, np.sqrt(np.maximum(squares, 0.0)), 0.0)
