@@ -86,35 +86,39 @@ def crop(folder: Path, n: int = 24_000) -> None:
 
 MEMORY = """
 import sys
-from stackalign import diffraction
-from stackalign.crop import CroppingConfig, crop_file
-from stackalign.registration.files import align_file
-what, source, out, limit = sys.argv[1:]
-if what == "crop":
-    crop_file(source, out, CroppingConfig(visualization=False, memory_limit=int(limit)))
-elif what == "align":
-    align_file(source, out, max_shift=20, memory_limit=int(limit))
-else:
-    diffraction.profile_file(source, out, (511.5, 511.5), memory_limit=int(limit))
+from stackalign.cli.__main__ import app
+try:
+    app(sys.argv[1:])
+except SystemExit as ended:
+    assert ended.code in (0, 3), ended.code
 # Not ru_maxrss: that begins with what the parent had, whose maps of the input are counted.
 print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
+LARGE = [
+    ("crop", 256, (23_000, 92_000), ("--no-visualization", "--memory-limit", "1GB"), ".npy"),
+    ("profile", 1024, (500, 2000), ("--center", "511.5,511.5", "--memory-limit", "512MB"), ".npz"),
+    ("align", 1024, (500, 2000), ("--max-shift", "20", "--memory-limit", "512MB"), ".npy"),
+]
+"""Command, side of a frame, numbers of frames, options, output."""
+
 
 def memory(folder: Path) -> None:
-    """Largest resident memory of commands on stacks larger than their limit."""
-    cases = [("crop", 92_000, 256, 1_000_000_000, ".npy"), ("profile", 2000, 1024, 512_000_000, ".npz"),
-             ("align", 2000, 1024, 512_000_000, ".npy")]  # fmt: skip
-    for what, n, side, limit, extension in cases:
-        source = patterns(folder / "in.npy", n, side)
-        words = [sys.executable, "-c", MEMORY, what, str(source), str(folder / f"out{extension}"), str(limit)]
-        began = time.perf_counter()
-        ran = subprocess.run(words, capture_output=True, text=True, check=True)
-        gb, took = source.stat().st_size / 1e9, time.perf_counter() - began
-        peak = ran.stdout.split()[-1]
-        print(f"memory: {what} of {gb:.1f} GB, limit {limit // 10**6} MB, peak RSS {peak} MB, {took:.0f} s")
-        for path in folder.iterdir():
-            path.unlink()
+    """Largest resident memory of commands on stacks larger than their limit, and on a quarter of the frames."""
+    for what, side, counts, options, extension in LARGE:
+        for n in counts:
+            source, out = patterns(folder / "in.npy", n, side), folder / f"out{extension}"
+            words = [what, str(source), "-o", str(out), "--quiet", *options]
+            began = time.perf_counter()
+            ran = subprocess.run([sys.executable, "-c", MEMORY, *words], capture_output=True, text=True, check=True)
+            gb, took = source.stat().st_size / 1e9, time.perf_counter() - began
+            print(
+                f"memory: {what} of {n} frames of {side} x {side}, {gb:.1f} GB, limit {options[-1]}: "
+                f"peak RSS {ran.stdout.split()[-1]} MB, {took:.0f} s",
+                flush=True,
+            )
+            for path in folder.iterdir():
+                path.unlink()
 
 
 def workers(folder: Path) -> None:

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 BACKEND_NAMES = ("reference", "cpu", "cuda-host", "cuda")
-ALLOWED_SKIPS = ("needs a CUDA device", "the observations in ../shared/data")
-"""Reasons that stay skips under REQUIRE_ALL=1: a runner has no GPU, and the observations are not part of the tree."""
+ALLOWED_SKIPS = (
+    "needs a CUDA device",
+    "the observations in ../shared/data",
+    "needs the right to mount",
+    "needs network namespaces",
+)
+"""Reasons that stay skips under REQUIRE_ALL=1: what a runner may not have, and observations outside of the tree."""
 
 _untested: dict[str, str] = {}
 

@@ -192,9 +192,10 @@ def test_08_json_is_bounded(tmp_path):
         np.testing.assert_array_equal(arrays["centers"], result.analysis.centers)
     again = crop_file(tmp_path / "in.npy", tmp_path / "b.npy", config(), reuse=tmp_path / "out_results.json")
     np.testing.assert_array_equal(again.analysis.centers, result.analysis.centers)
-    (tmp_path / "out_results.npz").unlink()
-    with pytest.raises(DataError, match=r"points to out_results\.npz, which cannot be read"):
-        crop_file(tmp_path / "in.npy", tmp_path / "c.npy", config(), reuse=tmp_path / "out_results.json")
+    for damage in (lambda file: file.write_bytes(file.read_bytes()[:999]), lambda file: file.unlink()):
+        damage(tmp_path / "out_results.npz")
+        with pytest.raises(DataError, match=r"points to out_results\.npz, which cannot be read"):
+            crop_file(tmp_path / "in.npy", tmp_path / "c.npy", config(), reuse=tmp_path / "out_results.json")
 
 
 @pytest.mark.parametrize("extension", [".h5", ".emd", ".zarr"])

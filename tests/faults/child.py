@@ -11,10 +11,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from faults import pipelines
+from faults.injected import deny, fill_device, mounted, obey_permissions
 
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 """What the interpreter tells audit hooks of when something in the folder of the outputs is touched."""
@@ -59,38 +61,84 @@ def forked(work: Callable[[], Any]) -> tuple[int, Any]:
     return os.waitstatus_to_exitcode(status), json.loads(answer) if answer else None
 
 
+class Place:
+    """A pipeline, its inputs, and what a whole run of it is like.
+
+    Parameters
+    ----------
+    name : str
+    folder : Path
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.folder, self.run = folder, getattr(pipelines, name)
+        getattr(pipelines, f"prepare_{name}")(folder)
+        self.victim = folder / pipelines.VICTIM[name]
+        self.good = self.victim.read_bytes()
+        whole = folder / "whole"
+        whole.mkdir()
+        # Not in a copy, so that the copies have the kernels and modules already; with one worker no thread is started.
+        counted, called = at_event(whole, -1, lambda: None), fill_device(10**9, 0)
+        said = self.run(folder, whole, resume=False)
+        self.n_events, self.n_calls = counted(), called()
+        sizes = [path.stat().st_size for path in whole.iterdir()]
+        self.largest, self.bytes = max(sizes), sum(sizes)
+        say(said=said, state=pipelines.state_of(whole))
+
+    def faulty(self, fault: str, share: float, out: Path) -> Any:
+        """Run it so that it meets a fault after a share of a whole run."""
+        point = int(share * self.n_events)
+        actions: dict[str, Callable[[], Any]] = {
+            "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+            "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
+            "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+            "gone": lambda: shutil.rmtree(out),
+            "denied": lambda: deny(out),
+            "cut": lambda: os.truncate(self.victim, len(self.good) // 2),
+        }
+        if fault in actions:
+            at_event(out, point, actions[fault])
+        if fault == "denied":
+            obey_permissions()
+        elif fault == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * self.largest), resource.RLIM_INFINITY))
+        elif fault == "unreadable":
+            os.truncate(self.victim, int(share * len(self.good)))
+        elif fault == "memory" and self.n_calls:
+            fill_device(int(share * self.n_calls), 10**9)
+        elif fault == "memory":
+            pipelines.no_memory_in_step = int(share * 2)
+        return self.run(self.folder, out, resume=False)
+
+    def mend(self, out: Path) -> None:
+        """Undo what a fault has done, but for what it has cost."""
+        if self.victim.read_bytes() != self.good:
+            self.victim.write_bytes(self.good)
+        out.mkdir(exist_ok=True)
+        for path in (out, *out.glob("*.partial")):
+            path.chmod(0o700)
+
+
 def main() -> None:
     name, folder, faults = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-    run, prepare = getattr(pipelines, name), getattr(pipelines, f"prepare_{name}")
-    prepare(folder)
-    out = folder / "whole"
-    out.mkdir()
-    # Not in a copy, so that the copies have the kernels and modules already; with one worker no thread is started.
-    counted = at_event(out, -1, lambda: None)
-    said, n_events = run(folder, out, resume=False), counted()
-    largest = max(path.stat().st_size for path in out.iterdir())
-    say(said=said, state=pipelines.state_of(out))
+    place = Place(name, folder)
     for fault, points in faults.items():
         for number, share in enumerate(points):
             out = folder / f"out_{fault}{number}"
             out.mkdir()
+            with mounted(out, max(4096, int(share * place.bytes))) if fault == "disk" else nullcontext() as grow:
 
-            def faulty(out: Path = out, fault: str = fault, share: float = share) -> Any:
-                point = int(share * n_events)
-                if fault == "kill":
-                    at_event(out, point, lambda: os.kill(os.getpid(), signal.SIGKILL))
-                elif fault == "gone":
-                    at_event(out, point, lambda: shutil.rmtree(out))
-                elif fault == "full":
-                    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * largest), resource.RLIM_INFINITY))
-                return run(folder, out, resume=False)
+                def work(out: Path = out, fault: str = fault, share: float = share) -> Any:
+                    return place.faulty(fault, share, out)
 
-            status, said = two_at_once(faulty) if fault == "two" else forked(faulty)
-            between = pipelines.state_of(out)
-            out.mkdir(exist_ok=True)
-            _, again = forked(lambda out=out: run(folder, out, resume=True))
-            _, third = forked(lambda out=out: run(folder, out, resume=True))
-            after = pipelines.state_of(out)
+                status, said = two_at_once(work) if fault == "two" else forked(work)
+                between = pipelines.state_of(out)
+                place.mend(out)
+                if fault == "disk":
+                    grow()
+                _, again = forked(lambda out=out: place.run(folder, out, resume=True))
+                _, third = forked(lambda out=out: place.run(folder, out, resume=True))
+                after = pipelines.state_of(out)
             say(fault=fault, status=status, said=said, between=between, again=again, third=third, after=after)
 
 

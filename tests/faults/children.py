@@ -9,20 +9,25 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMMANDS", "PRELOAD", "Ended", "run_child", "start_child"]
+from faults.injected import fill_device, obey_permissions
+
+__all__ = ["COMMANDS", "DEVICE_CALLS", "PRELOAD", "Ended", "Fault", "run_child", "start_child"]
+
+DEVICE_CALLS = "calls of the backend: "
+"""Begins the last line of a child that counts them."""
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "crop.npy": ("crop", "{d}/in.npy", "--no-visualization", "--chunk-size", "7", "--workers", "1"),
-    "crop.h5": ("crop", "{d}/in.npy", "--no-visualization", "--chunk-size", "7", "--compression", "lz4"),
-    "crop.zarr": ("crop", "{d}/in.npy", "--no-visualization", "--chunk-size", "7"),
-    "align.npy": ("align", "{d}/in.npy", "--max-shift", "9", "--memory-limit", "3MB"),
-    "nfold.tif": ("nfold", "{d}/in.npy", "--fold", "2", "--center", "19,17", "--memory-limit", "500kB"),
-    "center.csv": ("center", "{d}/short.npy", "--memory-limit", "30kB"),
-    "peaks.csv": ("peaks", "{d}/short.npy", "--width", "1.5", "--memory-limit", "30kB"),
-    "profile.npz": ("profile", "{d}/in.npy", "--center", "19,17", "--memory-limit", "100kB"),
-    "mask.npy": ("mask", "{d}/in.npy", "--max-std", "50"),
+    "crop.npy": ("crop", "{d}/in{x}", "--no-visualization", "--chunk-size", "7", "--workers", "1"),
+    "crop.h5": ("crop", "{d}/in{x}", "--no-visualization", "--chunk-size", "7", "--compression", "lz4"),
+    "crop.zarr": ("crop", "{d}/in{x}", "--no-visualization", "--chunk-size", "7"),
+    "align.npy": ("align", "{d}/in{x}", "--max-shift", "9", "--memory-limit", "3MB"),
+    "nfold.tif": ("nfold", "{d}/in{x}", "--fold", "2", "--center", "19,17", "--memory-limit", "500kB"),
+    "center.csv": ("center", "{d}/short{x}", "--memory-limit", "30kB"),
+    "peaks.csv": ("peaks", "{d}/short{x}", "--width", "1.5", "--memory-limit", "30kB"),
+    "profile.npz": ("profile", "{d}/in{x}", "--center", "19,17", "--memory-limit", "100kB"),
+    "mask.npy": ("mask", "{d}/in{x}", "--max-std", "50"),
 }
-"""Output and command line of each; ``{d}`` is the folder of the inputs."""
+"""Output and command line of each; ``{d}`` is the folder of the inputs, ``{x}`` their extension."""
 
 PRELOAD = [
     "faults.children", "stackalign.cli.__main__", "stackalign.crop", "stackalign.registration.files",
@@ -48,22 +53,44 @@ class Ended:
         return "Traceback" not in self.err and "Fatal" not in self.err
 
 
-def start_child(words: tuple[str, ...], log: Path, *, limit: int | None = None) -> Any:
+@dataclass(frozen=True)
+class Fault:
+    """What a child meets by itself.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Largest file in bytes.
+    permissions : bool
+        Whether the permissions of files hold, which they do not for root.
+    device_call : int, optional
+        Number of the first call of a backend, from 0, for which the device has no memory.
+    device_calls : int
+        How many calls in a row have none.
+    """
+
+    limit: int | None = None
+    permissions: bool = False
+    device_call: int | None = None
+    device_calls: int = 1
+
+
+def start_child(words: tuple[str, ...], log: Path, fault: Fault | None = None) -> Any:
     """Start a command."""
-    process = _context.Process(target=_work, args=(words, str(log), limit), daemon=True)
+    process = _context.Process(target=_work, args=(words, str(log), fault or Fault()), daemon=True)
     process.start()
     return process
 
 
-def run_child(words: tuple[str, ...], log: Path, *, limit: int | None = None, seconds: float = 120.0) -> Ended:
+def run_child(words: tuple[str, ...], log: Path, fault: Fault | None = None, *, seconds: float = 120.0) -> Ended:
     """Run a command to its end."""
-    process = start_child(words, log, limit=limit)
+    process = start_child(words, log, fault)
     process.join(seconds)
     assert process.exitcode is not None, f"{words} did not end"
     return Ended(process.exitcode, log.read_text())
 
 
-def _work(words: tuple[str, ...], log: str, limit: int | None) -> None:
+def _work(words: tuple[str, ...], log: str, fault: Fault) -> None:
     """Run the command line in this process, with small pieces."""
     from stackalign.cli.__main__ import app
     from stackalign.diffraction import bragg_file, centers_file, masks_file
@@ -77,8 +104,11 @@ def _work(words: tuple[str, ...], log: str, limit: int | None) -> None:
     centers_file.LARGEST_CHUNK = bragg_file.LARGEST_CHUNK = 2
     masks_file.LEAST_FRAMES, masks_file.BLOCK_BYTES = 5, 1
     zarr_writer._SHARD_BYTES, zarr_writer._CHUNK_BYTES, hdf5_writer._CHUNK_BYTES = 10_500, 2000, 2000
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    if fault.limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.limit, resource.RLIM_INFINITY))
+    if fault.permissions:
+        obey_permissions()
+    called = None if fault.device_call is None else fill_device(fault.device_call, fault.device_calls)
     code = 70
     try:
         app(list(words))
@@ -86,5 +116,7 @@ def _work(words: tuple[str, ...], log: str, limit: int | None) -> None:
         code = int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
+    if called is not None:
+        sys.stderr.write(f"{DEVICE_CALLS}{called()}\n")
     sys.stderr.flush()
     os._exit(code)

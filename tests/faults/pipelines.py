@@ -6,16 +6,23 @@ from typing import Any
 
 from refine.configuration import images, write_config
 from solar import small
-from stackalign.errors import FinishedError, StackalignError
+from stackalign.errors import FinishedError, Interrupted, StackalignError
 from stackalign.refine import RefinementResult, refine_file
 from stackalign.refine import files as refine_files
+from stackalign.runs import StopRequest
 from stackalign.runs.record import check_content, load_record
 from stackalign.solar import files as solar_files
 
-__all__ = ["coalign", "prepare_coalign", "prepare_refine", "refine", "state_of"]
+__all__ = ["VICTIM", "coalign", "prepare_coalign", "prepare_refine", "refine", "state_of"]
 
 Said = list[tuple[str, str]]
 """What became of each task, and the sentence about it."""
+
+VICTIM = {"coalign": "1.fits", "refine": "disks.npz"}
+"""The input that is damaged."""
+
+no_memory_in_step: int | None = None
+"""Step of the refinement for which memory does not suffice."""
 
 
 def prepare_coalign(folder: Path) -> None:
@@ -32,8 +39,10 @@ def coalign(folder: Path, out: Path, *, resume: bool) -> Said:
         solar_files.Task(folder / f"{k}.fits", (folder / "ref.fits",), out / f"{k}_out.fits", small.SETTINGS)
         for k in range(3)
     ]
-    outcomes = solar_files.run_tasks(tasks, workers=1, together=2, resume=resume)
-    return [(outcome.status, outcome.message) for outcome in outcomes]
+    with StopRequest() as stop:
+        outcomes = solar_files.run_tasks(tasks, workers=1, together=2, resume=resume, stop=stop)
+    said = [(outcome.status, outcome.message) for outcome in outcomes]
+    return [*said, ("interrupted", "")] if len(outcomes) < len(tasks) else said
 
 
 def prepare_refine(folder: Path) -> None:
@@ -46,12 +55,24 @@ def prepare_refine(folder: Path) -> None:
 
 def refine(folder: Path, out: Path, *, resume: bool) -> Said:
     """The steps with the results that are known."""
-    refine_files.take = lambda now, step, *_: (RefinementResult.load(folder / f"{step.title}.json"), ())
+    steps = iter(range(2))
+
+    def take(now: Any, step: Any, show: Any, stop: StopRequest) -> Any:
+        stop.check(refine_files.STOPPED)
+        if next(steps) == no_memory_in_step:
+            msg = "Out of memory allocating 1,073,741,824 bytes (allocated so far: 84,000,000,000 bytes)."
+            raise MemoryError(msg)
+        return RefinementResult.load(folder / f"{step.title}.json"), ()
+
+    refine_files.take = take
     try:
-        done = refine_file(folder / "si.toml", out / "out.json", resume=resume)
+        with StopRequest() as stop:
+            done = refine_file(folder / "si.toml", out / "out.json", resume=resume, stop=stop)
     except FinishedError as error:
         return [("earlier", str(error))]
-    except StackalignError as error:
+    except Interrupted as error:
+        return [("interrupted", str(error))]
+    except (StackalignError, MemoryError) as error:
         return [("failed", str(error))]
     return [("done" if done.ok else "flagged", "")]
 

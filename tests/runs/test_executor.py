@@ -161,6 +161,37 @@ def first_only(images: np.ndarray, first: int) -> Part:
     return Part({"first": np.array(first)})
 
 
+class Small:
+    """Has memory for three frames; says which ones it worked on."""
+
+    def __init__(self, alignment: int = 1) -> None:
+        self.alignment = alignment
+
+    def __call__(self, images: np.ndarray, first: int) -> Part:
+        if len(images) > 3:
+            raise MemoryError(f"no room for {len(images)}")
+        return Part({"sums": images.sum((1, 2))})
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_chunks_that_do_not_fit_are_halved(place: str, source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_stack(source) as reader, ThreadPoolExecutor(2) as pool:
+        given = Source(partial(open_stack, source), reader.fingerprint())
+        where = {"executor": pool if place == "elsewhere" else None, "source": given}
+        ranges, sums = [], []
+        for first, last, part in chunk_parts(reader, Small(), ChunkPlan(14, 9), **where):
+            ranges.append((first, last))
+            sums.extend(part.columns["sums"])
+        aligned = [r[:2] for r in chunk_parts(reader, Small(2), ChunkPlan(14, 10), **where)]
+        for alignment, pattern in ((0, "no room for 9"), (4, "no room for 4")):
+            with pytest.raises(MemoryError, match=pattern):
+                list(chunk_parts(reader, Small(alignment), ChunkPlan(14, 9), **where))
+    assert ranges == [(0, 2), (2, 4), (4, 6), (6, 9), (9, 11), (11, 14)]
+    np.testing.assert_array_equal(sums, np.load(source).sum((1, 2)))
+    assert all(first % 2 == 0 for first, _ in aligned)
+    assert "no room for 9); going on with 4 at a time" in caplog.text
+
+
 def kill(images: np.ndarray, first: int) -> Part:
     """End the worker."""
     os.kill(os.getpid(), signal.SIGKILL)

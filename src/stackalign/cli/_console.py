@@ -75,6 +75,8 @@ HINTS = {
 
 def worded(error: BaseException) -> str:
     """Text of an error, with the option that its remedy is."""
+    if isinstance(error, MemoryError):
+        return f"memory does not suffice ({str(error) or 'out of memory'}); free some, or choose another --device"
     hint = getattr(error, "hint", None)
     return f"{error} ({HINTS[hint]})" if hint in HINTS else str(error)
 

@@ -106,7 +106,7 @@ def refine(
     except Interrupted as error:
         say(f"{error}; the same command with --resume goes on from the last step that was done")
         raise fail("interrupted", FAILED) from error
-    except (StackalignError, ValueError) as error:  # the latter is what only shows to be wrong with the data at hand
+    except (StackalignError, MemoryError, ValueError) as error:  # the last: only the data show it
         raise fail(worded(error), FAILED) from error
     if as_json:
         out.print_json(json.dumps(refined.record))

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,6 +244,8 @@ class _MeasureChunk:
     step: int
     offset: int = 0
     """Pattern of the first row of `centers`, where they are those of some patterns only."""
+    alignment: ClassVar[int] = 0
+    """Chunks are halved in here, where the halves are parts of one block."""
 
     def restricted(self, start: int, stop: int) -> "_MeasureChunk":
         """The same for the patterns start..stop alone."""

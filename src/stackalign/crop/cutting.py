@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +131,8 @@ class _CutChunk:
     buffers: "Iterator[NDArray[Any]] | None" = None
     offset: int = 0
     """Pattern of the first of `windows`, where they are those of some patterns only."""
+    alignment: ClassVar[int] = 0
+    """Chunks are halved in here, where the halves are parts of one block."""
 
     def restricted(self, start: int, stop: int) -> "_CutChunk":
         """The same for the patterns start..stop alone."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stackalign.errors import DataError
 from stackalign.io import StackReader
+from stackalign.io._reader import damage_as_data_error
 
 from .analysis import N_MEAN
 from .config import CroppingConfig
@@ -114,8 +115,9 @@ def _array(results: Path, analysis: dict[str, Any], key: str) -> NDArray[np.floa
         return np.asarray(value, np.float64)
     beside = results.with_name(value["file"])
     try:
-        with np.load(beside, allow_pickle=False) as archive:
+        # Opened here: NumPy would leave a damaged one open.
+        with damage_as_data_error(str(beside), "the analysis"), beside.open("rb") as file, np.load(file) as archive:
             return np.asarray(archive[value["array"]], np.float64)
-    except (OSError, KeyError, ValueError) as error:
+    except DataError as error:
         msg = f"{results} points to {beside.name}, which cannot be read ({error}); keep both files together"
         raise DataError(msg) from error

@@ -13,6 +13,7 @@ import numpy as np
 
 from stackalign.device import parse_device
 from stackalign.errors import DataError
+from stackalign.io._reader import damage_as_data_error
 from stackalign.io.images import open_images
 from stackalign.runs import FileInput
 
@@ -287,19 +288,14 @@ class _Reader:
                 out = np.empty(reader.info.shape, reader.info.dtype)
                 reader.read(0, len(out), out)
                 return out[0] if reader.info.metadata.get("single") else out
-        try:
-            with np.load(path) as held:
-                if dataset is None and len(held.files) == 1:
-                    dataset = held.files[0]
-                if dataset not in held.files:
-                    msg = f"{path} has no array {dataset!r}; it has {', '.join(held.files)}"
-                    raise DataError(msg)
-                return held[dataset]
-        except DataError:
-            raise
-        except (OSError, ValueError) as error:
-            msg = f"{path} cannot be read: {error}"
-            raise DataError(msg) from error
+        # Opened here: NumPy would leave a damaged one open.
+        with damage_as_data_error(str(path), "the archive"), path.open("rb") as file, np.load(file) as held:
+            if dataset is None and len(held.files) == 1:
+                dataset = held.files[0]
+            if dataset not in held.files:
+                msg = f"{path} has no array {dataset!r}; it has {', '.join(held.files)}"
+                raise DataError(msg)
+            return held[dataset]
 
     def settings(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Arguments of `CoarseRefine`; a preset by its name, as "ridge" or {ridge = [2, 3]}."""

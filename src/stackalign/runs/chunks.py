@@ -1,5 +1,6 @@
 """Chunks from a byte budget, read ahead of the work, with progress."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,11 @@ from stackalign.device import format_bytes
 from stackalign.errors import DataError
 from stackalign.io import StackReader
 
-__all__ = ["ChunkPlan", "Progress", "ProgressCallback", "map_halving", "read_chunks", "require_fit"]
+__all__ = ["ChunkPlan", "Progress", "ProgressCallback", "halves_of", "map_halving", "read_chunks", "require_fit"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -182,3 +185,21 @@ def map_halving(
         middle = (start + stop) // 2
         on_split(middle - start, error)
     return [*map_halving(task, start, middle, on_split), *map_halving(task, middle, stop, on_split)]
+
+
+def halves_of(function: object, start: int, stop: int, error: MemoryError) -> list[tuple[int, int]]:
+    """Halves of a chunk for which memory did not suffice, and tell the user; none where it cannot be smaller.
+
+    Parameters
+    ----------
+    function : object
+        Worked on it; its ``alignment``, 1 by default, divides the length of the first half. 0: it is not to be halved.
+    start, stop : int
+    error : MemoryError
+    """
+    step: int = getattr(function, "alignment", 1)
+    half = 0 if step == 0 else (stop - start) // 2 // step * step
+    if half == 0:
+        return []
+    _log.warning("the device ran out of memory (%s); going on with %d at a time", error, half)
+    return [(start, start + half), (start + half, stop)]

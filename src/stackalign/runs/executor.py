@@ -20,6 +20,7 @@ from stackalign.device import cuda_devices
 from stackalign.errors import BackendUnavailableError, DataError, MissingDependencyError, StackalignError
 from stackalign.io import StackReader
 
+from .chunks import halves_of
 from .stop import StopRequest
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def in_order(
 ) -> "Iterator[tuple[tuple[int, int], Part]]":
     """Yield the part of each range in order; no more are handed out than workers can hold, so that none piles up.
 
+    Where the memory of a worker does not suffice for a range, its halves are handed out instead.
+
     Raises
     ------
     DataError
@@ -108,16 +111,28 @@ def in_order(
     waiting: deque[tuple[tuple[int, int], Future[Part]]] = deque()
     left = iter(ranges)
     most = AHEAD * width(executor)
+    restricted = getattr(function, "restricted", None)
+
+    def handed(chunk: tuple[int, int]) -> "tuple[tuple[int, int], Future[Part]]":
+        sent = function if restricted is None else restricted(*chunk)
+        return chunk, executor.submit(run_chunk, source, sent, *chunk)
+
     try:
         while True:
             while len(waiting) < most and (following := next(left, None)) is not None:
-                restricted = getattr(function, "restricted", None)
-                sent = function if restricted is None else restricted(*following)
-                waiting.append((following, executor.submit(run_chunk, source, sent, *following)))
+                waiting.append(handed(following))
             if not waiting:
                 return
             current, future = waiting.popleft()
-            yield current, result_of(executor, future, stop)
+            try:
+                part = result_of(executor, future, stop)
+            except MemoryError as error:
+                halves = halves_of(function, *current, error)
+                if not halves:
+                    raise
+                waiting.extendleft(reversed([handed(half) for half in halves]))
+                continue
+            yield current, part
     finally:
         for _, future in waiting:
             future.cancel()

@@ -14,7 +14,7 @@ from stackalign.io import StackReader, StackWriter, create_stack
 from stackalign.io.images import write_images
 from stackalign.io.stacks import writable_extensions
 
-from .chunks import ChunkPlan, Progress, ProgressCallback, read_chunks
+from .chunks import ChunkPlan, Progress, ProgressCallback, halves_of, read_chunks
 from .executor import Source, in_order
 from .regions import RegionSink, takes_regions
 from .run import Run
@@ -283,12 +283,15 @@ def chunk_parts(
 ) -> Iterator[tuple[int, int, Part]]:
     """Yield (start, stop, part) of each chunk in order, worked on here or by an executor.
 
+    Where memory does not suffice for a chunk, its halves are worked on instead, and the user is told.
+
     Parameters
     ----------
     reader : StackReader
     function : callable
         Where it has a method ``restricted(start, stop)``, an executor is sent what that returns: the function with what
-        the frames start..stop need of it.
+        the frames start..stop need of it. Where it has an ``alignment``, halves begin at its multiples; where it is 0,
+        chunks are never halved.
     plan : ChunkPlan
     start : int
         First frame.
@@ -304,9 +307,24 @@ def chunk_parts(
     """
     if executor is None or source is None:
         for first, last, block in read_chunks(reader, plan, start=start, stage=stage, progress=progress, ahead=ahead):
-            yield first, last, function(block, first)
+            yield from _parts_of(function, block, first, last)
         return
     report = Progress.reporter(progress, stage, plan.n_items - start, reader.info.pattern_bytes)
     for (first, last), part in in_order(executor, source, function, list(plan.ranges(start)), stop):
         yield first, last, part
         report(last - start)
+
+
+def _parts_of(function: ChunkFunction, block: NDArray[Any], first: int, last: int) -> Iterator[tuple[int, int, Part]]:
+    """Work on a chunk, or where memory does not suffice on its halves, one after the other."""
+    try:
+        part = function(block, first)
+    except MemoryError as error:
+        halves = halves_of(function, first, last, error)
+        if not halves:
+            raise
+    else:
+        yield first, last, part
+        return
+    for start, stop in halves:
+        yield from _parts_of(function, block[start - first : stop - first], start, stop)

@@ -115,6 +115,11 @@ class _RegionChunk:
     function: "Callable[[NDArray[Any], int], Part]"
     target: RegionTarget
 
+    @property
+    def alignment(self) -> int:
+        """Where regions may begin: at its multiples; 0 where the function halves its chunks itself."""
+        return self.target.alignment * int(getattr(self.function, "alignment", 1))
+
     def restricted(self, start: int, stop: int) -> "_RegionChunk":
         """The same with what the frames start..stop need."""
         restricted = getattr(self.function, "restricted", None)
