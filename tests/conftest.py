@@ -1,5 +1,6 @@
 """Backends under test, skips that may not be silent, and the observations beside the checkout."""
 
+import functools
 import importlib
 import os
 import zlib
@@ -26,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@functools.cache
 def _load(name: str):
     """Return a backend, or the reason why it cannot be used."""
     from stackalign import backends
@@ -40,13 +42,19 @@ def _load(name: str):
         return None, f"needs a CUDA device: {error}" if name == "cuda" else str(error)
 
 
+@pytest.hookimpl(trylast=True)  # the backends of a test come one after the other
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Without a device there are no tests of the backend ``cuda``; the summary says so."""
     if "backend" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("backend") or BACKEND_NAMES
+        chosen = metafunc.config.getoption("backend")
+        if not chosen:
+            chosen = [name for name in BACKEND_NAMES if name != "cuda" or _load(name)[1] is None]
+            if "cuda" not in chosen:
+                _untested["cuda"] = _load("cuda")[1]
         metafunc.parametrize("backend", chosen, indirect=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def backend(request: pytest.FixtureRequest):
     """Each backend in turn, at the level of the protocol."""
     loaded, reason = _load(request.param)
@@ -97,6 +105,17 @@ def _no_silent_skip(report):
             report.outcome = "failed"
             report.longrepr = f"REQUIRE_ALL=1 does not allow: {reason}"
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under pytest-xdist the workers collect, and the controller writes the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["untested"] = _untested
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    _untested.update(getattr(node, "workeroutput", {}).get("untested", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

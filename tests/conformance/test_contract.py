@@ -4,44 +4,18 @@ import importlib
 import inspect
 import pkgutil
 import re
+from pathlib import Path
 
 import pytest
 
-import stackalign.backends as backends
-from conformance.cases import OPERATIONS
-from conformance.tolerances import FIELDS
+import stackalign
+from conformance._op import Op, Sample
+from conformance.inputs import samples
+from conformance.operations import OPERATIONS, cases_of
 from cuda_host.backend import BACKEND
-from stackalign import ops
-from stackalign.backends._protocol import (
-    HOUSEKEEPING,
-    SUBJECTS,
-    Backend,
-    BinArrays,
-    BinSums,
-    PeakArrays,
-    ScoreArrays,
-    StackSums,
-    SummaryArrays,
-    WindowArrays,
-)
-
-PUBLIC = {
-    "pattern_summary": ("pattern_summary", "centroid", "retention_radius"),
-    "radial_cumulative": ("radial_cumulative",),
-    "crop_windows": ("crop_windows",),
-    "stack_statistics": ("stack_statistics",),
-    "standardise": ("prepare_pair",),
-    "score_affine": ("score_affine",),
-    "masked_ncc": ("masked_ncc", "match_template"),
-    "masked_peaks": ("masked_shift",),
-    "resample_affine": ("resample_affine",),
-    "bin_mean": ("bin_mean",),
-    "affine_average": ("rotational_average", "mirror_average"),
-    "bin_sums": ("azimuthal_average",),
-    "shift_sums": ("shift_table",),
-    "linearize_affine": ("linearize_affine",),
-}
-"""Protocol method to the public functions that stand on it."""
+from stackalign import backends, ops
+from stackalign.backends._protocol import HOUSEKEEPING, SUBJECTS, Backend
+from stackalign_kernels import cuda_names
 
 
 def protocol_methods() -> dict[str, inspect.Signature]:
@@ -83,28 +57,47 @@ def test_a_backend_has_nothing_else(name: str) -> None:
         all_backends()[name].flatten  # noqa: B018
 
 
-def test_every_operation_has_cases_and_a_public_function() -> None:
+def test_every_operation_has_a_row_and_a_file() -> None:
     operations = set(protocol_methods()) - set(HOUSEKEEPING)
     assert operations == set(SUBJECTS)
-    assert operations == set(PUBLIC)
     assert operations == set(OPERATIONS)
-    for names in PUBLIC.values():
-        for name in names:
-            assert name in ops.__all__
 
 
-def test_every_result_field_has_a_tolerance() -> None:
-    tuples = (SummaryArrays, WindowArrays, StackSums, ScoreArrays, PeakArrays, BinArrays, BinSums)
-    fields = {name for t in tuples for name in t._fields} | {"cumulative", "planes", "maps", "samples", "lag_sums"}
-    fields |= {"linear_sums"}
-    assert fields == set(FIELDS)
+@pytest.mark.parametrize("op", OPERATIONS.values(), ids=OPERATIONS)
+def test_a_row_is_complete(op: Op) -> None:
+    assert (Path(__file__).parent / "subjects" / f"{SUBJECTS[op.method]}.py").exists(), "a row stands by its subject"
+    assert cases_of(op), "no cases"
+    names = [case.name for cases in cases_of(op).values() for case in cases]
+    assert len(names) == len({(case.name, case.dtype) for cases in cases_of(op).values() for case in cases})
+    for name in op.public:
+        assert name in ops.__all__, f"{name} is missing from stackalign.ops"
+        assert hasattr(stackalign, name), f"{name} is missing from the package and its stub"
+    returned = protocol_methods()[op.method].return_annotation
+    fields = getattr(returned, "_fields", None)
+    assert fields is None or set(fields) == set(op.results), "each array has a tolerance"
+    assert fields is not None or len(op.results) == 1
+
+
+def test_every_name_of_the_array_api_is_at_the_top() -> None:
+    assert set(ops.__all__) <= set(stackalign.__all__)
+
+
+@pytest.mark.parametrize("op", [op for op in OPERATIONS.values() if op.kernel], ids=lambda op: op.method)
+def test_a_row_reaches_its_kernel(op: Op) -> None:
+    """The sanitizers and mutants run what `branches` gives."""
+    sample: Sample = next(samples("float32"))
+    assert list(op.branches(sample))
+
+
+def test_every_kernel_is_of_a_row() -> None:
+    assert {op.kernel for op in OPERATIONS.values() if op.kernel} == set(cuda_names())
 
 
 def test_kernels_come_in_pairs() -> None:
     import stackalign_kernels.cpu
 
     cpu = {m.name for m in pkgutil.iter_modules(stackalign_kernels.cpu.__path__) if not m.name.startswith("_")}
-    assert cpu == set(stackalign_kernels.cuda_names())
+    assert cpu == set(cuda_names())
 
 
 @pytest.mark.parametrize("name", [n for n in ops.__all__ if inspect.isfunction(getattr(ops, n))])

@@ -17,6 +17,7 @@ from stackalign_kernels import cuda_names, cuda_source
 
 __all__ = [
     "ARCHITECTURES",
+    "DEFAULT",
     "ELEMENTS",
     "RESOURCES",
     "Usage",
@@ -29,6 +30,9 @@ __all__ = [
 
 ARCHITECTURES = (75, 80, 86, 89, 90)
 RESOURCES = Path(__file__).with_name("cuda_resources.json")
+DEFAULT = [48, 0, 0]
+"""Registers, spill stores and loads that are accepted of an entry without a row: five blocks of 256 threads then fit a
+multiprocessor."""
 USAGE = re.compile(
     r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
     r".*?Used (\d+) registers([^\n]*)",

@@ -7,23 +7,25 @@ differs; exits with 1 if anything does, and with the sanitizer's own status if i
 import sys
 from collections.abc import Sequence
 
+from conformance.inputs import MASKS, SAMPLE_SHAPES, samples
+from conformance.operations import kernel_differences
 from cuda_host.backend import HostArrays, host_runtime
-from cuda_host.cases import MASKS, SHAPES, cases, differences
 from stackalign.backends.cuda import CudaBackend
+from stackalign_kernels import cuda_names
 
 __all__ = ["main"]
 
 
 def main(sanitizer: str, dtypes: Sequence[str]) -> int:
-    """Run all cases."""
+    """Run all samples."""
     backend = CudaBackend(HostArrays(host_runtime(sanitizer=sanitizer)))
     wrong = 0
     for dtype in dtypes:
         # Each shape with another kind of mask: a sanitizer makes a kernel ten to fifty times slower.
-        for shape, mask in zip(SHAPES, MASKS, strict=True):
-            for case in cases(dtype, (shape,), (mask,)):
-                found = differences(backend, case)
-                sys.stdout.write(f"case {case.name}: {'; '.join(found) or 'equal'}\n")
+        for shape, mask in zip(SAMPLE_SHAPES, MASKS, strict=True):
+            for sample in samples(dtype, (shape,), (mask,)):
+                found = kernel_differences(backend, sample, cuda_names())
+                sys.stdout.write(f"sample {sample.name}: {'; '.join(found) or 'equal'}\n")
                 wrong += len(found)
     return 1 if wrong else 0
 

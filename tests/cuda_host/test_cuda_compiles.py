@@ -31,11 +31,11 @@ def test_kernels_compile_within_the_accepted_resources(name, architecture):
     assert set(usage) == {f"{e}{label}" for e in _entries(name) for label in nvrtc.labels(name)}
     complaints = []
     for entry, used in usage.items():
-        limits = table.get(entry, {}).get(f"sm_{architecture}")
-        if limits is None:
-            complaints.append(f"{entry} is not in {nvrtc.RESOURCES.name}: run nvrtc.py --update and read the diff")
-        elif any(u > limit for u, limit in zip(used, limits, strict=False)):
-            complaints.append(f"{entry}: registers, spill stores and loads {list(used[:3])} exceed {limits}")
+        limits = table.get(entry, {}).get(f"sm_{architecture}", nvrtc.DEFAULT)
+        if any(u > limit for u, limit in zip(used, limits, strict=False)):
+            complaints.append(
+                f"{entry}: registers, spill stores and loads {list(used[:3])} exceed {limits}; see nvrtc.py"
+            )
         if used.shared_bytes > 48 << 10:
             complaints.append(f"{entry}: {used.shared_bytes} bytes of static shared memory; 48 kB is the limit")
     assert not complaints, "\n".join(complaints)
@@ -47,7 +47,7 @@ def _entries(name: str) -> set[str]:
 
 def test_the_table_has_no_entry_that_is_gone():
     present = {f"{e}{label}" for n in cuda_names() for e in _entries(n) for label in nvrtc.labels(n)}
-    assert set(nvrtc.accepted()) == present
+    assert set(nvrtc.accepted()) <= present
     assert {a for row in nvrtc.accepted().values() for a in row} == {f"sm_{a}" for a in nvrtc.ARCHITECTURES}
 
 

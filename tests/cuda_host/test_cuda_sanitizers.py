@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from conformance.inputs import SAMPLE_DTYPES, SAMPLE_SHAPES
 from cuda_host import sanitized
 from cuda_host._require import require_gpp
-from cuda_host.cases import DTYPES, SHAPES
 
 # Barriers stand where they stand for every type: one of integers and one of floats show a missing one.
-RUNS = (*itertools.product(("address",), DTYPES), ("thread", "uint16"), ("thread", "float32"))
+RUNS = (*itertools.product(("address",), SAMPLE_DTYPES), ("thread", "uint16"), ("thread", "float32"))
 
 
 @pytest.fixture(scope="module")
@@ -28,5 +28,5 @@ def test_no_report_and_the_right_result(outcomes, sanitizer, dtype):
     outcome = outcomes[sanitizer, dtype]
     assert not outcome.reported, outcome.text
     assert outcome.status == 0, outcome.text
-    # All cases were run, and the driver did not merely come to an end.
-    assert outcome.text.count(": equal\n") == len(SHAPES), outcome.text
+    # All samples were run, and the driver did not merely come to an end.
+    assert outcome.text.count(": equal\n") == len(SAMPLE_SHAPES), outcome.text

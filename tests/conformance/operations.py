@@ -1,0 +1,105 @@
+"""The one table of operations: contract, conformance, host shim, sanitizers and mutants read it.
+
+A row is an `Op` in the file of its subject in `subjects`; whatever is there is in the table.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from conformance import subjects
+from conformance._op import Case, Inputs, Op, Sample
+from stackalign.backends import load
+from stackalign.backends._protocol import KERNEL_DTYPES, Backend
+
+__all__ = ["OPERATIONS", "call", "cases_of", "differences", "inputs_of", "kernel_differences"]
+
+
+def _collected() -> dict[str, Op]:
+    names = sorted(m.name for m in pkgutil.iter_modules(subjects.__path__))
+    modules = [importlib.import_module(f"conformance.subjects.{name}") for name in names]
+    return {op.method: op for module in modules for op in module.OPERATIONS}
+
+
+OPERATIONS = _collected()
+
+
+def cases_of(op: Op) -> dict[str, list[Case]]:
+    """Cases of an operation by type of pixels."""
+    found: dict[str, list[Case]] = {}
+    for case in op.cases():
+        found.setdefault(case.dtype, []).append(case)
+    return {dtype: found[dtype] for dtype in KERNEL_DTYPES if dtype in found}
+
+
+def inputs_of(op: Op, case: Case) -> Inputs:
+    """The same inputs in every run; an operation that wrote into one would fail."""
+    seed = zlib.crc32(f"{op.method}-{case.name}-{case.dtype}".encode())
+    inputs = case.make(np.random.default_rng(seed))
+    for value in inputs.values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return inputs
+
+
+def call(backend: Any, op: Op, inputs: Inputs, workers: int) -> dict[str, np.ndarray]:
+    """Run an operation with inputs at the backend's home, and bring the results to the host."""
+    arguments = []
+    for name, parameter in inspect.signature(getattr(Backend, op.method)).parameters.items():
+        if name in inputs:
+            value = inputs[name]
+            # Images and masks are annotated as arrays of the home; everything else stays on the host.
+            at_home = parameter.annotation in (Any, Any | None) and isinstance(value, np.ndarray)
+            arguments.append(backend.asarray(value, None, 0) if at_home else value)
+    result = getattr(backend, op.method)(*arguments, workers)
+    arrays = result._asdict() if hasattr(result, "_asdict") else dict.fromkeys(op.results, result)
+    return {name: backend.to_numpy(array) for name, array in arrays.items()}
+
+
+def differences(
+    op: Op,
+    found: dict[str, np.ndarray],
+    wanted: dict[str, np.ndarray],
+    inputs: Inputs,
+    slack: float = 1.0,
+    on_host: bool = False,
+) -> list[str]:
+    """Name what of a result is not as it should be."""
+    if set(found) != set(op.results):
+        return [f"results are {sorted(found)}, not {sorted(op.results)}"]
+    texts = []
+    for name, field in op.results.items():
+        a, b = found[name], wanted[name]
+        if a.dtype != b.dtype or a.shape != b.shape:
+            texts.append(f"{name} is {a.dtype}{a.shape}, not {b.dtype}{b.shape}")
+            continue
+        limit = field.limit_of(a.dtype, on_host) * slack if a.dtype.kind == "f" else 0.0
+        with np.errstate(invalid="ignore"):  # of infinite numbers
+            close = np.abs(a - b) <= limit * field.scale(wanted, inputs) if limit else a == b
+        wrong = ~(close | (a == b) | ((a != a) & (b != b)))
+        if wrong.any():
+            at = tuple(np.argwhere(wrong)[0].tolist())
+            texts.append(f"{name}{list(at)} is {a[at]!r}, not {b[at]!r}; {wrong.sum()} of {wrong.size} differ")
+    return texts
+
+
+def _branches(kernels: Iterable[str], sample: Sample) -> Iterator[tuple[Op, str, Inputs, float]]:
+    for op in OPERATIONS.values():
+        if op.kernel in kernels and (not op.of_planes or sample.patterns.dtype == np.float32):
+            for branch in op.branches(sample):
+                yield op, branch.name, branch.inputs, branch.slack
+
+
+def kernel_differences(backend: Any, sample: Sample, kernels: Iterable[str], on_host: bool = True) -> list[str]:
+    """Run what reaches every branch of some kernel files, and name what differs from the reference."""
+    reference, texts = load("reference"), []
+    for op, name, inputs, slack in _branches(tuple(kernels), sample):
+        wanted, found = (call(b, op, inputs, 1) for b in (reference, backend))
+        label = f"{op.method}, {name}" if name else op.method
+        texts += [f"{label}: {text}" for text in differences(op, found, wanted, inputs, slack, on_host)]
+    return texts
