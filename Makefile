@@ -22,6 +22,15 @@ demo: $(V)/.demo ## Crop synthetic 4D-STEM patterns; ends with a picture and a t
 test: $(V)/.test ## Run the test suite, on up to four cores.
 	$(V)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
+$(V)-docs/.ok: pyproject.toml
+	$(PY) -m venv $(V)-docs
+	$(V)-docs/bin/pip install -q -e '.[docs]'
+	touch $@
+
+docs: $(V)-docs/.ok ## Build the site, in an environment of its own; warnings are errors. Needs no network once installed.
+	$(V)-docs/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "the site: docs/_build/html/index.html"
+
 faults: $(V)/.test ## Kill, fill and cut long runs at many seeded moments: make faults FAULT_POINTS=8.
 	FAULT_POINTS=$(or $(FAULT_POINTS),8) $(V)/bin/python -m pytest -q tests/faults
 
@@ -52,4 +61,4 @@ trust: $(V)/.test ## How often each pipeline is right, flagged, or wrong without
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test faults fuzz lint benchmarks trust wheels gallery
+.PHONY: demo test docs faults fuzz lint benchmarks trust wheels gallery

@@ -1,4 +1,7 @@
-"""What the pages name exists: other pages, files of the tree, options, targets of make, and Python that compiles."""
+"""What the pages name exists: other pages, files of the tree, options, targets of make, and Python that compiles.
+
+`make docs` finds what is wrong with links within the site; this is what can be told without building it.
+"""
 
 import ast
 import re
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import stackalign
 from stackalign.cli.__main__ import app
 from stackalign.crop import Flag
 from stackalign.diffraction.alignment import FLAGS as ALIGN_FLAGS
@@ -15,10 +19,29 @@ from stackalign.refine.result import WARNINGS
 from stackalign.registration import FLAGS
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GENERATED = {
+    "changelog.md",
+    "measured.md",
+    "reference/commands.md",
+    "development/contributing.md",
+    "development/security.md",
+}
+"""Pages that the build of the site writes, from files of the repository or from the commands."""
+
+
+def _pages() -> list[Path]:
+    """Pages of the repository, without those that a build of the site has written."""
+    folder = ROOT / "docs"
+    written = {folder / name for name in GENERATED}
+    found = (page for page in folder.rglob("*.md") if page not in written)
+    return sorted([*ROOT.glob("*.md"), *(page for page in found if not {"_build", "tutorials"} & set(page.parts))])
+
+
+PAGES = _pages()
 FOREIGN = {
     "--nworkers", "--nthreads", "--port",  # dask
     "--array", "--cpus-per-task", "--time", "--signal",  # Slurm
+    "--install-completion", "--strict", "--list", "--resolution", "--format",  # of typer and of tools for releases
     "--help", "--version", "--backend", "--only", "--seeds", "--total", "--seed", "--update",  # of Python and the tests
 }  # fmt: skip
 
@@ -36,9 +59,12 @@ def test_what_a_page_names_exists(page: Path) -> None:
         if link.startswith("#"):
             assert link[1:] in anchors, link
         elif "://" not in link:
-            assert (page.parent / link.partition("#")[0]).exists(), link
+            target = (page.parent / link.partition("#")[0]).resolve()
+            assert target.exists() or _is_generated(target), link
     for path in re.findall(r"`((?:src|kernels|tests|benchmarks|docs)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path
+    for name in re.findall(r"\{doc\}`/?([\w/-]+)`", re.sub(r"<(.*?)>", r"", text)):
+        assert _is_generated(ROOT / "docs" / name), name
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\w", text)) <= options() | FOREIGN
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"(?:^\$ |`)make (\w+)", text, re.M)) <= targets
@@ -50,11 +76,34 @@ def test_python_of_a_page_compiles(page: Path) -> None:
         ast.parse("\n".join(line.removeprefix(block[0]) for line in block[1].splitlines()))
 
 
-def test_every_page_is_reached_from_the_index() -> None:
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").rglob("*.md"):
-        if page.name != "index.md":
-            assert str(page.relative_to(ROOT / "docs")) in index, page
+def _is_generated(target: Path) -> bool:
+    """A page that is written when the site is built: the tutorials are the scripts of `examples`."""
+    try:
+        name = str(target.relative_to(ROOT / "docs"))
+    except ValueError:
+        return False
+    if name.startswith("tutorials/"):
+        return name == "tutorials/index" or (ROOT / "examples" / f"{target.stem}.py").exists()
+    return name in GENERATED
+
+
+def test_every_page_is_reached_by_a_table_of_contents() -> None:
+    reached = {ROOT / "docs" / "index.md"}
+    todo = list(reached)
+    while todo:
+        page = todo.pop()
+        for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            for name in block.split():
+                target = (page.parent / f"{name}.md").resolve()
+                if not name.startswith(":") and target.exists() and target not in reached:
+                    reached.add(target)
+                    todo.append(target)
+    assert {page for page in PAGES if page.parent != ROOT} <= reached
+
+
+def test_citation_has_the_version_of_the_package() -> None:
+    (cited,) = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.M)
+    assert cited == stackalign.__version__
 
 
 def test_the_page_on_trust_has_every_flag() -> None:
