@@ -9,9 +9,9 @@ import tifffile
 from cli.runner import run, strict_json
 from stackalign import diffraction
 from stackalign.chunks import StopRequest
-from stackalign.cli import _diffraction as shared
 from stackalign.diffraction.symmetry_file import nfold_file
 from stackalign.errors import Interrupted
+from stackalign.io import open_stack
 
 CENTERS = [(47.3, 52.6), (49.0, 50.5), (45.8, 55.1)]
 
@@ -78,7 +78,7 @@ def test_nfold_of_a_stack(files, images, extension) -> None:
     assert strict_json(ran.out)[0]["images"] == 2
     mask = np.load(files / "mask.npy")
     wanted = diffraction.nfold(images[:2], 7, center=(47.3, 52.6), mask=mask, fill_value=-1.0)
-    with shared.open_frames(out) as reader:
+    with open_stack(out) as reader:
         found = np.empty(reader.info.shape, reader.info.dtype)
         reader.read(0, 2, found)
     np.testing.assert_array_equal(found, wanted)

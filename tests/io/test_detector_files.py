@@ -59,7 +59,7 @@ def test_empad_series_and_name(tmp_path: Path) -> None:
 
 def test_empad_that_does_not_fit(tmp_path: Path) -> None:
     write_empad(tmp_path / "scan_x4_y4.raw", 12)
-    with pytest.raises(DataError, match=r"holds 12 patterns, its name says 16; .*--scan-shape"):
+    with pytest.raises(DataError, match=r"holds 12 patterns, its name says 16; .*state the scan shape"):
         open_stack(tmp_path / "scan_x4_y4.raw")
     with open_stack(tmp_path / "scan_x4_y4.raw", scan_shape=(2, 4)) as reader:
         assert reader.info.shape[0] == 8
@@ -68,7 +68,7 @@ def test_empad_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ends within pattern 11: it holds 11 complete patterns and 66460 more bytes"):
         open_stack(tmp_path / "scan_x4_y4.raw")
     (tmp_path / "plain.raw").write_bytes(content[:-100])
-    with pytest.raises(DataError, match=r"is no EMPAD file .* state its shape \(--shape\)"):
+    with pytest.raises(DataError, match=r"is no EMPAD file .* state its shape"):
         open_stack(tmp_path / "plain.raw")
     (tmp_path / "b.xml").write_text(EMPAD_SCAN.format(x=4, y=3, name="gone.raw"))
     with pytest.raises(DataError, match=r"refers to gone\.raw, which is missing"):
@@ -92,7 +92,7 @@ def test_raw_binary_wrongly_stated(tmp_path: Path) -> None:
     path.write_bytes(FRAMES.astype("u2").tobytes())
     with pytest.raises(DataError, match=r"has 1152 bytes, shape \(11, 6, 8\), dtype uint16 .* need 1056"):
         open_stack(path, shape=(11, 6, 8), dtype="u2")
-    with pytest.raises(DataError, match=r"state both its shape \(--shape\) and its dtype"):
+    with pytest.raises(DataError, match=r"state both its shape and its dtype"):
         open_stack(path, shape=(12, 6, 8))
     with pytest.raises(DataError, match="'elephant' is no dtype"):
         open_stack(path, shape=(12, 6, 8), dtype="elephant")
@@ -150,7 +150,9 @@ def test_merlin_header_beside(hdr: str, scan: tuple[int, ...], tmp_path: Path) -
 def test_merlin_incomplete(tmp_path: Path) -> None:
     path, content = tmp_path / "a.mib", merlin(FRAMES)
     path.write_bytes(content[:-30])
-    with pytest.raises(DataError, match=r"a\.mib ends within pattern 11: it holds 11 complete patterns.*--scan-shape"):
+    with pytest.raises(
+        DataError, match=r"a\.mib ends within pattern 11: it holds 11 complete patterns.*state the scan shape"
+    ):
         open_stack(path)
     with open_stack(path, scan_shape=(2, 5)) as reader:
         assert reader.info.metadata["ignored_frames"] == 1
@@ -190,8 +192,8 @@ def test_tiff_of_odd_kinds(tmp_path: Path) -> None:
         assert reader.info.scan_shape == (3, 4)
         np.testing.assert_array_equal(read_all(reader), FRAMES)
     tifffile.imwrite(path, np.zeros((6, 8), "u2"))
-    with pytest.raises(DataError, match="no series of 3 or 4 axes"):
-        open_stack(path)
+    with open_stack(path) as reader:
+        assert reader.info.shape == (1, 6, 8)
     tifffile.imwrite(path, np.zeros((5, 6, 8, 3), "u1"), photometric="rgb")
     with pytest.raises(DataError, match="expected grey patterns"):
         open_stack(path)

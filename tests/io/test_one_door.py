@@ -152,3 +152,20 @@ def test_masks_are_read_from_every_format(tmp_path: Path) -> None:
     np.save(tmp_path / "two.npy", np.ones((2, 4, 4)))
     with pytest.raises(DataError, match=r"mask .*two\.npy cannot be read .*holds 2 images"):
         io.read_mask(tmp_path / "two.npy")
+
+
+def test_errors_say_which_option_helps(tmp_path: Path) -> None:
+    """As a hint, which a command line words in its own terms; also from the process that reads HDF5."""
+    with importlib.import_module("h5py").File(tmp_path / "a.h5", "w") as file:
+        file["one"] = file["two"] = np.zeros((2, 8, 8))
+    (tmp_path / "a.raw").write_bytes(bytes(1000))
+    np.save(tmp_path / "a.npy", np.zeros((7, 8, 8)))
+    for name, options, hint in (
+        ("a.h5", {}, "dataset"),
+        ("a.raw", {}, "shape"),
+        ("a.npy", {"skip_per_row": 1}, "scan_shape"),
+    ):
+        with pytest.raises(DataError) as caught:
+            io.open(tmp_path / name, **options)
+        assert caught.value.hint == hint
+        assert "--" not in str(caught.value)

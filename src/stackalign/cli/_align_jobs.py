@@ -11,9 +11,9 @@ from stackalign.errors import FinishedError, Interrupted, StackalignError
 from stackalign.registration.files import AlignedFile, align_file
 from stackalign.registration.table import write_table
 
-from ._console import FAILED, fail, progress_reporter, say, worded
+from ._console import progress_reporter, say, worded
 from ._diffraction import about
-from ._frame import long_run
+from ._frame import Reading, long_run
 from ._plan import Job
 
 __all__ = ["Outcome", "run_jobs", "write_outputs"]
@@ -55,31 +55,26 @@ class Outcome:
 def run_jobs(
     jobs: Sequence[Job],
     reference: Path | None,
-    settings: Mapping[str, Any],
-    *,
-    scheduler: str | None,
-    resume: bool,
-    quiet: bool,
+    common: Reading,
     **options: Any,
 ) -> list[Outcome]:
     """Align one file after the other; a failed one never stops the rest, a signal does."""
     outcomes = []
-    with long_run(scheduler) as (stop, executor):
+    options |= common.run_options
+    with long_run(common.place) as (stop, executor):
         for job in jobs:
-            if len(jobs) > 1 and not quiet:
+            if len(jobs) > 1 and not common.quiet:
                 say(f"{job.source}")
             try:
-                with progress_reporter(quiet) as progress:
+                with progress_reporter(common.quiet) as progress:
                     result = align_file(
-                        job.source, job.output, reference, resume=resume, progress=progress, stop=stop,
-                        executor=executor, **options, **settings,
-                    )  # fmt: skip
+                        job.source, job.output, reference, progress=progress, stop=stop, executor=executor, **options
+                    )
             except FinishedError as error:
                 outcomes.append(Outcome(job, None, error.record["alignment"], "finished by an earlier run"))
                 continue
-            except Interrupted as error:
-                say(f"{error}; the same command with --resume goes on from here")
-                raise fail("interrupted", FAILED) from error
+            except Interrupted:
+                raise
             except (StackalignError, MemoryError) as error:
                 of_reference = reference is not None and str(reference) in str(error)
                 say(f"error: {worded(error) if of_reference else about(job.source, error)}")

@@ -63,6 +63,7 @@ HINTS = {
     "restart": "leave out --resume",
     "external": "--allow-external",
     "scan_shape": "--scan-shape",
+    "dataset": "--dataset",
     "shape": "--shape and --dtype",
     "negative": "--negative keep or clip",
     "nan": "--nan mask",

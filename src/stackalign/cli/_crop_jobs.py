@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,11 @@ from stackalign.io import create_stack
 from stackalign.io.provenance import dump_json
 
 from ._console import DONE, FAILED, SHORT, fail, out, print_facts, progress_reporter, say, worded
-from ._frame import long_run
+from ._frame import command_line, long_run
 from ._plan import Job
+
+if TYPE_CHECKING:
+    from .crop import CropOptions
 
 __all__ = [
     "NO_PICTURES",
@@ -91,50 +94,37 @@ def test_input(wanted: bool, output: Path, n_patterns: int, size: int, quiet: bo
 def run_jobs(
     jobs: Sequence[Job],
     config: CroppingConfig,
-    *,
     mask: NDArray[np.bool_] | str | None,
-    open_options: Mapping[str, Any],
-    compression: str | None,
-    reuse: Path | None,
-    centers: Path | None,
-    scheduler: str | None,
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
-    command: str,
+    common: "CropOptions",
 ) -> list[Outcome]:
     """Crop one input after the other; a failed one never stops the rest, a signal does."""
     outcomes = []
-    with long_run(scheduler) as (stop, executor):
+    options: dict[str, Any] = {
+        "mask": mask,
+        "open_options": {"dataset": common.dataset, **common.open_options},
+        "compression": common.compression,
+        "reuse": common.reuse_analysis,
+        "resume": common.resume,
+        "overwrite": common.overwrite,
+        "command": command_line(),
+    }
+    centers, quiet = common.centers, common.quiet
+    with long_run(common.place) as (stop, executor):
+        options |= {"stop": stop, "executor": executor}
         for job in jobs:
             began = time.perf_counter()
             if len(jobs) > 1 and not quiet:
                 say(f"{job.source}")
             try:
+                stated = None if centers is None else read_centers(centers, job.source)
                 with progress_reporter(quiet) as progress:
-                    result = crop_file(
-                        job.source,
-                        job.output,
-                        config,
-                        mask=mask,
-                        open_options=open_options,
-                        compression=compression,
-                        reuse=reuse,
-                        centers=None if centers is None else read_centers(centers, job.source),
-                        executor=executor,
-                        resume=resume,
-                        overwrite=overwrite,
-                        progress=progress,
-                        stop=stop,
-                        command=command,
-                    )
+                    result = crop_file(job.source, job.output, config, centers=stated, progress=progress, **options)
             except FinishedError as error:
                 status = "short" if error.record["run"]["status"] == "short" else "complete"
                 outcomes.append(Outcome(job, status, "finished by an earlier run"))
                 continue
-            except Interrupted as error:
-                say(f"{error}; the same command with --resume goes on from here")
-                raise fail("interrupted", FAILED) from error
+            except Interrupted:
+                raise
             except (StackalignError, MemoryError) as error:
                 say(f"error: {worded(error)}")
                 outcomes.append(Outcome(job, "failed", worded(error), None, time.perf_counter() - began))

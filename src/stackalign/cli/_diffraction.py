@@ -1,6 +1,5 @@
 """What the commands on diffraction images share: inputs in chunks, masks, reports."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,9 @@ __all__ = [
     "about_text",
     "centers_of",
     "check_output",
-    "command_line",
     "first_image",
     "image_files",
     "numbers",
-    "opening",
 ]
 
 UNCERTAIN = "the centres of {} of {} images are not certain; `stackalign center` shows them, --center states them"
@@ -71,16 +68,6 @@ def about_text(file: Path, text: str) -> str:
     return text if str(file) in text else f"{file}: {text}"
 
 
-def opening(allow_external: bool, read_timeout: float | None) -> dict[str, Any]:
-    """How files are opened, for the library."""
-    return {"allow_external": allow_external, "read_timeout": read_timeout}
-
-
-def command_line() -> str:
-    """The command as it was given, for the provenance."""
-    return " ".join(["stackalign", *sys.argv[1:]])
-
-
 def centers_of(table: Path | None, file: Path, stated: Any, *, n_images: int | None = None) -> Any:
     """The centres of a file's images from --centers, or the one of --center."""
     from stackalign.diffraction.centers_file import read_centers
@@ -102,9 +89,9 @@ def numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | No
     return found
 
 
-def first_image(file: Path) -> NDArray[Any]:
-    """First image of a file, for a picture."""
-    reader = open_stack(file)
+def first_image(file: Path, **options: Any) -> NDArray[Any]:
+    """First image of a file, for a picture; options are those of `stackalign.io.open`."""
+    reader = open_stack(file, **options)
     try:
         _, height, width = reader.info.shape
         block = np.empty((1, height, width), reader.info.dtype)

@@ -1,70 +1,348 @@
-"""What every long command does around its own work: checks, stop requests, errors, exit codes."""
+"""What every command on files does around its own work: shared options, checks, stop requests, errors, exit codes."""
 
+import dataclasses
+import functools
+import inspect
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._console import FAILED, USAGE, fail, say, user_log, worded
+import typer
+
+from ._console import FAILED, USAGE, fail, progress_reporter, say, user_log, worded
+from ._options import (
+    AllowExternal,
+    AsJson,
+    Axes,
+    DatasetName,
+    DeviceName,
+    LayoutType,
+    MaskFile,
+    MemoryLimit,
+    Offset,
+    Overwrite,
+    Quiet,
+    ReadTimeout,
+    Report,
+    Resume,
+    ScanShape,
+    Scheduler,
+    Shape,
+    SkipFrames,
+    SkipPerRow,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from stackalign._types import BoolArray
+    from stackalign.errors import FinishedError
     from stackalign.runs import StopRequest
 
-__all__ = ["check_page", "command_frame", "long_run", "memory_of", "place_of", "set_quiet"]
+__all__ = [
+    "Common",
+    "Masked",
+    "Reading",
+    "Spread",
+    "command",
+    "command_frame",
+    "command_line",
+    "long_run",
+    "refuse_idle",
+    "run_or_load",
+    "stated",
+    "whole_numbers",
+]
+
+Made = TypeVar("Made")
+
+_context: ContextVar[typer.Context] = ContextVar("context")
+"""That of the command that runs."""
 
 
-def set_quiet(quiet: bool) -> None:
-    """Let only errors through where the user asked for that."""
-    if quiet:
-        user_log.setLevel(logging.ERROR)
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options of every long command; a field is an option, declared here once."""
+
+    report: Report = None
+    as_json: AsJson = False
+    memory_limit: MemoryLimit = None
+    workers: Workers = None
+    device: DeviceName = "auto"
+    resume: Resume = False
+    overwrite: Overwrite = False
+    quiet: Quiet = False
+
+    @property
+    def replace(self) -> bool:
+        """Whether outputs may be there already."""
+        return self.overwrite or self.resume
+
+    @property
+    def bytes(self) -> int | None:
+        """Memory limit in bytes.
+
+        Raises
+        ------
+        typer.Exit
+            Wrong usage.
+        """
+        from stackalign.device import parse_bytes
+
+        try:
+            return None if self.memory_limit is None else parse_bytes(self.memory_limit)
+        except ValueError as error:
+            raise fail(str(error), USAGE) from error
+
+    def check(self) -> None:
+        """Refuse what cannot be, before the work: contradictions, a page that cannot be drawn or written."""
+        from . import _inputs as checks
+
+        _ = self.bytes
+        if self.report is not None:
+            checks.require_plots()
+            checks.check_report(self.report, replace=self.replace)
+
+    @property
+    def run_options(self) -> dict[str, Any]:
+        """Arguments that every ``*_file`` function of the library takes."""
+        return {
+            "device": self.device,
+            "workers": self.workers,
+            "memory_limit": self.bytes,
+            "resume": self.resume,
+            "overwrite": self.overwrite,
+            "command": command_line(),
+        }
 
 
-def memory_of(text: str | None) -> int | None:
-    """Bytes of --memory-limit.
+@dataclass(frozen=True, kw_only=True)
+class Spread(Common):
+    """Also where the work is done, here or on other machines."""
+
+    scheduler: Scheduler = None
+
+    @property
+    def place(self) -> str | None:
+        """Where chunks are worked on: --device cuda:all is a place, with one GPU per process."""
+        return "cuda:all" if self.device == "cuda:all" else self.scheduler
+
+    @property
+    def device_there(self) -> str:
+        """The device in that place."""
+        return "cuda" if self.device == "cuda:all" else self.device
+
+    def check(self) -> None:
+        """See `Common.check`."""
+        super().check()
+        if self.device == "cuda:all" and self.scheduler is not None:
+            raise fail("give --scheduler or --device cuda:all, not both", USAGE)
+
+    @property
+    def run_options(self) -> dict[str, Any]:
+        """See `Common.run_options`."""
+        return super().run_options | {"device": self.device_there}
+
+    @contextmanager
+    def running(self, unit: str = "images") -> Iterator[dict[str, Any]]:
+        """Give the arguments ``progress``, ``stop`` and ``executor``; signals are requests to stop."""
+        with long_run(self.place) as (stop, executor), progress_reporter(self.quiet, unit) as progress:
+            yield {"progress": progress, "stop": stop, "executor": executor}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Spread):
+    """Also how files are read."""
+
+    dataset: DatasetName = None
+    shape: Shape = None
+    dtype: LayoutType = None
+    offset: Offset = 0
+    scan_shape: ScanShape = None
+    skip_frames: SkipFrames = 0
+    skip_per_row: SkipPerRow = 0
+    axes: Axes = None
+    allow_external: AllowExternal = False
+    read_timeout: ReadTimeout = None
+
+    @property
+    def open_options(self) -> dict[str, Any]:
+        """Arguments of `stackalign.io.open` that were stated, without the dataset.
+
+        Raises
+        ------
+        typer.Exit
+            Wrong usage.
+        """
+        stated: dict[str, Any] = {
+            "shape": whole_numbers(self.shape, "--shape"),
+            "dtype": self.dtype,
+            "offset": self.offset or None,
+            "scan_shape": whole_numbers(self.scan_shape, "--scan-shape"),
+            "skip_frames": self.skip_frames or None,
+            "skip_per_row": self.skip_per_row or None,
+            "axes": self.axes,
+            "allow_external": self.allow_external or None,
+            "read_timeout": self.read_timeout,
+        }
+        return {name: value for name, value in stated.items() if value is not None}
+
+    def check(self) -> None:
+        """See `Common.check`."""
+        super().check()
+        _ = self.open_options
+
+    @property
+    def run_options(self) -> dict[str, Any]:
+        """See `Common.run_options`."""
+        return super().run_options | {"dataset": self.dataset, "open_options": self.open_options}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(Reading):
+    """Also a mask of valid pixels."""
+
+    mask: MaskFile = None
+
+    def valid(self) -> "BoolArray | None":
+        """Read the mask."""
+        from . import _inputs as checks
+
+        return checks.load_mask(self.mask)
+
+
+def command(function: Callable[..., int]) -> Callable[..., None]:
+    """Make a function a command: with its own options, those of its argument ``common``, and the frame of all commands.
+
+    Parameters
+    ----------
+    function : callable
+        Its keyword-only argument ``common`` is annotated with `Common` or a class derived from it, whose fields become
+        options. It returns the exit code.
+
+    Returns
+    -------
+    callable
+        For `typer.Typer.command`.
+    """
+    signature = inspect.signature(function)
+    shared: type[Common] = signature.parameters["common"].annotation
+    inherited = {
+        f.name for base in (Common, Spread, Reading, Masked) if base is not shared for f in dataclasses.fields(base)
+    }
+    fields = sorted(dataclasses.fields(shared), key=lambda field: field.name in inherited)
+    own = [p for p in signature.parameters.values() if p.name != "common"]
+    taken = {p.name for p in own}
+    options = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        for f in fields
+        if f.name not in taken
+    ]
+
+    @functools.wraps(function)
+    def framed(context: typer.Context, **values: Any) -> None:
+        _context.set(context)
+        common = shared(**{f.name: values.pop(f.name) for f in fields if f.name in values and f.name not in taken})
+        if common.quiet:
+            user_log.setLevel(logging.ERROR)
+        with command_frame():
+            common.check()
+            code = function(**values, common=common)
+        raise typer.Exit(code)
+
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options]
+    framed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    framed.__annotations__ = {p.name: p.annotation for p in parameters}
+    del framed.__wrapped__  # typer would follow it to the signature of the function
+    return framed
+
+
+def command_line() -> str:
+    """The command as it was given, for the provenance."""
+    return " ".join(["stackalign", *sys.argv[1:]])
+
+
+def whole_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Whole numbers that are separated by commas or x.
 
     Raises
     ------
     typer.Exit
         Wrong usage.
     """
-    from stackalign.device import parse_bytes
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError as error:
+        raise fail(f"{option} must be whole numbers separated by commas, got {text!r}", USAGE) from error
+
+
+def stated(option: str) -> bool:
+    """Tell whether the user has given an option (by the name of its argument), instead of its default."""
+    source = _context.get().get_parameter_source(option)
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+
+
+def refuse_idle(option: str, effective: bool, reason: str) -> None:
+    """Refuse an option that was given where it has no effect.
+
+    Raises
+    ------
+    typer.Exit
+        Wrong usage.
+    """
+    if not effective and stated(option):
+        raise fail(f"--{option.replace('_', '-')} has no effect {reason}; leave it out", USAGE)
+
+
+def run_or_load(
+    common: Spread, work: "Callable[..., Made]", load: "Callable[[FinishedError], Made]", unit: str = "images"
+) -> "Made":
+    """Do the work of a command, or load what an earlier run of the same plan has made.
+
+    Parameters
+    ----------
+    common : Spread
+    work : callable
+        Takes ``progress``, ``stop`` and ``executor``.
+    load : callable
+        Takes the error of a run that has nothing to do, with its record.
+    unit : str
+        What the progress counts.
+    """
+    from stackalign.errors import FinishedError
 
     try:
-        return None if text is None else parse_bytes(text)
-    except ValueError as error:
-        raise fail(str(error), USAGE) from error
-
-
-def check_page(report: Path | None, *, replace: bool) -> None:
-    """Refuse a page that cannot be drawn or written, before the work."""
-    from . import _inputs as checks
-
-    if report is not None:
-        checks.require_plots()
-        checks.check_report(report, replace=replace)
-
-
-def place_of(scheduler: str | None, device: str) -> tuple[str | None, str]:
-    """Where chunks are worked on, and on which device there: --device cuda:all is a place, with one GPU per process."""
-    if device != "cuda:all":
-        return scheduler, device
-    if scheduler is not None:
-        raise fail("give --scheduler or --device cuda:all, not both", USAGE)
-    return device, "cuda"
+        with common.running(unit) as how:
+            return work(**how)
+    except FinishedError as error:
+        if not common.quiet:
+            say(str(error))
+        return load(error)
 
 
 @contextmanager
-def command_frame() -> Iterator[None]:
-    """Turn the errors of the library into one line and an exit code."""
+def command_frame(resumable: str = "from here") -> Iterator[None]:
+    """Turn the errors of the library into one line and an exit code.
+
+    Parameters
+    ----------
+    resumable : str
+        Where --resume goes on after an interruption.
+    """
     from stackalign.errors import Interrupted, StackalignError
 
     try:
         yield
     except Interrupted as error:
-        say(f"{error}; the same command with --resume goes on from here")
+        say(f"{error}; the same command with --resume goes on {resumable}")
         raise fail("interrupted", FAILED) from error
     except (StackalignError, MemoryError) as error:
         raise fail(worded(error), FAILED) from error

@@ -8,18 +8,25 @@ import typer
 __all__ = [
     "AllowExternal",
     "AsJson",
+    "Axes",
     "Centers",
     "DatasetName",
     "DeviceName",
     "Images",
+    "LayoutType",
     "MaskFile",
     "MemoryLimit",
+    "Offset",
     "Overwrite",
     "Quiet",
     "ReadTimeout",
     "Report",
     "Resume",
+    "ScanShape",
     "Scheduler",
+    "Shape",
+    "SkipFrames",
+    "SkipPerRow",
     "Workers",
 ]
 
@@ -56,6 +63,24 @@ Scheduler = Annotated[
 Centers = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Table of centres, as `center` writes it.", rich_help_panel=_INPUT),
+]
+Shape = Annotated[str | None, typer.Option(metavar="N,H,W", help="Shape of a raw binary file.", rich_help_panel=_INPUT)]
+LayoutType = Annotated[
+    str | None, typer.Option(metavar="TYPE", help="Type of a raw file, as >u2.", rich_help_panel=_INPUT)
+]
+Offset = Annotated[int, typer.Option(help="Bytes before the data of a raw file.", rich_help_panel=_INPUT)]
+ScanShape = Annotated[
+    str | None, typer.Option(metavar="RY,RX", help="Scan shape, if not in the file.", rich_help_panel=_INPUT)
+]
+SkipFrames = Annotated[int, typer.Option(help="Frames before the scan.", rich_help_panel=_INPUT)]
+SkipPerRow = Annotated[
+    int, typer.Option(help="Frames behind each scan row (flyback) to leave out.", rich_help_panel=_INPUT)
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORDER", help="Order of the file's axes, as yxRC for the detector first.", rich_help_panel=_INPUT
+    ),
 ]
 AllowExternal = Annotated[
     bool,

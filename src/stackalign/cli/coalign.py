@@ -1,9 +1,7 @@
 """`stackalign coalign`: correct the coordinates of solar maps by an imager's."""
 
 import json
-import logging
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, user_log, worded
-from ._options import AsJson, DeviceName, MemoryLimit, Overwrite, Quiet, Scheduler, Workers
+from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, worded
+from ._frame import Spread, command, command_line, long_run, refuse_idle
 
 if TYPE_CHECKING:
     from stackalign.solar.files import Outcome, Task
@@ -22,6 +20,7 @@ __all__ = ["coalign"]
 _MODEL, _RUN, _INPUT, _OUTPUT = "Model", "Running", "Input", "Output"
 
 
+@command
 def coalign(
     target: Annotated[str | None, typer.Argument(metavar="TARGET", help="FITS file, of SPICE too.")] = None,
     reference: Annotated[
@@ -89,7 +88,6 @@ def coalign(
     table: Annotated[
         Path | None, typer.Option(metavar="FILE.csv|.ecsv", help="Table of all results.", rich_help_panel=_OUTPUT)
     ] = None,
-    as_json: AsJson = False,
     write_flagged: Annotated[
         bool,
         typer.Option("--write-flagged", help="Write corrections that are not to be trusted.", rich_help_panel=_OUTPUT),
@@ -97,48 +95,82 @@ def coalign(
     again: Annotated[
         bool, typer.Option("--again", help="Correct files that were corrected already.", rich_help_panel=_OUTPUT)
     ] = False,
-    overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out what an earlier run finished.", rich_help_panel=_RUN)
-    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which frame serves which column, and stop.", rich_help_panel=_RUN)
     ] = False,
-    memory_limit: MemoryLimit = None,
-    workers: Workers = None,
-    device: DeviceName = "auto",
-    scheduler: Scheduler = None,
-    quiet: Quiet = False,
-) -> None:
+    *,
+    common: Spread,
+) -> int:
     """Correct the coordinates of a solar map, or of many, by comparing it with an imager's.
 
     Into the folder go TARGET_coaligned.fits, a copy with new headers, and TARGET_coaligned.json with the parameters.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a result is flagged: then no corrected file is written.
     """
-    from stackalign.device import parse_bytes
-    from stackalign.errors import StackalignError
+    from stackalign.solar import manifest
 
-    from ._frame import long_run
     from ._inputs import check_report
 
-    if quiet:
-        user_log.setLevel(logging.ERROR)
+    _check(target, batch, output, dry_run, table, report or report_file is not None, common)
+    for option in ("time_window", "channel"):
+        refuse_idle(option, fsi_dir is not None or batch is not None, "without --fsi-dir")
+    settings = _settings(model, scale, rotation, max_shift, phases, solar_rotation, height, window, threshold_time)
+    if report_file is not None:
+        check_report(report_file, replace=common.replace)
+    if output is not None and not dry_run:
+        _make_folder(output)
+    folder = Path() if output is None else output
+    listed = table or (folder / "coalign.ecsv" if batch is not None and not dry_run else None)
+    if listed is not None and listed.exists() and not common.replace:
+        raise fail(f"table {listed} exists; choose another one with --table, or --overwrite", FAILED)
+    where: dict[str, Any] = {"frames_dir": fsi_dir, "time_window": time_window, "channel": channel}
+    tasks, total = _tasks(target, batch, folder, tuple(reference or ()), settings, where)
+    if dry_run:
+        return _dry_run(tasks)
+    said = _Saying(report, common.quiet or common.as_json, total)
+    outcomes = _run(tasks, said, common, again=again, write_flagged=write_flagged, keep=batch is None)
+    columns = manifest.table_columns(outcomes)
+    if listed is not None:
+        from stackalign.registration.table import write_table
+
+        write_table(listed, columns, descriptions=manifest.DESCRIPTIONS)
+    if report_file is not None:
+        _write_page(outcomes, columns, report_file)
+    _print(outcomes, said, common, many=batch is not None)
+    if len(outcomes) < total:
+        left = total - len(outcomes)
+        raise fail(f"interrupted with {left} of {total} left; the same command with --resume goes on from here", FAILED)
+    states = {o.record.get("status", o.status) for o in outcomes}
+    return FAILED if "failed" in states or said.lost else SHORT if "flagged" in states else DONE
+
+
+def _check(
+    target: str | None, batch: Path | None, output: Path | None, dry_run: bool, table: Path | None, pages: bool,
+    common: Spread,
+) -> None:  # fmt: skip
+    """Refuse what contradicts, before the work."""
     if (target is None) == (batch is None):
         raise fail("give one TARGET, or a table of them with --batch", USAGE)
     if output is None and not dry_run:
         raise fail("give a folder with --output", USAGE)
-    if model is not None and (scale or rotation):
-        raise fail("give --model, or --scale and --rotation", USAGE)
-    if scheduler is not None and (report or report_file is not None):
+    if common.scheduler is not None and pages:
         raise fail("pages need the images, which stay with the workers: give --scheduler or a report, not both", USAGE)
-    if device == "cuda:all":
+    if common.device == "cuda:all":
         raise fail("--device cuda:all is for commands on stacks: name one device, or start one command for each", USAGE)
     if table is not None and table.suffix.lower() not in (".csv", ".ecsv"):
         raise fail(f"--table must end with .csv or .ecsv, got {table}", USAGE)
-    try:
-        most = None if memory_limit is None else parse_bytes(memory_limit)
-    except ValueError as error:
-        raise fail(str(error), USAGE) from error
+    if pages:
+        from ._inputs import require_plots
+
+        require_plots()
+
+
+def _settings(
+    model: str | None, scale: bool, rotation: bool, max_shift: str | None, phases: str | None, solar_rotation: str,
+    height: float, window: str | None, threshold_time: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Arguments of `stackalign.solar.coalign`."""
+    if model is not None and (scale or rotation):
+        raise fail("give --model, or --scale and --rotation", USAGE)
     chosen = {(False, False): "shift", (True, False): "shift+scale", (False, True): "rigid"}
     settings: dict[str, Any] = {
         "model": model or chosen.get((scale, rotation), "shift+scale+angle"),
@@ -151,75 +183,63 @@ def coalign(
         settings["window"] = int(window) if window.isdigit() else window
     if threshold_time is not None:
         settings["threshold_time"] = threshold_time
+    return settings
+
+
+def _make_folder(output: Path) -> None:
     try:
-        from stackalign.solar import files, manifest
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fail(f"{output} cannot be written: {error}", FAILED) from error
+    if not os.access(output, os.W_OK):
+        raise fail(f"{output} cannot be written: the folder is read-only", FAILED)
 
-        if report or report_file is not None:
-            from stackalign.plot._canvas import new_figure
 
-            new_figure()  # says now if matplotlib is missing, not after the work
-        if report_file is not None:
-            check_report(report_file, replace=overwrite or resume)
-        folder = Path() if output is None else output
-        if output is not None and not dry_run:
-            output.mkdir(parents=True, exist_ok=True)
-            if not os.access(output, os.W_OK):
-                raise fail(f"{output} cannot be written: the folder is read-only", FAILED)
-        listed = table or (folder / "coalign.ecsv" if batch is not None and not dry_run else None)
-        if listed is not None and listed.exists() and not (overwrite or resume):
-            raise fail(f"table {listed} exists; choose another one with --table, or --overwrite", FAILED)
-        common: dict[str, Any] = {"frames_dir": fsi_dir, "time_window": time_window, "channel": channel}
-        tasks: Iterable[Task]
-        total = 1
-        if batch is not None:
-            tasks = manifest.read_manifest(batch, folder, settings, references=tuple(reference or ()), **common)
-            total = manifest.count_rows(batch)
-        else:
-            path = Path(str(target))
-            tasks = [files.Task(path, tuple(reference or ()), files.output_in(folder, path), settings, **common)]
-        if dry_run:
-            raise typer.Exit(_dry_run(tasks))
-        said = _Saying(report, quiet or as_json, total)
-        with long_run(scheduler) as (stop, executor):
-            outcomes = files.run_tasks(
+def _tasks(
+    target: str | None, batch: Path | None, folder: Path, references: tuple[Path, ...], settings: dict[str, Any],
+    where: dict[str, Any],
+) -> "tuple[Iterable[Task], int]":  # fmt: skip
+    """What is to be done, and how many there are."""
+    from stackalign.solar import files, manifest
+
+    if batch is not None:
+        tasks = manifest.read_manifest(batch, folder, settings, references=references, **where)
+        return tasks, manifest.count_rows(batch)
+    path = Path(str(target))
+    return [files.Task(path, references, files.output_in(folder, path), settings, **where)], 1
+
+
+def _run(tasks: "Iterable[Task]", said: "_Saying", common: Spread, **options: Any) -> "list[Outcome]":
+    from stackalign.solar.files import run_tasks
+
+    try:
+        with long_run(common.scheduler) as (stop, executor):
+            return run_tasks(
                 tasks,
-                device=device,
-                workers=workers,
-                memory_limit=most,
-                resume=resume,
-                overwrite=overwrite,
-                again=again,
-                write_flagged=write_flagged,
-                command=" ".join(["stackalign", *sys.argv[1:]]),
-                keep=batch is None,
-                beside=(".html",) if report else (),
+                device=common.device,
+                workers=common.workers,
+                memory_limit=common.bytes,
+                resume=common.resume,
+                overwrite=common.overwrite,
+                command=command_line(),
+                beside=(".html",) if said.report else (),
                 each=said,
                 stop=stop,
                 executor=executor,
+                **options,
             )
-        columns = manifest.table_columns(outcomes)
-        if listed is not None:
-            from stackalign.registration.table import write_table
-
-            write_table(listed, columns, descriptions=manifest.DESCRIPTIONS)
-        if report_file is not None:
-            _write_page(outcomes, columns, report_file)
-    except StackalignError as error:
-        raise fail(worded(error), FAILED) from error
     except OSError as error:
-        raise fail(f"{output} cannot be written: {error}", FAILED) from error
-    if as_json:
+        raise fail(f"the folder of the outputs cannot be written: {error}", FAILED) from error
+
+
+def _print(outcomes: "Sequence[Outcome]", said: "_Saying", common: Spread, *, many: bool) -> None:
+    if common.as_json:
         rows = [{"target": str(o.task.target), "status": o.status, "message": o.message, **o.record} for o in outcomes]
         out.print_json(json.dumps(rows))
-    elif batch is not None and not quiet:
+    elif many and not common.quiet:
         counts = {name: sum(o.status == name for o in outcomes) for name in ("done", "flagged", "failed", "earlier")}
         seconds = time.monotonic() - said.began
         print_facts([(name, str(n)) for name, n in counts.items()] + [("seconds", f"{seconds:.1f}")])
-    if len(outcomes) < total:
-        left = total - len(outcomes)
-        raise fail(f"interrupted with {left} of {total} left; the same command with --resume goes on from here", FAILED)
-    states = {o.record.get("status", o.status) for o in outcomes}
-    raise typer.Exit(FAILED if "failed" in states or said.lost else SHORT if "flagged" in states else DONE)
 
 
 def _write_page(outcomes: "Sequence[Outcome]", columns: dict[str, Any], path: Path) -> None:

@@ -7,23 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, worded
-from ._options import (
-    AllowExternal,
-    AsJson,
-    Centers,
-    DatasetName,
-    DeviceName,
-    Images,
-    MaskFile,
-    MemoryLimit,
-    Overwrite,
-    Quiet,
-    ReadTimeout,
-    Report,
-    Resume,
-    Scheduler,
-    Workers,
-)
+from ._frame import Masked, command, long_run
+from ._options import Centers, Images
 
 if TYPE_CHECKING:
     from ._plan import Job
@@ -31,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["nfold"]
 
 
+@command
 def nfold(
     files: Images,
     output: Annotated[
@@ -42,71 +28,45 @@ def nfold(
     ] = "auto",
     centers: Centers = None,
     fill: Annotated[float, typer.Option(metavar="VALUE", help="Where nothing is seen.")] = float("nan"),
-    mask: MaskFile = None,
-    dataset: DatasetName = None,
-    allow_external: AllowExternal = False,
-    read_timeout: ReadTimeout = None,
-    report: Report = None,
-    as_json: AsJson = False,
-    memory_limit: MemoryLimit = None,
-    workers: Workers = None,
-    device: DeviceName = "auto",
-    scheduler: Scheduler = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-) -> None:
+    *,
+    common: Masked,
+) -> int:
     """Average patterns with themselves, turned by all multiples of 360 degrees / N; masked pixels are filled.
 
     Stacks are read and written in pieces. A file that fails is named and does not stop the others.
-    Exit code: 0 done, 1 failed, 2 wrong usage, 3 done
-    but a centre that was found is not certain.
+    Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a centre that was found is not certain.
     """
     from stackalign.io.stacks import image_extensions, writable_extensions
 
     from . import _diffraction as shared
-    from . import _inputs as checks
-    from ._frame import check_page, command_frame, long_run, memory_of, place_of, set_quiet
     from ._plan import check_outputs, plan_jobs
 
-    set_quiet(quiet)
     if output is None:
         raise fail("give an output with --output", USAGE)
     if not fold.isdigit() or int(fold) < 1:
         raise fail(f"--fold must be a whole number of parts of a turn, as 6, got {fold or 'nothing'}", USAGE)
     if centers is not None and center != "auto":
         raise fail("give --center or --centers, not both", USAGE)
-    limit = memory_of(memory_limit)
-    place, device = place_of(scheduler, device)
-    with command_frame():
-        middle: Any = None if center == "auto" else shared.numbers(center, 2, "--center")
-        check_page(report, replace=overwrite or resume)
-        valid = checks.load_mask(mask)
-        writable = (*writable_extensions(), *image_extensions())
-        planned = plan_jobs(files, output, "nfold_", writable=writable)
-        check_outputs(planned, writable)
-        with long_run(place) as (stop, executor):
-            rows = [
-                _of_file(
-                    job, quiet, int(fold), centers, middle, mask=valid, fill_value=fill, dataset=dataset,
-                    device=device, workers=workers, memory_limit=limit,
-                    open_options=shared.opening(allow_external, read_timeout),
-                    resume=resume, overwrite=overwrite, stop=stop,
-                    executor=executor, command=shared.command_line(),
-                )
-                for job in planned
-            ]  # fmt: skip
-        if report is not None:
-            _report(report, rows, fold, valid)
+    middle: Any = None if center == "auto" else shared.numbers(center, 2, "--center")
+    valid = common.valid()
+    writable = (*writable_extensions(), *image_extensions())
+    planned = plan_jobs(files, output, "nfold_", writable=writable)
+    check_outputs(planned, writable)
+    options = common.run_options | {"mask": valid, "fill_value": fill}
+    with long_run(common.place) as (stop, executor):
+        options |= {"stop": stop, "executor": executor}
+        rows = [_of_file(job, common.quiet, int(fold), centers, middle, **options) for job in planned]
+    if common.report is not None:
+        _report(common.report, rows, fold, valid, common)
     failed = any(row.pop("failed", False) for row in rows)
-    if as_json:
+    if common.as_json:
         out.print_json(json.dumps(rows))
-    elif not quiet:
+    elif not common.quiet:
         for row in rows:
             if row["output"] is None:  # why was said
                 continue
             print_facts([(name, str(value)) for name, value in row.items() if value not in ("", None)])
-    raise typer.Exit(FAILED if failed else SHORT if any(row.get("uncertain") for row in rows) else DONE)
+    return FAILED if failed else SHORT if any(row.get("uncertain") for row in rows) else DONE
 
 
 def _of_file(job: "Job", quiet: bool, fold: int, centers: Path | None, middle: Any, **options: Any) -> dict[str, Any]:
@@ -137,7 +97,7 @@ def _of_file(job: "Job", quiet: bool, fold: int, centers: Path | None, middle: A
     return row
 
 
-def _report(path: Path, rows: list[dict[str, Any]], fold: str, mask: Any) -> None:
+def _report(path: Path, rows: list[dict[str, Any]], fold: str, mask: Any, common: Masked) -> None:
     from stackalign.plot._canvas import new_figure
     from stackalign.plot.diffraction import plot_pattern
     from stackalign.plot.diffraction_report import write_diffraction_report
@@ -148,7 +108,8 @@ def _report(path: Path, rows: list[dict[str, Any]], fold: str, mask: Any) -> Non
     for row in [r for r in rows if r["output"] is not None][:20]:
         figure = new_figure(9, 4.2)
         before, after = figure.subplots(1, 2)
-        plot_pattern(first_image(Path(row["input"])), mask=mask, words="as it was", ax=before)
+        image = first_image(Path(row["input"]), dataset=common.dataset, **common.open_options)
+        plot_pattern(image, mask=mask, words="as it was", ax=before)
         plot_pattern(first_image(Path(row["output"])), words=f"{fold}-fold average", ax=after)
         figures.append((figure, f"average of {row['input']}"))
     table = [[str(r["input"]), str(r["output"]), r["images"], r["message"]] for r in rows]

@@ -6,24 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import EXIT, USAGE, fail, out, print_facts, progress_reporter, say
-from ._options import (
-    AllowExternal,
-    AsJson,
-    Centers,
-    DatasetName,
-    DeviceName,
-    Images,
-    MaskFile,
-    MemoryLimit,
-    Overwrite,
-    Quiet,
-    ReadTimeout,
-    Report,
-    Resume,
-    Scheduler,
-    Workers,
-)
+from ._console import EXIT, USAGE, fail, out, print_facts, say
+from ._frame import Masked, command, command_line, run_or_load
+from ._options import Centers, Images
 
 if TYPE_CHECKING:
     from stackalign.diffraction import AzimuthalProfile
@@ -35,6 +20,7 @@ OUTPUTS = (".csv", ".npz", ".h5")
 _GEOMETRY = "Geometry"
 
 
+@command
 def profile(
     files: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Output file: .csv .npz .h5.")] = None,
@@ -67,20 +53,9 @@ def profile(
             metavar="RATIO,ANGLE", help="Distortion: longer axis by shorter, degrees.", rich_help_panel=_GEOMETRY
         ),
     ] = None,
-    mask: MaskFile = None,
-    dataset: DatasetName = None,
-    allow_external: AllowExternal = False,
-    read_timeout: ReadTimeout = None,
-    report: Report = None,
-    as_json: AsJson = False,
-    memory_limit: MemoryLimit = None,
-    workers: Workers = None,
-    device: DeviceName = "auto",
-    scheduler: Scheduler = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-) -> None:
+    *,
+    common: Masked,
+) -> int:
     """Average diffraction patterns around their centres.
 
     All profiles go into one file: long columns in .csv, arrays in .npz and .h5. Stacks are read in pieces. A file that
@@ -88,44 +63,49 @@ def profile(
     centre that was found is not certain.
     """
     from . import _diffraction as shared
-    from . import _inputs as checks
-    from ._frame import check_page, command_frame, memory_of, place_of, set_quiet
 
-    set_quiet(quiet)
     if output is None:
         raise fail("give an output with --output", USAGE)
     if centers is not None and center != "auto":
         raise fail("give --center or --centers, not both", USAGE)
-    limit = memory_of(memory_limit)
-    place, device = place_of(scheduler, device)
-    with command_frame():
-        middle = None if center == "auto" else shared.numbers(center, 2, "--center")
-        options: dict[str, Any] = {
-            "n_angles": angles,
-            "angular_bounds": shared.numbers(angular_bounds, 2, "--angular-bounds"),
-            "radial_bounds": shared.numbers(radial_bounds, 2, "--radial-bounds"),
-            "step": step,
-            "split": split,
-            "ellipse": shared.numbers(ellipse, 2, "--ellipse"),
-        }
-        shared.check_output(output, OUTPUTS, overwrite=overwrite or resume)
-        check_page(report, replace=overwrite or resume)
-        valid = checks.load_mask(mask)
-        table = _made(
-            shared.image_files(files), output, quiet, place, as_json,
-            center=lambda path: shared.centers_of(centers, path, middle), mask=valid, dataset=dataset, device=device,
-            workers=workers, memory_limit=limit,
-            open_options=shared.opening(allow_external, read_timeout),
-            resume=resume, overwrite=overwrite, command=shared.command_line(),
-            **options,
-        )  # fmt: skip
-        for row in table.files:
-            if row["message"]:
-                say(f"error: {shared.about_text(Path(row['input']), row['message'])}")
-            elif row["uncertain"] and not quiet:
-                say(f"{row['input']}: {shared.UNCERTAIN.format(row['uncertain'], row['images'])}")
-        if report is not None and table.first:
-            _report(report, output, list(table.first.items()), options)
+    options: dict[str, Any] = {
+        "n_angles": angles,
+        "angular_bounds": shared.numbers(angular_bounds, 2, "--angular-bounds"),
+        "radial_bounds": shared.numbers(radial_bounds, 2, "--radial-bounds"),
+        "step": step,
+        "split": split,
+        "ellipse": shared.numbers(ellipse, 2, "--ellipse"),
+    }
+    shared.check_output(output, OUTPUTS, overwrite=common.replace)
+    middle = None if center == "auto" else shared.numbers(center, 2, "--center")
+    table = _profile_table(shared.image_files(files), output, centers, middle, options, common)
+    for row in table.files:
+        if row["message"]:
+            say(f"error: {shared.about_text(Path(row['input']), row['message'])}")
+        elif row["uncertain"] and not common.quiet:
+            say(f"{row['input']}: {shared.UNCERTAIN.format(row['uncertain'], row['images'])}")
+    if common.report is not None and table.first:
+        _report(common.report, output, list(table.first.items()), options)
+    _print(table, output, common)
+    return EXIT[table.status]
+
+
+def _profile_table(
+    files: list[Path], output: Path, centers: Path | None, middle: Any, options: dict[str, Any], common: Masked
+) -> "ProfileTable":
+    from stackalign.diffraction.profiles_file import ProfileTable, profile_file
+
+    from ._diffraction import centers_of
+
+    stated: dict[str, Any] = {"center": lambda path: centers_of(centers, path, middle), "mask": common.valid()}
+    return run_or_load(
+        common,
+        lambda **how: profile_file(files, output, **stated, **options, **common.run_options, **how),
+        lambda error: ProfileTable(output, error.record["files"], error.record["radii"], {}),
+    )
+
+
+def _print(table: "ProfileTable", output: Path, common: Masked) -> None:
     summary = {
         "output": str(output),
         "images": sum(row.get("images", 0) for row in table.files),
@@ -133,36 +113,16 @@ def profile(
         "radii": table.radii,
         "files": table.files,
     }
-    if as_json:
+    if common.as_json:
         out.print_json(json.dumps(summary))
-    elif not quiet:
+    elif not common.quiet:
         print_facts([(name, str(value)) for name, value in summary.items() if name != "files"])
-    raise typer.Exit(EXIT[table.status])
-
-
-def _made(
-    files: list[Path], output: Path, quiet: bool, scheduler: str | None, as_json: bool, **options: Any
-) -> "ProfileTable":
-    from stackalign.diffraction.profiles_file import ProfileTable, profile_file
-    from stackalign.errors import FinishedError
-
-    from ._frame import long_run
-
-    try:
-        with long_run(scheduler) as (stop, executor), progress_reporter(quiet, "images") as progress:
-            return profile_file(files, output, progress=progress, stop=stop, executor=executor, **options)
-    except FinishedError as error:
-        if not quiet:
-            say(str(error))
-        return ProfileTable(output, error.record["files"], error.record["radii"], {})
 
 
 def _report(path: Path, output: Path, parts: "list[tuple[Path, AzimuthalProfile]]", options: dict[str, Any]) -> None:
     from stackalign.plot._canvas import new_figure
     from stackalign.plot.diffraction import plot_polar, plot_profile
     from stackalign.plot.diffraction_report import write_diffraction_report
-
-    from ._diffraction import command_line
 
     figures = []
     for file, part in parts[:20]:

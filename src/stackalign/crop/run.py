@@ -20,9 +20,6 @@ CHECKPOINT_SECONDS = runs.CHECKPOINT_SECONDS
 NOT_IN_THE_BYTES = ("device", "use_gpu", "workers", "memory_limit", "chunk_size", "visualization", "verbose", "strict")
 """Options that may differ when a run is resumed: the output does not depend on them."""
 
-NOT_OF_THE_INPUT = ("allow_external", "read_timeout")
-"""Ways of opening an input that do not change what is read."""
-
 
 def plan_record(
     reader: StackReader,
@@ -34,9 +31,8 @@ def plan_record(
     compression: str | None,
 ) -> runs.Plan:
     """Everything that the output's bytes follow from."""
-    stated = {k: v for k, v in open_options.items() if k not in NOT_OF_THE_INPUT}
     settings = {k: v for k, v in config.to_dict().items() if k not in NOT_IN_THE_BYTES}
     settings["compression"] = compression
     settings["reused results"] = None if reuse is None else results_hash(reuse)
     settings["stated centers"] = runs.array_digest(centers)
-    return runs.Plan("crop", [runs.input_record(reader, **stated)], settings, {"mask": runs.array_digest(mask)})
+    return runs.Plan("crop", [runs.input_record(reader, **open_options)], settings, {"mask": runs.array_digest(mask)})

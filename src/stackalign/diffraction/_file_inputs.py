@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from stackalign import runs
 from stackalign.errors import DataError, InputChangedError, Interrupted, OutputError, OutputExistsError, StackalignError
-from stackalign.io import StackReader
+from stackalign.io import StackReader, open_stack
 
 from ._inputs import check_center
-from .files import open_frames
 from .masks import combine_masks
 
 __all__ = ["FrameFiles", "check_centers", "combined_mask", "paths_of", "plain_center", "stated_centers"]
@@ -41,7 +40,7 @@ class FrameFiles:
     memory_limit : int, optional
         Bytes that a reader may hold.
     open_options : mapping, optional
-        More options of `open_frames`.
+        More options of `stackalign.io.open`.
 
     Attributes
     ----------
@@ -61,16 +60,17 @@ class FrameFiles:
         self.paths = list(paths)
         self._options = {"dataset": dataset, "memory_limit": memory_limit, **(open_options or {})}
         self.failures: dict[Path, str] = {}
+        self._hint: str | None = None
         self.described: list[dict[str, Any]] = []
         if not self.paths:
             msg = "give at least one file of images"
             raise DataError(msg)
         for path in self.paths:
             try:
-                with open_frames(path, **self._options) as reader:  # type: ignore[attr-defined]
-                    self.described.append(runs.input_record(reader, dataset=dataset) | {"name": path.name})
+                with open_stack(path, **self._options) as reader:  # type: ignore[attr-defined]
+                    self.described.append(runs.input_record(reader, **self._options) | {"name": path.name})
             except StackalignError as error:
-                self.failures[path] = str(error)
+                self._failed(path, error)
                 self.described.append({"name": path.name, "fingerprint": None, "problem": type(error).__name__})
 
     def each(self, run: runs.Run, work: OneFile, failed: Callable[[int], None]) -> None:
@@ -84,7 +84,7 @@ class FrameFiles:
         for k, path in enumerate(self.paths):
             if path in self.failures:
                 continue
-            opener = partial(open_frames, path, **self._options)
+            opener = partial(open_stack, path, **self._options)
             try:
                 reader = opener()
                 try:
@@ -95,13 +95,19 @@ class FrameFiles:
             except (Interrupted, OutputError, OutputExistsError, InputChangedError):
                 raise
             except StackalignError as error:
-                self.failures[path] = str(error)
+                self._failed(path, error)
                 failed(k)
         if len(self.failures) == len(self.paths):
             path, first = next(iter(self.failures.items()))
             first = first if str(path) in first else f"{path}: {first}"
             msg = first if len(self.paths) == 1 else f"none of the {len(self.paths)} files could be used; {first}"
-            raise DataError(msg)
+            raise DataError(msg) if self._hint is None else DataError(msg).with_hint(self._hint)
+
+    def _failed(self, path: Path, error: StackalignError) -> None:
+        """Take note of a file that cannot be used; the first one's remedy is that of a run without any other."""
+        if not self.failures:
+            self._hint = error.hint
+        self.failures[path] = str(error)
 
 
 def combined_mask(mask: NDArray[np.bool_] | None, reader: StackReader) -> NDArray[np.bool_] | None:

@@ -106,7 +106,7 @@ def mask_file(
     memory_limit : int, optional
         Bytes for buffers; blocks of at least 16 images are needed.
     open_options : mapping, optional
-        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
+        More options of `stackalign.io.open`, such as ``skip_frames`` or ``allow_external``.
     resume, overwrite : bool
         Go on with an interrupted run of the same inputs and settings; replace an existing output.
     progress : callable, optional

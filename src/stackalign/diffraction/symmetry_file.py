@@ -15,6 +15,7 @@ from stackalign import runs
 from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
+from stackalign.io import open_stack
 from stackalign.io.images import image_extensions
 from stackalign.io.provenance import provenance
 from stackalign.io.stacks import writable_extensions
@@ -22,7 +23,6 @@ from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import check_centers, combined_mask
 from .center import autocenter
-from .files import open_frames
 from .symmetry import nfold
 
 __all__ = ["AveragedFile", "nfold_file"]
@@ -79,7 +79,7 @@ def nfold_file(
     memory_limit : int, optional
         Bytes for buffers.
     open_options : mapping, optional
-        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
+        More options of `stackalign.io.open`, such as ``skip_frames`` or ``allow_external``.
     resume, overwrite : bool
         Go on with an interrupted run of the same settings; replace an existing output.
     progress : callable, optional
@@ -102,7 +102,7 @@ def nfold_file(
     """
     final, limit = Path(output), memory_limit or default_memory_limit()
     _check_output(final)
-    opener = partial(open_frames, source, dataset=dataset, memory_limit=limit, **(open_options or {}))
+    opener = partial(open_stack, source, dataset=dataset, memory_limit=limit, **(open_options or {}))
     reader = opener()
     try:
         n, height, width = reader.info.shape
@@ -114,7 +114,7 @@ def nfold_file(
             "center": None if stated is None else stated if isinstance(stated, tuple) else runs.array_digest(stated),
             "fill_value": str(fill_value),
         }
-        described = runs.input_record(reader, dataset=dataset)
+        described = runs.input_record(reader, dataset=dataset, **(open_options or {}))
         plan = runs.Plan("nfold", [described], settings, {"mask": runs.array_digest(valid)})
         with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
             dtype = np.dtype(np.float64 if reader.info.dtype == np.float64 else np.float32)

@@ -124,6 +124,6 @@ def _answer(desk: _Desk, name: str, arguments: list[Any]) -> tuple[str, Any]:
     try:
         return "done", getattr(desk, name)(*arguments)
     except StackalignError as error:
-        return "error", (type(error).__name__, str(error))
+        return "error", (type(error).__name__, str(error), error.hint)
     except Exception:  # a fault of this package: the other side shows where
-        return "error", ("", traceback.format_exc())
+        return "error", ("", traceback.format_exc(), None)

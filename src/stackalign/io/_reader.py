@@ -53,18 +53,10 @@ class OpenOptions:
     skip_frames: int = 0
     skip_per_row: int = 0
     axes: str | None = None
-    takes_scan_shape: bool = True
-    """Whether the caller can state a scan shape, and so be advised to."""
     allow_external: bool = False
     """Whether what the file refers to may lie outside its folder."""
     read_timeout: float = DEFAULT_READ_TIMEOUT
     """Seconds for one request to a process that reads for us; 0 reads in this process."""
-
-    def copy_again(self, what: str = "it") -> str:
-        """What to do about a file that ends early."""
-        return f"copy {what} again" + (
-            ", or state the scan shape of the part to read (--scan-shape)" if self.takes_scan_shape else ""
-        )
 
 
 @contextmanager

@@ -48,9 +48,9 @@ def select_frames(
     if skip_per_row and (scan is None or len(scan) != 2):
         msg = (
             f"{name} does not say how many patterns a row of its scan has, so that {skip_per_row} frames behind each "
-            "cannot be left out: state the scan shape, rows and columns, as well (--scan-shape RY,RX)"
+            "cannot be left out: state the scan shape, rows and columns, as well"
         )
-        raise DataError(msg)
+        raise DataError(msg).with_hint("scan_shape")
     if scan is None or (scan_shape is None and not skip_per_row and math.prod(scan) != available):
         scan = (available,)
     rows, columns = math.prod(scan[:-1]), int(scan[-1])

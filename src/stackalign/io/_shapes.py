@@ -11,7 +11,19 @@ import numpy as np
 
 from stackalign.errors import DataError
 
-__all__ = ["Layout", "Piece", "choose_frames", "handed_out_dtype", "interpret_shape", "require_possible", "scan_pieces"]
+__all__ = [
+    "COPY_AGAIN",
+    "Layout",
+    "Piece",
+    "choose_frames",
+    "handed_out_dtype",
+    "interpret_shape",
+    "require_possible",
+    "scan_pieces",
+]
+
+COPY_AGAIN = "copy it again, or state the scan shape of the part to read"
+"""What to do about a file that ends early."""
 
 # What the crop engine can sum exactly or in float64; longdouble, complex, text and objects are refused at the door.
 _KEPT_DTYPES = frozenset({"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"})
@@ -154,7 +166,7 @@ def choose_frames(
     promised: int | None,
     source: str,
     scan_shape: tuple[int, ...] | None,
-    remedy: str = "copy it again",
+    remedy: str = COPY_AGAIN,
 ) -> int:
     """Decide how many frames of a file without a count of its own are to be read.
 
@@ -191,8 +203,8 @@ def choose_frames(
             f"{name} ends within pattern {complete}: it holds {complete} complete patterns and {rest} more bytes; "
             f"{remedy}"
         )
-        raise DataError(msg)
+        raise DataError(msg).with_hint("scan_shape")
     if promised is not None and promised != complete:
         msg = f"{name} holds {complete} patterns, {source} says {promised}; {remedy}"
-        raise DataError(msg)
+        raise DataError(msg).with_hint("scan_shape")
     return complete

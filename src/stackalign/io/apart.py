@@ -174,10 +174,10 @@ class _Server:
         for category, text in warned:
             warnings.warn(text, getattr(errors, category, UserWarning), stacklevel=2)
         if kind == "error":
-            name, text = value
+            name, text, hint = value
             known = getattr(errors, name, None)
             if isinstance(known, type) and issubclass(known, StackalignError):
-                raise known(text)
+                raise known(text) if hint is None else known(text).with_hint(hint)
             msg = f"the process that reads files failed:\n{text}"
             raise AssertionError(msg)  # a fault of this package, never one of the file
         return value

@@ -58,9 +58,9 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     if promised is not None and promised != count and options.scan_shape is None:
         msg = (
             f"{path} promises {promised} patterns, its {len(parts)} parts hold {count} "
-            f"(the last is {parts[-1].path.name}); {options.copy_again('them')}"
+            f"(the last is {parts[-1].path.name}); copy them again, or state the scan shape of the part to read"
         )
-        raise DataError(msg)
+        raise DataError(msg).with_hint("scan_shape")
     scan_shape = options.scan_shape or _scan_shape(path, count, bounds)
     layout = interpret_shape((count, *parts[0].shape), str(path), scan_shape=scan_shape)
     if mask is not None and mask.shape != layout.shape[1:]:

@@ -86,8 +86,8 @@ def _best(root: Any, path: Path, options: OpenOptions, h5py: Any) -> str:
         raise DataError(msg)
     if len(found) > 1 and found[0][1] == found[1][1]:
         names = [name for name, size in found if size == found[0][1]]
-        msg = f"{path} has several datasets that may be meant, {names}; name one with dataset (--dataset)"
-        raise DataError(msg)
+        msg = f"{path} has several datasets that may be meant, {names}; name one with dataset"
+        raise DataError(msg).with_hint("dataset")
     return found[0][0]
 
 

@@ -127,8 +127,7 @@ def _scan(
     if options.scan_shape is None and not rest and stated is not None and complete > math.prod(stated):
         raise DataError(too_many_frames(name, complete, stated, beside))
     source = f"its header {beside}"
-    remedy = options.copy_again()
-    count = choose_frames(name, complete, rest, promised(fields), source, options.scan_shape, remedy)
+    count = choose_frames(name, complete, rest, promised(fields), source, options.scan_shape)
     return count, options.scan_shape or scan_of_header(fields, count)
 
 

@@ -29,8 +29,8 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     if options.shape is None and options.dtype is None:
         return _open_empad(path, options, _xml_beside(path, options))
     if options.shape is None or options.dtype is None:
-        msg = f"{path} is raw binary: state both its shape (--shape) and its dtype (--dtype)"
-        raise DataError(msg)
+        msg = f"{path} is raw binary: state both its shape and its dtype"
+        raise DataError(msg).with_hint("shape")
     try:
         dtype = np.dtype(options.dtype)
     except TypeError as error:
@@ -69,12 +69,12 @@ def _open_empad(path: Path, options: OpenOptions, xml: Path | None) -> StackRead
     if xml is None and stated is None and (rest or not complete):
         msg = (
             f"{path} is no EMPAD file ({size} bytes are no multiple of {_EMPAD_BYTES}); "
-            "for raw binary state its shape (--shape) and its dtype (--dtype)"
+            "for raw binary state its shape and its dtype"
         )
-        raise DataError(msg)
+        raise DataError(msg).with_hint("shape")
     source = f"its header {xml.name}" if xml is not None else "its name"
     promised = None if stated is None else math.prod(stated)
-    count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape, options.copy_again())
+    count = choose_frames(str(path), complete, rest, promised, source, options.scan_shape)
     scan_shape = options.scan_shape or (stated if stated is not None and math.prod(stated) == count else None)
     layout = interpret_shape((count, *_EMPAD_SHAPE), str(path), scan_shape=scan_shape)
     info = make_info(layout, np.dtype("<f4"), str(path), metadata={"detector": "EMPAD"})

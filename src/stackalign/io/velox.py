@@ -55,8 +55,8 @@ def open_velox(path: Path, dataset: str | None, bounds: Confinement) -> "VeloxRe
             raise DataError(msg)
         if len(plain) > 1:
             names = [f"{d.name} of {d.shape[:2]} pixels" for d in plain]
-            msg = f"{path} holds images of several detectors, {names}; name one with dataset (--dataset)"
-            raise DataError(msg)
+            msg = f"{path} holds images of several detectors, {names}; name one with dataset"
+            raise DataError(msg).with_hint("dataset")
         height, width, count = plain[0].shape
         layout = interpret_shape((count, height, width), str(path))
         metadata: dict[str, Any] = {"dataset": str(plain[0].name)}

@@ -151,8 +151,8 @@ def choose_array(node: Any, path: Path, options: OpenOptions) -> Any:
         msg = f"{path} has no array of 3 or 4 axes, nor a single one of 2"
         raise DataError(msg)
     if len(fitting) > 1 and arrays[fitting[0]].size == arrays[fitting[1]].size:
-        msg = f"{path} has several arrays that may be meant, {fitting}; name one with dataset (--dataset)"
-        raise DataError(msg)
+        msg = f"{path} has several arrays that may be meant, {fitting}; name one with dataset"
+        raise DataError(msg).with_hint("dataset")
     return arrays[fitting[0]]
 
 

@@ -16,8 +16,8 @@ from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
-from stackalign.io import StackReader
-from stackalign.io.images import image_extensions, is_fits, open_images
+from stackalign.io import StackReader, open_stack
+from stackalign.io.images import image_extensions, is_fits
 from stackalign.io.provenance import provenance
 from stackalign.io.stacks import writable_extensions
 from stackalign.ops import asarray, device_of, to_numpy
@@ -36,6 +36,8 @@ BYTES_PER_PIXEL = 40
 LARGEST_CHUNK = 1 << 26
 """Pixels; larger chunks are no faster, and a stop would be heard late."""
 RECORD = "_alignment.json"
+OF_ANY_FILE = ("memory_limit", "allow_external", "read_timeout")
+"""Ways of opening files that are those of a file of the reference as well."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def align_file(
     Parameters
     ----------
     source : path-like
-        A file that `stackalign.io.images.open_images` reads.
+        Any file that `stackalign.io.open` reads.
     output : path-like
         .npy, .h5, .zarr, .pt, .tif or .fits; float32, or float64 where the input is, NaN where an image says nothing.
         ``<stem>_alignment.json`` with the parameters is written beside it, last.
@@ -126,7 +128,8 @@ def align_file(
     memory_limit : int, optional
         Bytes for buffers.
     open_options : mapping, optional
-        More options of `stackalign.io.open_stack`: ``allow_external``, ``read_timeout``.
+        More options of `stackalign.io.open`, such as ``skip_frames``; a file of the reference alone is opened with
+        ``allow_external`` and ``read_timeout`` only.
     resume : bool
         Go on where an interrupted run with the same settings stopped.
     overwrite : bool
@@ -160,7 +163,7 @@ def align_file(
     final, limit = Path(output), memory_limit or default_memory_limit()
     _check_output(final)
     how: dict[str, Any] = {"memory_limit": limit, **(open_options or {})}
-    opener = partial(open_images, source, dataset=dataset, **how)
+    opener = partial(open_stack, source, dataset=dataset, **how)
     reader = opener()
     try:
         image, name, header = _reference(reader, reference, reference_index, reference_dataset or dataset, how)
@@ -172,7 +175,8 @@ def align_file(
             "moving_mask": _combined(moving_mask, np.empty(reader.info.shape[1:]), str(source), reader.info.mask),
         }
         sigma = background_sigma(background, image.shape)
-        plan = _plan(reader, image, Path(name).name, masks, {**settings, "background": sigma, "order": order}, dataset)
+        parameters = {**settings, "background": sigma, "order": order}
+        plan = _plan(reader, image, Path(name).name, masks, parameters, {"dataset": dataset, **how})
         # The workers of an executor choose their own devices.
         resolved = device if executor is not None else device_of(asarray(np.zeros(1), device))
         chunk = _AlignChunk(image, masks, settings, sigma, order, resolved, workers)
@@ -185,7 +189,6 @@ def align_file(
                 {"path": str(source), "shape": list(reader.info.shape)},
                 {"path": name, "shape": list(image.shape)},
             ]
-            parameters = {**settings, "background": sigma, "order": order}
             made = provenance(parameters, inputs, device=resolved, command=command)
             contents = {
                 "reference": name,
@@ -318,7 +321,8 @@ def _reference(
     reader: StackReader, path: str | Path | None, index: int, dataset: str | None, how: Mapping[str, Any]
 ) -> tuple[NDArray[Any], str, str | None]:
     """The reference image, what it is called, and its FITS cards."""
-    source = reader if path is None else open_images(path, dataset=dataset, **how)
+    of_any = {name: value for name, value in how.items() if name in OF_ANY_FILE}
+    source = reader if path is None else open_stack(path, dataset=dataset, **of_any)
     try:
         n, height, width = source.info.shape
         name = f"{source.path}"
@@ -353,13 +357,13 @@ def _plan(
     reference_name: str,
     masks: Mapping[str, NDArray[np.bool_] | None],
     settings: Mapping[str, Any],
-    dataset: str | None,
+    how: Mapping[str, Any],
 ) -> runs.Plan:
     """Everything that the output follows from."""
     described = {"name": reference_name, "fingerprint": runs.array_digest(reference)}
     return runs.Plan(
         "align",
-        [runs.input_record(reader, dataset=dataset), described],
+        [runs.input_record(reader, **how), described],
         {name: value for name, value in settings.items() if value is not None},
         {name: runs.array_digest(mask) for name, mask in masks.items()},
     )

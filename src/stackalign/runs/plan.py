@@ -17,6 +17,10 @@ from stackalign.io.provenance import dump_json
 __all__ = ["Plan", "array_digest", "input_record", "value_differences"]
 
 
+NOT_OF_THE_INPUT = ("allow_external", "read_timeout", "memory_limit")
+"""Ways of opening an input that do not change what is read."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that an output follows from; runs of equal plans write equal bytes.
@@ -66,7 +70,8 @@ def input_record(reader: StackReader, **options: Any) -> dict[str, Any]:
     ----------
     reader : StackReader
     **options
-        How it was opened, such as the dataset; None stands for what was not stated.
+        How it was opened, such as the dataset; None stands for what was not stated. Those that do not change what is
+        read are left out.
     """
     return {
         "name": None if reader.path is None else Path(reader.path).name,
@@ -74,7 +79,7 @@ def input_record(reader: StackReader, **options: Any) -> dict[str, Any]:
         "shape": list(reader.info.shape),
         "dtype": str(reader.info.dtype),
         "scan_shape": list(reader.info.scan_shape),
-        "options": {name: str(value) for name, value in options.items() if value is not None},
+        "options": {k: str(v) for k, v in options.items() if v is not None and k not in NOT_OF_THE_INPUT},
     }
 
 
