@@ -363,15 +363,20 @@ def _binary(v: View, images: Pair) -> Pair:
 def _fine(v: View, images: Pair) -> Pair:
     """Structure of single pixels, which samples alias: each image has its own."""
 
+    n = v.shape[0] * v.shape[1] // 60
+    places = v.rng.uniform(-0.2, 1.2, (n, 2)) * v.shape
+    heights = v.rng.uniform(0.3, 1, n) * 5
+    grid = np.moveaxis(np.indices(v.shape).astype(float), 0, -1)
+
     def spots(points: FloatArray) -> FloatArray:
         out = np.zeros(v.shape)
-        rng = np.random.default_rng(int(1e6 * abs(v.deviation)))
-        n = v.shape[0] * v.shape[1] // 60
-        places = rng.uniform(-0.2, 1.2, (n, 2)) * v.shape
-        shift = (points - np.moveaxis(np.indices(v.shape).astype(float), 0, -1)).mean(axis=(0, 1))
-        at = np.rint(places - shift).astype(int)
+        # The pixel that shows a place: where the motion there would take it.
+        near = np.clip(np.rint(places), 0, np.array(v.shape) - 1).astype(int)
+        at = places - (points - grid)[tuple(near.T)]
+        near = np.clip(np.rint(at), 0, np.array(v.shape) - 1).astype(int)
+        at = np.rint(places - (points - grid)[tuple(near.T)]).astype(int)
         inside = ((at >= 0) & (at < v.shape)).all(axis=1)
-        np.add.at(out, tuple(at[inside].T), rng.uniform(0.3, 1, n)[inside] * 5)
+        np.add.at(out, tuple(at[inside].T), heights[inside])
         return out
 
     return spots(v.here), spots(v.there)

@@ -9,6 +9,7 @@ from ._host import fetched
 
 __all__ = [
     "NOISY",
+    "block_share",
     "levels",
     "noise_levels",
     "response_levels",
@@ -19,6 +20,9 @@ __all__ = [
 
 SAMPLED = 1 << 15
 """Pixels per image that the noise is measured on."""
+
+COUNTED, FEW_VALUES = 1024, 16
+"""Pixels per image whose values are counted, and how many there may be for an image to be one of few counts."""
 
 NOISY = 1.5
 """Smoothing from which on whole-pixel shifts are looked for in the smoothed images too: the noise would hide them."""
@@ -70,7 +74,10 @@ def _level(bands: NDArray[np.float32]) -> tuple[float, float]:
     response = response[np.isfinite(response)]
     if not response.size:
         return 0.0, 0.0
-    return 1.4826 * float(np.median(response)) / 6.0, float(np.sqrt(np.mean(response**2))) / 6.0
+    robust, plain = 1.4826 * float(np.median(response)) / 6.0, float(np.sqrt(np.mean(response**2))) / 6.0
+    # The median of a few counts is one of their steps.
+    some = values.ravel()[:: max(1, values.size // COUNTED)]
+    return plain if len(np.unique(some[np.isfinite(some)])) <= FEW_VALUES else robust, plain
 
 
 def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
@@ -93,12 +100,38 @@ def _autocorrelation(smooth: float, lag: int) -> float:
     return float((kernel[lag:] * kernel[: len(kernel) - lag]).sum())
 
 
+def block_share(noise: NDArray[np.float64], smooth: tuple[float, float], side: int) -> NDArray[np.float64]:
+    """Variance (B,) of the mean of side x side pixels over that of one, in the difference of smoothed images of noise.
+
+    `noise` (B, 2) is that of the two images before.
+    """
+    variances = _variances(noise, smooth)
+    shares = np.array([_mean_share(side, s) ** 2 for s in smooth])
+    return np.asarray((variances * shares).sum(axis=1) / variances.sum(axis=1))
+
+
+def _mean_share(side: int, smooth: float) -> float:
+    """Variance of the mean of pixels in a row over that of one, for noise smoothed along the row."""
+    if smooth == 0.0:
+        return 1.0 / side
+    at = np.arange(-int(4 * smooth + 2), int(4 * smooth + 2) + 1)
+    kernel = np.exp(-0.5 * (at / smooth) ** 2)
+    wide = np.convolve(np.full(side, 1.0 / side), kernel)
+    return float((wide**2).sum() / (kernel**2).sum())
+
+
+def _variances(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArray[np.float64]:
+    """Variances (B, 2) of the noise of both images after they were smoothed, not 0."""
+    both = [smoothed_noise(noise[:, k], smooth[k]) for k in (0, 1)]
+    return np.stack(both, axis=1) + np.finfo(np.float32).tiny
+
+
 def second_difference_share(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArray[np.float64]:
     """Share (B,) that the response of `noise_levels` keeps of its deviation in the difference of smoothed images.
 
     `noise` (B, 2) is that of the two images before.
     """
-    variances = np.stack([smoothed_noise(noise[:, k], smooth[k]) for k in (0, 1)], axis=1) + np.finfo(np.float32).tiny
+    variances = _variances(noise, smooth)
     shares = []
     for s in smooth:
         own, beside, beyond = (_autocorrelation(s, lag) for lag in (0, 1, 2))

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.backends import Array
+from stackalign.ops import bin_mean
 
 from ._finish import Refined, summed
 from ._host import fetched
-from ._noise import response_levels, second_difference_share
+from ._noise import block_share, response_levels, second_difference_share
 
 __all__ = ["Regions", "regions_of", "wanted_text"]
 
@@ -29,6 +30,12 @@ MOST_ALIKE, FEWEST_REGIONS = 0.95, 4
 LEAST_AREA = 0.25
 """Change of area beyond which a linear step says that there is a change, and not how large it is."""
 
+BLOCKS, FEWEST_BLOCKS = (4, 8), 5
+"""Sides in pixels of the blocks whose means tell structure from noise, and how many there must be along each axis."""
+
+FEWEST_FOR_SURFACE = 40
+"""Tiles from which on gain and offset may vary over the image."""
+
 WIDEST = 0.98
 """Largest correlation of neighbours that is believed: beyond it nothing would be left of the pixels."""
 
@@ -43,6 +50,9 @@ class Regions:
         Variance of the residual over that of its noise.
     motion : numpy.ndarray
         Pixels by which all structures would have to move to leave as much beyond the noise.
+    structure, clearly : numpy.ndarray
+        Variance of the means of small blocks of the residual over that of its noise, at the block size where it is the
+        clearest: 1 where the residual is noise, whatever its size. And by how many deviations it is more.
     shift : numpy.ndarray
         (B, T, 2) by how many pixels the reference's content would have to move in each tile, beyond the result.
     weight : numpy.ndarray
@@ -67,6 +77,8 @@ class Regions:
 
     goodness: FloatArray
     motion: FloatArray
+    structure: FloatArray
+    clearly: FloatArray
     shift: FloatArray
     weight: FloatArray
     place: FloatArray
@@ -86,34 +98,87 @@ def regions_of(
 
     `rough` (B, 2) are the `response_levels` of the images before they were smoothed.
     """
-    total = fine.sums[..., :6].sum(axis=1)
-    n, r, v, _, vv, rv = np.moveaxis(total, -1, 0)
-    count = np.maximum(n, 1.0)
-    variance = vv - v * v / count
-    gain = np.divide(rv - r * v / count, variance, out=np.zeros_like(variance), where=variance > 0)
-    offset = (r - gain * v) / count
-    residual = _residual(fine, gain, offset)
+    count = np.maximum(fine.sums[..., 0].sum(axis=1), 1.0)
+    shape = (int(fine.reference.shape[1]), int(fine.reference.shape[2]))
+    place = _places(shape, fine.tile)
+    residual = _residual(fine, _brightness(fine.sums, place, shape))
     power, along_y, along_x, numbers = _correlations(residual, fine.slopes, counts)
     seen = (response_levels(residual) / second_difference_share(rough, fine.smooth)) ** 2
     goodness = power / np.maximum(seen, np.finfo(np.float32).tiny)
+    structure, clearly = _structure(residual, seen, rough, fine.smooth)
     # Squares of the slopes that both images show, per pixel and axis.
     slopes = (fine.sums[..., [29, 41]].sum(axis=1) / fine.gain).mean(axis=1) / count
     motion = np.sqrt(np.maximum(power - seen, 0.0) / np.maximum(slopes, np.finfo(np.float32).tiny))
     pixels = np.pi / np.sqrt(np.log(along_y) * np.log(along_x))
-    shape = (int(fine.reference.shape[1]), int(fine.reference.shape[2]))
-    place = _places(shape, fine.tile)
     shift, weight = _tile_shifts(fine, np.maximum(pixels, 1.0))
     matrices = transforms.matrices_from_parameters(fine.parameters, model, center)
     chain = _fields(matrices, transforms.matrix_jacobian(fine.parameters, model, center), shape)
     rows = [_judged(*each, place, shape) for each in zip(shift, weight, chain, strict=True)]
     said = [np.array(column) for column in zip(*rows, strict=True)]
-    return Regions(goodness, motion, shift, weight, place, *said), numbers
+    return Regions(goodness, motion, structure, clearly, shift, weight, place, *said), numbers
 
 
-def _residual(fine: Refined, gain: FloatArray, offset: FloatArray) -> Array:
+def _surface(y: NDArray[Any], x: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """(6, ...) terms of a quadratic in places from the middle of the image, from -1 to 1."""
+    y, x = y / (0.5 * shape[0]), x / (0.5 * shape[1])
+    return np.stack([np.ones_like(y + x), y + 0 * x, x + 0 * y, y * y + 0 * x, y * x, x * x + 0 * y])
+
+
+def _brightness(sums: FloatArray, place: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Coefficients (B, 2, 6) of the gain and the offset that bring the samples to the reference, as `_surface` has them.
+
+    Uneven light and vignetting are no misfit: gain and offset vary smoothly, as far as there are enough tiles.
+    """
+    terms = _surface(place[:, 0], place[:, 1], shape).T
+    if len(place) < FEWEST_FOR_SURFACE:
+        terms[:, 1:] = 0.0
+    n, r, v, _, vv, rv = np.moveaxis(sums[..., :6], -1, 0)
+    square = np.stack([np.stack([vv, v], -1), np.stack([v, n], -1)], -1)
+    normal = np.einsum("btij,tk,tl->bikjl", square, terms, terms).reshape(len(n), 12, 12)
+    right = np.einsum("bti,tk->bik", np.stack([rv, r], -1), terms).reshape(len(n), 12)
+    unit = np.sqrt(np.maximum(np.diagonal(normal, axis1=1, axis2=2), np.finfo(np.float64).tiny))
+    scaled = normal / (unit[:, :, None] * unit[:, None, :])
+    solved = np.linalg.pinv(scaled, rcond=1e-6, hermitian=True) @ (right / unit)[..., None]
+    return np.asarray((solved[..., 0] / unit).reshape(-1, 2, 6))
+
+
+def _residual(fine: Refined, brightness: FloatArray) -> Array:
+    """Reference minus the samples with a gain and an offset of `_brightness`."""
     xp = array_namespace(fine.reference)
-    g, o = (xp.asarray(a[:, None, None].astype(np.float32)) for a in (gain, offset))
-    return fine.reference - g * fine.resampled - o
+    height, width = (int(side) for side in fine.reference.shape[1:])
+    y, x = (np.arange(side, dtype=np.float32) - np.float32(0.5 * (side - 1)) for side in (height, width))
+    residual = fine.reference.copy()
+    for planes, field in ((fine.resampled, brightness[:, 0]), (None, brightness[:, 1])):
+        # A quadratic is a few outer products.
+        rows, columns = _surface(y, np.float32(0) * y, (height, width)), _surface(np.float32(0) * x, x, (height, width))
+        along_y = np.stack([rows[0], rows[1], rows[3]]).astype(np.float32)
+        along_x = np.stack([columns[0], columns[2], columns[5]]).astype(np.float32)
+        table = np.zeros((len(field), 3, 3))
+        for k, (i, j) in enumerate(((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))):
+            table[:, i, j] = field[:, k]
+        surface = xp.asarray(np.einsum("iy,bij,jx->byx", along_y, table, along_x, optimize=True).astype(np.float32))
+        residual = residual - (surface if planes is None else surface * planes)
+    return residual
+
+
+def _structure(
+    residual: Array, seen: FloatArray, rough: FloatArray, smooth: tuple[float, float]
+) -> tuple[FloatArray, FloatArray]:
+    """`Regions.structure` and `Regions.clearly` of residuals, of which `seen` (B,) is the variance of the noise."""
+    best = np.ones(len(seen)), np.zeros(len(seen))
+    for side in BLOCKS:
+        if min(residual.shape[1:]) < FEWEST_BLOCKS * side:
+            break
+        means = fetched([bin_mean(residual, side)])[0].astype(np.float64)
+        valid = np.isfinite(means)
+        n = np.maximum(valid.sum(axis=(1, 2)), 1)
+        variance = np.where(valid, means, 0.0) ** 2
+        of_noise = np.maximum(seen * block_share(rough, smooth, side), np.finfo(np.float32).tiny)
+        ratio = variance.sum(axis=(1, 2)) / n / of_noise
+        clearly = (ratio - 1.0) * np.sqrt(0.5 * n)
+        more = clearly > best[1]
+        best = np.where(more, ratio, best[0]), np.where(more, clearly, best[1])
+    return best
 
 
 def _correlations(
