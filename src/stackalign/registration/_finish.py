@@ -55,7 +55,7 @@ class Refined:
     `reference` and `resampled` are the planes that were compared, the moving one on the reference's pixels; `slopes`
     are the derivatives of the reference, and `sums` those of `stackalign.ops.linearize.linearize_resampled` over tiles
     of a side of `tile` pixels; `gain` (B, 2) is by how much noise in the slopes makes shifts seem smaller than they
-    are.
+    are; `normal` (B, P, P) is the curvature of the score without that noise.
     """
 
     parameters: FloatArray
@@ -74,6 +74,7 @@ class Refined:
     sums: FloatArray
     tile: int
     gain: FloatArray
+    normal: FloatArray
 
     def of(self, pairs: NDArray[np.int64]) -> "Refined":
         """Those of some pairs."""
@@ -162,6 +163,7 @@ def finish(
         sums=sums,
         tile=tile,
         gain=gain,
+        normal=shared,
     )
 
 

@@ -18,9 +18,9 @@ from ._check import Settings
 from ._finish import Refined, finish
 from ._noise import NOISY, levels, smoothed_noise, smoothing_for
 from ._regions import regions_of, wanted_text
-from ._rivals import WORTH_A_LOOK, open_directions, rival_scores, standing_still, widened
+from ._rivals import WORTH_A_LOOK, open_directions, open_parameters, rival_scores, standing_still, widened
 from ._scales import scales_of
-from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
+from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing, reach_of
 from ._starts import begun_again
 from ._trust import CHANCE, Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult
@@ -32,6 +32,9 @@ __all__ = ["register_batch"]
 MISFIT, LEAST_MISFIT = 3.0, 0.001
 """Images whose score is farther from 1 than this many times their noise, and than the second number, are taken not to
 be equally sharp, and the sharper one is smoothed until they agree best."""
+
+MAKES_UP = 0.5
+"""Share of the largest part of a direction that a parameter has to have to be named."""
 
 BEYOND_DOUBT = 2 * CHANCE
 """Standard deviations above chance from which on a whole-pixel score is enough."""
@@ -148,12 +151,14 @@ def _judged(
     peak, above = _peaks(seen, fine.parameters, coarse, n_common / correlated, settings)
     regions, counts = regions_of(fine, rough, model, center, _counts(images))
     directions = open_directions(fine, settings.workers)
+    left_open = open_parameters(fine, model, center, settings.workers)
     # Less noisy images with such a pattern are put at no shift at all, and what moves is a misfit.
     noisy = max(fine.smooth) >= NOISY
     still = standing_still(images, fine, settings.workers) if noisy else np.zeros(len(noise))
     scales = scales_of(fine, settings.workers)
     rivals = rival_scores(images, seen, fine, coarse, settings)
-    covariance = widened(fine.covariance + (regions.together - regions.alone), directions, max(shape))
+    spread = fine.covariance + (regions.together - regions.alone)
+    covariance = widened(spread, directions, left_open / reach_of(model, shape), max(shape))
     corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
     results = []
     for b in range(len(noise)):
@@ -192,6 +197,7 @@ def _judged(
             still=float(still[b]),
             largest_sigma=float(result.sigma_at(corners).max()),
             direction=directions[b],
+            left_open=_named(model, left_open[b]),
             on_bound=tuple(np.array(result.names)[fine.on_bound[b]].tolist()),
             reason=result.reason,
             max_iter=settings.max_iter,
@@ -232,6 +238,14 @@ def _peaks(
         peak = np.where(unsure, score, peak)
         above = np.where(unsure, significance(score, independent), above)
     return peak, above
+
+
+def _named(model: str, direction: FloatArray) -> str:
+    """Names of the parameters that make up a direction that is left open; empty where none is."""
+    if not np.isfinite(direction).all():
+        return ""
+    names = np.array(transforms.MODELS[model])
+    return ", ".join(names[np.abs(direction) > MAKES_UP * np.abs(direction).max()])
 
 
 def _counts(images: Images) -> list[Array]:

@@ -125,7 +125,7 @@ def _surface(y: NDArray[Any], x: NDArray[Any], shape: tuple[int, int]) -> NDArra
 
 
 def _brightness(sums: FloatArray, place: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Coefficients (B, 2, 6) of the gain and the offset that bring the samples to the reference, as `_surface` has them.
+    """Coefficients (B, 2, 6) of the gain and the offset that bring the samples to the reference, of `_surface`.
 
     Uneven light and vignetting are no misfit: gain and offset vary smoothly, as far as there are enough tiles.
     """

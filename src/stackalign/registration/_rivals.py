@@ -1,6 +1,9 @@
 """Other answers: peaks that score as well as the result, and a direction along which nothing is seen to move."""
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from stackalign import transforms
@@ -13,7 +16,7 @@ from ._check import Settings
 from ._finish import CubicSamples, Refined
 from ._search import Coarse, Images, coarse_factor, reach_of
 
-__all__ = ["open_directions", "rival_scores", "standing_still", "widened"]
+__all__ = ["open_directions", "open_parameters", "rival_scores", "standing_still", "widened"]
 
 
 WORTH_A_LOOK = 0.5
@@ -101,24 +104,55 @@ def _best(images: Images, fine: Refined, starts: FloatArray, settings: Settings)
 
 def open_directions(fine: Refined, workers: int | None) -> FloatArray:
     """Direction (B, 2) of unit length along which a shift of each pair cannot be told, NaN where it can."""
-    total = fine.sums.sum(axis=1)
-    square = total[:, [29, 35, 35, 41]].reshape(-1, 2, 2)
+    square = fine.sums.sum(axis=1)[:, [29, 35, 35, 41]].reshape(-1, 2, 2)
     directions = np.linalg.eigh(square)[1]
     weak, strong = directions[:, :, 0], directions[:, :, 1]
+
+    def moved(by: FloatArray) -> FloatArray:
+        matrices = np.tile(np.eye(2, 3), (*by.shape[:2], 1, 1))
+        matrices[..., 2] = by
+        return matrices
+
+    return np.where(_is_open(fine, weak, strong, moved, workers)[:, None], weak, np.nan)
+
+
+def open_parameters(fine: Refined, model: str, center: FloatArray, workers: int | None) -> FloatArray:
+    """Do as `open_directions` for all parameters (B, P) at once, in units that move the farthest pixel by one.
+
+    Rings say nothing about an angle, and spokes nothing about a scale. NaN for models of shifts alone.
+    """
+    reach = reach_of(model, tuple(fine.reference.shape[1:]))
+    nothing = np.full((len(fine.score), len(reach)), np.nan)
+    if len(reach) == 2:
+        return nothing
+    directions = np.linalg.eigh(fine.normal / np.outer(reach, reach))[1]
+    weak, strong = (d / np.abs(d).max(axis=1, keepdims=True) for d in (directions[:, :, 0], directions[:, :, -1]))
+    here = transforms.matrices_from_parameters(fine.parameters, model, center)[:, None]
+
+    def moved(by: FloatArray) -> FloatArray:
+        there = transforms.matrices_from_parameters(fine.parameters[:, None] + by / reach, model, center)
+        back = np.linalg.inv(here[..., :2])
+        return np.concatenate([back @ there[..., :2], back @ (there[..., 2:] - here[..., 2:])], axis=-1)
+
+    return np.where(_is_open(fine, weak, strong, moved, workers)[:, None], weak, nothing)
+
+
+def _is_open(
+    fine: Refined, weak: FloatArray, strong: FloatArray, moved: Callable[[FloatArray], FloatArray], workers: int | None
+) -> NDArray[np.bool_]:
+    """Whether the score does not fall along a direction (B, D) as it does along another one."""
     steps = np.stack([0 * weak, NEAR_BY * weak, -NEAR_BY * weak, FAR_OFF * weak, -FAR_OFF * weak,
                       FAR_OFF * strong, -FAR_OFF * strong], axis=1)  # fmt: skip
-    matrices = np.tile(np.eye(2, 3), (*steps.shape[:2], 1, 1))
-    matrices[..., 2] = steps
     pair = ImagePair(fine.reference, fine.resampled, single=False)
-    scores = to_numpy(score_affine(pair, matrices, workers=workers))
+    scores = to_numpy(score_affine(pair, moved(steps), workers=workers))
     near, far, across = (scores[:, 0] - scores[:, k : k + 2].mean(axis=1) for k in (1, 3, 5))
     # Smoothed noise has so many independent pixels.
-    pixels = np.maximum(total[:, 0] / max(4.0 * np.pi * min(fine.smooth) ** 2, 1.0), 1.0)
+    n_common = fine.sums[..., 0].sum(axis=1)
+    pixels = np.maximum(n_common / max(4.0 * np.pi * min(fine.smooth) ** 2, 1.0), 1.0)
     # Two deviations of what the noise does to a loss of this size.
     by_noise = 16.0 * (1.0 - scores[:, 0]) / pixels
     checks = np.stack([far < GROWTH * near, far < LEAST_SHARE * across, far < by_noise])
-    lost = checks.any(axis=0) & (far <= FALL)
-    return np.where(np.asarray(lost)[:, None], weak, np.nan)
+    return np.asarray(checks.any(axis=0) & (far <= FALL))
 
 
 def standing_still(images: Images, fine: Refined, workers: int | None) -> FloatArray:
@@ -140,9 +174,11 @@ def standing_still(images: Images, fine: Refined, workers: int | None) -> FloatA
     return np.where(away & (one > PEAK_OF_PIXELS * two), height, 0.0)
 
 
-def widened(covariance: FloatArray, directions: FloatArray, longest: int) -> FloatArray:
-    """Covariance (B, P, P) with the length of the image as the error along a direction that is open."""
-    along = np.nan_to_num(directions)
-    wider = covariance.copy()
-    wider[:, :2, :2] += float(longest) ** 2 * along[:, :, None] * along[:, None, :]
-    return wider
+def widened(covariance: FloatArray, directions: FloatArray, open_at: FloatArray, longest: int) -> FloatArray:
+    """Covariance (B, P, P) with the length of the image as the error along directions that are open.
+
+    `directions` (B, 2) are of shifts in pixels, `open_at` (B, P) of all parameters in their own units.
+    """
+    along = np.zeros((2, *open_at.shape))
+    along[0, :, :2], along[1] = np.nan_to_num(directions), np.nan_to_num(open_at)
+    return np.asarray(covariance + float(longest) ** 2 * (along[..., :, None] * along[..., None, :]).sum(axis=0))

@@ -77,6 +77,7 @@ class Evidence:
     still: float
     largest_sigma: float
     direction: NDArray[np.float64]
+    left_open: str
     on_bound: tuple[str, ...]
     reason: str
     max_iter: int
@@ -100,6 +101,7 @@ def fits_badly(
     motion: NDArray[np.float64],
     structure: NDArray[np.float64],
     clearly: NDArray[np.float64],
+    *,
     as_sharp: bool,
 ) -> NDArray[np.bool_]:
     """Whether residuals are more than noise, and more than what leaves shifts as they are.
@@ -152,6 +154,8 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
             f"nothing is seen to move along (y, x) = ({y:.2f}, {x:.2f}), a direction in which the images do not vary: "
             "only the component across it is known"
         )
+    elif e.left_open:
+        left_open = f"the images do not vary with {e.left_open}: hold it by bounds, or use a smaller model"
     return {
         "insignificant": (
             not e.significance > CHANCE,
@@ -166,7 +170,7 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
             else f"a pattern of single pixels stands still, {e.still:.0f} deviations above chance, and all else moves: "
             "correct the images for the detector's pattern",
         ),
-        "undetermined": (open_direction or not e.largest_sigma < LARGEST_SIGMA, left_open),
+        "undetermined": (open_direction or bool(e.left_open) or not e.largest_sigma < LARGEST_SIGMA, left_open),
         "on_bound": (
             bool(e.on_bound),
             f"{', '.join(e.on_bound)} ended on a bound, the true value may lie beyond: widen bounds or max_shift",
@@ -180,7 +184,8 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
 
 
 def _of_model(e: Evidence) -> dict[str, tuple[bool, str]]:
-    bad = bool(fits_badly(*(np.array(x) for x in (e.goodness, e.motion, e.structure, e.clearly)), as_sharp=e.as_sharp))
+    goodness, motion, structure, clearly = (np.array(x) for x in (e.goodness, e.motion, e.structure, e.clearly))
+    bad = bool(fits_badly(goodness, motion, structure, clearly, as_sharp=e.as_sharp))
     seen = max(e.goodness, e.structure)
     small = e.wanted_significance > TOO_SMALL and e.corner > TOO_SMALL_CORNER
     regions = e.disagreement > INCONSISTENT and e.scatter > INCONSISTENT_SHIFT
