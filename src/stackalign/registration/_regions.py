@@ -136,7 +136,9 @@ def _brightness(sums: FloatArray, place: FloatArray, shape: tuple[int, int]) -> 
     square = np.stack([np.stack([vv, v], -1), np.stack([v, n], -1)], -1)
     normal = np.einsum("btij,tk,tl->bikjl", square, terms, terms).reshape(len(n), 12, 12)
     right = np.einsum("bti,tk->bik", np.stack([rv, r], -1), terms).reshape(len(n), 12)
-    unit = np.sqrt(np.maximum(np.diagonal(normal, axis1=1, axis2=2), np.finfo(np.float64).tiny))
+    diagonal = np.diagonal(normal, axis1=1, axis2=2)
+    # A plane without variance is 0.
+    unit = np.sqrt(np.where(diagonal > FLAT * diagonal.max(axis=1, keepdims=True), diagonal, np.inf))
     scaled = normal / (unit[:, :, None] * unit[:, None, :])
     solved = np.linalg.pinv(scaled, rcond=1e-6, hermitian=True) @ (right / unit)[..., None]
     return np.asarray((solved[..., 0] / unit).reshape(-1, 2, 6))
