@@ -1,11 +1,16 @@
 """Every case on every backend against the reference, and on the reference against the definitions."""
 
+import importlib
+import pkgutil
+
 import numpy as np
 import pytest
 
 from conformance._op import Case, Inputs, Op
 from conformance.operations import OPERATIONS, call, cases_of, differences, inputs_of
 from stackalign.backends import load
+from stackalign.backends._protocol import SUBJECTS
+from stackalign_kernels import cpu
 
 WORKERS = 2
 ITEMS = [(op, dtype) for op in OPERATIONS.values() for dtype in cases_of(op)]
@@ -22,6 +27,16 @@ def expected(op: Op, case: Case, inputs: Inputs) -> dict[str, np.ndarray]:
     if case.name not in of_item:
         of_item[case.name] = call(load("reference"), op, inputs, WORKERS)
     return of_item[case.name]
+
+
+def variants() -> dict[str, int]:
+    """How many variants of each CPU kernel this process has compiled or loaded."""
+    return {
+        f"{module.__name__}.{name}": len(kernel.signatures)
+        for module in (importlib.import_module(m.name) for m in pkgutil.iter_modules(cpu.__path__, f"{cpu.__name__}."))
+        for name, kernel in vars(module).items()
+        if hasattr(kernel, "signatures")
+    }
 
 
 def failures(backend, op: Op, case: Case) -> list[str]:
@@ -42,6 +57,9 @@ def failures(backend, op: Op, case: Case) -> list[str]:
 def test_agrees_with_the_reference(backend, op: Op, dtype: str) -> None:
     """All cases of an operation and a type, so that one that fails does not hide the others."""
     wrong: dict[str, object] = {}
+    if backend.NAME == "cpu":
+        backend.warm(dtype, [SUBJECTS[op.method]])
+    compiled = variants()
     for case in cases_of(op)[dtype]:
         try:
             texts = failures(backend, op, case)
@@ -49,4 +67,6 @@ def test_agrees_with_the_reference(backend, op: Op, dtype: str) -> None:
             texts = [f"{type(error).__name__}: {error}"]
         if texts:
             wrong[case.name] = texts
+    late = sorted(set(variants().items()) - set(compiled.items()))
+    assert not late, f"the calls in `first_calls` of backends/cpu/{SUBJECTS[op.method]}.py leave these to be compiled"
     assert not wrong, "\n".join(f"{name}: {'; '.join(map(str, texts))}" for name, texts in wrong.items())

@@ -1,6 +1,7 @@
 """The array API: every function takes arrays of one home and returns arrays of the same home."""
 
 from .azimuthal import AzimuthalAverage, AzimuthalGeometry, azimuthal_average, azimuthal_geometry
+from .compilation import warmup
 from .correlate import ImagePair, prepare_pair, score_affine
 from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift, match_template
 from .linearize import AffineLinearization, linearize_affine
@@ -57,4 +58,5 @@ __all__ = [
     "stack_statistics",
     "synchronize",
     "to_numpy",
+    "warmup",
 ]

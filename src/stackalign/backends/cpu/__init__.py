@@ -1,7 +1,17 @@
 """Numba kernels on host arrays: each file holds allocation, element types and threads of one subject."""
 
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+
 import stackalign_kernels
 from stackalign.backends._operations import NumpyArrays, Operations
+from stackalign.backends._protocol import SUBJECTS
+from stackalign.backends.cpu._arguments import read_only
 
 __all__ = ["BACKEND", "CpuBackend"]
 
@@ -11,6 +21,24 @@ class CpuBackend(NumpyArrays, Operations):
 
     NAME = "cpu"
     FOLDER = __name__
+
+    def _bound(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        """Give an operation what it reads as read-only arrays; see `_arguments`."""
+        written = [name == "out" for name in inspect.signature(operation).parameters]
+
+        @functools.wraps(operation)
+        def on_read_only(*arguments: Any) -> Any:
+            pairs = zip(arguments, written, strict=True)
+            return operation(*(read_only(a) if isinstance(a, np.ndarray) and not out else a for a, out in pairs))
+
+        return on_read_only
+
+    def warm(self, dtype: str, subjects: Collection[str] = frozenset(SUBJECTS.values())) -> None:
+        """Compile the kernels of some subjects for a type of pixels, each by the calls that its file names."""
+        for subject in sorted(subjects):
+            calls = importlib.import_module(f"{self.FOLDER}.{subject}").first_calls
+            for name, arguments in calls(np.dtype(dtype)):
+                getattr(self, name)(*arguments, 1)
 
     def kernel_cache(self) -> str:
         """Folder in which compiled kernels are kept; empty where none can be used."""

@@ -1,13 +1,19 @@
-"""What the kernels are given beside the arrays: they take no None, and their types follow from their arguments."""
+"""Arguments of one kind, so that each kernel is compiled once for a type of pixels.
 
-from typing import Any
+Numba compiles once more for arrays that are read-only, and for those with other strides: what kernels read is therefore
+read-only and contiguous, whatever the caller has, and the masks that stand for none are like those that are given.
+"""
+
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends._protocol import Array
 
-__all__ = ["mask_or_dummy", "row_sum"]
+__all__ = ["mask_or_dummy", "read_only", "row_sum"]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def row_sum(dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -18,7 +24,14 @@ def row_sum(dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def mask_or_dummy(mask: Array | None, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], bool]:
-    """Numba wants an array in any case: an unused mask is one byte, repeated by strides."""
+    """Return the mask and whether it counts: kernels take an array in any case, and look at none that does not."""
     if mask is not None:
-        return mask, True
-    return np.broadcast_to(np.True_, (1, *shape)), False
+        return read_only(mask), True
+    return read_only(np.zeros((1, *shape), np.bool_)), False
+
+
+def read_only(x: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """View of an array through which it cannot be written."""
+    view = x.view()
+    view.flags.writeable = False
+    return view

@@ -1,12 +1,16 @@
 """Launches of the kernel of means over transforms."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends._protocol import LEAST_WEIGHT, Array, real_kind
 from stackalign.backends._threads import run
+from stackalign.backends.cpu._arguments import read_only
 
-__all__ = ["affine_average"]
+__all__ = ["affine_average", "first_calls"]
 
 GROUP = 2
 """Images that share indices and weights."""
@@ -36,7 +40,7 @@ def affine_average(images: Array, mask: Array | None, matrices: NDArray[np.float
     for first in range(0, n, step):
         some = slice(first, min(n, first + step))
         count = some.stop - first
-        valid = np.empty((0, 1, 1), bool) if mask is None else mask[some] if len(mask) > 1 else mask
+        valid = read_only(np.empty((0, 1, 1), bool)) if mask is None else mask[some] if len(mask) > 1 else mask
         m = matrices if len(matrices) == 1 else matrices[some]
 
         def lay(start: int, stop: int, part=images[some], valid=valid) -> None:  # type: ignore[no-untyped-def]
@@ -49,3 +53,8 @@ def affine_average(images: Array, mask: Array | None, matrices: NDArray[np.float
         run(lay, count * cells[0], workers)
         run(task, -(-count // group) * tiles, workers)
     return out
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    yield "affine_average", (np.ones((1, 8, 8), dtype), None, np.eye(2, 3)[None, None])

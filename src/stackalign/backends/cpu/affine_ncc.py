@@ -1,5 +1,8 @@
 """Scoring candidates on the host: what the kernels share."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +10,7 @@ from stackalign.backends._groups import Candidates, batch, flatten, group
 from stackalign.backends._protocol import Array, ScoreArrays
 from stackalign.backends._threads import run
 
-__all__ = ["score_affine"]
+__all__ = ["first_calls", "score_affine"]
 
 MAX_PIXELS = 2**31 - 1
 """Of a moving image of `score_affine`, whose kernels count pixels with 32 bits."""
@@ -58,3 +61,10 @@ def _score_sums(reference: Array, moving: Array, candidates: Candidates, workers
         run(general, len(chosen) * blocks, workers)
         partial[chosen] = some
     return partial
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    plane = np.ones((1, 8, 8), np.float32)  # whatever the images were
+    diagonal, turned = [[1, 0, 0], [0, 1, 0]], [[1, 0.1, 0], [-0.1, 1, 0]]
+    yield "score_affine", (plane, plane, np.array([[diagonal, turned]], np.float64))

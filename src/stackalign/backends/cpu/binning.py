@@ -1,5 +1,8 @@
 """Launches of the kernel of means of bins."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from stackalign.backends._protocol import Array, BinArrays, real_kind
@@ -7,7 +10,7 @@ from stackalign.backends._threads import run
 
 from ._arguments import mask_or_dummy
 
-__all__ = ["bin_mean"]
+__all__ = ["bin_mean", "first_calls"]
 
 
 def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], workers: int, /) -> BinArrays:
@@ -27,3 +30,8 @@ def bin_mean(images: Array, mask: Array | None, factors: tuple[int, int], worker
 
     run(task, n * (height // fy), workers)
     return result
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    yield "bin_mean", (np.ones((1, 8, 8), dtype), None, (2, 2))

@@ -1,5 +1,8 @@
 """Launches of the kernel that copies windows."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +11,7 @@ from stackalign.backends._threads import run
 
 from ._arguments import mask_or_dummy, row_sum
 
-__all__ = ["crop_windows"]
+__all__ = ["crop_windows", "first_calls"]
 
 
 def crop_windows(
@@ -32,3 +35,8 @@ def crop_windows(
 
     run(task, patterns.shape[0], workers)
     return WindowArrays(windows, sums)
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    yield "crop_windows", (np.ones((1, 8, 8), dtype), None, np.zeros((1, 2), np.int64), (4, 4), None)

@@ -6,7 +6,7 @@ one thread, and the length of its transforms depends on nothing but the masks: n
 or on the number of threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,10 @@ from scipy import fft
 from stackalign.backends import _lags
 from stackalign.backends._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 from stackalign.backends._threads import run
+from stackalign.backends.cpu._arguments import read_only
 from stackalign_kernels.cpu import masked_ncc as kernels
 
-__all__ = ["masked_ncc", "masked_peaks"]
+__all__ = ["first_calls", "masked_ncc", "masked_peaks"]
 
 EXACT = 1 << 19
 """Most pixels whose overlaps transforms in float32 give to the nearest integer: twice as many miss by up to 0.25."""
@@ -40,7 +41,7 @@ class _Images(NamedTuple):
         """Frame and mask number k, or the only one."""
         frame = self.frames[k if len(self.frames) > 1 else 0]
         kind = np.float32 if frame.dtype.name in SINGLE else np.float64
-        return np.asarray(frame, kind), self.masks[k if len(self.masks) > 1 else 0]
+        return read_only(np.asarray(frame, kind)), read_only(self.masks[k if len(self.masks) > 1 else 0])
 
     def valid(self, k: int) -> NDArray[np.bool_]:
         """What is valid of frame number k."""
@@ -352,3 +353,11 @@ def masked_peaks(
 
     pairs.run(workers, keep)
     return result
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    image = (np.arange(64) % 7).astype(dtype).reshape(1, 1, 8, 8)
+    small = image[:, :, 2:6, 2:6].copy()
+    yield "masked_peaks", (image, None, image, None, Lags(-1, -1, 1, 1), 0.3)
+    yield "masked_ncc", (image, None, small, None, Lags(0, 0, 2, 2), 0.3)  # contained: sums in float64

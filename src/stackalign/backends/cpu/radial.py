@@ -4,7 +4,7 @@ Threads take ranges of patterns. A pattern is computed by one thread in a fixed 
 the number of threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from stackalign.backends._threads import run
 
 from ._arguments import mask_or_dummy, row_sum
 
-__all__ = ["pattern_summary", "radial_cumulative"]
+__all__ = ["first_calls", "pattern_summary", "radial_cumulative"]
 
 
 def _order_keys(patterns: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -94,3 +94,10 @@ def radial_cumulative(
 
     run(task, patterns.shape[0], workers)
     return out
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    patterns, centers = np.ones((1, 8, 8), dtype), np.full((1, 2), 3.0)
+    yield "pattern_summary", (patterns, None, None, (0.9,))
+    yield "radial_cumulative", (patterns, None, centers, 4)

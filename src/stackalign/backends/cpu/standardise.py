@@ -1,12 +1,16 @@
 """Launches of the kernels that standardise planes on the CPU."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from stackalign.backends._planes import RIDGE, factors, half_weights
 from stackalign.backends._protocol import Array
 from stackalign.backends._threads import run
+from stackalign.backends.cpu._arguments import mask_or_dummy, read_only
 
-__all__ = ["standardise"]
+__all__ = ["first_calls", "standardise"]
 
 
 def standardise(images: Array, mask: Array | None, smooth: float, workers: int, /) -> Array:
@@ -15,8 +19,7 @@ def standardise(images: Array, mask: Array | None, smooth: float, workers: int, 
 
     n_images, height, width = images.shape
     n_rows = n_images * height
-    # Numba wants an array in any case.
-    valid, use_mask = (np.ones((1, 1, 1), np.bool_), False) if mask is None else (mask, True)
+    valid, use_mask = mask_or_dummy(mask, (1, 1))
     smoothed = smooth > 0.0
     values = np.empty(images.shape if smoothed else (1, 1, 1))
     sums = np.empty((n_images, height, 3))
@@ -24,12 +27,12 @@ def standardise(images: Array, mask: Array | None, smooth: float, workers: int, 
     out = np.empty(images.shape, np.float32)
     run(lambda a, b: kernels.load(images, valid, use_mask, smoothed, a, b, values, sums), n_rows, workers)
     kernels.moments(sums, moments)
+    means = moments[:, 1].copy()
     if not smoothed:
         scales = factors(np, moments)
-        run(lambda a, b: kernels.scale(images, valid, use_mask, moments[:, 1], scales, a, b, out), n_rows, workers)
+        run(lambda a, b: kernels.scale(images, valid, use_mask, means, scales, a, b, out), n_rows, workers)
         return out
     radius, weights = half_weights(smooth, kernels.GROUP)
-    means = moments[:, 1].copy()
     wholes = moments[:, 0] == height * width
     fitted, fitted_sums = np.empty(images.shape), np.empty_like(sums)
 
@@ -39,6 +42,14 @@ def standardise(images: Array, mask: Array | None, smooth: float, workers: int, 
     run(fit, n_rows, workers)
     kernels.moments(fitted_sums, moments)
     scales = factors(np, moments)
-    no_mask = np.ones((1, 1, 1), np.bool_)
-    run(lambda a, b: kernels.scale(fitted, no_mask, False, moments[:, 1], scales, a, b, out), n_rows, workers)
+    fitted_means = moments[:, 1].copy()
+    no_mask, _ = mask_or_dummy(None, (1, 1))
+    smooth_images = read_only(fitted)
+    run(lambda a, b: kernels.scale(smooth_images, no_mask, False, fitted_means, scales, a, b, out), n_rows, workers)
     return out
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    for smooth in (0.0, 1.0):
+        yield "standardise", (np.ones((1, 8, 8), dtype), None, smooth)

@@ -1,5 +1,8 @@
 """Launches of the kernels of statistics over the frames of a stack."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from stackalign.backends._protocol import Array, StackSums
@@ -7,7 +10,7 @@ from stackalign.backends._threads import run
 
 from ._arguments import mask_or_dummy
 
-__all__ = ["stack_statistics"]
+__all__ = ["first_calls", "stack_statistics"]
 
 PIXEL_BAND = 2048
 """Pixels per task: five float64 rows of this length stay in the first-level cache."""
@@ -38,3 +41,8 @@ def stack_statistics(stack: Array, mask: Array | None, workers: int, /) -> Stack
 
     run(task, height * width, workers, band=PIXEL_BAND)
     return StackSums(*(a.reshape(height, width) for a in sums))
+
+
+def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
+    yield "stack_statistics", (np.ones((2, 8, 8), dtype), None)
