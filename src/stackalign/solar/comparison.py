@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stackalign._types import FloatArray
 
@@ -12,6 +13,7 @@ from .phase import Phase, Request, Settings
 from .pixels import PixelTransform
 from .plan import RasterPlan
 from .polish import Agreement, compare
+from .sampling import high_pass
 from .skymodel import SkyModel
 from .target import Target
 
@@ -46,13 +48,23 @@ class Comparison:
     def of(cls, phase: Phase, target: Target, settings: Settings) -> "Comparison":
         """Put the target onto the grid of a phase."""
         grid = Grid.of(target.image.shape, phase)
-        return cls(phase, target, settings, grid, grid.framed(target.image))
+        made = cls(phase, target, settings, grid, grid.framed(target.image))
+        made.fixed = made.without_background(made.fixed, np.isfinite(made.fixed))
+        return made
 
     def sampled(self, correction: PixelTransform) -> FloatArray:
         """The reference on the grid by a corrected header."""
         sampler = sampler_of(self.phase)
         moving, self.plan, self.coverage = sampler(self.target, self.settings, self.grid, correction, self.plan)
-        return moving
+        valid = np.isfinite(moving)
+        # Near the target's edges the two backgrounds are alike if they are those of the same pixels.
+        return self.without_background(moving, valid if self.phase.search else valid & np.isfinite(self.fixed))
+
+    def without_background(self, image: FloatArray, weights: NDArray[np.bool_]) -> FloatArray:
+        """An image on the grid less its smooth part, if that is asked for."""
+        if self.settings.background is None:
+            return image
+        return high_pass(image, weights, tuple(np.divide(self.settings.background, self.grid.binning).tolist()))
 
     def request(self, moving: FloatArray, *, search: bool = False, model: str | None = None) -> Request:
         """What the engine is asked to register: every shift within reach, or a climb from where the images are."""

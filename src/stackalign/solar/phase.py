@@ -59,6 +59,8 @@ class Settings:
     raster: dict[str, Any] = field(default_factory=dict)
     enough: Callable[[Sequence[float]], bool] | None = None
     """Whether the correlations of the rounds so far are good enough to end a phase that still moves."""
+    background: tuple[float, float] | None = None
+    """Sigma in pixels (y, x) of the target of the Gaussian mean that both images are compared without."""
 
 
 @dataclass(frozen=True)

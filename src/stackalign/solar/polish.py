@@ -6,6 +6,7 @@ derivatives of the reference. One pass gives the next step, its covariance from 
 part of an affine transform that the model of the header holds, and the displacement of every block.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,14 @@ FEWEST_BLOCKS = 4
 """Blocks along the shorter side, smaller ones where the image is small."""
 
 SMALLEST_BLOCK = 8
+
+SAMPLED = 1 << 16
+"""Pixels on which the spread of the residual is measured, by a median."""
+
+WEIGHTINGS = 4
+
+LAGS = 12
+"""Lines over which residuals of whole lines are taken to hang together: the images were smoothed by up to 3 pixels."""
 
 
 @dataclass(frozen=True)
@@ -130,19 +139,12 @@ def compare(
         for image, width in ((fixed, smooth[0]), (moving, smooth[1]))
     ]
     f, m = (_standardised(plane, valid) for plane in planes)
-    gm, gf = _gradient(m), _gradient(f)
-    use = valid & np.isfinite(gm).all(axis=0) & np.isfinite(gf).all(axis=0)
-    if use.sum() < 100 or not (np.nanstd(f[use]) > 0 and np.nanstd(m[use]) > 0):
+    use = valid & _has_neighbours(valid)
+    if use.sum() < 100 or not (np.std(f[use]) > 0 and np.std(m[use]) > 0):
         return None
     # Derivatives along the header's pixels: m(q) is what the reference shows at so_far(grid(q)).
-    jacobian = np.linalg.inv(so_far.matrix @ grid.matrix)
-    gm, gf = (np.einsum("iyx,ij->jyx", g, jacobian) for g in (gm, gf))
-    ny, nx = shape
-    y, x = np.mgrid[box]
-    q = grid(np.stack([x, y], axis=-1).astype(np.float64))
-    alpha, beta = (2.0 * q[..., i] / n - (n - 1) / n for i, n in ((0, nx), (1, ny)))
-    share = np.stack([1.0 - alpha - beta, alpha, beta])
-    return _solve(f, m, gf, gm, share, use, q)
+    jacobian = np.asarray(np.linalg.inv(so_far.matrix @ grid.matrix), np.float64)
+    return _solve(f, m, jacobian, _Places.of(box, grid, shape), use)
 
 
 def _box(valid: NDArray[np.bool_]) -> tuple[slice, slice] | None:
@@ -159,61 +161,169 @@ def _standardised(plane: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
     return standard
 
 
-def _gradient(plane: FloatArray) -> FloatArray:
-    """(2, ny, nx) central differences along x and y; NaN where a neighbour is invalid."""
-    found = np.full((2, *plane.shape), np.nan)
-    found[0, :, 1:-1] = (plane[:, 2:] - plane[:, :-2]) / 2
-    found[1, 1:-1] = (plane[2:] - plane[:-2]) / 2
+def _has_neighbours(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether the four neighbours of a pixel are valid too."""
+    found = np.zeros(valid.shape, np.bool_)
+    found[1:-1, 1:-1] = valid[:-2, 1:-1] & valid[2:, 1:-1] & valid[1:-1, :-2] & valid[1:-1, 2:]
     return found
 
 
-def _solve(
-    f: FloatArray,
-    m: FloatArray,
-    gf: FloatArray,
-    gm: FloatArray,
-    share: FloatArray,
-    use: NDArray[np.bool_],
-    q: FloatArray,
-) -> Agreement | None:
-    m, f = np.where(use, m, 0.0), np.where(use, f, 0.0)
-    gm, gf = np.where(use, gm, 0.0), np.where(use, gf, 0.0)
-    ones = use.astype(np.float64)
-    # (8, ny, nx): brightness, contrast, and the six moves; of the reference as instruments, of the target as slopes.
-    z = np.concatenate([ones[None], m[None], (share[:, None] * gm[None]).reshape(6, *m.shape)])
-    slopes = (share[:, None] * gf[None]).reshape(6, *m.shape)
-    flat = z.reshape(8, -1)
-    # Weights from what brightness and contrast leave: moves that are still to be made are a fraction of a pixel.
-    weight = ones.copy()
-    for _ in range(3):
-        w = weight.ravel()
-        zw = flat[:2] * w
+@dataclass(frozen=True)
+class _Places:
+    """Where the pixels (y, x) of the compared part are in the image, whose `shape` this is.
+
+    In pixels (x, y) of the image that is ``start + y * down + x * across``.
+    """
+
+    start: FloatArray
+    across: FloatArray
+    down: FloatArray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, box: tuple[slice, slice], grid: PixelTransform, shape: tuple[int, int]) -> "_Places":
+        start = grid([box[1].start, box[0].start])
+        return cls(start, grid.matrix[:, 0], grid.matrix[:, 1], shape)
+
+    def at(self, y: FloatArray, x: FloatArray) -> FloatArray:
+        """Positions (..., 2)."""
+        return self.start + y[..., None] * self.down + x[..., None] * self.across
+
+    def shares(self, rows: slice, n_columns: int) -> FloatArray:
+        """(3, rows, columns) weights of the moves of the middle, the right edge and the lower edge."""
+        y, x = np.mgrid[rows, :n_columns].astype(np.float64)
+        q = self.at(y, x)
+        alpha, beta = (2.0 * q[..., i] / n - (n - 1) / n for i, n in ((0, self.shape[1]), (1, self.shape[0])))
+        return np.stack([1.0 - alpha - beta, alpha, beta])
+
+
+@dataclass(frozen=True)
+class _Residual:
+    """What brightness and contrast leave: planes with 0 where pixels are not used.
+
+    `weight` is Huber's, `inner` is 1 where it is 1.
+    """
+
+    values: FloatArray
+    weight: FloatArray
+    inner: FloatArray
+    spread: float
+    gain: float
+
+
+def _robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> _Residual | None:
+    """Fit brightness and contrast by Huber's weights: moves that are still to be made are a fraction of a pixel."""
+    target, reference = f[use], m[use]
+    some = slice(None, None, max(1, target.size // SAMPLED))
+    weight = np.ones(target.size)
+    spread = np.inf
+    for _ in range(WEIGHTINGS):
+        sums = np.array([[weight.sum(), weight @ reference], [0.0, (weight * reference) @ reference]])
+        sums[1, 0] = sums[0, 1]
         try:
-            plain = np.linalg.solve(zw @ flat[:2].T, zw @ f.ravel())
+            offset, gain = np.linalg.solve(sums, [weight @ target, (weight * reference) @ target])
         except np.linalg.LinAlgError:
             return None
-        residual = (f.ravel() - plain @ flat[:2]).reshape(f.shape)
-        spread = max(1.4826 * float(np.median(np.abs(residual[use]))), 1e-6)
-        weight = ones / np.maximum(np.abs(residual) / (HUBER * spread), 1.0)
-    gain = float(plain[1])
+        residual = target - offset - gain * reference
+        size = np.abs(residual)
+        spread = max(1.4826 * float(np.median(size[some])), 1e-6)
+        weight = 1.0 / np.maximum(size / (HUBER * spread), 1.0)
     if not np.isfinite(gain) or gain <= 0.05:
         return None
-    w = weight.ravel()
-    zw = flat[:2] * w
-    plain = np.linalg.solve(zw @ flat[:2].T, zw @ f.ravel())
-    residual = (f.ravel() - plain @ flat[:2]).reshape(f.shape)
+    planes = np.zeros((3, *f.shape))
+    for plane, values in zip(planes, (residual, weight, size <= HUBER * spread), strict=True):
+        plane[use] = values
+    return _Residual(planes[0], planes[1], planes[2], spread, float(gain))
+
+
+def _solve(
+    f: FloatArray, m: FloatArray, jacobian: FloatArray, places: _Places, use: NDArray[np.bool_]
+) -> Agreement | None:
+    left = _robust_residual(f, m, use)
+    if left is None:
+        return None
+    sums = _Sums.of(f, m, left, jacobian, places, use)
+    whole = sums.weighted.sum(axis=0)
+    # Moves less what brightness and contrast can do of them.
+    shared = np.linalg.solve(whole[:2, :2], whole[2:, :2].T).T
     # Noise is in both derivatives, and not the same: their product has that of the scene alone.
-    right = np.concatenate([flat[:2], slopes.reshape(6, -1) / gain])
-    clean = flat[2:] - np.linalg.solve(zw @ flat[:2].T, zw @ flat[2:].T).T @ flat[:2]
-    contributions = (clean * (w * residual.ravel())).reshape(6, *f.shape) / gain
-    normal = _symmetric((clean * w) @ right[2:].T)
-    moves = np.linalg.lstsq(normal, contributions.sum(axis=(1, 2)), rcond=1e-12)[0]
+    normal = _symmetric(whole[2:, 2:8] - shared @ whole[:2, 2:8])
+    scores = (sums.weighted[:, 2:, 8] - sums.weighted[:, :2, 8] @ shared.T) / left.gain
+    moves = np.linalg.lstsq(normal, scores.sum(axis=0), rcond=1e-12)[0]
     # How the equation changes with the moves: pixels whose weight falls as their residual grows do not count.
-    inner = (ones * (np.abs(residual) <= HUBER * spread)).ravel()
-    pieces = (clean * inner).reshape(6, *f.shape)
-    blocks = _blocks(contributions, pieces, right[2:].reshape(6, *f.shape), q)
-    extra = _along_lines(contributions)
-    return Agreement(moves, normal, extra, *blocks, spread**2, gain**2 * float(np.var(m[use])))
+    normals = sums.inner[:, 2:, 2:8] - shared @ sums.inner[:, :2, 2:8]
+    normals = (normals + np.swapaxes(normals, 1, 2)) / 2
+    lines = [(part[2:] - np.tensordot(shared, part[:2], 1)) / left.gain for part in (sums.columns, sums.rows)]
+    extra = _along_lines(lines[0]) + _along_lines(lines[1])
+    signal = left.gain**2 * float(np.var(m[use]))
+    return Agreement(moves, normal, extra, sums.positions, scores, normals, left.spread**2, signal)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over blocks, and over the pieces of columns and rows in them.
+
+    Parameters
+    ----------
+    weighted, inner : numpy.ndarray
+        (K, 8, 9) and (K, 8, 8) products of the instruments, brightness, contrast and the six moves of the reference,
+        with brightness, contrast, the six moves of the target over the gain, and the residual.
+    columns, rows : numpy.ndarray
+        (8, blocks, columns) and (8, blocks, rows) products of the instruments with the residual.
+    positions : numpy.ndarray
+        (K, 2).
+    """
+
+    weighted: FloatArray
+    inner: FloatArray
+    columns: FloatArray
+    rows: FloatArray
+    positions: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        f: FloatArray,
+        m: FloatArray,
+        left: _Residual,
+        jacobian: FloatArray,
+        places: _Places,
+        use: NDArray[np.bool_],
+    ) -> "_Sums":
+        ny, nx = f.shape
+        side = _side(f.shape)
+        ys, xs = ([*_edges(n, side), n] for n in f.shape)
+        weighted, inner, positions = [], [], []
+        columns, rows = np.empty((8, len(ys) - 1, nx)), np.empty((8, len(xs) - 1, ny))
+        # Strip by strip, which stay in the cache: all products of all pixels at once would be thirty-six images.
+        for k, (top, bottom) in enumerate(itertools.pairwise(ys)):
+            strip = slice(top, bottom)
+            share, inside = places.shares(strip, nx), use[strip]
+            moved = [_moves(plane, strip, jacobian, share, inside) for plane in (m, f)]
+            z = np.concatenate([inside[None], np.where(inside, m[strip], 0.0)[None], moved[0]])
+            right = np.concatenate([z[:2], moved[1] / left.gain, left.values[None, strip]])
+            zw, zi = z * left.weight[strip], z * left.inner[strip]
+            pushed = zw * left.values[strip]
+            columns[:, k] = pushed.sum(axis=1)
+            rows[:, :, strip] = np.moveaxis(np.add.reduceat(pushed, xs[:-1], axis=2), 2, 1)
+            for first, last in itertools.pairwise(xs):
+                part = right[:, :, first:last].reshape(9, -1)
+                weighted.append(zw[:, :, first:last].reshape(8, -1) @ part.T)
+                inner.append(zi[:, :, first:last].reshape(8, -1) @ part[:8].T)
+                positions.append(places.at(np.array((top + bottom - 1) / 2), np.array((first + last - 1) / 2)))
+        return cls(np.array(weighted), np.array(inner), columns, rows, np.array(positions))
+
+
+def _moves(
+    plane: FloatArray, strip: slice, jacobian: FloatArray, share: FloatArray, use: NDArray[np.bool_]
+) -> FloatArray:
+    """(6, rows, columns) change of a plane's pixels by the moves of the image, by central differences."""
+    rows = slice(max(strip.start - 1, 0), min(strip.stop + 1, len(plane)))
+    values = np.pad(plane[rows], ((rows.start - strip.start + 1, strip.stop + 1 - rows.stop), (1, 1)))
+    slopes = np.stack([values[1:-1, 2:] - values[1:-1, :-2], values[2:, 1:-1] - values[:-2, 1:-1]]) / 2
+    along = np.einsum("iyx,ij->jyx", np.where(use, slopes, 0.0), jacobian)
+    moved: FloatArray = (share[:, None] * along[None]).reshape(6, *along.shape[1:])
+    return moved
 
 
 def _edges(n: int, side: int) -> NDArray[np.intp]:
@@ -226,48 +336,25 @@ def _side(shape: tuple[int, ...]) -> int:
     return int(np.clip(min(shape[-2:]) // FEWEST_BLOCKS, SMALLEST_BLOCK, BLOCK))
 
 
-def _blocks(
-    contributions: FloatArray, instruments: FloatArray, slopes: FloatArray, q: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Positions (K, 2), sums of contributions (K, 6) and normal matrices (K, 6, 6) of the blocks."""
-    side = _side(contributions.shape)
-    ys, xs = (_edges(n, side) for n in contributions.shape[1:])
+def _along_lines(pieces: FloatArray) -> FloatArray:
+    """What the covariance of the sum gains because whole lines hang together, from their pieces (6, blocks, lines).
 
-    def over(values: FloatArray) -> FloatArray:
-        total: FloatArray = np.add.reduceat(np.add.reduceat(values, ys, axis=-2), xs, axis=-1)
-        return total.reshape(*values.shape[:-2], -1)
-
-    # Row by row of the blocks: all products of all pixels at once would be thirty-six images.
-    normals = [
-        np.add.reduceat(np.einsum("ayx,byx->abx", instruments[:, rows], slopes[:, rows]), xs, axis=-1)
-        for rows in (slice(a, b) for a, b in zip(ys, [*ys[1:], q.shape[0]], strict=True))
-    ]
-    count = over(np.ones(q.shape[:2]))
-    positions = np.stack([over(q[..., i]) / count for i in (0, 1)], axis=-1)
-    normal = np.moveaxis(np.concatenate(normals, axis=-1), -1, 0)
-    return positions, over(contributions).T, (normal + np.swapaxes(normal, 1, 2)) / 2
+    Sums over whole columns, or rows, are compared with those over their pieces in the blocks, which the blocks count.
+    """
+    return _positive(_long_run(pieces.sum(axis=1, keepdims=True)) - _long_run(pieces))
 
 
-def _along_lines(contributions: FloatArray) -> FloatArray:
-    """What the covariance of the sum of contributions gains because whole columns, or rows, hang together."""
-    side = _side(contributions.shape)
-    extra = np.zeros((6, 6))
-    for axis in (1, 2):
-        parts = np.add.reduceat(contributions, _edges(contributions.shape[axis], side), axis=axis)
-        extra = extra + _positive(_outer(parts.sum(axis=axis)) - _outer(parts.reshape(6, -1)))
-    return extra
+def _long_run(parts: FloatArray) -> FloatArray:
+    """Covariance (6, 6) of the sum over lines of parts (6, rows, lines), the rows independent (Newey and West 1987)."""
+    total = np.einsum("arl,brl->ab", parts, parts)
+    for lag in range(1, min(LAGS, parts.shape[2])):
+        across = np.einsum("arl,brl->ab", parts[..., lag:], parts[..., :-lag])
+        total = total + (1.0 - lag / LAGS) * (across + across.T)
+    return _symmetric(total)
 
 
 def _symmetric(matrix: FloatArray) -> FloatArray:
     return (matrix + matrix.T) / 2
-
-
-def _outer(parts: FloatArray) -> FloatArray:
-    """Sum of products (P, P) of parts (P, K), each about their mean, for K independent ones."""
-    n = int((parts != 0).any(axis=0).sum())
-    about = parts - parts.sum(axis=1, keepdims=True) / max(n, 1) * (parts != 0).any(axis=0)
-    found: FloatArray = about @ about.T * (n / max(n - 1, 1))
-    return found
 
 
 def _positive(matrix: FloatArray) -> FloatArray:

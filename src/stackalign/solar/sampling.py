@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from stackalign._types import FloatArray
 
-__all__ = ["map_by_rows", "masked_blur", "sample"]
+__all__ = ["high_pass", "map_by_rows", "masked_blur", "sample"]
 
 
 MARGIN = 16
@@ -17,6 +17,9 @@ MARGIN = 16
 
 STRIDE = 8
 """Rows from one whose coordinates are computed to the next."""
+
+LEAST_WEIGHT = 0.02
+"""Share of a Gaussian's weight on valid pixels from which on their mean is taken for the background."""
 
 STRAIGHT = 1e-3
 """Fourth difference of these, in pixels, up to which a cubic goes between; it is wrong by a twentieth of that."""
@@ -111,3 +114,12 @@ def masked_blur(image: NDArray[Any], valid: NDArray[np.bool_], sigma: tuple[floa
     total = ndimage.gaussian_filter(np.where(valid, image, 0).astype(np.float64), sigma, mode="constant")
     blurred: FloatArray = np.divide(total, weight, out=np.full(image.shape, np.nan), where=valid & (weight > 0))
     return blurred
+
+
+def high_pass(image: FloatArray, weights: NDArray[np.bool_], sigma: tuple[float, float]) -> FloatArray:
+    """The image less the Gaussian mean of sigma (y, x) over its pixels of weight; NaN where there are none near."""
+    weight = ndimage.gaussian_filter(weights.astype(np.float64), sigma, mode="constant")
+    total = ndimage.gaussian_filter(np.where(weights, image, 0.0), sigma, mode="constant")
+    smooth = np.divide(total, weight, out=np.full(image.shape, np.nan), where=weight > LEAST_WEIGHT)
+    rest: FloatArray = image - smooth
+    return rest
