@@ -12,7 +12,9 @@ from stackalign import solar
 from stackalign.errors import StackalignWarning
 from stackalign.plot.solar_report import write_coalignment_report
 from stackalign.solar.apart import far_apart, seconds_between
-from stackalign.solar.despike import find_dead_lines, find_spikes
+from stackalign.registration.spikes import without_spikes
+from stackalign.solar.dead_lines import find_dead_lines
+from stackalign.solar.observation import Observation
 
 STEP = 3.2
 SHAPE = (150, 160)
@@ -172,19 +174,24 @@ def test_lost_columns_that_are_zero() -> None:
     assert np.abs(error(result, truth)).max() < 0.03
 
 
+def spikes_of(image):
+    cleaned = without_spikes(image[None])[0][0]
+    return np.isfinite(image) & ~np.isfinite(cleaned)
+
+
 def test_spikes_are_single_pixels_and_not_structure(rng) -> None:
     image = gaussian_filter(rng.standard_normal((90, 80)), 2.0)
     image = np.exp(2 * image / image.std())
-    assert find_spikes(image).mean() < 5e-3
+    assert spikes_of(image).mean() < 5e-3
     noisy = image + 0.05 * rng.standard_normal(image.shape)
     hit = rng.random(image.shape) < 0.01
     struck = np.where(hit, noisy + 60 * image.std(), noisy)
     struck[:3] = np.nan
-    found = find_spikes(struck)
+    found = spikes_of(struck)
     assert found[hit & np.isfinite(struck)].mean() > 0.97
     assert found[~hit].mean() < 5e-3
-    assert find_spikes(np.round(noisy)).mean() < 5e-3
-    assert not find_spikes(np.ones((20, 20))).any()
+    assert spikes_of(np.round(noisy)).mean() < 5e-3
+    assert not spikes_of(np.ones((20, 20))).any()
 
 
 def test_dead_lines_are_whole_columns_and_rows(rng) -> None:
@@ -221,9 +228,9 @@ def test_no_warning_of_another_library_reaches_the_user() -> None:
 )
 def test_observers_and_dates_that_are_far_apart(cards, words, flagged) -> None:
     made = head((60, 60))
-    one = solar.as_map((np.ones((60, 60)), made))
+    one = Observation(solar.as_map((np.ones((60, 60)), made)))
     made.update(cards)
-    other = solar.as_map((np.ones((60, 60)), made))
+    other = Observation(solar.as_map((np.ones((60, 60)), made)))
     settings = {"rotation": "howard", "sigma": np.array([0.02, 0.02])}
     with pytest.warns(StackalignWarning, match=words):
         found = far_apart(one, other, seconds=seconds_between(one, other), **settings)

@@ -3,13 +3,12 @@
 import warnings
 
 import numpy as np
-from sunpy.map import GenericMap
 
 from stackalign._types import FloatArray
 from stackalign.errors import StackalignWarning
 
 from .columns import turned_pixels
-from .frames import map_position, name_of, observation_time, step_arcsec, surface_radius
+from .observation import Observation
 
 __all__ = ["far_apart", "seconds_between"]
 
@@ -32,13 +31,13 @@ SIGMAS = 3.0
 
 
 def far_apart(
-    target: GenericMap, reference: GenericMap, *, rotation: str | None, seconds: float, sigma: FloatArray
+    target: Observation, reference: Observation, *, rotation: str | None, seconds: float, sigma: FloatArray
 ) -> dict[str, str]:
     """Say that two observers or dates are far apart; a flag with its sentence where that may decide the answer.
 
     Parameters
     ----------
-    target, reference : GenericMap
+    target, reference : Observation
     rotation : str or None
     seconds : float
         Longest time from a part of the target to the image that it was compared with.
@@ -46,23 +45,23 @@ def far_apart(
         (2,) pixels: standard errors of the shift.
     """
     said, worst = [], 0.0
-    here, there = map_position(target), map_position(reference)
+    here, there = target.view.position, reference.view.position
     cosine = float(here @ there / np.linalg.norm(here) / np.linalg.norm(there))
     angle = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
     if np.rad2deg(angle) > DEGREES:
-        distance = float(np.linalg.norm(here)) - surface_radius(target)
-        arcsec = HEIGHT * surface_radius(target) * np.sin(angle) / distance * 206264.8
-        pixels = float(arcsec / step_arcsec(target.wcs).min())
+        distance = float(np.linalg.norm(here)) - target.view.radius
+        arcsec = HEIGHT * target.view.radius * np.sin(angle) / distance * 206264.8
+        pixels = float(arcsec / target.steps.min())
         worst = max(worst, pixels)
         said.append(
-            f"the observers of {name_of(target)} and {name_of(reference)} are {np.rad2deg(angle):.1f} degrees apart: "
+            f"the observers of {target.name} and {reference.name} are {np.rad2deg(angle):.1f} degrees apart: "
             f"{HEIGHT:g} solar radii of height, which is not known better, shift structures by {pixels:.1f} pixels"
         )
     if seconds > HOURS * 3600:
-        turned = 0.0 if rotation is None else LAW * turned_pixels(target, seconds)
+        turned = 0.0 if rotation is None else LAW * turned_pixels(target.map, seconds)
         worst = max(worst, turned)
         said.append(
-            f"{name_of(target)} and {name_of(reference)} were taken {seconds / 3600:.0f} hours apart, over which laws "
+            f"{target.name} and {reference.name} were taken {seconds / 3600:.0f} hours apart, over which laws "
             f"of rotation differ by {turned:.1f} pixels, and structures change"
         )
     if not said:
@@ -72,6 +71,6 @@ def far_apart(
     return {"misfit": sentence} if worst > max(MATTERS, SIGMAS * float(np.max(sigma))) else {}
 
 
-def seconds_between(target: GenericMap, reference: GenericMap) -> float:
+def seconds_between(target: Observation, reference: Observation) -> float:
     """Seconds from the target's date to the reference's."""
-    return abs(float((observation_time(target) - observation_time(reference)).to_value("s")))
+    return abs(float((target.view.time - reference.view.time).to_value("s")))

@@ -1,58 +1,22 @@
 """`coalign`: the way from a map with a wrong pointing to one with a corrected header and an error bar."""
 
-import os
-import warnings
-from collections.abc import Generator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import astropy.units as u
 import numpy as np
 from astropy.units import Quantity
-from numpy.typing import NDArray
-from sunpy.map import GenericMap
 
 from stackalign.backends._threads import governed
-from stackalign.errors import DataError, StackalignWarning
-from stackalign.registration import RegistrationResult, register, register_stack
+from stackalign.registration import register, register_stack
 
-from .apart import far_apart, seconds_between
-from .coalign_result import CoalignmentResult, PhaseResult
-from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
-from .frames import ColumnMoments, arcsec_per_pixel, name_of, observation_time, step_arcsec
-from .framestore import as_frame, frame_image
-from .grid import reference_sampler
-from .headers import SequenceError, as_map, quiet, read_maps
-from .phase import Phase, Request, Settings
-from .phases import run_phase
+from .coalign_result import CoalignmentResult
+from .headers import quiet
+from .job import Job, coalign_job
+from .phase import Request
 from .pixels import PixelTransform
-from .plan import RasterPlan, plan_synthetic_raster
-from .provenance import solar_provenance
-from .skymodel import SkyModel
-from .spice import read_window, spectral_windows
 from .sunkit import register_with_sunkit_image
-from .target import Target
 
-__all__ = ["PHASES", "Job", "coalign", "coalign_job", "run_jobs"]
-
-PHASES = ("binned", "full", "synthetic")
-"""The phases in their order."""
-
-WIDE = 300.0
-"""Arcsec that a pointing may be off by default."""
-
-LARGEST = 384
-"""Blocks along the longer side of the wide search's grid, so that it takes a second at most."""
-
-VISIBLE = 0.2
-"""Pixels by which the surface may turn during a raster without times of its columns before that is said."""
-
-_PLANNED = ("threshold_time", "method", "times", "observer", "on_bad_frame")
-"""Settings of a synthetic raster that decide which frame serves which column."""
-
-Job = Generator[Request, RegistrationResult, CoalignmentResult]
-"""A coalignment at work: yields pairs of images to be registered."""
+__all__ = ["coalign", "coalign_job", "run_jobs"]
 
 
 @governed
@@ -71,6 +35,12 @@ def coalign(
     height: float = 1.0,
     order: int = 3,
     smooth: float | str = "auto",
+    background: Quantity | str | float | bool | None = "auto",
+    mask: Any = None,
+    values: tuple[float | None, float | None] | None = None,
+    field: Any = None,
+    exclude: Sequence[Any] = (),
+    repair: bool = False,
     min_overlap: float = 0.3,
     tolerance: float = 0.01,
     max_rounds: int = 8,
@@ -101,7 +71,7 @@ def coalign(
     phases : sequence of str, optional
         Some of "binned" (every shift, on blocks of pixels), "full" (the pixels as they are) and "synthetic" (a raster
         that is built from the frames column by column, see `build_synthetic_raster`). By default all that there are
-        images for.
+        images for; "binned" is left out where its blocks would be single pixels.
     frames : sequence of GenericMap or path-like, optional
         The imager's sequence during the raster.
     window : int or str, optional
@@ -116,14 +86,34 @@ def coalign(
         Radius of the surface in solar radii; 1.004 for 17.4 nm.
     order : {1, 3}
         Of the interpolation of the reference.
-    smooth, min_overlap, device, workers
-        See `stackalign.register`; the overlap is the share of the target's valid pixels.
+    smooth : float or "auto"
+        Sigma in pixels of a Gaussian over both images, see `stackalign.register`.
+    background : Quantity, str, float, bool or None
+        Sigma of a Gaussian mean that is taken off both images, an angle or pixels of the target; True for a twelfth of
+        the shorter side, None to keep it. "auto" takes it off where the answer is in doubt with it and is not without:
+        vignetting and drifts of the gain outweigh what two images have in common.
+    mask : array_like, optional
+        Boolean, of the target's shape, True = valid.
+    values : (float, float), optional
+        Smallest and largest value of the target's pixels that are compared; None on a side for no limit.
+    field : ((Tx, Tx), (Ty, Ty)), optional
+        Limits, in arcsec or as Quantity, of the part of the target that is compared, by its uncorrected header.
+    exclude : sequence of ((Tx, Tx), (Ty, Ty)), optional
+        Boxes of the target that are left out.
+    repair : bool
+        Correct faults of headers that are known, see `repair_header`.
+    min_overlap : float
+        Share of the target's valid pixels that both images must show; below it a result is flagged.
     tolerance : float
         In pixels: the header is right when a round moves no corner by more.
     max_rounds : int
         Largest number of rounds of each phase.
     start : PixelTransform, optional
         Correction to begin with.
+    device : str
+        "cpu", "cuda", "cuda:n" or "auto": a GPU that can be used, else the CPU.
+    workers : int, optional
+        Number of CPU threads; one per core by default. Results do not depend on it.
     **raster
         For `build_synthetic_raster`: threshold_time, method, times, observer, psf_fwhm, exposure_samples, oversample,
         on_bad_frame.
@@ -139,6 +129,40 @@ def coalign(
         An image cannot be used, the two do not overlap, or frames do not cover the raster in time or on the sky.
     ValueError
         A setting does not fit.
+
+    See Also
+    --------
+    build_synthetic_raster : what the phase "synthetic" compares with.
+
+    Examples
+    --------
+    A map of a texture whose header is 12 arcsec wrong along x, against the same texture with a right one:
+
+    >>> import numpy as np
+    >>> from scipy.ndimage import gaussian_filter
+    >>> from stackalign import solar
+    >>> image = gaussian_filter(np.random.default_rng(0).standard_normal((120, 120)), 2.0)
+    >>> header = {
+    ...     "CTYPE1": "HPLN-TAN",
+    ...     "CTYPE2": "HPLT-TAN",
+    ...     "CUNIT1": "arcsec",
+    ...     "CUNIT2": "arcsec",
+    ...     "CRPIX1": 60.5,
+    ...     "CRPIX2": 60.5,
+    ...     "CRVAL1": 0.0,
+    ...     "CRVAL2": 0.0,
+    ...     "CDELT1": 3.0,
+    ...     "CDELT2": 3.0,
+    ...     "TELESCOP": "SDO",
+    ...     "DATE-OBS": "2022-04-01T12:00:00",
+    ...     "RSUN_REF": 695700000.0,
+    ... }
+    >>> wrong = header | {"CRVAL1": 12.0}
+    >>> result = solar.coalign((image[:, 20:100], wrong | {"CRPIX1": 40.5}), (image, header), max_shift="40 arcsec")
+    >>> result.ok
+    True
+    >>> [round(float(shift), 1) for shift in result.shift_arcsec.value]
+    [-12.0, 0.0]
     """
     job = coalign_job(
         target,
@@ -154,6 +178,12 @@ def coalign(
         height=height,
         order=order,
         smooth=smooth,
+        background=background,
+        mask=mask,
+        values=values,
+        field=field,
+        exclude=exclude,
+        repair=repair,
         min_overlap=min_overlap,
         tolerance=tolerance,
         max_rounds=max_rounds,
@@ -217,255 +247,6 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None =
             for number, result in zip(numbers, found, strict=True):
                 advance(number, result)
     return outcomes
-
-
-def coalign_job(
-    target: Any,
-    reference: Any = None,
-    *,
-    model: str = "shift",
-    max_shift: Quantity | str | float | None = None,
-    phases: Sequence[str] | None = None,
-    frames: Sequence[Any] | None = None,
-    window: int | str | None = None,
-    bin_kernel: Quantity | None = None,
-    scale_range: tuple[float, float] | None = None,
-    rotation: str | None = "howard",
-    height: float = 1.0,
-    order: int = 3,
-    smooth: float | str = "auto",
-    min_overlap: float = 0.3,
-    tolerance: float = 0.01,
-    max_rounds: int = 8,
-    start: PixelTransform | None = None,
-    **raster: Any,
-) -> Job:
-    """Do the work of `coalign`, as a generator that yields what is to be registered."""
-    image, source, hdu = open_target(target, window)
-    settings = Settings(
-        rotation, height, order, smooth, min_overlap, tolerance, max_rounds, scale_range, _raster_options(raster)
-    )
-    _check(settings)
-    frames = _single_frames(frames)
-    wanted = _phases(phases, reference, frames)
-    SkyModel(model, arcsec_per_pixel(image.wcs), image.data.shape)  # the last phase would say it late
-    planned = {k: v for k, v in settings.raster.items() if k in _PLANNED}
-    plan = plan_synthetic_raster(image, frames or (), **planned) if "synthetic" in wanted else None
-    against = as_map(_nearest(image, frames or ()) if reference is None else reference)
-    with warnings.catch_warnings(record=True) as remarks:
-        warnings.simplefilter("always")
-        moments = _moments(image, plan, settings)
-    prepared = Target.of(image, against, settings, moments)
-    so_far = origin = PixelTransform.identity() if start is None else start
-    done: list[PhaseResult] = []
-    for name in wanted:
-        last = name == wanted[-1]
-        sky = SkyModel(model if last else "shift", arcsec_per_pixel(image.wcs), image.data.shape)
-        phase = replace(
-            _phase(name, sky, image, max_shift, bin_kernel, done, frames or ()), rough=not last, origin=origin
-        )
-        done.append((yield from run_phase(phase, prepared, settings, so_far)))
-        so_far = done[-1].correction
-    lasting = [f for phase in done[:-1] for f in phase.flags if f in ("ambiguous", "on_bound", "insignificant")]
-    for remark in remarks:  # what is wrong with the settings is said first
-        warnings.warn(str(remark.message), remark.category, stacklevel=3)
-    seconds = float(np.abs(plan.seconds[:, 0]).max()) if plan is not None else seconds_between(image, against)
-    apart = far_apart(image, against, rotation=settings.rotation, seconds=seconds, sigma=done[-1].sigma[:2])
-    details = dict(done[-1].details) | apart | _column_times_missing(image, plan, settings, model)
-    return CoalignmentResult(
-        target=image,
-        reference=against,
-        phases=tuple(done),
-        flags=tuple(dict.fromkeys([*done[-1].flags, *lasting, *details])),
-        details=details,
-        provenance=solar_provenance(image, against, done, _described(settings, model, max_shift), source),
-        sampler=reference_sampler(phase, prepared, settings),
-        source=source,
-        hdu=hdu,
-    )
-
-
-def _moments(image: GenericMap, plan: RasterPlan | None, settings: Settings) -> ColumnMoments | None:
-    """When and where the columns were exposed: what the plan of a synthetic raster says, else the header."""
-    if plan is not None:
-        span = float((plan.times.max() - plan.times.min()).to_value(u.s))
-        seen = settings.rotation is not None and turned_pixels(image, span) >= NEGLIGIBLE
-        return ColumnMoments(plan.times, plan.positions) if seen else None
-    given = {key: settings.raster[key] for key in ("times", "observer") if settings.raster.get(key) is not None}
-    return column_moments(image, rotation=settings.rotation, **given)
-
-
-def _column_times_missing(image: GenericMap, plan: RasterPlan | None, settings: Settings, model: str) -> dict[str, str]:
-    """Say that a raster was compared as if it were of one moment; with a scale or a roll that is a flag.
-
-    Those take up what the surface turned from the first column to the last.
-    """
-    if plan is not None or settings.rotation is None or settings.raster.get("times") is not None:
-        return {}
-    seconds = unknown_duration(image)
-    pixels = turned_pixels(image, seconds)
-    if pixels < VISIBLE:
-        return {}
-    said = (
-        f"{name_of(image)} was scanned over {seconds / 3600:.1f} hours, in which the surface turns by up to "
-        f"{pixels:.1f} pixels, and nothing says when its columns were exposed: give times= or a header with a time axis"
-    )
-    if time_axis(image.meta) is None:  # else it was said why that is not used
-        warnings.warn(said, StackalignWarning, stacklevel=4)
-    return {} if model == "shift" else {"model_too_small": said}
-
-
-class Opened(NamedTuple):
-    """A target: its map, and the file and HDU it came from."""
-
-    map: GenericMap
-    source: Path | None
-    hdu: int | None
-
-
-def open_target(target: Any, window: int | str | None) -> Opened:
-    """Read a target, unless that was done already."""
-    if isinstance(target, Opened):
-        return target
-    if not isinstance(target, (str, os.PathLike)):
-        if window is not None:
-            msg = "window chooses a spectral window of a file; the target is not one"
-            raise ValueError(msg)
-        return Opened(as_map(target), None, None)
-    path = Path(target)
-    windows = spectral_windows(path)
-    if not windows:
-        if window is not None:
-            msg = f"{path} has no spectral windows; leave the window out"
-            raise DataError(msg)
-        return Opened(as_map(path), path, None)
-    collapsed = read_window(path, window)
-    name = collapsed.map.meta.get("extname")
-    index = next((info.index for info in windows if info.name == name), windows[0].index)
-    return Opened(collapsed.map, path, index)
-
-
-def _raster_options(given: dict[str, Any]) -> dict[str, Any]:
-    known = (
-        "threshold_time", "method", "times", "observer", "psf_fwhm", "exposure_samples", "oversample", "on_bad_frame",
-    )  # fmt: skip
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        msg = f"coalign has no setting {', '.join(unknown)}; for the synthetic raster there are {', '.join(known)}"
-        raise TypeError(msg)
-    return given
-
-
-def _check(settings: Settings) -> None:
-    if not settings.tolerance > 0 or settings.max_rounds < 1:
-        msg = f"tolerance must be above 0 and max_rounds at least 1, got {settings.tolerance}, {settings.max_rounds}"
-        raise ValueError(msg)
-    if settings.scale_range is not None:
-        low, high = settings.scale_range
-        if not 0 < low <= 1 <= high:
-            msg = f"scale_range must be (lower, upper) around 1, got {settings.scale_range}"
-            raise ValueError(msg)
-
-
-def _phases(phases: Sequence[str] | None, reference: Any, frames: Sequence[Any] | None) -> tuple[str, ...]:
-    if frames is not None and not len(frames):
-        msg = "no frames were given; leave frames out, or widen the time window in which they are looked for"
-        raise DataError(msg)
-    if reference is None and frames is None:
-        msg = "a reference map is needed, or the frames of a sequence"
-        raise ValueError(msg)
-    if phases is None:
-        return PHASES if frames is not None else PHASES[:2]
-    names = (phases,) if isinstance(phases, str) else tuple(phases)
-    if not names or any(name not in PHASES for name in names) or len(set(names)) < len(names):
-        msg = f"phases must be some of {', '.join(PHASES)}, got {', '.join(map(str, names)) or 'none'}"
-        raise ValueError(msg)
-    if "synthetic" in names and frames is None:
-        msg = 'the phase "synthetic" needs frames: maps or files of an imager during the raster'
-        raise ValueError(msg)
-    return tuple(name for name in PHASES if name in names)
-
-
-def _single_frames(frames: Sequence[Any] | None) -> Sequence[Any] | None:
-    """The frames, one by one: a file that holds a sequence is read whole."""
-    if frames is None:
-        return None
-    found: list[Any] = []
-    for source in [frames] if isinstance(frames, (str, os.PathLike)) else frames:
-        try:
-            found.append(as_frame(source))
-        except SequenceError:
-            found += read_maps(source)
-        except DataError:
-            found.append(source)  # said, or left out, when its turn comes
-    return found
-
-
-def _nearest(image: GenericMap, frames: Sequence[Any]) -> GenericMap:
-    when = observation_time(image)
-    return frame_image(min(map(as_frame, frames), key=lambda frame: abs(float((frame.time - when).to_value(u.s)))))
-
-
-def _reach(max_shift: Quantity | str | float | None, image: GenericMap) -> NDArray[np.float64]:
-    """Pixels (y, x) that the pointing may be off."""
-    steps = step_arcsec(image.wcs)[::-1]
-    if max_shift is None:
-        return WIDE / steps
-    try:
-        given = Quantity(max_shift)
-        angle = given.unit.is_equivalent(u.arcsec) and given.unit != u.dimensionless_unscaled
-        value = float(given.to_value(u.arcsec) if angle else given.value)
-        if not angle and given.unit not in (u.dimensionless_unscaled, u.pix):
-            value = float("nan")
-    except (TypeError, ValueError):
-        angle, value = False, float("nan")
-    pixels = value / steps if angle else np.full(2, value)
-    if not (np.isfinite(value) and value > 0):
-        msg = f"max_shift must be a positive angle or number of pixels, got {max_shift}"
-        raise ValueError(msg)
-    return pixels
-
-
-def _phase(
-    name: str,
-    sky: SkyModel,
-    image: GenericMap,
-    max_shift: Quantity | str | float | None,
-    bin_kernel: Quantity | None,
-    done: Sequence[PhaseResult],
-    frames: Sequence[Any],
-) -> Phase:
-    steps = step_arcsec(image.wcs)[::-1]
-    reach = _reach(max_shift, image)
-    whole = (float(reach[0]), float(reach[1]))
-    if name == "binned":
-        if bin_kernel is None:
-            length = ((np.array(image.data.shape) + 2 * reach) * steps).max()
-            kernel = max(float(steps.max()), length / LARGEST)
-        else:
-            kernel = float(Quantity(bin_kernel).to_value(u.arcsec))
-            if not (np.isfinite(kernel) and kernel > 0):
-                msg = f"bin_kernel must be a positive angle, got {bin_kernel}"
-                raise ValueError(msg)
-        factors = tuple(max(1, min(n // 4, round(kernel / s))) for n, s in zip(image.data.shape, steps, strict=True))
-        return Phase(name, sky, (factors[0], factors[1]), whole, True, whole_reach=whole)
-    if done:
-        # What is left after the phase before: two of its blocks, and what a wrong scale or roll did to it.
-        left = 2.0 * np.array(done[-1].binning) + 0.02 * np.array(image.data.shape) + 2.0 * steps.max() / steps
-        reach = np.minimum(reach, left)
-    used = tuple(frames) if name == "synthetic" else ()
-    return Phase(name, sky, (1, 1), (float(reach[0]), float(reach[1])), not done, used, whole_reach=whole)
-
-
-def _described(settings: Settings, model: str, max_shift: Any) -> dict[str, Any]:
-    """Settings as the provenance says them."""
-    names = ("rotation", "height", "order", "smooth", "min_overlap", "tolerance", "max_rounds", "scale_range")
-    return {
-        "model": model,
-        "max_shift": None if max_shift is None else str(max_shift),
-        **{name: getattr(settings, name) for name in names},
-        **{name: str(value) for name, value in settings.raster.items()},
-    }
 
 
 register_with_sunkit_image()

@@ -176,6 +176,8 @@ class CoalignmentResult:
         HDU in it.
     details : dict
         Sentences with this result's numbers, of some of the flags.
+    background : (float, float) or None
+        Sigma in pixels (y, x) of the smooth part that was taken off both images.
     """
 
     target: GenericMap = field(repr=False)
@@ -187,6 +189,7 @@ class CoalignmentResult:
     source: Path | None = None
     hdu: int | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+    background: tuple[float, float] | None = None
 
     @property
     def last(self) -> PhaseResult:
@@ -321,6 +324,7 @@ class CoalignmentResult:
                 "offset": self.correction.offset,
                 "score": self.score,
                 "overlap": self.overlap,
+                "background_pixels": self.background,
                 "ok": self.ok,
                 "flags": sentences(self.flags, self.details),
                 "wanted": None if self.wanted is None else self.wanted.to_dict(),

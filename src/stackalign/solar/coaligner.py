@@ -22,6 +22,7 @@ from .correct import correct_map
 from .frames import ColumnMoments, arcsec_per_pixel, observation_time, step_arcsec
 from .grid import reference_sampler
 from .headers import as_map
+from .observation import Observation
 from .phase import Phase, Settings
 from .phases import run_phase
 from .pixels import PixelTransform
@@ -239,7 +240,7 @@ class Coaligner:
         settings = Settings(
             "howard", 1.0, order, "auto", 0.3, 0.01, 8, scale_range, raster or {}, partial(_enough, given)
         )
-        target = Target.of(self.map_to_coalign, self.reference_map, settings, self._moments())
+        target = Target.of(Observation(self.map_to_coalign), Observation(self.reference_map), settings, self._moments())
         self._sampler = reference_sampler(phase, target, settings)
         work = run_phase(phase, target, settings, start)
         answer: Any = None

@@ -147,6 +147,8 @@ def contradicts(raster: GenericMap, times: Time) -> bool:
 
 def turned_pixels(solar_map: GenericMap, seconds: float) -> float:
     """Pixels of a map by which the surface turns in that time, in the middle of the disc."""
+    if seconds == 0:
+        return 0.0
     distance = max(float(np.linalg.norm(map_position(solar_map))) - surface_radius(solar_map), 1.0)
     arcsec = FASTEST * seconds * surface_radius(solar_map) / distance * 206264.8
     return float(arcsec / step_arcsec(solar_map.wcs).min())

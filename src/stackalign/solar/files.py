@@ -17,13 +17,14 @@ from stackalign.backends._threads import governed
 from stackalign.errors import DataError, FinishedError, OutputExistsError, StackalignError
 from stackalign.runs import Run, StopRequest, find_leftovers, remove_leftovers
 
-from .coalign import Job, open_target, run_jobs
+from .coalign import run_jobs
 from .coalign_result import CoalignmentResult
 from .framestore import image_budget
 from .headers import UNREADABLE, quiet
+from .job import Job
 from .plan import RasterPlan, plan_synthetic_raster
 from .remote import RemoteResult, absolute, coalign_remotely, in_turn
-from .tasks import SUFFIX, Prepared, Task, frames_of, output_in, prepare
+from .tasks import SUFFIX, Prepared, Task, frames_of, opened, output_in, prepare
 
 __all__ = ["Outcome", "Task", "dry_run", "output_in", "run_tasks"]
 
@@ -62,7 +63,7 @@ def dry_run(task: Task) -> RasterPlan | None:
     if task.problem:
         raise DataError(task.problem)
     prepared = prepare(task)
-    image = (prepared.opened or open_target(task.target, task.settings.get("window"))).map
+    image = (prepared.opened or opened(task)).map
     frames = frames_of(task, image)
     prepared.reference()
     if not frames:

@@ -26,6 +26,7 @@ __all__ = [
     "ColumnMapping",
     "ColumnMoments",
     "PixelMapping",
+    "View",
     "arcsec_per_pixel",
     "column_mapping",
     "image_center",
@@ -86,10 +87,14 @@ def map_position(solar_map: GenericMap) -> FloatArray:
 
 def surface_radius(solar_map: GenericMap, height: float = 1.0) -> float:
     """Radius in metres of the surface that a map is taken to show: `height` (1.004 for 17.4 nm) times RSUN_REF."""
+    return float(solar_map.rsun_meters.to_value(u.m)) * _checked_height(height)
+
+
+def _checked_height(height: float) -> float:
     if not (np.isfinite(height) and 0.9 < height < 2):
         msg = f"height must be in solar radii, between 0.9 and 2 (1.004 for 17.4 nm), got {height}"
         raise ValueError(msg)
-    return float(solar_map.rsun_meters.to_value(u.m)) * height
+    return height
 
 
 def rotation_angle(latitude: ArrayLike, seconds: ArrayLike, model: str = "howard") -> FloatArray:
@@ -212,22 +217,49 @@ class ColumnMoments:
     positions: FloatArray
 
 
+@dataclass(frozen=True)
+class View:
+    """When and from where a map was taken, and the coordinates of its pixels.
+
+    Parameters
+    ----------
+    time : Time
+    position : numpy.ndarray
+        (3,) of the observer, metres, heliocentric inertial.
+    wcs : WCS
+    radius : float
+        RSUN_REF in metres.
+    """
+
+    time: Time
+    position: FloatArray
+    wcs: WCS
+    radius: float
+
+    @classmethod
+    def of(cls, given: "GenericMap | View") -> "View":
+        """The view of a map; a view is given back as it is."""
+        if isinstance(given, View):
+            return given
+        return cls(observation_time(given), map_position(given), given.wcs, surface_radius(given))
+
+
 ColumnMapping = Callable[[ArrayLike, ArrayLike], FloatArray]
 """Pixels (..., 2) of a raster, and the columns in which they were exposed, to pixels of another map."""
 
 
 def column_mapping(
-    source: GenericMap,
-    destination: GenericMap,
+    source: GenericMap | View,
+    destination: GenericMap | View,
     moments: ColumnMoments,
     *,
     rotation: str | None = None,
     height: float = 1.0,
 ) -> ColumnMapping:
     """Make the function of `pixel_mapping` for a raster, each of whose columns has a moment and place of its own."""
-    radius, wcs = surface_radius(source, height), (source.wcs, destination.wcs)
-    there = map_position(destination)
-    seconds = np.asarray((observation_time(destination) - moments.times).to_value(u.s))
+    here, other = View.of(source), View.of(destination)
+    radius, wcs, there = here.radius * _checked_height(height), (here.wcs, other.wcs), other.position
+    seconds = np.asarray((other.time - moments.times).to_value(u.s))
     index = np.arange(len(seconds))
 
     def mapping(points: ArrayLike, columns: ArrayLike) -> FloatArray:
@@ -243,25 +275,26 @@ def column_mapping(
 
 
 def pixel_mapping(
-    source: GenericMap, destination: GenericMap, *, rotation: str | None = None, height: float = 1.0
+    source: GenericMap | View, destination: GenericMap | View, *, rotation: str | None = None, height: float = 1.0
 ) -> PixelMapping:
     """Make the function that takes pixels (..., 2) of one map to those of another.
 
     Parameters
     ----------
-    source, destination : GenericMap
+    source, destination : GenericMap or View
     rotation : str, optional
         Model by which the surface turns between the two dates.
     height : float
         Radius of the surface in units of the source's RSUN_REF.
     """
-    seconds = (observation_time(destination) - observation_time(source)).to_value(u.s)
+    here, there = View.of(source), View.of(destination)
+    seconds = (there.time - here.time).to_value(u.s)
     settings: dict[str, Any] = {
-        "radius": surface_radius(source, height),
+        "radius": here.radius * _checked_height(height),
         "seconds": seconds,
         "rotation": rotation,
     }
-    wcs, position = (source.wcs, destination.wcs), (map_position(source), map_position(destination))
+    wcs, position = (here.wcs, there.wcs), (here.position, there.position)
     _check_rotation(rotation)
     still = rotation is None or seconds == 0.0
     if still and np.linalg.norm(position[0] - position[1]) < SAME_PLACE * np.linalg.norm(position[0]):

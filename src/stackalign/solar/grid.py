@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,10 @@ from stackalign._types import FloatArray
 from stackalign.ops import bin_mean
 
 from .correct import correct_map
-from .headers import valid_mask
 from .phase import Phase, Settings
 from .pixels import PixelTransform
 from .plan import RasterPlan
 from .raster import build_synthetic_raster
-from .sampling import sample
 from .target import Target
 
 __all__ = ["Grid", "Sampled", "reference_sampler", "sampled", "sampler_of"]
@@ -70,6 +68,11 @@ class Grid:
         binned = np.where(count >= MIN_VALID * self.binning[0] * self.binning[1], binned, np.nan)
         return np.pad(binned, [(m, m) for m in self.margin], constant_values=np.nan)
 
+    @cached_property
+    def middles(self) -> FloatArray:
+        """(ny, nx, 1, 2) the middle of each block, as `points` of one per block."""
+        return self.points((1, 1))
+
     def points(self, per_block: tuple[int, int]) -> FloatArray:
         """Points (ny, nx, samples, 2) of the target's pixels in each block."""
         ny, nx = self.shape
@@ -86,7 +89,7 @@ def sampler_of(phase: Phase) -> "Sampler":
 
 def reference_sampler(phase: Phase, target: Target, settings: Settings) -> Callable[[PixelTransform], FloatArray]:
     """Make the function that gives the reference of a phase on the target's own pixels, by a correction."""
-    grid = Grid(target.map.data.shape, (0, 0), (1, 1))
+    grid = Grid(target.observation.shape, (0, 0), (1, 1))
     sampler = sampler_of(phase)
     return lambda correction: sampler(target, settings, grid, correction, None)[0]
 
@@ -99,12 +102,13 @@ def sampled(
     target: Target, settings: Settings, grid: Grid, so_far: PixelTransform, _: RasterPlan | None = None
 ) -> Sampled:
     """The reference on the grid: the mean of its valid values over each block."""
-    own, other = target.steps
+    own, other = target.observation.steps, target.reference.steps
     size = own[::-1] * grid.binning
     per_block = (max(1, round(size[0] / other.min())), max(1, round(size[1] / other.min())))
-    points = target.in_reference(grid.points(per_block), so_far)
-    reference = target.reference
-    values = sample(reference.data, valid_mask(reference), points, order=settings.order)
+    points = target.in_reference(grid.middles if per_block == (1, 1) else grid.points(per_block), so_far)
+    values = target.spline.at(points)
+    if values.shape[-1] == 1:
+        return values[..., 0], None, float("nan")
     known = np.isfinite(values)
     count = known.sum(axis=-1)
     total = np.where(known, values, 0.0).sum(axis=-1)
@@ -125,7 +129,7 @@ def _synthetic(
     The times of the columns are no matter of pointing: the plan of the first round is that of all.
     """
     made = build_synthetic_raster(
-        correct_map(target.map, so_far),
+        correct_map(target.observation.map, so_far),
         frames,
         rotation=settings.rotation,
         height=settings.height,

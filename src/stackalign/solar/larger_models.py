@@ -141,7 +141,7 @@ def _far(view: Comparison, found: RegistrationResult) -> Asking:
     """What is wanted anywhere within the phase's whole reach, at all scales and rolls that the engine looks for."""
     phase, target, free = view.phase, view.target, view.free
     reach = tuple(np.maximum(phase.whole_reach, phase.reach).tolist())
-    wide = Grid.around(target.image.shape, reach, target.steps[0], FAR_BLOCKS, FAR_TURN)
+    wide = Grid.around(target.image.shape, reach, target.observation.steps, FAR_BLOCKS, FAR_TURN)
     fixed = wide.framed(target.image)
     moving = sampled(target, view.settings, wide, phase.origin, None)[0]
     settings = {"model": free.engine, "max_shift": max(wide.margin)}

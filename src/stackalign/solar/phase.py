@@ -23,7 +23,7 @@ ROUGH_SHARE = 0.02
 """The same as a share of the image's longer side, within which the next phase looks."""
 
 NEAR = 0.3
-"""Pixels by which the last registration may move the image; the rest is done by linear steps, see `polish`."""
+"""Pixels from which on an image is moved by linear steps, see `polish`, and registered anew if it is farther."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from stackalign.registration import RegistrationResult
 
 from .coalign_result import PhaseResult
 from .comparison import Comparison
-from .frames import name_of
 from .larger_models import Verdict, judge_model
-from .phase import Phase, Registering, Request, Settings
+from .phase import NEAR, Phase, Registering, Request, Settings
 from .pixels import PixelTransform
 from .polish import Agreement
 from .skymodel import SkyFit
@@ -51,10 +50,10 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
     began = time.perf_counter()
     view = Comparison.of(phase, target, settings)
     at = _Progress(start)
-    yield from _climb(view, at)
+    exact = max(phase.binning) == 1 and not phase.rough
+    yield from _climb(view, at, exact)
     verdict = Verdict({})
-    if max(phase.binning) == 1 and not phase.rough:
-        _polish(view, at)
+    if exact:
         verdict = yield from judge_model(view, at.correction, at.moving, at.last, at.found[-1])
     assert at.fit is not None
     overlap = at.found[-1].overlap * view.fixed.size / max(1, int(np.isfinite(view.fixed).sum()))
@@ -80,11 +79,11 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
     )
 
 
-def _climb(view: Comparison, at: _Progress) -> Generator[Request, RegistrationResult, None]:
-    """Register and correct until nothing moves."""
+def _climb(view: Comparison, at: _Progress, exact: bool) -> Generator[Request, RegistrationResult, None]:
+    """Register and correct until nothing moves; then, for the last phase, take linear steps until nothing does."""
     phase, settings, model = view.phase, view.settings, view.phase.model
+    at.moving = view.sampled(at.correction)
     for _ in range(settings.max_rounds):
-        at.moving = view.sampled(at.correction)
         _check_overlap(view, at.moving)
         at.found.append((yield view.request(at.moving, search=phase.search and not at.found)))
         fit, before = model.fit(at.correction, view.grid.to_pixels, at.found[-1]), at.fit
@@ -95,35 +94,42 @@ def _climb(view: Comparison, at: _Progress) -> Generator[Request, RegistrationRe
             move = view.distance(fit.correction, at.correction)
         at.moves.append(move)
         at.fit, at.correction = fit, fit.correction
-        if move <= phase.tolerance(settings) or _enough(settings, at.found):
-            break
+        if exact:
+            at.moving = view.sampled(at.correction)
+            if _polish(view, at) or move <= phase.tolerance(settings) or _enough(settings, at.found):
+                return
+        elif move <= phase.tolerance(settings) or _enough(settings, at.found):
+            return
+        else:
+            at.moving = view.sampled(at.correction)
 
 
 def _check_overlap(view: Comparison, moving: FloatArray) -> None:
     if (np.isfinite(moving) & np.isfinite(view.fixed)).any() or (view.phase.search and np.isfinite(moving).any()):
         return
     msg = (
-        f"{name_of(view.target.map)} and {name_of(view.target.reference)} do not overlap; check their pointing, "
+        f"{view.target.observation.name} and {view.target.reference.name} do not overlap; check their pointing, "
         "observers and dates, or allow a longer max_shift"
     )
     raise DataError(msg)
 
 
-def _polish(view: Comparison, at: _Progress) -> None:
-    """Take linear steps until nothing moves."""
-    for _ in range(view.settings.max_rounds):
-        at.moving = view.sampled(at.correction)
+def _polish(view: Comparison, at: _Progress) -> bool:
+    """Take linear steps until nothing moves; False where the first shows that the registration was not near enough."""
+    for k in range(view.settings.max_rounds):
         at.last = view.agreement(at.moving, at.correction, at.found[-1].smooth)
         if at.last is None or not at.last.usable:
-            return
+            return False
         fit = view.phase.model.read(at.correction, at.last)
         move = view.distance(fit.correction, at.correction)
-        if not move < FARTHEST:
-            return
+        if not move < (NEAR if k == 0 else FARTHEST):
+            return False
         at.moves.append(move)
         at.fit, at.correction = fit, fit.correction
         if move <= view.settings.tolerance:
-            return
+            return True
+        at.moving = view.sampled(at.correction)
+    return True
 
 
 def _enough(settings: Settings, found: Sequence[RegistrationResult]) -> bool:

@@ -35,9 +35,10 @@ FEWEST_BLOCKS = 4
 SMALLEST_BLOCK = 8
 
 SAMPLED = 1 << 16
-"""Pixels on which the spread of the residual is measured, by a median."""
+"""Pixels on which brightness, contrast and the spread of the residual are measured at first."""
 
-WEIGHTINGS = 4
+WEIGHTINGS = 3
+"""Rounds of Huber's weights on those pixels, before one on all."""
 
 LAGS = 12
 """Lines over which residuals of whole lines are taken to hang together: the images were smoothed by up to 3 pixels."""
@@ -215,25 +216,45 @@ def _robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> _R
     """Fit brightness and contrast by Huber's weights: moves that are still to be made are a fraction of a pixel."""
     target, reference = f[use], m[use]
     some = slice(None, None, max(1, target.size // SAMPLED))
-    weight = np.ones(target.size)
-    spread = np.inf
+    weight = np.ones(target[some].size)
+    linear, spread = None, 1.0
     for _ in range(WEIGHTINGS):
-        sums = np.array([[weight.sum(), weight @ reference], [0.0, (weight * reference) @ reference]])
-        sums[1, 0] = sums[0, 1]
-        try:
-            offset, gain = np.linalg.solve(sums, [weight @ target, (weight * reference) @ target])
-        except np.linalg.LinAlgError:
+        linear = _brightness(target[some], reference[some], weight)
+        if linear is None:
             return None
-        residual = target - offset - gain * reference
-        size = np.abs(residual)
-        spread = max(1.4826 * float(np.median(size[some])), 1e-6)
-        weight = 1.0 / np.maximum(size / (HUBER * spread), 1.0)
+        weight, spread = _huber(np.abs(target[some] - linear[0] - linear[1] * reference[some]))
+    assert linear is not None
+    every = np.abs(target - linear[0] - linear[1] * reference)
+    linear = _brightness(target, reference, 1.0 / np.maximum(every / (HUBER * spread), 1.0))
+    if linear is None:
+        return None
+    residual = target - linear[0] - linear[1] * reference
+    size = np.abs(residual)
+    weight = 1.0 / np.maximum(size / (HUBER * spread), 1.0)
+    gain = linear[1]
     if not np.isfinite(gain) or gain <= 0.05:
         return None
     planes = np.zeros((3, *f.shape))
     for plane, values in zip(planes, (residual, weight, size <= HUBER * spread), strict=True):
         plane[use] = values
-    return _Residual(planes[0], planes[1], planes[2], spread, float(gain))
+    return _Residual(planes[0], planes[1], planes[2], spread, gain)
+
+
+def _brightness(target: FloatArray, reference: FloatArray, weight: FloatArray) -> tuple[float, float] | None:
+    """Offset and gain of the reference by weighted least squares; None where it does not vary."""
+    weighted = weight * reference
+    both, cross = weighted @ reference, weighted.sum()
+    try:
+        found = np.linalg.solve([[weight.sum(), cross], [cross, both]], [weight @ target, weighted @ target])
+    except np.linalg.LinAlgError:
+        return None
+    return float(found[0]), float(found[1])
+
+
+def _huber(size: FloatArray) -> tuple[FloatArray, float]:
+    """Weights of residuals of this size, and their robust deviation."""
+    spread = max(1.4826 * float(np.median(size)), 1e-6)
+    return 1.0 / np.maximum(size / (HUBER * spread), 1.0), spread
 
 
 def _solve(

@@ -1,6 +1,7 @@
 """Values of an image between its pixels."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy import ndimage
 
 from stackalign._types import FloatArray
 
-__all__ = ["high_pass", "map_by_rows", "masked_blur", "sample"]
+__all__ = ["SplineImage", "high_pass", "map_by_rows", "masked_blur", "sample"]
 
 
 MARGIN = 16
@@ -54,6 +55,91 @@ def map_by_rows(mapping: Callable[[FloatArray], FloatArray], points: FloatArray)
     return result
 
 
+@dataclass(frozen=True)
+class SplineImage:
+    """An image between its pixels, as `sample` gives it, for many samplings: its spline is made once.
+
+    Parameters
+    ----------
+    image : array
+        (ny, nx).
+    valid : array
+        Boolean, True = valid.
+    order : {1, 3}
+        Bilinear, or the cubic spline through the pixels' values.
+    """
+
+    image: NDArray[Any]
+    valid: NDArray[np.bool_]
+    order: int = 3
+    _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 3):
+            msg = f"order must be 1 (bilinear) or 3 (cubic spline), got {self.order}"
+            raise ValueError(msg)
+
+    def at(self, points: ArrayLike) -> FloatArray:
+        """Values at points (..., 2), see `sample`."""
+        p = np.asarray(points, np.float64)
+        x, y = p[..., 0].ravel(), p[..., 1].ravel()
+        ny, nx = self.image.shape
+        with np.errstate(invalid="ignore"):
+            inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
+        result = np.full(x.shape, np.nan)
+        if not inside.any():
+            return result.reshape(p.shape[:-1])
+        every = bool(inside.all())
+        x, y = (x, y) if every else (x[inside], y[inside])
+        known, coefficients, corner = self._around((int(y.min()), int(y.max()) + 1), (int(x.min()), int(x.max()) + 1))
+        coordinates = np.stack([y - corner[0], x - corner[1]])
+        if known is None:
+            values = self._interpolated(coefficients, coordinates)
+        else:
+            # A point on the last pixel is interpolated between it and nothing: of weight 0, by "nearest".
+            weight = ndimage.map_coordinates(known, coordinates, order=1, mode="nearest")
+            whole = weight > 1.0 - 1e-6
+            values = np.full(len(x), np.nan)
+            values[whole] = self._interpolated(coefficients, coordinates[:, whole])
+        if every:
+            return values.reshape(p.shape[:-1])
+        result[inside] = values
+        return result.reshape(p.shape[:-1])
+
+    def _interpolated(self, coefficients: FloatArray, coordinates: FloatArray) -> FloatArray:
+        if not coordinates.size:
+            return np.empty(0)
+        values: FloatArray = ndimage.map_coordinates(
+            coefficients, coordinates, order=self.order, mode="mirror", prefilter=False
+        )
+        return values
+
+    def _around(
+        self, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> tuple[FloatArray | None, FloatArray, tuple[int, int]]:
+        """Known pixels (None if all are), spline coefficients, and the first pixel of a part that holds the points."""
+        made = self._made
+        held = made.get("box")
+        if held is None or any(
+            a < s.start + MARGIN * (s.start > 0) or b > s.stop - MARGIN * (s.stop < n)
+            for (a, b), s, n in zip((rows, columns), held, self.image.shape, strict=True)
+        ):
+            # A little more than is asked for: the next correction looks a few pixels beside.
+            wide = [
+                slice(
+                    max(0, a - MARGIN - max(MARGIN, (b - a) // 8)), min(n, b + 1 + MARGIN + max(MARGIN, (b - a) // 8))
+                )
+                for (a, b), n in zip((rows, columns), self.image.shape, strict=True)
+            ]
+            box = (wide[0], wide[1])
+            known = self.valid[box] & np.isfinite(self.image[box])
+            patch = _filled(self.image[box], known)
+            made["coefficients"] = ndimage.spline_filter(patch, 3, mode="mirror") if self.order == 3 else patch
+            made["known"] = None if known.all() else known.astype(np.float64)
+            made["box"] = held = box
+        return made["known"], made["coefficients"], (held[0].start, held[1].start)
+
+
 def sample(image: NDArray[Any], valid: NDArray[np.bool_], points: ArrayLike, *, order: int = 3) -> FloatArray:
     """Interpolate an image at points.
 
@@ -73,30 +159,7 @@ def sample(image: NDArray[Any], valid: NDArray[np.bool_], points: ArrayLike, *, 
     numpy.ndarray
         (...) float64; NaN outside the image, and where a bilinear tap of non-zero weight is invalid.
     """
-    if order not in (1, 3):
-        msg = f"order must be 1 (bilinear) or 3 (cubic spline), got {order}"
-        raise ValueError(msg)
-    p = np.asarray(points, np.float64)
-    x, y = p[..., 0].ravel(), p[..., 1].ravel()
-    ny, nx = image.shape
-    with np.errstate(invalid="ignore"):
-        inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
-    result = np.full(x.shape, np.nan)
-    if not inside.any():
-        return result.reshape(p.shape[:-1])
-    x, y = x[inside], y[inside]
-    box = tuple(slice(max(0, int(v.min()) - MARGIN), min(n, int(v.max()) + MARGIN + 2)) for v, n in ((y, ny), (x, nx)))
-    known = valid[box] & np.isfinite(image[box])
-    coordinates = np.stack([y - box[0].start, x - box[1].start])
-    # A point on the last pixel is interpolated between it and nothing: of weight 0, by "nearest".
-    weight = ndimage.map_coordinates(known.astype(np.float64), coordinates, order=1, mode="nearest")
-    whole = weight > 1.0 - 1e-6
-    values = np.full(len(x), np.nan)
-    if whole.any():
-        patch = _filled(image[box], known)
-        values[whole] = ndimage.map_coordinates(patch, coordinates[:, whole], order=order, mode="mirror")
-    result[inside] = values
-    return result.reshape(p.shape[:-1])
+    return SplineImage(image, valid, order).at(points)
 
 
 def _filled(image: NDArray[Any], known: NDArray[np.bool_]) -> FloatArray:

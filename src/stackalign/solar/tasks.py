@@ -16,12 +16,13 @@ from stackalign.io.provenance import to_jsonable
 from stackalign.runs import FileInput, Plan, record_path
 
 from .archive import get_EUI_paths
-from .coalign import Job, Opened, coalign_job, open_target
 from .columns import column_times, time_axis
 from .fitsfile import check_first
 from .frames import observation_time
 from .framestore import as_frame
 from .headers import read_map
+from .job import Job, coalign_job
+from .observation import Observation
 
 __all__ = ["SUFFIX", "Prepared", "Task", "output_in", "prepare"]
 
@@ -109,13 +110,13 @@ class Prepared:
     task : Task
     inputs : tuple of FileInput
         The target, the references, and the frames that were found in the archive.
-    opened : Opened or None
+    opened : Observation or None
         The target, where it had to be read to know the frames.
     """
 
     task: Task
     inputs: tuple[FileInput, ...]
-    opened: Opened | None = None
+    opened: Observation | None = None
 
     @property
     def plan(self) -> Plan:
@@ -134,15 +135,15 @@ class Prepared:
     def job(self, again: bool) -> tuple[Job, int]:
         """Read the files and return the work, with the number of pixels of the target."""
         task = self.task
-        opened = self.opened or open_target(task.target, task.settings.get("window"))
-        check_first({name.upper(): value for name, value in opened.map.meta.items()}, task.target.name, again)
-        frames = self._frames(opened)
+        target = self.opened or opened(task)
+        check_first({name.upper(): value for name, value in target.map.meta.items()}, task.target.name, again)
+        frames = self._frames(target)
         reference = self.reference()
         if reference is None and not frames:
             msg = f"{task.target} has no reference: give one image, several frames, or the folder of an archive"
             raise DataError(msg)
-        job = coalign_job(opened, reference, frames=frames or None, **task.settings)
-        return job, int(opened.map.data.size)
+        job = coalign_job(target, reference, frames=frames or None, **task.settings)
+        return job, int(target.map.data.size)
 
     def reference(self) -> GenericMap | None:
         """Read the image that was named, where it was one."""
@@ -150,10 +151,16 @@ class Prepared:
             return None
         return _reference(self.inputs[1].path, self.inputs[1].first)
 
-    def _frames(self, opened: Opened) -> list[Path]:
+    def _frames(self, target: Observation) -> list[Path]:
         if self.task.frames_dir is None:
-            return frames_of(self.task, opened.map)
+            return frames_of(self.task, target.map)
         return [one.path for one in self.inputs[1 + len(self.task.references) :]]
+
+
+def opened(task: Task) -> Observation:
+    """Read the target of a task."""
+    settings = task.settings
+    return Observation.read(task.target, settings.get("window"), repair=bool(settings.get("repair")))
 
 
 def prepare(task: Task) -> Prepared:
@@ -167,9 +174,9 @@ def prepare(task: Task) -> Prepared:
     inputs = [FileInput(path) for path in (task.target, *task.references)]
     if task.frames_dir is None:
         return Prepared(task, tuple(inputs))
-    opened = open_target(task.target, task.settings.get("window"))
-    inputs += [FileInput(path) for path in frames_of(task, opened.map)]
-    return Prepared(task, tuple(inputs), opened)
+    target = opened(task)
+    inputs += [FileInput(path) for path in frames_of(task, target.map)]
+    return Prepared(task, tuple(inputs), target)
 
 
 def frames_of(task: Task, image: GenericMap) -> list[Path]:

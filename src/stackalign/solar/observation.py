@@ -1,0 +1,195 @@
+"""The image that is aligned, and the one it is compared with: read once, at the door."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.units import Quantity
+from numpy.typing import ArrayLike, NDArray
+from sunpy.map import GenericMap
+
+from stackalign._types import FloatArray
+from stackalign.errors import DataError
+
+from .frames import View, arcsec_per_pixel, name_of, step_arcsec
+from .headers import as_map, valid_mask
+from .spice import read_window, spectral_windows
+
+__all__ = ["Observation", "Selection"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which pixels of an image are compared.
+
+    Parameters
+    ----------
+    mask : array_like, optional
+        Boolean, of the image's shape, True = valid.
+    values : (float, float), optional
+        Smallest and largest value; None on a side for no limit.
+    field : ((Tx, Tx), (Ty, Ty)), optional
+        Limits of the field on the sky, as Quantity or in arcsec, by the uncorrected header.
+    exclude : sequence of ((Tx, Tx), (Ty, Ty))
+        Boxes that are left out.
+    """
+
+    mask: ArrayLike | None = None
+    values: tuple[float | None, float | None] | None = None
+    field: Any = None
+    exclude: Sequence[Any] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left out."""
+        return self.mask is None and self.values is None and self.field is None and not len(self.exclude)
+
+    def of(self, solar_map: GenericMap) -> NDArray[np.bool_]:
+        """Pixels of a map that are compared, True = compared.
+
+        Raises
+        ------
+        ValueError
+            A mask is of another shape or type, or limits are not two numbers, the lower one first.
+        """
+        chosen = np.ones(solar_map.data.shape, np.bool_)
+        if self.mask is not None:
+            mask = np.asarray(self.mask)
+            if mask.shape != chosen.shape or mask.dtype != np.bool_:
+                msg = (
+                    f"mask must be boolean, True = valid, of the target's shape {chosen.shape}, got {mask.dtype} "
+                    f"of the shape {mask.shape}"
+                )
+                raise ValueError(msg)
+            chosen &= mask
+        if self.values is not None:
+            low, high = _limits(self.values, "values")
+            with np.errstate(invalid="ignore"):
+                chosen &= (solar_map.data >= low) & (solar_map.data <= high)
+        if self.field is not None:
+            chosen &= _within(solar_map, self.field, "field")
+        for box in self.exclude:
+            chosen &= ~_within(solar_map, box, "exclude")
+        return chosen
+
+
+def _limits(given: Any, what: str) -> tuple[float, float]:
+    try:
+        low, high = (
+            float("nan") if end is None else float(end.to_value(u.arcsec) if isinstance(end, Quantity) else end)
+            for end in given
+        )
+    except (TypeError, ValueError, u.UnitConversionError) as error:
+        msg = f"{what} must be limits (lower, upper), got {given}"
+        raise ValueError(msg) from error
+    low, high = -np.inf if np.isnan(low) else low, np.inf if np.isnan(high) else high
+    if not low < high:
+        msg = f"{what} must be limits with the lower one first, got {given}"
+        raise ValueError(msg)
+    return low, high
+
+
+def _within(solar_map: GenericMap, box: Any, what: str) -> NDArray[np.bool_]:
+    """Pixels of a map in a box ((Tx, Tx), (Ty, Ty)) on the sky."""
+    try:
+        along_x, along_y = box
+    except (TypeError, ValueError) as error:
+        msg = f"{what} must be ((Tx, Tx), (Ty, Ty)) in arcsec, got {box}"
+        raise ValueError(msg) from error
+    ny, nx = solar_map.data.shape
+    y, x = np.mgrid[:ny, :nx]
+    wcs = solar_map.wcs
+    sky = wcs.all_pix2world(np.stack([x.ravel(), y.ravel()], -1), 0)[:, [wcs.wcs.lng, wcs.wcs.lat]] * 3600.0
+    sky = (sky + 648000.0) % 1296000.0 - 648000.0
+    inside = np.ones(len(sky), np.bool_)
+    for values, limits in zip(sky.T, (along_x, along_y), strict=True):
+        low, high = _limits(limits, what)
+        inside &= (values >= low) & (values <= high)
+    return inside.reshape(ny, nx)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A map with what its header means, understood once.
+
+    Parameters
+    ----------
+    map : GenericMap
+    source : Path or None
+        The file that it came from.
+    hdu : int or None
+        HDU in it.
+    selected : numpy.ndarray or None
+        Pixels that are compared, True = compared; all that are valid by default.
+    """
+
+    map: GenericMap
+    source: Path | None = None
+    hdu: int | None = None
+    selected: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def read(cls, source: Any, window: int | str | None = None, *, repair: bool = False) -> "Observation":
+        """Read a map in any of its forms, or a spectral window of a file; an observation is given back as it is.
+
+        Raises
+        ------
+        DataError
+            See `as_map` and `read_window`.
+        ValueError
+            A window is chosen of what is no file.
+        """
+        if isinstance(source, Observation):
+            return source
+        if not isinstance(source, (str, os.PathLike)):
+            if window is not None:
+                msg = "window chooses a spectral window of a file; the target is not one"
+                raise ValueError(msg)
+            return cls(as_map(source, repair=repair))
+        path = Path(source)
+        windows = spectral_windows(path)
+        if not windows:
+            if window is not None:
+                msg = f"{path} has no spectral windows; leave the window out"
+                raise DataError(msg)
+            return cls(as_map(path, repair=repair), path)
+        collapsed = read_window(path, window)
+        name = collapsed.map.meta.get("extname")
+        return cls(collapsed.map, path, next((info.index for info in windows if info.name == name), windows[0].index))
+
+    @cached_property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return name_of(self.map)
+
+    @cached_property
+    def view(self) -> View:
+        """When and from where it was taken, and its coordinates."""
+        return View.of(self.map)
+
+    @cached_property
+    def steps(self) -> FloatArray:
+        """(2,) arcsec along each axis (x, y) of a pixel."""
+        return step_arcsec(self.view.wcs)
+
+    @cached_property
+    def jacobian(self) -> FloatArray:
+        """(2, 2) arcsec (Tx, Ty) per pixel (x, y)."""
+        return arcsec_per_pixel(self.view.wcs)
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """Pixels that are compared, True = valid."""
+        valid = valid_mask(self.map)
+        return valid if self.selected is None else valid & self.selected
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        ny, nx = self.map.data.shape
+        return int(ny), int(nx)
