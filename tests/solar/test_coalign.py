@@ -73,7 +73,8 @@ def test_a_raster_from_a_sequence(observed, rng) -> None:
     noisy = image + 0.05 * np.nanstd(image) * rng.standard_normal(image.shape)
     target = sunpy.map.Map(noisy, wrong)
     result = solar.coalign(target, frames=frames, model="shift+scale", threshold_time=400 * u.s)
-    assert [phase.name for phase in result.phases] == ["binned", "full", "synthetic"]
+    # Blocks of the wide search would be single pixels: the phase "full" looks at every shift itself.
+    assert [phase.name for phase in result.phases] == ["full", "synthetic"]
     assert result.ok
     assert error_arcsec(result.corrected_map, raster).max() < 0.3
     assert error_arcsec(result.map_after("full"), raster)[0] < 1, "against one frame, column by column"
