@@ -11,8 +11,8 @@ from solar.make import pc_cards, wcs_of
 from stackalign import solar
 from stackalign.errors import StackalignWarning
 from stackalign.plot.solar_report import write_coalignment_report
-from stackalign.solar.apart import far_apart, seconds_between
 from stackalign.registration.spikes import without_spikes
+from stackalign.solar.apart import far_apart, seconds_between
 from stackalign.solar.dead_lines import find_dead_lines
 from stackalign.solar.observation import Observation
 

@@ -362,7 +362,10 @@ def _along_lines(pieces: FloatArray) -> FloatArray:
 
     Sums over whole columns, or rows, are compared with those over their pieces in the blocks, which the blocks count.
     """
-    return _positive(_long_run(pieces.sum(axis=1, keepdims=True)) - _long_run(pieces))
+    counted = _long_run(pieces)
+    # Where lines have nothing in common the difference is noise, of this share of what it is made of.
+    chance = np.sqrt(4.0 * min(LAGS, pieces.shape[2]) / (3.0 * pieces.shape[2]))
+    return _positive(_long_run(pieces.sum(axis=1, keepdims=True)) - (1.0 + chance) * counted)
 
 
 def _long_run(parts: FloatArray) -> FloatArray:
