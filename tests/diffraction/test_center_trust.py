@@ -48,6 +48,45 @@ def test_the_brightest_disk_is_the_beam(radius, seed) -> None:
     assert error < 4 * float(found.sigma) < 2.0
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_rest_need_not_be_round_about_a_beam_that_is_far_brighter(seed) -> None:
+    """Few weak spots on one side, and a bright edge of a grid: nothing of them is round about the beam."""
+    rng = np.random.default_rng(seed)
+    center = np.array((88.4, 104.6))
+    y, x = np.indices((SIDE, SIDE)).astype(float)
+    clean = np.full((SIDE, SIDE), 2.0) + 2.0 / (1 + np.exp(-(x + 0.4 * y - 190) / 3))
+    for place in center + rng.uniform(-70, 70, (7, 2)):
+        clean += rng.uniform(5, 30) * np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / 8)
+    clean += 150 / (1 + np.exp(np.clip((np.hypot(*_away(center)) - 4.0) / 0.5, -40, 40)))
+    found = autocenter(rng.poisson(clean).astype(np.uint16))
+    assert found.ok
+    assert np.hypot(*(found.center - center)) < 0.3
+
+
+def test_a_bright_smooth_hump_is_no_beam() -> None:
+    """Far brighter than any spot and round by itself, but without an outline, and off the rings' centre."""
+    rng = np.random.default_rng(4)
+    center = np.array((101.3, 88.8))
+    y, x = np.indices((SIDE, SIDE)).astype(float)
+    clean = 3 + 150 * np.exp(-((y - 70) ** 2 + (x - 120) ** 2) / (2 * 14**2))
+    for place in center + rng.uniform(-80, 80, (9, 2)):
+        clean += rng.uniform(5, 30) * np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / 8)
+    assert not autocenter(rng.poisson(clean).astype(np.uint16)).ok
+
+
+def test_rings_of_a_texture_are_believed() -> None:
+    rng = np.random.default_rng(5)
+    center = (95.4, 101.7)
+    angle, r = np.arctan2(*_away(center)), np.hypot(*_away(center))
+    clean = 60 * np.exp(-r / 25) + 4
+    for k, (radius, height) in enumerate(RINGS):
+        clean += height * (1 + 0.75 * np.cos(2 * angle + k)) * np.exp(-0.5 * ((r - radius) / 1.4) ** 2)
+    found = autocenter(rng.poisson(clean).astype(np.float32))
+    assert found.kind == ("rings",)
+    assert found.ok
+    assert np.hypot(*(found.center - center)) < 0.3
+
+
 def test_of_two_disks_as_bright_none_is_known_to_be_the_beam() -> None:
     image = _disks((101.3, 88.8), 1, 5.0, 0.4)
     second = _disks((130.3, 82.8), 1, 5.0, 0.4)  # The whole pattern again, moved by a lattice vector.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.stats import norm, poisson
 
@@ -28,6 +29,43 @@ def _found(peaks, places, near=2.0) -> int:
 def test_noise_of_counts_has_no_peaks(mean) -> None:
     for seed in range(4):
         assert len(bragg_peaks(np.random.default_rng(seed).poisson(mean, (256, 256)).astype(np.uint16))) == 0
+
+
+@pytest.mark.parametrize("mean", [0.004, 0.06, 1.0, 20.0])
+@pytest.mark.parametrize("detector", ["read noise", "blur and read noise", "gain per pixel", "multiplied"])
+def test_noise_of_analogue_detectors_has_no_peaks(detector, mean) -> None:
+    """Single electrons stand out of the read noise, and what blurs them makes noise that is not independent."""
+    for seed in range(3):
+        rng = np.random.default_rng([seed, len(detector)])
+        counts = rng.poisson(mean, (160, 160)).astype(float)
+        read = rng.normal(0, 2.0, counts.shape)
+        image = {
+            "read noise": 12 * counts + read,
+            "blur and read noise": gaussian_filter(30 * counts, 0.7) + read,
+            "gain per pixel": counts * (1 + 0.05 * rng.standard_normal(counts.shape)),
+            "multiplied": rng.gamma(np.maximum(counts, 1e-9), 30.0) * (counts > 0) + read,
+        }[detector]
+        assert len(bragg_peaks(image.astype(np.float32))) == 0
+
+
+@pytest.mark.parametrize("mean", [0.02, 2.0])
+def test_weak_spots_beside_single_electrons_of_an_analogue_detector(mean) -> None:
+    rng = np.random.default_rng(9)
+    counts = rng.poisson(_spots(PLACES, [1.6] * len(PLACES), [8.0] * len(PLACES), mean))
+    image = gaussian_filter(20.0 * counts, 0.6) + rng.normal(50, 3.0, counts.shape)
+    found = bragg_peaks(image.astype(np.float32))
+    assert _found(found, PLACES) >= 0.95 * len(PLACES)
+    assert len(found) == _found(found, PLACES)
+
+
+def test_two_hot_pixels_side_by_side_are_no_spot() -> None:
+    rng = np.random.default_rng(10)
+    image = rng.poisson(_spots(PLACES, [1.8] * len(PLACES), [120] * len(PLACES)))
+    image[109, [90, 91]] = 900
+    image[[45, 46], 70] = 400
+    found = bragg_peaks(image)
+    assert _found(found, PLACES) == len(PLACES)
+    assert len(found) == len(PLACES)
 
 
 @pytest.mark.parametrize("gain", [1.0, 7.5e-9])

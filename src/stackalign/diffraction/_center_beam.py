@@ -22,6 +22,9 @@ LEVELS = ((0.2, 0.5), (0.25, 0.6), (0.35, 0.7), (0.45, 0.8), (0.5, 0.9))
 LONGEST = 1.6
 """Ratio of the axes of what is no disk but an arc or a streak."""
 MOST = 30
+STEEP, NARROW = 1.5, 5.0
+"""A disk has an outline: its radius at the lowest level is less than so many times that at the highest, or it is so
+narrow, in pixels, that the detector blurs it. A halo has none."""
 LARGEST = 0.25
 """Radius of the largest disk as a share of the image's shorter side."""
 
@@ -29,8 +32,8 @@ LARGEST = 0.25
 class Disk(NamedTuple):
     """A spot or disk: centre (row, col), standard error along an axis, radius, flux, and signal over its noise.
 
-    It is `whole` where neither the edge nor the mask cuts it, and `tilt` is the contrast of the background on opposite
-    sides of it, 0 where that is within the noise.
+    It is `whole` where neither the edge nor the mask cuts it, `sharp` where it has an outline, as no halo has, and
+    `tilt` is the contrast of the background on opposite sides of it, 0 where that is within the noise.
     """
 
     center: FloatArray
@@ -40,6 +43,7 @@ class Disk(NamedTuple):
     significance: float
     whole: bool
     tilt: float
+    sharp: bool
 
 
 class Beam(NamedTuple):
@@ -168,7 +172,8 @@ def measured_disk(
     whole = bool((distance[~valid].min(initial=np.inf) > radius + 2) and _apart(center, image.shape) > radius + 2)
     sigma = float(np.hypot(np.hypot(uneven, moved), 0.02))
     tilt = _tilt(image, valid, center, 1.6 * radius + 2 * BLUR)
-    return Disk(center, sigma, radius, 0.0, contrast / max(noise, 1e-30), whole, tilt)
+    sharp = radius <= NARROW or max(radii) < STEEP * min(radii)
+    return Disk(center, sigma, radius, 0.0, contrast / max(noise, 1e-30), whole, tilt, sharp)
 
 
 def _tilt(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray, near: float) -> float:

@@ -20,13 +20,16 @@ LARGEST_SIGMA = 1.0
 COHERENT = 0.85
 """Coherence of sectors from which rings are believed: those of powders have 0.89 to 1, spots and disks up to 0.5,
 smooth halos about another point up to 0.8."""
-PARTLY = 0.7
-"""Coherence from which narrow rings are believed but flagged: grains are few, or the rings are no circles."""
+PARTLY, LOOSER = 0.6, 1.5
+"""Coherence from which narrow rings are believed, with a standard error so many times as large: where a texture makes
+sectors differ, or the rings are no circles. Of few grains narrow rings have up to 0.5."""
 PAIR_SCORE, PAIR_QUALITY, PAIR_ALONE = 5.0, 0.6, 0.2
 """What pairs need to be believed: lattices with Friedel's pairs have scores of 6 to 10, qualities of 0.77 and more,
 and confidences of 0.36; the best of what is none has up to 4.8, 0.7 and 0.1, or 3.8, 0.55 and 0.3."""
 DOMINANT = 1.8
 """How many times as strong as any other disk the direct beam is."""
+ALONE = 2.5
+"""The same from which the rest of the image need not be round about it, if it is a disk and no halo."""
 LIKELY = 1.3
 """The same from which the brightest disk is the likeliest centre where nothing is certain."""
 TILTED = 0.1
@@ -47,6 +50,8 @@ NOISE_SPOTS = 6
 FEWEST_PIXELS = 2500
 """Valid pixels of the image, binned to 512 pixels, from which rings are believed: a window on a spot or two may look
 like a window on rings."""
+FLANK = 1.5
+"""Pixels by which a disk is seen beyond a hole of its own radius: a narrow gap does not hide a beam."""
 MARGIN = 0.12
 """Share of the shorter side that the direct beam is away from the edge if nothing else tells that it is the beam."""
 UNKNOWN = 1.0 / 6.0
@@ -91,7 +96,8 @@ def verdict(e: Evidence) -> Verdict:
     """Weigh what there is: sources that are certain by themselves and do not contradict each other are believed."""
     certain = _certain(e)
     if certain:
-        best, *others = certain
+        # Of those that agree, the one that is known best: wide rings leave much open.
+        best, *others = sorted(certain, key=lambda v: v.sigma)
         for other in others:
             apart = float(np.hypot(*(best.center - other.center)))
             if apart > max(AGREE, 3.0 * float(np.hypot(best.sigma, other.sigma))):
@@ -125,7 +131,7 @@ def _believed_rings(e: Evidence) -> Rings | None:
     if rings.agreement.coherence < COHERENT:
         if rings.answer.part != RING_SCALES[0]:
             return None
-        rings = rings._replace(sigma=max(1.5 * rings.sigma, 1.5 * LARGEST_SIGMA))
+        rings = rings._replace(sigma=LOOSER * rings.sigma)
     if np.count_nonzero(e.level.valid) < FEWEST_PIXELS:
         return None
     # A halo is round too, and need not be about the centre: it is believed where there is nothing else.
@@ -158,7 +164,7 @@ def believed_beam(e: Evidence) -> str:
         return "the brightest disk is cut off by the edge or the mask"
     ratio = _dominance(beam)
     near = e.rings is not None and np.hypot(*(e.rings.center - e.level.up(disk.center))) <= AGREE * e.level.factor + 0.5
-    if not near:
+    if not (near or (disk.sharp and ratio >= ALONE)):
         return "the image is not round about the brightest disk"
     if not ratio >= DOMINANT:
         return f"the brightest disk is {ratio:.1f} times as strong as the next, {DOMINANT} are needed"
@@ -170,7 +176,7 @@ def believed_beam(e: Evidence) -> str:
     if len(beam.flux) > 1 and ratio < WEAK and beam.flux[0] > TWO_BEAMS * beam.flux[1]:
         return "two disks are far brighter than all others, either may be the direct beam"
     hidden = _largest_hole(e.level.valid)
-    if hidden > disk.radius:
+    if hidden > disk.radius + FLANK:
         return f"the mask hides a region of radius {hidden:.0f} px in which the direct beam may be"
     sides = np.array(e.level.image.shape) - 1
     if min(disk.center.min(), (sides - disk.center).min()) < MARGIN * min(sides):
@@ -255,9 +261,10 @@ def _likeliest(e: Evidence) -> tuple[Verdict, str]:
     pairs_doubt = f"pairs of spots have the score {e.pairs.evidence.score:.1f}, {PAIR_SCORE:.0f} are needed"
     rings_doubt = ""
     if rings is not None:
+        needed = PARTLY if rings.answer.part == RING_SCALES[0] else COHERENT
         rings_doubt = (
-            f"rings explain {rings.agreement.coherence:.0%} of what sectors show, {COHERENT:.0%} are needed"
-            if rings.agreement.coherence < COHERENT
+            f"rings explain {rings.agreement.coherence:.0%} of what sectors show, {needed:.0%} are needed"
+            if rings.agreement.coherence < needed
             else f"the rings leave {rings.sigma:.1f} px open, or are a halo beside spots"
         )
     narrow = rings_verdict is not None and rings_verdict.answer.part != RING_SCALES[-1]

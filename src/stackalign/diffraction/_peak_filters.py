@@ -18,7 +18,6 @@ __all__ = [
     "calibrated",
     "counted",
     "find_ground",
-    "hot_pixels",
     "is_spot",
 ]
 
@@ -45,16 +44,15 @@ SEEN = 0.6
 """Share of a spot's weight that must lie on valid pixels."""
 
 FEWEST_BELOW = 64
+SAMPLED = 4096
+HALF_NORMAL = 0.7306
+"""Between the median and the quantile 0.84 of the absolute values of normal numbers of the deviation 1."""
+MOST_CORRELATED = 5.0
+"""The scatter of a blurred image over that of independent pixels where the detector blurs more than `BLUR` does."""
 ROUNDS = 2
 LEAST_FALL, EVEN = 0.25, 0.42
 """Least fall of a spot over two widths in any direction, as a share of its height and of the fall in another."""
 NEWTON = 12
-BRIGHT = 0.02
-"""Share of the pixels among which hot ones are looked for first."""
-HOT, ALONE = 8.0, 0.1
-"""Deviations by which a hot pixel is above its neighbours, and the share of that by which the highest of them is: a
-Gaussian of the sigma 0.45 px on the middle of a pixel has more."""
-
 TRUNCATE = 4.0
 NEAR = np.float32(1e-6)
 CANDIDATES = 512
@@ -133,7 +131,9 @@ def find_ground(pixels: Plane, valid: NDArray[np.bool_], quantum: float = 0.0) -
         variance = means(rest * rest)
         np.maximum(variance, 0, out=variance)
         stands = ndimage.gaussian_filter(rest, BLUR, mode="constant")
-        before, quiet = quiet, valid & (stands <= np.sqrt(variance * share) + single)
+        limit = np.sqrt(variance * share)
+        limit *= _correlated(stands, limit, valid)
+        before, quiet = quiet, valid & (stands <= limit + single)
         if not quiet.any():
             quiet = valid
         if part == WINDOWS[-1] and np.count_nonzero(before ^ quiet) < FEW * quiet.size:
@@ -141,6 +141,20 @@ def find_ground(pixels: Plane, valid: NDArray[np.bool_], quantum: float = 0.0) -
     known = variance[valid & (variance > 0)]
     floor = 1e-6 * float(known.mean(dtype=np.float64)) if known.size else 1.0
     return Ground(rest, weight, np.maximum(variance, np.float32(floor)))
+
+
+def _correlated(stands: Plane, limit: Plane, valid: NDArray[np.bool_]) -> np.float32:
+    """By how much a blurred image scatters more than one of independent pixels would: detectors blur as well.
+
+    From what lies below the background, where spots do not, about its own middle: spots raise the background at first.
+    """
+    below = (valid & (stands < 0) & (limit > 0)).ravel().nonzero()[0]
+    if len(below) < FEWEST_BELOW:
+        return np.float32(1)
+    below = below[:: max(1, len(below) // SAMPLED)]
+    middle, outer = np.quantile(-stands.flat[below] / limit.flat[below], (0.5, 0.84))
+    ratio = CLIPPED / HALF_NORMAL * float(outer - middle)
+    return np.float32(min(max(1.0, ratio), MOST_CORRELATED))
 
 
 def _seen(weight: Plane, valid: NDArray[np.bool_], sigma: float) -> Plane:
@@ -298,35 +312,3 @@ def is_spot(snr: Plane, places: NDArray[np.int64], width: float) -> NDArray[np.b
         falls.append(top - np.nan_to_num(both))
     least, greatest = np.min(falls, axis=0), np.max(falls, axis=0)
     return np.asarray((least >= LEAST_FALL * top) & (least + 1.0 >= EVEN * greatest))
-
-
-def hot_pixels(
-    pixels: FloatArray, valid: NDArray[np.bool_], quantum: float, places: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Find single pixels (N, 2) so far above all of their neighbours that no spot of a lens can be the cause.
-
-    Looked for among these places, or among the brightest pixels.
-    """
-    if places is None:
-        values = pixels[valid]
-        kept = max(1, int(BRIGHT * len(values)))
-        limit = np.partition(values, len(values) - kept)[len(values) - kept]
-        places = np.argwhere(valid & (pixels > limit) if limit > values.min() else valid & (pixels > values.min()))
-    if not len(places):
-        return places
-    framed = np.pad(np.where(valid, pixels, np.nan), 1, constant_values=np.nan)
-    rows, columns = places.T
-    ring = np.stack(
-        [framed[rows + y, columns + x] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-    )  # fmt: skip
-    known = ~np.isnan(ring)
-    count = known.sum(axis=0)
-    filled = np.where(known, ring, 0.0)
-    mean = filled.sum(axis=0) / np.maximum(count, 1)
-    scatter = np.sqrt((np.where(known, ring - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count, 1))
-    highest = np.where(known, ring, -np.inf).max(axis=0)
-    lowest = float(pixels[valid].min())
-    floor = np.sqrt(quantum * np.maximum(mean - lowest, 0.0) + quantum**2)
-    above = pixels[rows, columns] - mean
-    hot = (count > 2) & (above > HOT * np.maximum(scatter, floor)) & (highest - mean < ALONE * above)
-    return np.asarray(places[hot], np.int64)

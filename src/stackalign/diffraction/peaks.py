@@ -14,7 +14,8 @@ from stackalign.ops import persistence_pairs, to_numpy
 from stackalign.ops._peaks import offsets
 
 from ._inputs import checked_images
-from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, counted, find_ground, hot_pixels, is_spot
+from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, counted, find_ground, is_spot
+from ._peak_pixels import electron_of_events, hot_pixels, is_cluster
 
 __all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]
 
@@ -31,6 +32,16 @@ FEW = 0.2
 """Electrons per pixel below which an electron here and there makes narrow peaks stand out."""
 MOST_LEVELS = 4096
 """Different values up to which an image may be of counts."""
+WHOLE = 0.02
+"""Share of a count by which all steps between values may be off whole numbers of them."""
+LARGEST_COUNT = 1 << 22
+"""Floats are multiples of their own smallest difference."""
+SHARED = 4.0
+"""Counts that one electron makes at most."""
+WEAKER = 4.5
+"""Deviations by which a hot pixel is above its neighbours, where a peak is one."""
+TAILED = 1.3
+"""Length of the upper tail over the lower one from which noise without whole numbers is that of few electrons."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,9 @@ def bragg_peaks(
     _check_distance(min_distance)
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
     quantum = _quantum(pixels[valid])
+    event = electron_of_events(pixels, valid, quantum > 0)
+    # Whole numbers are counts, of which an electron adds a few to neighbouring pixels where its charge is shared.
+    quantum = float(np.clip(event, quantum, SHARED * quantum)) if quantum > 0 else event
     seen = valid.copy()
     seen[tuple(hot_pixels(pixels, valid, quantum).T)] = False
     # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
@@ -148,8 +162,9 @@ def bragg_peaks(
     plane = calibrated(best.snr, best.width)
     places, snr = _maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
     told = is_spot(plane, places, best.width)
-    weaker = hot_pixels(pixels, seen, quantum, places)
+    weaker = hot_pixels(pixels, seen, quantum, places, WEAKER)
     told &= ~(places[:, None] == weaker[None]).all(axis=-1).any(axis=1)
+    told &= ~is_cluster(ground.rest, ground.variance, places, best.width, electron)
     told &= counted(snr, ground.variance[tuple(places.T)].astype(np.float64), electron, best.width) >= min_snr
     places, snr = places[told], snr[told]
     position, intensity = _fitted(ground, places, best.width)
@@ -182,13 +197,18 @@ def _quantum(values: FloatArray) -> float:
     different = np.unique(values[:: max(1, len(values) // SAMPLED)])
     if not 1 < len(different) <= MOST_LEVELS:
         return 0.0
-    return float(np.diff(different).min())
+    least = float(np.diff(different).min())
+    steps = np.diff(different) / least
+    whole = steps.sum() <= LARGEST_COUNT and np.abs(steps - np.rint(steps)).max() <= WHOLE
+    return least if whole else 0.0
 
 
 def _electron(standard: Plane, ground: Ground, seen: NDArray[np.bool_], quantum: float) -> float:
     """What one electron adds to a pixel, as the noise above the darkest pixel says: variance over mean."""
     if not quantum > 0:
-        return 0.0
+        low, high = np.quantile(ground.rest[seen][:: max(1, seen.size // SAMPLED)], (0.02, 0.98))
+        if not high > -TAILED * low:
+            return 0.0
     mean = float((standard - ground.rest)[seen].mean(dtype=np.float64)) - float(standard[seen].min())
     variance = float(ground.variance[seen].mean(dtype=np.float64))
     return max(quantum, variance / mean) if mean > 0 else quantum
