@@ -1,6 +1,7 @@
 # Two commands on a fresh machine with nothing but python3 and make: `make demo` and `make test`.
 PY ?= python3
 V := .venv
+D := .venv-docs
 
 $(V)/bin/python:
 	$(PY) -m venv $(V)
@@ -22,13 +23,13 @@ demo: $(V)/.demo ## Crop synthetic 4D-STEM patterns; ends with a picture and a t
 test: $(V)/.test ## Run the test suite, on up to four cores.
 	$(V)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-$(V)-docs/.ok: pyproject.toml
-	$(PY) -m venv $(V)-docs
-	$(V)-docs/bin/pip install -q -e '.[docs]'
+$(D)/.docs: pyproject.toml
+	test -x $(D)/bin/python || $(PY) -m venv $(D)
+	$(D)/bin/pip install -q -e '.[docs]'
 	touch $@
 
-docs: $(V)-docs/.ok ## Build the site, in an environment of its own; warnings are errors. Needs no network once installed.
-	$(V)-docs/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+docs: $(D)/.docs ## Build the site, in an environment of its own; warnings are errors. Needs no network once installed.
+	$(D)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "the site: docs/_build/html/index.html"
 
 faults: $(V)/.test ## Kill, fill and cut long runs at many seeded moments: make faults FAULT_POINTS=8.

@@ -31,13 +31,13 @@ class BeamSelection:
     strong : float
         Beams of at least this strength go into the matrix. The strength is the largest amplitude, to first order, that
         any path through strong beams brings into the beam at any tilt of the region:
-        |U_g-h| / max(|2 K s_g|, floor), multiplied along the path, s_g the excitation error.
+        ``|U_g-h| / max(|2 K s_g|, floor)``, multiplied along the path, s_g the excitation error.
     weak : float
         Beams that are too far from the Ewald sphere for `strong` at every tilt, and turn the phase of another beam by
         at least this angle (radians) per 1000 angstrom, are folded into the matrix by Bethe potentials. inf: none.
     floor : float
         Potential in 1/angstrom^2 over which a resonance counts as weak whatever its excitation error: lines of HOLZ
-        reflections with |U_g| below ``strong * floor`` are left out.
+        reflections with ``|U_g|`` below ``strong * floor`` are left out.
     sg_max : float, optional
         In place of `strong`: every reflection that comes within this excitation error (1/angstrom) of the Ewald sphere
         goes into the matrix, and none is folded in. For comparison with programs that select so.
