@@ -57,7 +57,7 @@ LEAST_SNR = 5.0
 
 
 def _mask(mask: Any) -> Any:
-    return None if mask is None else np.asarray(mask).astype(bool)
+    return None if mask is None else asarray(mask, "cpu").astype(bool)
 
 
 def _plain(image: Any) -> NDArray[Any]:
@@ -67,7 +67,7 @@ def _plain(image: Any) -> NDArray[Any]:
 
 def _swapped(center: Any) -> Any:
     """From (col, row) to (row, col)."""
-    return None if center is None else np.asarray(center, np.float64)[::-1]
+    return None if center is None else asarray(center, "cpu", np.float64)[::-1]
 
 
 def diffread(fname: Any) -> NDArray[Any]:
@@ -173,7 +173,7 @@ def mask_from_collection(
 
 def combine_masks(*masks: ArrayLike) -> NDArray[np.bool_]:
     """Mask that is True where all masks are. See `stackalign.diffraction.combine_masks`."""
-    return diffraction.combine_masks(*(np.asarray(mask).astype(bool) for mask in masks))
+    return diffraction.combine_masks(*(asarray(mask, "cpu").astype(bool) for mask in masks))
 
 
 def bragg_peaks(
@@ -181,7 +181,7 @@ def bragg_peaks(
 ) -> list[FloatArray]:
     """List of (row, col), the nearest to the centre first, which is one of them. See `diffraction.bragg_peaks`."""
     found = diffraction.bragg_peaks(_plain(im), mask=_mask(mask), min_snr=LEAST_SNR, min_distance=min_dist)
-    middle = np.asarray(autocenter(im, mask) if center is None else center, np.float64)
+    middle = asarray(autocenter(im, mask) if center is None else center, "cpu", np.float64)
     places = list(found.sorted_by_distance(middle).position)
     # The direct beam is a spot of the lattice also where it is hidden; the correlation of an image with itself, by
     # which scikit-ued finds peaks, always has one there.
@@ -222,7 +222,7 @@ def bragg_peaks_persistence(
         )  # fmt: skip
         kept = {tuple(place) for place in apart.position.astype(int).tolist()}
         chosen = np.array([k for k in chosen if tuple(pairs.birth_index[k].tolist()) in kept], np.intp)
-    middle = (np.array(np.shape(im)) - 1) / 2 if center is None else np.asarray(center, np.float64)
+    middle = (np.array(np.shape(im)) - 1) / 2 if center is None else asarray(center, "cpu", np.float64)
     chosen = chosen[np.argsort(np.hypot(*(pairs.birth_index[chosen] - middle).T), kind="stable")]
     return (
         pairs.birth_index[chosen, ::-1].astype(np.float64),

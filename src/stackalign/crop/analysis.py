@@ -135,13 +135,14 @@ def combine_masks(reader: StackReader, mask: NDArray[np.bool_] | str | None) -> 
             msg = f'mask must be a boolean frame or "auto", got {mask!r}'
             raise DataError(msg)
         return mask_of_stack(reader, own)
-    if mask.dtype != np.bool_:
-        msg = f"mask must be boolean, True = valid, got {mask.dtype}"
+    valid: NDArray[np.bool_] = ops.asarray(mask, "cpu")
+    if valid.dtype != np.bool_:
+        msg = f"mask must be boolean, True = valid, got {valid.dtype}"
         raise DataError(msg)
-    if mask.shape != frame:
-        msg = f"mask has the shape {mask.shape}, the patterns are {frame}; a mask is one frame, True = valid"
+    if valid.shape != frame:
+        msg = f"mask has the shape {valid.shape}, the patterns are {frame}; a mask is one frame, True = valid"
         raise DataError(msg)
-    return mask if own is None else mask & own
+    return valid if own is None else valid & own
 
 
 def automatic_mask_note(

@@ -12,6 +12,7 @@ from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.io import StackReader, open_array
 from stackalign.io.provenance import provenance
+from stackalign.ops.transfer import unwrapped
 from stackalign.runs import ProgressCallback
 
 from .analysis import N_MEAN, analyze, automatic_mask_note, chunk_plan, combine_masks, source_name
@@ -126,7 +127,7 @@ def crop_array(
     Radius: see `stackalign.retention_radius`. The window holds the whole disk of the global radius about every centre;
     it is not clamped to the frame, and filled with zeros beyond it. See `stackalign.encircled_window`.
     """
-    reader = open_array(data)
+    reader = open_array(unwrapped(data, "data"))
     try:
         return crop_reader(reader, config or CroppingConfig(), mask=mask, progress=progress)
     finally:

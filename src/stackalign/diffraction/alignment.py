@@ -16,6 +16,7 @@ from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import asarray, device_of, masked_shift, resample_affine, to_numpy
+from stackalign.ops.transfer import unwrapped
 from stackalign.registration.background import background_sigma, band_pass
 
 from ._align_trust import Judged, judged, without_hot_pixels
@@ -289,11 +290,11 @@ def ialign(
     if operator.index(batch) < 1:
         msg = f"batch must be a whole number of images of 1 or more, got {batch}"
         raise ValueError(msg)
-    stream = iter(images)
+    device = options.get("device", "auto")
+    stream = (asarray(image, device) for image in unwrapped(images, "images"))
     number = 0
     while block := list(islice(stream, batch)):
-        if reference is None:
-            reference = block[0]
+        reference = block[0] if reference is None else asarray(reference, device)
         shape = tuple(np.shape(reference))
         for k, image in enumerate(block):
             if tuple(np.shape(image)) != shape:
@@ -357,15 +358,15 @@ def track_peak(
         The window holds no pixel, or shapes differ.
     """
     window = (row_slice or slice(None), col_slice or slice(None))
-    valid = None if mask is None else mask[window]
-    fixed = None if reference is None else reference[window]
+    valid = None if mask is None else asarray(mask, device)[window]
+    fixed = None if reference is None else asarray(reference, device)[window]
     found: list[NDArray[np.float64]] = []
-    stream = iter(images)
+    stream = (asarray(image, device) for image in unwrapped(images, "images"))
     while block := list(islice(stream, 32)):
-        if any(np.ndim(image) != 2 for image in block):
-            msg = f"images must be a series (N, H, W) or a stream of (H, W), got images of shape {np.shape(block[0])}"
+        if any(image.ndim != 2 for image in block):
+            msg = f"images must be a series (N, H, W) or a stream of (H, W), got images of shape {block[0].shape}"
             raise DataError(msg)
-        part = asarray(array_namespace(block[0]).stack(block)[(slice(None), *window)], device)
+        part = array_namespace(block[0]).stack(block)[(slice(None), *window)]
         if 0 in part.shape:
             msg = f"rows {row_slice} and columns {col_slice} hold no pixel of images of {tuple(block[0].shape)}"
             raise DataError(msg)

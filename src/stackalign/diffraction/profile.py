@@ -131,7 +131,7 @@ def azimuthal_average(
     """
     values, valid, single = checked_images(images, mask, device)
     n = len(values)
-    centers = np.asarray(center, np.float64)
+    centers = ops.asarray(center, "cpu", np.float64)
     if centers.shape not in ((2,), (n, 2)) or not np.isfinite(centers).all():
         msg = f"center must be one finite (row, col) or have the shape ({n}, 2), got {centers.shape}"
         raise ValueError(msg)

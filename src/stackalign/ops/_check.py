@@ -12,6 +12,8 @@ from stackalign.backends import Array, Backend, backend_for, refuse_hidden
 from stackalign.backends._protocol import KERNEL_DTYPES
 from stackalign.device import default_workers, within_limit
 
+from .transfer import asarray
+
 __all__ = ["Stack", "fractions_array", "mask_array", "n_workers", "points", "stack"]
 
 _WIDER = {"bool": "uint8", "int8": "int16", "float16": "float32"}
@@ -90,7 +92,7 @@ def points(x: ArrayLike, n: int, name: str) -> NDArray[np.float64]:
     """Check one point (y, x) for all patterns or one for each, and return (n, 2) float64 on the host."""
     if hasattr(x, "get") and not isinstance(x, np.ndarray):  # a CuPy array of a few numbers
         x = x.get()
-    array = np.asarray(x, np.float64)
+    array = asarray(x, "cpu", np.float64)
     if array.shape not in ((2,), (n, 2)):
         msg = f"{name} must be one (y, x) or have the shape ({n}, 2), got {array.shape}"
         raise ValueError(msg)
@@ -102,7 +104,7 @@ def points(x: ArrayLike, n: int, name: str) -> NDArray[np.float64]:
 
 def fractions_array(fractions: float | Sequence[float] | NDArray[Any]) -> tuple[NDArray[np.float64], bool]:
     """Check fractions in (0, 1] and return them with a flag for "a single number was given"."""
-    array = np.asarray(fractions, np.float64)
+    array = asarray(fractions, "cpu", np.float64)
     single = array.ndim == 0
     array = np.atleast_1d(array)
     if array.ndim != 1 or not all(math.isfinite(f) and 0 < f <= 1 for f in array):

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from stackalign.backends import Array, backend_for
 
 from . import _check
+from .transfer import asarray
 
 __all__ = ["ImagePair", "prepare_pair", "score_affine"]
 
@@ -112,7 +113,7 @@ def _candidate_matrices(pair: ImagePair, matrices: ArrayLike) -> tuple[NDArray[n
     """Check matrices and give them the shape (B, K, 2, 3); the flag says whether B was left out."""
     if hasattr(matrices, "get") and not isinstance(matrices, np.ndarray):
         matrices = matrices.get()
-    m = np.asarray(matrices, np.float64)
+    m = asarray(matrices, "cpu", np.float64)
     expected = "(K, 2, 3)" if pair.single else f"(K, 2, 3) or ({pair.n_problems}, K, 2, 3)"
     if m.ndim not in (3, 4) or m.shape[-2:] != (2, 3) or m.shape[-3] < 1:
         msg = f"matrices must have the shape {expected} with K of at least 1, got {m.shape}"

@@ -13,6 +13,7 @@ from stackalign.backends._protocol import FLAT
 
 from . import _check
 from .correlate import ImagePair
+from .transfer import asarray
 
 __all__ = ["AffineLinearization", "linearize_affine", "linearize_with_jacobian"]
 
@@ -292,7 +293,7 @@ def _matrices(pair: ImagePair, matrices: ArrayLike) -> FloatArray:
     """Check matrices and give them the shape (B, 2, 3)."""
     if hasattr(matrices, "get") and not isinstance(matrices, np.ndarray):
         matrices = matrices.get()
-    m = np.asarray(matrices, np.float64)
+    m = asarray(matrices, "cpu", np.float64)
     if m.shape not in ((2, 3), (pair.n_problems, 2, 3)) or not np.isfinite(m).all():
         msg = f"matrices must be finite and have the shape (2, 3) or ({pair.n_problems}, 2, 3), got {m.shape}"
         raise ValueError(msg)

@@ -11,6 +11,7 @@ from stackalign.backends import Array
 from stackalign.backends._protocol import FAR
 
 from . import _check
+from .transfer import asarray
 
 __all__ = [
     "PatternSummary",
@@ -377,7 +378,7 @@ def encircled_window(
     >>> corners.tolist(), shape
     ([[20, 21], [23, 21]], (21, 21))
     """
-    centers = np.asarray(centers, np.float64)
+    centers = asarray(centers, "cpu", np.float64)
     if centers.ndim != 2 or centers.shape[1] != 2 or not len(centers):
         msg = f"centers must have the shape (N, 2) with at least one (y, x), got {centers.shape}"
         raise ValueError(msg)

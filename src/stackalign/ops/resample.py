@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from stackalign.backends import Array
 
 from . import _check
+from .transfer import asarray
 
 __all__ = ["bin_mean", "resample_affine"]
 
@@ -19,7 +20,7 @@ def _pull_matrices(matrices: ArrayLike, n_images: int) -> tuple[NDArray[np.float
     """Check matrices and give them the shape (M, 2, 3); the flag says whether there was one, without an axis."""
     if hasattr(matrices, "get") and not isinstance(matrices, np.ndarray):  # a CuPy array of a few numbers
         matrices = matrices.get()
-    m = np.asarray(matrices)
+    m = asarray(matrices, "cpu")
     if m.dtype.kind not in "fiu":
         msg = f"matrices must be real numbers, got {m.dtype}"
         raise TypeError(msg)

@@ -14,6 +14,7 @@ from stackalign.backends._protocol import FLAT, SHIFT_TAPS
 
 from . import _check
 from .correlate import ImagePair
+from .transfer import asarray
 
 __all__ = ["BestShift", "ShiftTable", "shift_table"]
 
@@ -96,7 +97,7 @@ class ShiftTable:
 
     def _shifts(self, shifts: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Whole part and fraction, (B, K, 2), of where shifts sample."""
-        s = np.asarray(shifts, np.float64)
+        s: NDArray[np.float64] = asarray(shifts, "cpu", np.float64)
         problems = len(self.sums)
         if s.ndim not in (2, 3) or s.shape[-1] != 2 or (s.ndim == 3 and len(s) != problems):
             expected = "(K, 2)" if self.single else f"(K, 2) or ({problems}, K, 2)"

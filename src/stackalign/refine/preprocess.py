@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from stackalign._types import FloatArray
 from stackalign.backends import refuse_hidden
-from stackalign.ops import resample_affine
+from stackalign.ops import asarray, resample_affine
 
 __all__ = ["Hook", "high_pass", "local_normalise", "log1p", "ridge"]
 
@@ -38,7 +38,7 @@ class Preset:
     def __call__(self, image: NDArray[Any], sim: bool = False) -> NDArray[Any]:
         """Filter the last two axes."""
         refuse_hidden(image, "image")
-        values = np.asarray(image, dtype=np.float64)
+        values = asarray(image, "cpu", np.float64)
         lead = (0,) * (values.ndim - 2)
         if self.kind == "log1p":
             low = values.min((-2, -1), keepdims=True)
