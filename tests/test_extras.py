@@ -40,8 +40,19 @@ def test_what_is_absent_is_named(absent) -> None:
 
 def test_info_knows_every_extra() -> None:
     metadata = importlib.metadata.metadata("stackalign")
-    extras = set(metadata.get_all("Provides-Extra") or ()) - {"all", "test", "gpu12"}
+    extras = set(metadata.get_all("Provides-Extra") or ()) - {"all", "docs", "gpu12", "release", "test"}
     assert extras <= {extra for extra, _ in info._EXTRAS.values()}
+
+
+@pytest.mark.parametrize("package", ["astropy", "sunpy", "reproject"])
+def test_commands_name_what_is_absent(package, tmp_path) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from stackalign.cli.__main__ import main; main()"
+    for name in ("target.fits", "reference.fits"):
+        (tmp_path / name).write_bytes(b"SIMPLE  =")
+    command = [sys.executable, "-c", code, "coalign", "target.fits", "reference.fits", "-o", "out"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert re.fullmatch(rf'error: .*{package}.*"stackalign\[solar\]"\n', ran.stderr), ran.stderr
 
 
 @pytest.mark.parametrize("name", SUBMODULES)

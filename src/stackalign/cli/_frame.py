@@ -346,6 +346,13 @@ def command_frame(resumable: str = "from here") -> Iterator[None]:
         raise fail("interrupted", FAILED) from error
     except (StackalignError, MemoryError) as error:
         raise fail(worded(error), FAILED) from error
+    except ImportError as error:
+        from .info import extra_of
+
+        missing = extra_of(error)
+        if missing is None:
+            raise
+        raise fail(missing, FAILED) from error
     except ValueError as error:  # a setting that only shows to be wrong with the images at hand
         raise fail(str(error), USAGE) from error
 

@@ -34,6 +34,16 @@ _EXTRAS = {
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "h5py", "zarr", "tifffile", "torch", "matplotlib", "rosettasciio")
 
 
+def extra_of(error: ImportError) -> str | None:
+    """What to install where an optional package could not be imported; None where it is not one of ours."""
+    # sunpy.map turns what it misses into an ImportError of its own, without a name.
+    name = (error.name or "").partition(".")[0] or ("sunpy" if "sunpy" in str(error) else "")
+    if name not in _EXTRAS:
+        return None
+    extra, purpose = _EXTRAS[name]
+    return f'{name} is not installed ({purpose}): pip install "stackalign[{extra}]"'
+
+
 def collect() -> dict[str, Any]:
     """Everything that `stackalign info` knows, JSON-able."""
     import importlib.util

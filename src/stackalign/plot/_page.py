@@ -37,6 +37,7 @@ thead th { border-bottom: 2px solid var(--line); }
 tbody tr:nth-child(even) { background: var(--band); }
 ul { margin: .3rem 0; padding-left: 1.2rem; max-width: 80ch; }
 a { color: inherit; }
+td > a { display: inline-block; min-width: 8em; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 0 3rem; }
 code { font: .85em/1.4 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 @media print {
