@@ -8,7 +8,8 @@ import pytest
 
 from crop.oracle import content, digest, disks, expected_crop, legacy_crop, plain
 from stackalign.crop import CroppingConfig, Flag, crop_array, crop_file
-from stackalign.crop.analysis import N_MEAN, combine_masks
+from stackalign.crop.masks import combine_masks
+from stackalign.crop.measure import N_MEAN
 from stackalign.errors import DataError
 from stackalign.io import StackInfo
 

@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 
 
 def test_plan_leaves_room_for_the_chunks(tmp_path: Path) -> None:
-    from stackalign.crop.analysis import chunk_plan
+    from stackalign.crop.budget import chunk_plan
 
     store(tmp_path / "a.h5", (1024, 32, 64), (512, 32, 64))
     store(tmp_path / "b.h5", (1024, 32, 64), (4, 32, 64))

@@ -15,11 +15,14 @@ from stackalign.io.provenance import provenance
 from stackalign.ops.transfer import unwrapped
 from stackalign.runs import ProgressCallback
 
-from .analysis import N_MEAN, analyze, automatic_mask_note, chunk_plan, combine_masks, source_name
+from .analysis import analyze
 from .assemble import assemble
+from .budget import chunk_plan
 from .config import CroppingConfig
 from .convert import converted, output_form
 from .cutting import cut
+from .masks import automatic_mask_note, combine_masks
+from .measure import N_MEAN, source_name
 from .result import CropResult
 from .window import placed_windows
 

@@ -1,13 +1,17 @@
-"""Centres over a scan: the robust plane of the descan."""
+"""Centres of patterns: stated ones, and the robust plane of the descan."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError
+from stackalign.io import StackReader
 
+from .config import CroppingConfig
 from .result import CenterFit
 
-__all__ = ["fit_plane"]
+__all__ = ["check_centers", "fit_plane", "stated_centers"]
 
 ROUNDS = 4
 """Of scale and fit; the scale settles to a few per cent in three."""
@@ -66,3 +70,48 @@ def fit_plane(
     residuals = np.where(used[:, None], centers - fitted, np.nan)
     rms = np.sqrt(np.nanmean(residuals**2, axis=0))
     return CenterFit(coefficients, residuals, (float(rms[0]), float(rms[1]))), fitted
+
+
+def check_centers(centers: NDArray[np.floating[Any]], reader: StackReader) -> NDArray[np.float64]:
+    """Check stated centres (N, 2) of a stack's patterns.
+
+    Raises
+    ------
+    DataError
+        Their number is not that of the patterns, or one is no number or lies outside the frame.
+    """
+    n, height, width = reader.info.shape
+    stated = np.asarray(centers, np.float64)
+    if stated.shape != (n, 2):
+        msg = f"centers must have the shape ({n}, 2), one (y, x) for each pattern, got {stated.shape}"
+        raise DataError(msg)
+    inside = (stated >= -0.5).all(axis=1) & (stated[:, 0] <= height - 0.5) & (stated[:, 1] <= width - 0.5)
+    if not inside.all():
+        k = int((~inside).argmax())
+        y, x = stated[k]
+        msg = (
+            f"the centre ({y:g}, {x:g}) of pattern {k} is not inside the {height} x {width} frame; correct it in the "
+            "table of centres, or give that pattern the centre of its neighbours"
+        )
+        raise DataError(msg)
+    return np.ascontiguousarray(stated)
+
+
+def stated_centers(reader: StackReader, config: CroppingConfig) -> NDArray[np.float64] | None:
+    """Centre that the configuration states for every pattern, None where they are measured."""
+    height, width = reader.info.shape[1:]
+    if config.center_method == "centroid":
+        return None
+    if config.center_method == "manual":
+        assert config.manual_center is not None  # the configuration has checked it
+        y, x = config.manual_center
+        if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
+            msg = (
+                f"manual_center ({y:g}, {x:g}) lies outside the {height} x {width} patterns; "
+                "give (y, x) in pixel indices from 0"
+            )
+            raise DataError(msg)
+        return np.array([y, x], np.float64)
+    if config.legacy_window:
+        return np.array([height // 2, width // 2], np.float64)
+    return np.array([(height - 1) / 2, (width - 1) / 2])

@@ -14,9 +14,10 @@ from stackalign.backends._protocol import KERNEL_DTYPES
 from stackalign.io import StackReader
 from stackalign.runs import ChunkPlan, Part, ProgressCallback, RegionSink, Source, StopRequest, chunk_parts, map_halving
 
-from .analysis import add_finite, prepare, say_split, source_name
 from .background import measured
+from .budget import say_split
 from .config import CroppingConfig
+from .measure import add_finite, prepare, source_name
 from .window import Windows
 
 __all__ = ["cut"]

@@ -24,20 +24,15 @@ from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, Journal, ProgressCallback, StopRequest
 
 from . import run as crop_run
-from .analysis import (
-    N_MEAN,
-    Measurements,
-    analyze,
-    automatic_mask_note,
-    check_centers,
-    chunk_plan,
-    combine_masks,
-    source_name,
-)
+from .analysis import analyze
 from .assemble import assemble, cropped_calibration
+from .budget import chunk_plan
+from .centers import check_centers
 from .config import CroppingConfig
 from .convert import converted, output_form
 from .cutting import cut
+from .masks import automatic_mask_note, combine_masks
+from .measure import N_MEAN, Measurements, source_name
 from .outputs import RESULTS, check_output, prepare_results, result_paths
 from .result import CropAnalysis, CropResult
 from .reuse import reused_analysis

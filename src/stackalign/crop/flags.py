@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .result import Flag
 
 if TYPE_CHECKING:
-    from .analysis import Measurements
+    from .measure import Measurements
 
 __all__ = ["flag_patterns", "hot_pixel", "set_aside"]
 

@@ -12,9 +12,9 @@ from stackalign.errors import DataError
 from stackalign.io import StackReader
 from stackalign.io._reader import damage_as_data_error
 
-from .analysis import N_MEAN
 from .config import CroppingConfig
 from .flags import set_aside
+from .measure import N_MEAN
 from .result import CropAnalysis, Flag
 from .window import placed_windows
 

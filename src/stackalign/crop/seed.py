@@ -19,12 +19,14 @@ from stackalign.io import StackReader, create_stack, open_array
 from stackalign.io.atomic import replace_path
 from stackalign.runs import ChunkPlan
 
-from .analysis import N_MEAN, analyze, chunk_plan, source_name
+from .analysis import analyze
 from .arrays import crop_reader, shaped_like
 from .assemble import assemble, retention
+from .budget import chunk_plan
 from .config import CroppingConfig
 from .convert import converted, output_form
 from .cutting import cut
+from .measure import N_MEAN, source_name
 from .outputs import check_output, write_results
 from .result import CropAnalysis, CropResult, CropValidation, RadialProfile
 from .window import Windows, placed_windows
