@@ -32,7 +32,7 @@ def no_gpu(monkeypatch):
         msg = f"no {name} here"
         raise BackendUnavailableError(msg)
 
-    monkeypatch.setattr("stackalign.crop.seed.load", refuse)
+    monkeypatch.setattr("stackalign.compat.cropper.load", refuse)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The class that users have in their scripts: four steps, or all at once, on data in memory."""
+"""`DiffractionCropper`, the class of the original cropper: four steps, or all at once, on data in memory."""
 
 import dataclasses
 import os
@@ -13,23 +13,22 @@ from numpy.typing import NDArray
 
 from stackalign import ops
 from stackalign.backends import load
+from stackalign.crop.analysis import analyze
+from stackalign.crop.arrays import crop_reader, shaped_like
+from stackalign.crop.assemble import assemble, retention
+from stackalign.crop.budget import chunk_plan
+from stackalign.crop.config import CroppingConfig
+from stackalign.crop.convert import converted, output_form
+from stackalign.crop.cutting import cut
+from stackalign.crop.measure import N_MEAN, source_name
+from stackalign.crop.outputs import check_output, write_results
+from stackalign.crop.result import CropAnalysis, CropResult, CropValidation, RadialProfile
+from stackalign.crop.window import Windows, placed_windows
 from stackalign.device import default_memory_limit
 from stackalign.errors import BackendUnavailableError, DataError, StackalignWarning
 from stackalign.io import StackReader, create_stack, open_array
 from stackalign.io.atomic import replace_path
 from stackalign.runs import ChunkPlan
-
-from .analysis import analyze
-from .arrays import crop_reader, shaped_like
-from .assemble import assemble, retention
-from .budget import chunk_plan
-from .config import CroppingConfig
-from .convert import converted, output_form
-from .cutting import cut
-from .measure import N_MEAN, source_name
-from .outputs import check_output, write_results
-from .result import CropAnalysis, CropResult, CropValidation, RadialProfile
-from .window import Windows, placed_windows
 
 __all__ = ["DiffractionCropper"]
 
