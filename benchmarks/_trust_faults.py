@@ -18,7 +18,7 @@ Pair = tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True)
 class View:
-    """What a fault can use: the scene, another scene of the same kind, and where the pixels of both images see it.
+    """What a fault can use: the scene, another one, and where the pixels of both images see it.
 
     `here` and `there` (H, W, 2) are the points (y, x) of the scene that pixels of the reference and of the moving image
     show; `deviation` is the contrast of the reference.

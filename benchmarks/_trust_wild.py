@@ -69,7 +69,8 @@ def draw(
     grid = np.moveaxis(np.indices(shape).astype(float), 0, -1) + rng.uniform(0, 1, 2)
     offset = grid[0, 0]
     back = transforms.apply(transforms.invert(matrix), grid - offset) + offset
-    view = View(scene(name, seed, shape), scene(name, seed + 100_000, shape), grid, back, rng)
+    other = str(rng.choice([n for n in SCENES if n != name]))
+    view = View(scene(name, seed, shape), scene(other, seed, shape), grid, back, rng)
     there = view.there if fault.move is None else fault.move(view)
     if fault.affine:
         matrix = _affine_through(there - offset)

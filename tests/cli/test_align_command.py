@@ -280,3 +280,29 @@ def test_background_takes_a_halo_that_stands_still_away(tmp_path) -> None:
     assert errors[0] > 3
     assert errors[1] < 0.5
     assert run("align", *files, "--overwrite", "--background", -1).code == 2
+
+
+def test_remarks_stand_in_table_json_and_page(files, frames) -> None:
+    """A torn image beside a good one: why it is flagged, with numbers, wherever its flag stands."""
+    from astropy.table import Table
+
+    torn = frames[1][:2].copy()
+    torn[1, :, 40:] = np.roll(frames[1][1], 3, axis=0)[:, 40:]
+    np.save(files / "torn.npy", torn)
+    done = run(
+        "align", files / "reference.npy", files / "torn.npy", "-o", files / "out.npy", "--table",
+        files / "table.ecsv", "--report", files / "page.html", "--json",
+    )  # fmt: skip
+    assert done.code == 3, done.err
+    remarks = strict_json(done.out)[0]["remarks"]
+    assert set(remarks) == set(strict_json(done.out)[0]["flags"].split())
+    assert all(text.startswith("image 1: ") for text in remarks.values())
+    table = Table.read(files / "table.ecsv")
+    assert not str(table["remarks"][0]).strip("-")
+    assert all(flag in table["remarks"][1] for flag in remarks)
+    page = (files / "page.html").read_text()
+    assert "Displacements of regions" in page
+    assert all(f"<code>{flag}</code>: " in page for flag in remarks)
+    lines = run("align", files / "reference.npy", files / "torn.npy", "-o", files / "out.npy", "--overwrite")
+    assert lines.code == 3
+    assert all(flag in lines.out for flag in remarks)

@@ -78,6 +78,36 @@ def test_vignetting_is_no_misfit() -> None:
     np.testing.assert_allclose(result.parameters, (2.4, -3.1), atol=0.05)
 
 
+def test_displacements_say_where_regions_would_move_on() -> None:
+    scene = smooth_scene(15, 3.0)
+    moving = np.where(np.arange(SHAPE[1]) < 110, sampled(scene, 1.0, 0.5), sampled(scene, 1.0, 1.1))
+    result = sa.register(*noisy([sampled(scene, 0.0, 0.0), moving], 0.02, 16))
+    y, x, dy, dx, sigma_dy, sigma_dx = result.displacements.T
+    inside = (x > 15) & (x < 150) & (y > 15) & (y < 130)
+    left, right = inside & (x < 90), inside & (x > 130)
+    # The content of the moving image is to go back to where the reference has it.
+    assert np.median(result["dx"] + dx[left]) == pytest.approx(-0.5, abs=0.03)
+    assert np.median(result["dx"] + dx[right]) == pytest.approx(-1.1, abs=0.03)
+    assert np.median(dy[inside]) == pytest.approx(-1.0 - result["dy"], abs=0.03)
+    assert np.all((sigma_dy > 0) & (sigma_dx > 0))
+    record = result.to_dict()["displacements"]
+    assert np.shape(record) == (len(y), 6)
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_one_region_that_carries_the_answer_is_named(still) -> None:
+    scene = smooth_scene(17, 3.0)
+    y, x = np.indices(SHAPE).astype(float)
+    images = [sampled(scene, 0.0, 0.0), sampled(scene, 0.9, -0.6)]
+    for k, image in enumerate(images):
+        away = 0.0 if still else k
+        image += 12 * np.exp(-0.5 * ((y - 120 - 0.9 * away) ** 2 + (x - 30 + 0.6 * away) ** 2) / 6.0**2)
+    result = sa.register(*noisy(images, 0.3, 18))
+    assert ("inconsistent" in result.flags) == still, result.remarks
+    if still:
+        assert "carries the answer" in result.remarks["inconsistent"] or "disagree by" in result.remarks["inconsistent"]
+
+
 @pytest.mark.parametrize(("model", "open_parameter"), [("rigid", "angle"), ("shift", None)])
 def test_rings_leave_an_angle_open(model, open_parameter) -> None:
     y, x = np.indices(SHAPE).astype(float)

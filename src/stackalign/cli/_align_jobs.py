@@ -9,6 +9,7 @@ import numpy as np
 
 from stackalign.errors import FinishedError, Interrupted, StackalignError
 from stackalign.registration.files import AlignedFile, align_file
+from stackalign.registration.result import BETWEEN
 from stackalign.registration.table import write_table
 
 from ._console import progress_reporter, say, worded
@@ -40,6 +41,8 @@ class Outcome:
                 "flags": " ".join(sorted({name for text in flags for name in text.split()})),
                 "lowest_score": round(float(scores.min()), 6),
             }
+            if remarks := _remarks(self.columns):
+                row["remarks"] = remarks
             for name in (n for n in self.columns if f"sigma_{n}" in self.columns):
                 values = np.array(self.columns[name], np.float64)
                 sigma = np.array([np.nan if s is None else s for s in self.columns[f"sigma_{name}"]], np.float64)
@@ -50,6 +53,22 @@ class Outcome:
         if self.result is not None:
             row |= {"seconds": round(self.result.seconds, 3), "device": self.result.provenance["device"]}
         return row
+
+
+def _remarks(columns: Mapping[str, list[Any]]) -> dict[str, str]:
+    """A sentence for each flag: that of the first image that has it, with its number where there are several."""
+    sentences: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    texts = columns.get("remarks", [])  # files of earlier versions have none
+    for k, text in enumerate(texts):
+        for remark in filter(None, text.split(BETWEEN)):
+            flag, _, sentence = remark.partition(": ")
+            counts[flag] = counts.get(flag, 0) + 1
+            sentences.setdefault(flag, sentence if len(texts) == 1 else f"image {k}: {sentence}")
+    return {
+        flag: sentence if counts[flag] == 1 else f"{counts[flag]} images; {sentence}"
+        for flag, sentence in sentences.items()
+    }
 
 
 def run_jobs(

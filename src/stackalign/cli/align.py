@@ -139,4 +139,7 @@ def _masks(both: Path | None, reference: Path | None, moving: Path | None) -> di
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
-        print_facts([(name.replace("_", " "), str(value)) for name, value in row.items() if value not in ("", None)])
+        facts = [(name.replace("_", " "), str(value)) for name, value in row.items() if value not in ("", None)]
+        if remarks := row.get("remarks"):
+            facts = [fact for fact in facts if fact[0] != "remarks"] + list(remarks.items())
+        print_facts(facts)

@@ -28,6 +28,7 @@ from .refine import disks_figure, plot_correlations, plot_position_map, plot_sco
 from .refine_report import RefinedStep, write_refinement_report
 from .registration import (
     plot_difference,
+    plot_displacements,
     plot_parameters,
     plot_score_surface,
     registration_figure,
@@ -64,6 +65,7 @@ __all__ = [
     "plot_correlations",
     "plot_cumulative",
     "plot_difference",
+    "plot_displacements",
     "plot_history_scatter",
     "plot_hot_spots",
     "plot_map",

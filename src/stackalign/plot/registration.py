@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "plot_difference",
+    "plot_displacements",
     "plot_parameters",
     "plot_score_surface",
     "registration_figure",
@@ -189,6 +190,49 @@ def plot_parameters(stack: "RegistrationStack", *, ax: "Axes | None" = None) -> 
     ax.set_ylabel("shift (px)")
     ax.legend(fontsize=8)
     title(ax, "shifts of the content", f"{len(stack)} frames, {int((~stack.ok).sum())} flagged")
+    return ax
+
+
+def plot_displacements(
+    displacements: ArrayLike, reference: ArrayLike, *, ax: "Axes | None" = None, significant: float = 3.0
+) -> "Axes":
+    """Draw by how much each region of the image would have to move on, beyond what the registration found.
+
+    Parameters
+    ----------
+    displacements : array_like
+        (T, 6) rows [y, x, dy, dx, sigma_dy, sigma_dx], as `stackalign.registration.RegistrationResult` has them.
+    reference : array_like
+        (H, W), NaN where invalid; drawn behind the arrows.
+    ax : matplotlib.axes.Axes, optional
+    significant : float
+        Standard errors from which on an arrow is drawn in colour.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = axes_or_new(ax)
+    image, rows = np.asarray(reference, np.float64), np.asarray(displacements, np.float64).reshape(-1, 6)
+    _show(ax, image, "what regions want beyond the result")
+    if not len(rows):
+        say_in(ax, "no region says anything")
+        return ax
+    y, x, dy, dx, sy, sx = rows.T
+    z = np.hypot(dy / sy, dx / sx)
+    length = np.hypot(dy, dx)
+    # The longest arrow that says something is as long as tiles are apart.
+    longest = float(np.max(length[z > 1], initial=np.finfo(np.float64).tiny))
+    times = max(np.ptp(y), np.ptp(x), 1.0) / np.sqrt(len(rows)) / longest
+    colours = np.where(z > significant, VERMILLION, "#bbbbbb")
+    shown = z > 1
+    ax.quiver(
+        x[shown], y[shown], dx[shown] * times, dy[shown] * times, color=colours[shown], angles="xy",
+        scale_units="xy", scale=1.0, width=0.004,
+    )  # fmt: skip
+    clearly = z > significant
+    detail = f"longest {longest:.2g} px; {int(clearly.sum())} of {len(rows)} regions beyond {significant:g} sigma"
+    title(ax, "what regions want beyond the result", detail)
     return ax
 
 

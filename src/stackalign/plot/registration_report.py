@@ -12,7 +12,7 @@ from ._canvas import new_figure
 from ._page import definitions, escape, page, table
 from ._pictures import BLINK_STYLE, blink, picture
 from ._text import short_name
-from .registration import plot_parameters, registration_figure
+from .registration import plot_displacements, plot_parameters, registration_figure
 
 if TYPE_CHECKING:
     from stackalign.registration.files import AlignedFile
@@ -94,6 +94,14 @@ def _section(done: "AlignedFile", k: int) -> str:
             picture(figure, "Images, differences and score surface"),
             f'<p class="soft">{escape(_compared(shown))}</p>',
         ]
+        if shown.displacements is not None:
+            figure = new_figure(6.5, 5.5)
+            plot_displacements(shown.displacements, shown.reference, ax=figure.add_subplot())
+            parts += [
+                picture(figure, "Displacements of regions"),
+                '<p class="soft">Arrows say where the content of each region would have to move on, enlarged; grey '
+                "ones are within 3 standard errors, and those within one are left out.</p>",
+            ]
     parts += [
         '<div class="columns"><div>',
         "<h3>Facts</h3>",
@@ -112,6 +120,7 @@ def _section(done: "AlignedFile", k: int) -> str:
         "</div></div>",
         "<h3>Parameters</h3>",
         _rows(done),
+        _remarks(done),
         "</section>",
     ]
     return "\n".join(parts)
@@ -125,6 +134,17 @@ def _compared(shown: "Preview") -> str:
         else f"the images without their Gaussian mean of {shown.background:g} px, as they were compared"
     )
     return f"Differences and scores are of {how}, the two differences of the same pixels; masked pixels are greenish."
+
+
+def _remarks(done: "AlignedFile") -> str:
+    """The sentences of the flagged images that the table has."""
+    flagged = [b for b, result in enumerate(done.results) if not result.ok][:TABLE_ROWS]
+    items = [
+        f"<li>image {b}, <code>{escape(flag)}</code>: {escape(text)}</li>"
+        for b in flagged
+        for flag, text in done.results[b].remarks.items()
+    ]
+    return "<h3>Remarks</h3>\n<ul>" + "\n".join(items) + "</ul>" if items else ""
 
 
 def _rows(done: "AlignedFile") -> str:

@@ -18,7 +18,7 @@ from ._noise import smoothed_noise
 from ._search import Climbed, Images, reach_of
 from .background import smooth_background
 
-__all__ = ["CubicSamples", "Refined", "contrast_of", "finish", "summed", "widened_by", "wider_of"]
+__all__ = ["CubicSamples", "Refined", "contrast_of", "filled", "finish", "summed", "widened_by", "wider_of"]
 
 
 POLISH_STEPS, POLISHED = 12, 1e-2
@@ -202,7 +202,7 @@ class CubicSamples:
 
     def __init__(self, pair: ImagePair, smooth: tuple[float, float], workers: int | None) -> None:
         self.pair = ImagePair(_inner(pair.reference, smooth[0]), _inner(pair.moving, smooth[1]), single=False)
-        self._whole = _filled(pair.moving)
+        self._whole = filled(pair.moving)
         self._holes = bool(array_namespace(pair.moving).isnan(self.pair.moving).any())
         self._workers = workers
 
@@ -217,7 +217,7 @@ class CubicSamples:
         return xp.where(xp.isnan(linear), linear, cubic)
 
 
-def _filled(planes: Array) -> Array:
+def filled(planes: Array) -> Array:
     """Planes with a mean of what is near in their holes, which splines need; 0 far from anything."""
     xp = array_namespace(planes)
     holes = xp.isnan(planes)

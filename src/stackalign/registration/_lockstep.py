@@ -156,7 +156,7 @@ def _judged(
     noisy = max(fine.smooth) >= NOISY
     still = standing_still(images, fine, settings.workers) if noisy else np.zeros(len(noise))
     scales = scales_of(fine, settings.workers)
-    rivals = rival_scores(images, seen, fine, coarse, settings)
+    rivals, lost = rival_scores(images, seen, fine, coarse, settings)
     spread = fine.covariance + (regions.together - regions.alone)
     covariance = widened(spread, directions, left_open / reach_of(model, shape), max(shape))
     corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
@@ -181,6 +181,7 @@ def _judged(
             provenance=record,
             goodness=float(regions.goodness[b]),
             systematic=fine.systematic[b] + regions.together[b],
+            displacements=regions.displacements(b, shape),
         )
         evidence = Evidence(
             n_reference=int(counts[0][b]),
@@ -191,9 +192,11 @@ def _judged(
             min_overlap=settings.min_overlap,
             score=result.score,
             significance=float(above[b]),
+            detail=float(scales.chance[b]),
             peak=result.peak_score,
             second=result.second_score,
             rival=float(rivals[b]),
+            lost=float(lost[b]),
             still=float(still[b]),
             largest_sigma=float(result.sigma_at(corners).max()),
             direction=directions[b],
@@ -211,6 +214,7 @@ def _judged(
             corner=float(regions.corner[b]),
             disagreement=float(regions.disagreement[b]),
             scatter=float(regions.scatter[b]),
+            without=regions.without[b] + (0.0, 0.0, *transforms.image_center(shape)),
             scale_significance=float(scales.significance[b]),
             scale_shift=float(scales.shift[b]),
             scale_size=float(scales.size[b]),

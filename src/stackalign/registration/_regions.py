@@ -30,6 +30,10 @@ MOST_ALIKE, FEWEST_REGIONS = 0.95, 4
 LEAST_AREA = 0.25
 """Change of area beyond which a linear step says that there is a change, and not how large it is."""
 
+REGIONS, FEWEST_LEFT, LEAST_MOVED = 3, 8, 0.1
+"""Regions along each axis of which one is left out, the fewest tiles that must be left, and the pixels from which on
+it matters."""
+
 BLOCKS, FEWEST_BLOCKS = (4, 8), 5
 """Sides in pixels of the blocks whose means tell structure from noise, and how many there must be along each axis."""
 
@@ -70,6 +74,9 @@ class Regions:
         In standard errors, scaled by what tiles scatter.
     corner : numpy.ndarray
         Pixels by which that change moves the farthest corner.
+    without : numpy.ndarray
+        (B, 4) what is left out when the answer of all other tiles differs the most from that of all: by how many
+        pixels it does, in standard errors, and the middle (y, x) of that region from the middle of the reference.
     alone, together : numpy.ndarray
         (B, P, P) what the scatter does to the parameters if each tile scatters by itself, and with what neighbours have
         in common.
@@ -89,6 +96,19 @@ class Regions:
     corner: FloatArray
     alone: FloatArray
     together: FloatArray
+    without: FloatArray
+
+    def displacements(self, b: int, shape: tuple[int, int]) -> FloatArray:
+        """(T, 6) rows of `RegistrationResult.displacements` of one pair."""
+        trace = np.trace(self.weight[b], axis1=1, axis2=2)
+        used = trace > 0
+        square = np.where(used[:, None, None], self.weight[b], np.eye(2))
+        # A tile of lines says next to nothing along them.
+        ridge = 1e-6 * np.where(used, trace, 0.0)[:, None, None] * np.eye(2)
+        sigma = np.sqrt(np.diagonal(np.linalg.inv(square + ridge), axis1=1, axis2=2))
+        # The content of the moving image goes where that of the reference comes from.
+        rows = np.column_stack([self.place + transforms.image_center(shape), -self.shift[b], sigma])
+        return np.asarray(rows[used])
 
 
 def regions_of(
@@ -279,7 +299,7 @@ def _judged(
     n_used, n_parameters = int(used.sum()), len(fields)
     none = np.zeros((n_parameters, n_parameters))
     if 2 * n_used < 2 * len(AFFINE):
-        return 1.0, 0.0, np.zeros(6), 0.0, 0.0, none, none
+        return 1.0, 0.0, np.zeros(6), 0.0, 0.0, none, none, np.zeros(4)
     shift, weight, design = shift[used], weight[used], _design(place[used])
     every = float(np.einsum("ti,tij,tj->", shift, weight, shift))
     of_model, by_model, _ = _solved(design @ fields.T, weight, shift)
@@ -296,7 +316,42 @@ def _judged(
     half_y, half_x = (0.5 * (side - 1) for side in shape)
     corners = _design(np.array([[-half_y, -half_x], [-half_y, half_x], [half_y, -half_x], [half_y, half_x]]))
     corner = float(np.hypot(*(corners @ change).T).max())
-    return disagreement, float(scatter), change, float(significance), corner, alone, together
+    without = _left_out(shift, weight, design @ fields.T, place[used], shape, max(disagreement, 1.0))
+    return disagreement, float(scatter), change, float(significance), corner, alone, together, without
+
+
+def _left_out(
+    shift: FloatArray,
+    weight: FloatArray,
+    design: FloatArray,
+    place: FloatArray,
+    shape: tuple[int, int],
+    disagreement: float,
+) -> FloatArray:
+    """`Regions.without`: each of 3 x 3 regions is left out in turn.
+
+    The answer of the others has the larger covariance, and the difference of the two answers that of theirs.
+    """
+    region = np.clip(((place / shape + 0.5) * REGIONS).astype(np.int64), 0, REGIONS - 1) @ (REGIONS, 1)
+    values, _, inverse = _solved(design, weight, shift)
+    half = 0.5 * (np.array(shape) - 1)
+    points = _design(np.array([[0.0, 0.0], *(half * s for s in ((-1, -1), (-1, 1), (1, -1), (1, 1)))]))
+    # Of parameters to pixels at these places: least squares of `design`, which is `_design` times the fields.
+    to_fields = np.linalg.lstsq(_design(place).reshape(-1, 6), design.reshape(-1, design.shape[2]), rcond=None)[0]
+    reaching = points.reshape(-1, 6) @ to_fields
+    worst = np.zeros(4)
+    for k in np.unique(region):
+        others = region != k
+        if others.sum() < FEWEST_LEFT:
+            continue
+        without, _, wider = _solved(design[others], weight[others], shift[others])
+        moved = reaching @ (without - values)
+        spread = np.einsum("np,pq,nq->n", reaching, (wider - inverse) * disagreement, reaching)
+        error = np.sqrt(np.maximum(spread, np.finfo(np.float64).tiny))
+        at = int(np.argmax(np.abs(moved) / error))
+        if abs(moved[at]) / error[at] > worst[1] and abs(moved[at]) > LEAST_MOVED:
+            worst = np.array([abs(moved[at]), abs(moved[at]) / error[at], *place[~others].mean(axis=0)])
+    return worst
 
 
 def _spread(

@@ -9,11 +9,11 @@ from scipy.ndimage import maximum_filter
 from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.objectives import AffineNCC
-from stackalign.ops import ImagePair, masked_ncc, prepare_pair, score_affine, to_numpy
+from stackalign.ops import ImagePair, masked_ncc, prepare_pair, resample_affine, score_affine, to_numpy
 from stackalign.optimize import gauss_newton
 
 from ._check import Settings
-from ._finish import CubicSamples, Refined
+from ._finish import CubicSamples, Refined, filled
 from ._search import Coarse, Images, coarse_factor, reach_of
 
 __all__ = ["open_directions", "open_parameters", "rival_scores", "standing_still", "widened"]
@@ -43,15 +43,32 @@ GROWTH, LEAST_SHARE = 3.0, 0.01
 and it loses this share of what the other direction does."""
 
 
-def rival_scores(images: Images, seen: Images, fine: Refined, coarse: Coarse, settings: Settings) -> FloatArray:
-    """Score (B,) of the best other optimum of each pair, as its own is scored; NaN where there is no sign of one."""
-    found = np.full(len(fine.score), np.nan)
+def rival_scores(
+    images: Images, seen: Images, fine: Refined, coarse: Coarse, settings: Settings
+) -> tuple[FloatArray, FloatArray]:
+    """Score (B,) of the best other optimum of each pair, as its own is scored; NaN where there is no sign of one.
+
+    And what interpolation may take of it.
+    """
+    found, lost = np.full(len(fine.score), np.nan), np.zeros(len(fine.score))
     for b in np.flatnonzero(coarse.second > WORTH_A_LOOK * coarse.score):
         this = np.array([b])
         starts = _other_peaks(seen.of(this), fine.parameters[b], settings)
         if len(starts):
             found[b] = _best(images.of(this), fine.of(this), starts, settings.of(this))
-    return found
+            lost[b] = _by_interpolation(fine.of(this), settings.workers)
+    return found, lost
+
+
+def _by_interpolation(fine: Refined, workers: int | None) -> float:
+    """Loss of the reference's correlation with itself after half a pixel there and back, by a cubic spline."""
+    there, back = (np.array([[[1.0, 0.0, s], [0.0, 1.0, s]]]) for s in (0.5, -0.5))
+    shape = (int(fine.reference.shape[1]), int(fine.reference.shape[2]))
+    planes = filled(fine.reference)
+    for matrix in (there, back):
+        planes = filled(resample_affine(planes, matrix, output_shape=shape, order=3, workers=workers))
+    pair = ImagePair(fine.reference, planes, single=False)
+    return 1.0 - float(to_numpy(score_affine(pair, np.eye(2, 3)[None], workers=workers))[0, 0])
 
 
 def _other_peaks(seen: Images, parameters: FloatArray, settings: Settings) -> FloatArray:

@@ -15,7 +15,9 @@ from stackalign.backends import Array
 from stackalign.ops import bin_mean
 from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes, shared_normal
 
-from ._finish import Refined, contrast_of, widened_by, wider_of
+from ._finish import Refined, contrast_of, summed, widened_by, wider_of
+from ._host import fetched
+from ._trust import significance
 
 __all__ = ["Scales", "scales_of"]
 
@@ -40,31 +42,36 @@ class Scales:
         (B,) pixels of that.
     size : numpy.ndarray
         (B,) binning at that scale.
+    chance : numpy.ndarray
+        (B,) how far the correlation at the scale where it is the clearest lies above chance, in deviations.
     """
 
     significance: FloatArray
     shift: FloatArray
     size: FloatArray
+    chance: FloatArray
 
 
 def scales_of(fine: Refined, workers: int | None) -> Scales:
     """Let a second difference of the images at each binning say how the moving image would have to move on."""
     n_problems = len(fine.score)
-    best = Scales(*(np.zeros(n_problems) for _ in range(3)))
-    factor = 1
+    best = Scales(*(np.zeros(n_problems) for _ in range(4)))
+    # Single pixels of images without noise show nothing but what interpolation does.
+    factor = 1 if max(fine.smooth) > 0 else 2
     while True:
         planes = [fine.reference, fine.resampled]
         if factor > 1:
             planes = [bin_mean(p, factor, workers=workers) for p in planes]
         if min(planes[0].shape[1:]) < SMALLEST_LEVEL:
             return best
-        shift, significance = _step([_detail(p) for p in planes], max(fine.smooth) / factor, workers)
+        shift, errors, chance = _step([_detail(p) for p in planes], max(fine.smooth) / factor, workers)
         shift = shift * factor
-        more = (significance > best.significance) & (shift > LEAST_SHIFT)
+        more = (errors > best.significance) & (shift > LEAST_SHIFT)
         best = Scales(
-            np.where(more, significance, best.significance),
+            np.where(more, errors, best.significance),
             np.where(more, shift, best.shift),
             np.where(more, float(factor), best.size),
+            np.maximum(best.chance, chance),
         )
         factor *= 2
         if factor > COARSEST:
@@ -80,8 +87,8 @@ def _detail(planes: Array) -> Array:
     return out
 
 
-def _step(planes: list[Array], smooth: float, workers: int | None) -> tuple[FloatArray, FloatArray]:
-    """Length (B,) in pixels of a Newton step of the shift, and in standard errors."""
+def _step(planes: list[Array], smooth: float, workers: int | None) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Length (B,) in pixels of a Newton step of the shift, and in standard errors, and the score's above chance."""
     reference, resampled = planes
     n_problems = len(reference)
     matrices = np.tile(np.eye(2, 3), (n_problems, 1, 1))
@@ -101,4 +108,18 @@ def _step(planes: list[Array], smooth: float, workers: int | None) -> tuple[Floa
     step = (wider @ inverse @ linear.gradient[..., None])[..., 0]
     squares = np.einsum("bi,bij,bj->b", step, np.linalg.pinv(covariance, hermitian=True), step)
     shift = np.sqrt((step**2).sum(axis=1))
-    return np.where(known, shift, 0.0), np.where(known, np.sqrt(np.maximum(squares, 0.0)), 0.0)
+    chance = significance(linear.score, sums[..., 0].sum(axis=1) / _alike(planes))
+    return np.where(known, shift, 0.0), np.where(known, np.sqrt(np.maximum(squares, 0.0)), 0.0), chance
+
+
+def _alike(planes: list[Array]) -> FloatArray:
+    """Pixels (B,) that count as one when two planes are compared, from what neighbours in both have in common."""
+    together = []
+    for p in planes:
+        xp = array_namespace(p)
+        e = xp.where(xp.isfinite(p), p, np.float32(0))
+        sums = (summed(e * e), summed(e[:, 1:] * e[:, :-1]), summed(e[:, :, 1:] * e[:, :, :-1]))
+        own, y, x = fetched(sums)
+        together.append(np.stack([y, x]) / np.maximum(own, np.finfo(np.float32).tiny))
+    both = np.clip(together[0] * together[1], 1e-3, 0.98)
+    return np.asarray(np.maximum(np.pi / np.sqrt(np.log(both[0]) * np.log(both[1])), 1.0))

@@ -303,6 +303,8 @@ class _AlignChunk:
                 with_holes(to_numpy(onto), self.masks["reference_mask"]),
                 with_holes(to_numpy(self._compared(images, self.masks["moving_mask"])[0]), self.masks["moving_mask"]),
             ),
+            # Arrays of a run do not hold them.
+            self._registered(block)[0].displacements,
             self.background,
         )
 

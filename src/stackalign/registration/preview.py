@@ -21,6 +21,8 @@ class Preview:
         (H, W), (Hm, Wm) and (H, W): as they are in the files and in the output.
     compared : tuple of numpy.ndarray
         Reference and moving image as the score was computed of them: without the background, where that was asked for.
+    displacements : numpy.ndarray or None
+        (T, 6) as `stackalign.registration.RegistrationResult` has them.
     background : float or None
         Sigma in pixels of the Gaussian mean that was taken away; None: the images were compared as they are.
     """
@@ -30,6 +32,7 @@ class Preview:
     moving: NDArray[Any]
     aligned: NDArray[Any]
     compared: tuple[NDArray[Any], NDArray[Any]]
+    displacements: NDArray[np.float64] | None = None
     background: float | None = None
 
 

@@ -32,6 +32,9 @@ FLAGS: Mapping[str, str] = {
 }
 """Why a result should not be trusted; a result without flags can be."""
 
+BETWEEN = " | "
+"""Between the remarks of one pair in a table."""
+
 
 @dataclass(frozen=True)
 class RegistrationResult:
@@ -83,6 +86,10 @@ class RegistrationResult:
         A sentence for each flag, with the numbers behind it and what can be done.
     spikes : int
         Pixels of both images that were left out as spikes, see `stackalign.registration.spikes`.
+    displacements : numpy.ndarray or None
+        (T, 6) rows [y, x, dy, dx, sigma_dy, sigma_dx]: by how much the content of the moving image would have to move
+        on, beyond the result, in each tile of the reference with its middle at (y, x), in pixels. Without systematic
+        errors these scatter as their sigmas say. None where a result was read from a file.
     """
 
     model: str
@@ -105,6 +112,7 @@ class RegistrationResult:
     systematic: FloatArray | None = None
     remarks: Mapping[str, str] = field(default_factory=dict, repr=False)
     spikes: int = 0
+    displacements: FloatArray | None = field(default=None, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -245,7 +253,7 @@ class RegistrationStack(Sequence[RegistrationResult]):
         return resample_affine(moving, self.matrices, output_shape=output_shape, order=order)
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Return a table by columns: parameters, their sigmas, score, overlap, flags and reason, one row a pair."""
+        """Return a table by columns: parameters, sigmas, score, overlap, reason, flags and remarks, one row a pair."""
         parameters, sigma = self.parameters, self.sigma
         table: dict[str, NDArray[Any]] = {"pair": np.arange(len(self))}
         for k, name in enumerate(self.names):
@@ -254,4 +262,5 @@ class RegistrationStack(Sequence[RegistrationResult]):
         table |= {"smooth_reference": self._stacked("smooth")[:, 0], "smooth_moving": self._stacked("smooth")[:, 1]}
         table["reason"] = self._stacked("reason")
         table["flags"] = np.array([" ".join(r.flags) for r in self])
+        table["remarks"] = np.array([BETWEEN.join(f"{k}: {text}" for k, text in r.remarks.items()) for r in self])
         return table

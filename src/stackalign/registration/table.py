@@ -46,6 +46,7 @@ DESCRIPTIONS = {
     "goodness": "variance of the residual over that of its noise; 1 where only noise is left",
     "reason": "why the search stopped",
     "flags": "why the row should not be trusted; empty if it can be",
+    "remarks": "a sentence for each flag, with its numbers",
 }
 
 
