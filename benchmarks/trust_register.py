@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 
 import stackalign
 from _trust import Row, Trial
+from _trust_wild import wild_rows
 from stackalign import transforms
 
 FloatArray = NDArray[np.float64]
@@ -359,5 +360,5 @@ def _misfits() -> list[Row]:
 
 
 def rows() -> list[Row]:
-    """Nominal rows first."""
-    return _nominal() + _misfits()
+    """Nominal rows first, and then those in which all is drawn."""
+    return _nominal() + _misfits() + wild_rows()

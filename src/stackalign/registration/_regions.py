@@ -75,8 +75,8 @@ class Regions:
     corner : numpy.ndarray
         Pixels by which that change moves the farthest corner.
     without : numpy.ndarray
-        (B, 4) what is left out when the answer of all other tiles differs the most from that of all: by how many
-        pixels it does, in standard errors, and the middle (y, x) of that region from the middle of the reference.
+        (B, 4) the region without which all others disagree the most with the result: by how many pixels they do, in
+        standard errors, and the middle (y, x) of that region from the middle of the reference.
     alone, together : numpy.ndarray
         (B, P, P) what the scatter does to the parameters if each tile scatters by itself, and with what neighbours have
         in common.
@@ -328,12 +328,11 @@ def _left_out(
     shape: tuple[int, int],
     disagreement: float,
 ) -> FloatArray:
-    """`Regions.without`: each of 3 x 3 regions is left out in turn.
+    """`Regions.without`: each of 3 x 3 regions is left out in turn, and the others say how far off the result is.
 
-    The answer of the others has the larger covariance, and the difference of the two answers that of theirs.
+    Not how far the answer of all tiles is, in which those that fit badly count less than they did in the result.
     """
     region = np.clip(((place / shape + 0.5) * REGIONS).astype(np.int64), 0, REGIONS - 1) @ (REGIONS, 1)
-    values, _, inverse = _solved(design, weight, shift)
     half = 0.5 * (np.array(shape) - 1)
     points = _design(np.array([[0.0, 0.0], *(half * s for s in ((-1, -1), (-1, 1), (1, -1), (1, 1)))]))
     # Of parameters to pixels at these places: least squares of `design`, which is `_design` times the fields.
@@ -345,8 +344,8 @@ def _left_out(
         if others.sum() < FEWEST_LEFT:
             continue
         without, _, wider = _solved(design[others], weight[others], shift[others])
-        moved = reaching @ (without - values)
-        spread = np.einsum("np,pq,nq->n", reaching, (wider - inverse) * disagreement, reaching)
+        moved = reaching @ without
+        spread = np.einsum("np,pq,nq->n", reaching, wider * disagreement, reaching)
         error = np.sqrt(np.maximum(spread, np.finfo(np.float64).tiny))
         at = int(np.argmax(np.abs(moved) / error))
         if abs(moved[at]) / error[at] > worst[1] and abs(moved[at]) > LEAST_MOVED:
