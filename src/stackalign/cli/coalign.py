@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,69 @@ if TYPE_CHECKING:
 
 __all__ = ["coalign"]
 
-_MODEL, _RUN, _INPUT, _OUTPUT = "Model", "Running", "Input", "Output"
+_MODEL, _RUN, _INPUT, _OUTPUT, _PIXELS = "Model", "Running", "Input", "Output", "Pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coaligned(Spread):
+    """Also which pixels are compared, and how the target is read."""
+
+    values: Annotated[
+        str | None,
+        typer.Option(metavar="MIN,MAX", help="Pixels that are compared, by value; one may be left out.",
+                     rich_help_panel=_PIXELS),
+    ] = None  # fmt: skip
+    field: Annotated[
+        str | None,
+        typer.Option(metavar="X0,X1,Y0,Y1", help="Part that is compared, in arcsec.", rich_help_panel=_PIXELS),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X0,X1,Y0,Y1", help="Box that is left out, in arcsec; repeat it for more.",
+                     rich_help_panel=_PIXELS),
+    ] = None  # fmt: skip
+    background: Annotated[
+        str,
+        typer.Option(metavar="auto|none|ANGLE|PIXELS", help="Sigma of the smooth part that is taken off both.",
+                     rich_help_panel=_PIXELS),
+    ] = "auto"  # fmt: skip
+    interval: Annotated[
+        str | None,
+        typer.Option(metavar="'LOW HIGH UNIT'", help="Wavelengths of a window that are summed up.",
+                     rich_help_panel=_PIXELS),
+    ] = None  # fmt: skip
+    continuum: Annotated[
+        str | None,
+        typer.Option(metavar="ends|'LOW HIGH UNIT'", help="Continuum of a window that is taken off.",
+                     rich_help_panel=_PIXELS),
+    ] = None  # fmt: skip
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Correct known faults of headers.", rich_help_panel=_PIXELS)
+    ] = False
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `stackalign.solar.coalign` that were stated.
+
+        Raises
+        ------
+        typer.Exit
+            Wrong usage.
+        """
+        limits = self.values and _numbers(self.values, "--values", 2)
+        box = self.field and _numbers(self.field, "--field", 4)
+        boxes = [_numbers(text, "--exclude", 4) for text in self.exclude or ()]
+        found: dict[str, Any] = {
+            "values": limits and tuple(limits),
+            "field": box and ((box[0], box[1]), (box[2], box[3])),
+            "exclude": tuple(((b[0], b[1]), (b[2], b[3])) for b in boxes),
+            "interval": self.interval,
+            "continuum": self.continuum,
+            "repair": self.repair,
+        }
+        found = {name: value for name, value in found.items() if value}
+        if self.background != "auto":
+            found["background"] = None if self.background == "none" else self.background
+        return found
 
 
 @command
@@ -99,7 +162,7 @@ def coalign(
         bool, typer.Option("--dry-run", help="Say which frame serves which column, and stop.", rich_help_panel=_RUN)
     ] = False,
     *,
-    common: Spread,
+    common: Coaligned,
 ) -> int:
     """Correct the coordinates of a solar map, or of many, by comparing it with an imager's.
 
@@ -111,9 +174,11 @@ def coalign(
     from ._inputs import check_report
 
     _check(target, batch, output, dry_run, table, report or report_file is not None, common)
-    for option in ("time_window", "channel"):
-        refuse_idle(option, fsi_dir is not None or batch is not None, "without --fsi-dir")
+    archive = fsi_dir is not None or batch is not None
+    refuse_idle("channel", archive, "without --fsi-dir")
+    refuse_idle("time_window", archive or bool(reference), "without --fsi-dir or references")
     settings = _settings(model, scale, rotation, max_shift, phases, solar_rotation, height, window, threshold_time)
+    settings |= common.settings()
     if report_file is not None:
         check_report(report_file, replace=common.replace)
     if output is not None and not dry_run:
@@ -184,6 +249,18 @@ def _settings(
     if threshold_time is not None:
         settings["threshold_time"] = threshold_time
     return settings
+
+
+def _numbers(text: str, option: str, count: int) -> list[float | None]:
+    """Numbers that are separated by commas; one that is left out is None."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        found = [float(part) if part else None for part in parts]
+    except ValueError:
+        found = []
+    if len(found) != count:
+        raise fail(f"{option} must be {count} numbers separated by commas, got {text!r}", USAGE)
+    return found
 
 
 def _make_folder(output: Path) -> None:

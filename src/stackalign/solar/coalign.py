@@ -29,6 +29,8 @@ def coalign(
     phases: Sequence[str] | None = None,
     frames: Sequence[Any] | None = None,
     window: int | str | None = None,
+    interval: Quantity | str | None = None,
+    continuum: Any = None,
     bin_kernel: Quantity | None = None,
     scale_range: tuple[float, float] | None = None,
     rotation: str | None = "howard",
@@ -76,6 +78,10 @@ def coalign(
         The imager's sequence during the raster.
     window : int or str, optional
         Spectral window of a file, by number or name.
+    interval : Quantity or str, optional
+        (2,) wavelengths of the window between which channels count, or "70.3 70.5 nm".
+    continuum : "ends", Quantity, str or sequence of Quantity, optional
+        What is taken off the window's channels, see `read_window`.
     bin_kernel : Quantity, optional
         Side of the blocks on the sky; by default so that the wide search takes less than a second.
     scale_range : (float, float), optional
@@ -172,6 +178,8 @@ def coalign(
         phases=phases,
         frames=frames,
         window=window,
+        interval=interval,
+        continuum=continuum,
         bin_kernel=bin_kernel,
         scale_range=scale_range,
         rotation=rotation,

@@ -65,6 +65,8 @@ def coalign_job(
     phases: Sequence[str] | None = None,
     frames: Sequence[Any] | None = None,
     window: int | str | None = None,
+    interval: Quantity | str | None = None,
+    continuum: Any = None,
     bin_kernel: Quantity | None = None,
     scale_range: tuple[float, float] | None = None,
     rotation: str | None = "howard",
@@ -84,7 +86,7 @@ def coalign_job(
     **raster: Any,
 ) -> Job:
     """Do the work of `coalign`, as a generator that yields what is to be registered."""
-    seen = Observation.read(target, window, repair=repair)
+    seen = Observation.read(target, window, interval=interval, continuum=continuum, repair=repair)
     selection = Selection(mask, values, field, exclude)
     if not selection.is_empty:
         seen = replace(seen, selected=selection.of(seen.map))

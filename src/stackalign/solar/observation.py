@@ -1,6 +1,7 @@
 """The image that is aligned, and the one it is compared with: read once, at the door."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,6 +95,20 @@ def _limits(given: Any, what: str) -> tuple[float, float]:
     return low, high
 
 
+def _wavelengths(given: Any) -> Any:
+    """Wavelengths that are written as "LOW HIGH UNIT"; what is no text, or "ends", is left as it is."""
+    if not isinstance(given, str) or given == "ends":
+        return given
+    found = re.fullmatch(r"\s*([\d.eE+-]+)[\s,]+([\d.eE+-]+)\s*([A-Za-z]+)\s*", given)
+    try:
+        if found is None:
+            raise ValueError(given)
+        return Quantity([float(found[1]), float(found[2])], found[3])
+    except (ValueError, TypeError) as error:
+        msg = f'wavelengths must be written as "LOW HIGH UNIT", such as "70.3 70.5 nm", got {given!r}'
+        raise ValueError(msg) from error
+
+
 def _within(solar_map: GenericMap, box: Any, what: str) -> NDArray[np.bool_]:
     """Pixels of a map in a box ((Tx, Tx), (Ty, Ty)) on the sky."""
     try:
@@ -134,7 +149,15 @@ class Observation:
     selected: NDArray[np.bool_] | None = None
 
     @classmethod
-    def read(cls, source: Any, window: int | str | None = None, *, repair: bool = False) -> "Observation":
+    def read(
+        cls,
+        source: Any,
+        window: int | str | None = None,
+        *,
+        interval: Any = None,
+        continuum: Any = None,
+        repair: bool = False,
+    ) -> "Observation":
         """Read a map in any of its forms, or a spectral window of a file; an observation is given back as it is.
 
         Raises
@@ -146,19 +169,21 @@ class Observation:
         """
         if isinstance(source, Observation):
             return source
+        spectral = {"window": window, "interval": interval, "continuum": continuum}
+        stated = [name for name, value in spectral.items() if value is not None]
         if not isinstance(source, (str, os.PathLike)):
-            if window is not None:
-                msg = "window chooses a spectral window of a file; the target is not one"
+            if stated:
+                msg = f"{stated[0]} is of a spectral window of a file; the target is not one"
                 raise ValueError(msg)
             return cls(as_map(source, repair=repair))
         path = Path(source)
         windows = spectral_windows(path)
         if not windows:
-            if window is not None:
-                msg = f"{path} has no spectral windows; leave the window out"
+            if stated:
+                msg = f"{path} has no spectral windows; leave the {stated[0]} out"
                 raise DataError(msg)
             return cls(as_map(path, repair=repair), path)
-        collapsed = read_window(path, window)
+        collapsed = read_window(path, window, interval=_wavelengths(interval), continuum=_wavelengths(continuum))
         name = collapsed.map.meta.get("extname")
         return cls(collapsed.map, path, next((info.index for info in windows if info.name == name), windows[0].index))
 

@@ -180,9 +180,25 @@ def masked_blur(image: NDArray[Any], valid: NDArray[np.bool_], sigma: tuple[floa
 
 
 def high_pass(image: FloatArray, weights: NDArray[np.bool_], sigma: tuple[float, float]) -> FloatArray:
-    """The image less the Gaussian mean of sigma (y, x) over its pixels of weight; NaN where there are none near."""
+    """The image less the Gaussian mean of sigma (y, x) over its pixels of weight; NaN where there are none near.
+
+    A plane is taken off before: at the image's edges a mean of what is on one side lags behind a slope.
+    """
+    level = image - _plane(image, weights)
     weight = ndimage.gaussian_filter(weights.astype(np.float64), sigma, mode="constant")
-    total = ndimage.gaussian_filter(np.where(weights, image, 0.0), sigma, mode="constant")
+    total = ndimage.gaussian_filter(np.where(weights, level, 0.0), sigma, mode="constant")
     smooth = np.divide(total, weight, out=np.full(image.shape, np.nan), where=weight > LEAST_WEIGHT)
-    rest: FloatArray = image - smooth
+    rest: FloatArray = level - smooth
     return rest
+
+
+def _plane(image: FloatArray, weights: NDArray[np.bool_]) -> FloatArray:
+    """The plane nearest to the pixels of weight; 0 where these are fewer than it needs."""
+    y, x = np.nonzero(weights)
+    if len(y) < 3:
+        return np.zeros(image.shape)
+    design = np.stack([np.ones(len(y)), y, x], axis=-1)
+    offset, down, across = np.linalg.lstsq(design.T @ design, design.T @ image[y, x], rcond=None)[0]
+    iy, ix = np.indices(image.shape)
+    plane: FloatArray = offset + down * iy + across * ix
+    return plane

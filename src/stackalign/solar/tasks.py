@@ -149,7 +149,7 @@ class Prepared:
         """Read the image that was named, where it was one."""
         if len(self.task.references) != 1:
             return None
-        return _reference(self.inputs[1].path, self.inputs[1].first)
+        return _reference(self.inputs[1].path, self.inputs[1].first, bool(self.task.settings.get("repair")))
 
     def _frames(self, target: Observation) -> list[Path]:
         if self.task.frames_dir is None:
@@ -159,8 +159,8 @@ class Prepared:
 
 def opened(task: Task) -> Observation:
     """Read the target of a task."""
-    settings = task.settings
-    return Observation.read(task.target, settings.get("window"), repair=bool(settings.get("repair")))
+    how = {name: task.settings[name] for name in ("window", "interval", "continuum", "repair") if name in task.settings}
+    return Observation.read(task.target, **how)
 
 
 def prepare(task: Task) -> Prepared:
@@ -216,6 +216,6 @@ def _plain(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _reference(path: Path, fingerprint: str) -> GenericMap:
+def _reference(path: Path, fingerprint: str, repair: bool) -> GenericMap:
     """The map of a file; a batch against one image reads it once."""
-    return read_map(path)
+    return read_map(path, repair=repair)
