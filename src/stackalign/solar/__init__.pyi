@@ -14,7 +14,6 @@ from .correct import (
 from .fitsfile import WrittenFile, write_corrected, write_map
 from .flags import FLAGS
 from .frames import arcsec_per_pixel, local_transform, observation_time, pixel_mapping, step_arcsec
-from .headers import as_map, read_map, read_maps, repair_header, repair_map, valid_mask
 from .pictures import (
     blink_maps,
     correlation_with_iteration,
@@ -24,6 +23,7 @@ from .pictures import (
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
 from .raster import SyntheticRaster, build_synthetic_raster, build_synthetic_raster_from_maps
+from .reading import as_map, read_map, read_maps, repair_header, repair_map, valid_mask
 from .reprojection import reproject_map, reproject_map_to_reference
 from .search import correlation_for_params, optimize_alignment_local_grad_disc_persworkers
 from .spice import CollapsedWindow, WindowInfo, collapse_window, read_window, spectral_windows

@@ -14,8 +14,8 @@ from stackalign.errors import DataError
 
 from .frames import observation_time
 from .framestore import as_frame, frame_image
-from .headers import SequenceError, read_maps
 from .phase import Settings
+from .reading import SequenceError, read_maps
 
 __all__ = [
     "BACKGROUND",

@@ -11,8 +11,8 @@ from sunpy.map import GenericMap
 from stackalign.ops import bin_mean
 
 from .frames import step_arcsec
-from .headers import as_map, new_map, valid_mask
 from .pixels import PixelTransform
+from .reading import as_map, new_map, valid_mask
 from .wcs import regridded_header
 
 __all__ = ["bin_factors", "bin_map"]

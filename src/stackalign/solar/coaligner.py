@@ -21,13 +21,13 @@ from .columns import column_moments, column_times, time_axis
 from .correct import correct_map
 from .frames import ColumnMoments, arcsec_per_pixel, observation_time, step_arcsec
 from .grid import reference_sampler
-from .headers import as_map
 from .observation import Observation
 from .phase import Phase, Settings
 from .phases import run_phase
 from .pixels import PixelTransform
 from .plan import duration_seconds
 from .provenance import solar_provenance
+from .reading import as_map
 from .skymodel import SkyModel
 from .target import Target
 from .wcs import read_linear

@@ -25,8 +25,8 @@ from stackalign.runs import find_leftovers, remove_leftovers
 from .correct import transfer_correction
 from .dates import parse_moment
 from .frames import pixel_to_sky, sky_to_pixel
-from .headers import MASK, UNCERTAINTY, UNREADABLE, one_line, quiet
 from .pixels import PixelTransform
+from .reading import MASK, UNCERTAINTY, UNREADABLE, one_line, quiet
 from .versions import solar_versions
 from .wcs import corrected_header, read_linear
 

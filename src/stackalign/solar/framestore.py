@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
 from .frames import map_position, name_of, observation_time
-from .headers import as_map, read_map, read_without_image
+from .reading import as_map, read_map, read_without_image
 
 __all__ = ["Frame", "as_frame", "frame_image", "image_budget"]
 

@@ -28,13 +28,13 @@ from .coalign_result import CoalignmentResult, PhaseResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
 from .frames import ColumnMoments, name_of
 from .grid import reference_sampler
-from .headers import as_map
 from .observation import Observation, Selection
 from .phase import Phase, Request, Settings
 from .phases import run_phase
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
 from .provenance import solar_provenance
+from .reading import as_map
 from .skymodel import SkyModel
 from .target import Target
 

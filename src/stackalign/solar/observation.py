@@ -18,7 +18,7 @@ from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
 from .frames import View, arcsec_per_pixel, name_of, step_arcsec
-from .headers import as_map, valid_mask
+from .reading import as_map, valid_mask
 from .spice import read_window, spectral_windows
 
 __all__ = ["Observation", "Selection"]

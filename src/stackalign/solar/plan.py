@@ -18,7 +18,7 @@ from stackalign.errors import DataError, StackalignWarning
 
 from .columns import as_times, column_positions, column_times
 from .framestore import Frame, as_frame
-from .headers import as_map
+from .reading import as_map
 
 __all__ = ["RasterPlan", "duration_seconds", "plan_synthetic_raster"]
 

@@ -17,8 +17,8 @@ from stackalign.errors import DataError
 
 from .frames import name_of, pixels_to_pixels, step_arcsec, surface_radius
 from .framestore import frame_image
-from .headers import as_map, new_map, valid_mask
 from .plan import RasterPlan, plan_synthetic_raster
+from .reading import as_map, new_map, valid_mask
 from .sampling import map_by_rows, masked_blur, sample
 
 __all__ = ["SyntheticRaster", "build_synthetic_raster", "build_synthetic_raster_from_maps"]

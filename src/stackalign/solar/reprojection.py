@@ -13,7 +13,7 @@ from sunpy.util import MetaDict
 from stackalign.errors import DataError
 
 from .frames import name_of, pixel_mapping
-from .headers import as_map, new_map, valid_mask
+from .reading import as_map, new_map, valid_mask
 from .sampling import sample
 
 __all__ = ["reproject_map", "reproject_map_to_reference"]

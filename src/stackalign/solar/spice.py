@@ -18,7 +18,7 @@ from stackalign.errors import DataError
 from stackalign.io._gate import refuse_special
 
 from .flatten import flat_header
-from .headers import UNREADABLE, as_map, one_line, quiet, read_map, why_unreadable
+from .reading import UNREADABLE, as_map, one_line, quiet, read_map, why_unreadable
 from .wcs import read_linear
 
 __all__ = ["CollapsedWindow", "WindowInfo", "collapse_window", "read_window", "slit_rows", "spectral_windows"]

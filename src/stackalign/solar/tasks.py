@@ -20,9 +20,9 @@ from .columns import column_times, time_axis
 from .fitsfile import check_first
 from .frames import observation_time
 from .framestore import as_frame
-from .headers import read_map
 from .job import Job, coalign_job
 from .observation import Observation
+from .reading import read_map
 
 __all__ = ["SUFFIX", "Prepared", "Task", "output_in", "prepare"]
 

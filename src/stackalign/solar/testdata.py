@@ -12,7 +12,7 @@ from sunpy.map import GenericMap
 
 from stackalign._types import FloatArray
 
-from .headers import as_map
+from .reading import as_map
 
 __all__ = ["TestObservation", "create_test_observation"]
 

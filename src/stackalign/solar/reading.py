@@ -31,7 +31,7 @@ from stackalign.io._gate import refuse_special
 from .dates import with_time_of_day
 from .flatten import slice_header
 from .frames import name_of, observation_time
-from .imagehdus import (
+from .image_hdus import (
     MASK,
     UNCERTAINTY,
     UNREADABLE,
