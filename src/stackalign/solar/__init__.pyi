@@ -23,12 +23,14 @@ from .pictures import (
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
 from .raster import SyntheticRaster, build_synthetic_raster, build_synthetic_raster_from_maps
-from .reading import as_map, read_map, read_maps, repair_header, repair_map, valid_mask
+from .reading import as_map, read_map, read_maps
+from .repair import repair_header, repair_map
 from .reprojection import reproject_map, reproject_map_to_reference
 from .search import correlation_for_params, optimize_alignment_local_grad_disc_persworkers
 from .spice import CollapsedWindow, WindowInfo, collapse_window, read_window, spectral_windows
 from .sunkit import register_with_sunkit_image, sunkit_coalign
 from .testdata import TestObservation, create_test_observation
+from .valid import valid_mask
 from .wcs import corrected_header, regridded_header
 
 __all__ = [

@@ -14,8 +14,9 @@ from stackalign.errors import DataError
 
 from .frames import observation_time
 from .framestore import as_frame, frame_image
+from .image_hdus import SequenceError
 from .phase import Settings
-from .reading import SequenceError, read_maps
+from .reading import read_maps
 
 __all__ = [
     "BACKGROUND",

@@ -11,8 +11,10 @@ from sunpy.map import GenericMap
 from stackalign.ops import bin_mean
 
 from .frames import step_arcsec
+from .maps import new_map
 from .pixels import PixelTransform
-from .reading import as_map, new_map, valid_mask
+from .reading import as_map
+from .valid import valid_mask
 from .wcs import regridded_header
 
 __all__ = ["bin_factors", "bin_map"]

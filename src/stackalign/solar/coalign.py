@@ -10,10 +10,10 @@ from stackalign.backends._threads import governed
 from stackalign.registration import register, register_stack
 
 from .coalign_result import CoalignmentResult
+from .image_hdus import quiet
 from .job import Job, coalign_job
 from .phase import Request
 from .pixels import PixelTransform
-from .reading import quiet
 from .sunkit import register_with_sunkit_image
 
 __all__ = ["coalign", "coalign_job", "run_jobs"]

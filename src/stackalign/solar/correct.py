@@ -12,8 +12,9 @@ from sunpy.util import MetaDict
 from stackalign.errors import DataError
 
 from .frames import PixelMapping, image_center, local_transform, pixel_mapping
+from .maps import new_map
 from .pixels import PixelTransform
-from .reading import as_map, new_map
+from .reading import as_map
 from .wcs import corrected_header
 
 __all__ = [

@@ -20,9 +20,9 @@ from stackalign.runs import Run, StopRequest, find_leftovers, remove_leftovers
 from .coalign import run_jobs
 from .coalign_result import CoalignmentResult
 from .framestore import image_budget
+from .image_hdus import UNREADABLE, quiet
 from .job import Job
 from .plan import RasterPlan, plan_synthetic_raster
-from .reading import UNREADABLE, quiet
 from .remote import RemoteResult, absolute, coalign_remotely, in_turn
 from .tasks import SUFFIX, Prepared, Task, frames_of, opened, output_in, prepare
 

@@ -18,8 +18,9 @@ from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
 from .frames import View, arcsec_per_pixel, name_of, step_arcsec
-from .reading import as_map, valid_mask
+from .reading import as_map
 from .spice import read_window, spectral_windows
+from .valid import valid_mask
 
 __all__ = ["Observation", "Selection"]
 

@@ -17,9 +17,11 @@ from stackalign.errors import DataError
 
 from .frames import name_of, pixels_to_pixels, step_arcsec, surface_radius
 from .framestore import frame_image
+from .maps import new_map
 from .plan import RasterPlan, plan_synthetic_raster
-from .reading import as_map, new_map, valid_mask
+from .reading import as_map
 from .sampling import map_by_rows, masked_blur, sample
+from .valid import valid_mask
 
 __all__ = ["SyntheticRaster", "build_synthetic_raster", "build_synthetic_raster_from_maps"]
 

@@ -13,8 +13,10 @@ from sunpy.util import MetaDict
 from stackalign.errors import DataError
 
 from .frames import name_of, pixel_mapping
-from .reading import as_map, new_map, valid_mask
+from .maps import new_map
+from .reading import as_map
 from .sampling import sample
+from .valid import valid_mask
 
 __all__ = ["reproject_map", "reproject_map_to_reference"]
 

@@ -18,7 +18,8 @@ from stackalign.errors import DataError
 from stackalign.io._gate import refuse_special
 
 from .flatten import flat_header
-from .reading import UNREADABLE, as_map, one_line, quiet, read_map, why_unreadable
+from .image_hdus import UNREADABLE, one_line, quiet
+from .reading import as_map, read_map, why_unreadable
 from .wcs import read_linear
 
 __all__ = ["CollapsedWindow", "WindowInfo", "collapse_window", "read_window", "slit_rows", "spectral_windows"]
