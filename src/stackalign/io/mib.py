@@ -11,6 +11,7 @@ import numpy as np
 from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
 from stackalign.io._gate import Confinement
+from stackalign.io._merlin_raw import RawLayout
 from stackalign.io._merlin_scan import (
     promised,
     read_hdr,
@@ -21,7 +22,7 @@ from stackalign.io._merlin_scan import (
     stated_scan,
     too_many_frames,
 )
-from stackalign.io._protocol import StackReader
+from stackalign.io._protocol import StackInfo, StackReader
 from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._selected import ChainedReader
 from stackalign.io._shapes import choose_frames, interpret_shape
@@ -34,16 +35,39 @@ _LONGEST = 16384
 
 @dataclass(frozen=True)
 class _Header:
+    """Fields of a frame's header; `raw` is the layout of raw counters."""
+
     size: int
     chips: int
     width: int
     height: int
-    dtype: str
+    code: str
+    raw: RawLayout | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels in the file, or as raw counters are handed out."""
+        return np.dtype(_DTYPES[self.code]) if self.raw is None else self.raw.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the image."""
+        return (self.height, self.width) if self.raw is None else self.raw.shape
 
     @property
     def stride(self) -> int:
         """Bytes from one frame to the next."""
-        return self.size + self.width * self.height * np.dtype(_DTYPES[self.dtype]).itemsize
+        frame = self.width * self.height * self.dtype.itemsize if self.raw is None else self.raw.frame_bytes
+        return self.size + frame
+
+    def reader(self, path: Path, info: StackInfo, also: list[Path] | None = None) -> FlatReader:
+        """Open the frames of a file."""
+        if self.raw is None:
+            return FlatReader(path, info, self.dtype, self.size, self.stride, also=also)
+        frame = self.raw.frame_bytes
+        return FlatReader(
+            path, info, self.dtype, self.size, self.stride, decode=self.raw.decode, frame_bytes=frame, also=also
+        )
 
 
 def open_reader(path: Path, options: OpenOptions) -> StackReader:
@@ -58,10 +82,10 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     with path.open("rb") as file:
         header = _read_header(file, path, 0, 0)
         acquired = _acquisition(file)
-    if header.dtype not in _DTYPES:
+    if header.raw is None and header.code not in _DTYPES:
         msg = (
-            f"{path} holds raw counter data ({header.dtype}), whose pixel order depends on chip and counter depth; "
-            "export it as U08, U16 or U32 with the detector's software"
+            f"{path} holds raw counter data ({header.code}) of chips or of a counter depth whose pixel order is not "
+            "known; export it as U08, U16 or U32 with the detector's software"
         )
         raise DataError(msg)
     parts = series_from(path)
@@ -77,14 +101,15 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     _check_last(parts, counts, count)
     if scan_shape is None and sum(counts) == count:
         scan_shape = scan_of_times(parts, counts)
-    layout = interpret_shape((count, header.height, header.width), name, scan_shape=scan_shape)
+    layout = interpret_shape((count, *header.shape), name, scan_shape=scan_shape)
     if sum(counts) > count:
         metadata["ignored_frames"] = sum(counts) - count
-    dtype = np.dtype(_DTYPES[header.dtype])
-    info = make_info(layout, dtype, name, metadata=metadata)
+    if header.raw is not None:
+        metadata["counter_bits"] = header.raw.depth
+    info = make_info(layout, header.dtype, name, metadata=metadata)
     also = [beside] if fields else []
     if len(parts) == 1:
-        return FlatReader(path, info, dtype, header.size, header.stride, also=also)
+        return header.reader(path, info, also)
     return ChainedReader(parts, counts, _open_part, info, also)
 
 
@@ -146,10 +171,8 @@ def _open_part(path: Path) -> StackReader:
     """All complete frames of a file."""
     with path.open("rb") as file:
         header = _read_header(file, path, 0, 0)
-    dtype = np.dtype(_DTYPES[header.dtype])
     count = path.stat().st_size // header.stride
-    info = make_info(interpret_shape((count, header.height, header.width), str(path)), dtype, str(path))
-    return FlatReader(path, info, dtype, header.size, header.stride)
+    return header.reader(path, make_info(interpret_shape((count, *header.shape), str(path)), header.dtype, str(path)))
 
 
 def _check_header(path: Path, frame: int) -> None:
@@ -176,7 +199,19 @@ def _read_header(file: BinaryIO, path: Path, position: int, frame: int) -> _Head
     if not 0 < size <= _LONGEST or width < 1 or height < 1:
         msg = f"the header of frame {frame} of {path} is damaged: {size} bytes, {width} x {height} pixels"
         raise DataError(msg)
-    return _Header(size, chips, width, height, fields[6].strip())
+    code = fields[6].strip()
+    raw = None
+    if code.startswith("R"):
+        file.seek(position)
+        raw = _raw_layout(file.read(size).decode("latin-1"), chips, width, height)
+    return _Header(size, chips, width, height, code, raw)
+
+
+def _raw_layout(header: str, chips: int, width: int, height: int) -> RawLayout | None:
+    """Layout of raw counters: their depth is the last field of the header, before its padding."""
+    fields = [field.strip() for field in header.rstrip("\0 \n\r").split(",")]
+    depth = fields[-1]
+    return RawLayout.of_header(int(depth), width, height, chips, fields[7]) if depth.isdigit() else None
 
 
 def _acquisition(file: BinaryIO) -> dict[str, Any]:
