@@ -30,6 +30,7 @@ BARRIER = "barrier deleted"
 NO_MUTATION = "no mutation"
 ALL_SPARE = "all surviving deletions of barriers at once"
 SECONDS = 20
+"""Of processor time for a mutant: a busy machine must not kill what is right."""
 WRONG, FAILED = 4, 3  # 1 is an error of this program
 VERDICTS = {0: "survived", WRONG: "result differs", FAILED: "the shim reports", 66: "data race"}
 SHAPES = ((3, 37, 41), (3, 12, 300))
@@ -258,7 +259,8 @@ def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
     def verdict(mutant: Mutant, numbers: Sequence[int]) -> str:
         child = os.fork()
         if child == 0:
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.alarm(20 * SECONDS)  # for a mutant that waits
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             os._exit(_try(runtime, kernel_file, every, numbers))
         text = _verdict(os.waitpid(child, 0)[1])

@@ -30,8 +30,8 @@ __all__ = [
 
 ARCHITECTURES = (75, 80, 86, 89, 90)
 RESOURCES = Path(__file__).with_name("cuda_resources.json")
-DEFAULT = [48, 0, 0]
-"""Registers, spill stores and loads that are accepted of an entry without a row: five blocks of 256 threads then fit a
+DEFAULT = [64, 0, 0]
+"""Registers, spill stores and loads that are accepted of an entry without a row: four blocks of 256 threads then fit a
 multiprocessor."""
 USAGE = re.compile(
     r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"

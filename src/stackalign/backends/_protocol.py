@@ -81,6 +81,7 @@ HOUSEKEEPING = ("unavailable", "owns", "asarray", "to_numpy", "synchronize", "de
 SUBJECTS = {
     "pattern_summary": "radial",
     "radial_cumulative": "radial",
+    "second_moments": "moments",
     "crop_windows": "crop",
     "stack_statistics": "statistics",
     "standardise": "standardise",
@@ -256,6 +257,16 @@ class Backend(Protocol):
         self, patterns: Array, mask: Array | None, centers: NDArray[np.float64], n_radii: int, workers: int, /
     ) -> Array:
         """C(i) for i = 0 .. n_radii - 1, (N, n_radii) float64."""
+        ...
+
+    def second_moments(
+        self, patterns: Array, mask: Array | None, centers: NDArray[np.float64], workers: int, /
+    ) -> Array:
+        """Sums of p, p*dy*dy, p*dy*dx and p*dx*dx over each pattern, (N, 4) float64.
+
+        dy and dx are the distances of a pixel from the pattern's centre. All is float64, in an order that depends on
+        nothing but the shape of a pattern.
+        """
         ...
 
     def crop_windows(

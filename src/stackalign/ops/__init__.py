@@ -5,6 +5,7 @@ from .compilation import warmup
 from .correlate import ImagePair, prepare_pair, score_affine
 from .fourier import ShiftMap, ShiftResult, masked_ncc, masked_shift, match_template
 from .linearize import AffineLinearization, linearize_affine
+from .moments import SecondMoments, second_moments
 from .peaks import PersistencePairs, persistence_pairs
 from .radial import (
     PatternSummary,
@@ -29,6 +30,7 @@ __all__ = [
     "ImagePair",
     "PatternSummary",
     "PersistencePairs",
+    "SecondMoments",
     "ShiftMap",
     "ShiftResult",
     "ShiftTable",
@@ -54,6 +56,7 @@ __all__ = [
     "retention_radius",
     "rotational_average",
     "score_affine",
+    "second_moments",
     "shift_table",
     "stack_statistics",
     "synchronize",
