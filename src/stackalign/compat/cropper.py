@@ -83,12 +83,36 @@ class DiffractionCropper:
         return _like(data, cropped), result.to_dict()
 
     def analyze_patterns(self, data: Any) -> dict[str, Any]:
-        """Measure every pattern and choose the radius; see `CropAnalysis.to_dict` for the keys."""
+        """Measure every pattern and choose the radius; see `CropAnalysis.to_dict` for the keys.
+
+        Parameters
+        ----------
+        data : array-like
+            (N, H, W), (N, 1, H, W) or a scan (Ry, Rx, H, W).
+
+        Returns
+        -------
+        dict
+            The analysis.
+        """
         reader = open_array(data)
         return analyze(reader, self.config, plan=self._plan(reader)).to_dict()
 
     def crop_patterns(self, data: Any, analysis_results: Mapping[str, Any]) -> Any:
-        """Cut the windows that an analysis describes; returns what `process_dataset` returns first."""
+        """Cut the windows that an analysis describes.
+
+        Parameters
+        ----------
+        data : array-like
+            (N, H, W), (N, 1, H, W) or a scan (Ry, Rx, H, W).
+        analysis_results : mapping
+            What `analyze_patterns` returned for these data.
+
+        Returns
+        -------
+        array
+            The cropped patterns, of the kind of `data`.
+        """
         reader = open_array(data)
         windows = _windows(analysis_results, self.config)
         _same_number(reader, len(windows.corners), "analysis")
@@ -100,7 +124,22 @@ class DiffractionCropper:
         return _like(data, shaped_like(flat, reader, self.config))
 
     def validate_retention(self, data: Any, cropped: Any, analysis_results: Mapping[str, Any]) -> dict[str, Any]:
-        """Compare the sums of the cropped patterns with those of the originals; see `CropValidation.to_dict`."""
+        """Compare the sums of the cropped patterns with those of the originals; see `CropValidation.to_dict`.
+
+        Parameters
+        ----------
+        data : array-like
+            (N, H, W), (N, 1, H, W) or a scan (Ry, Rx, H, W).
+        cropped : array-like
+            What `crop_patterns` returned for them.
+        analysis_results : mapping
+            What `analyze_patterns` returned for these data.
+
+        Returns
+        -------
+        dict
+            Statistics of what the windows kept.
+        """
         reader, windows = open_array(data), open_array(cropped)
         _same_number(reader, windows.info.shape[0], "cropped data")
         before, after = self._totals(reader), self._totals(windows)
@@ -117,7 +156,24 @@ class DiffractionCropper:
         analysis_results: Mapping[str, Any],
         save_path: str | os.PathLike[str] | None = None,
     ) -> Any:
-        """Draw the summary picture; returns the matplotlib Figure, and saves it where a path is given."""
+        """Draw the summary picture.
+
+        Parameters
+        ----------
+        data : array-like
+            (N, H, W), (N, 1, H, W) or a scan (Ry, Rx, H, W).
+        cropped : array-like
+            What `crop_patterns` returned for them.
+        analysis_results : mapping
+            What `analyze_patterns` returned for these data.
+        save_path : path-like, optional
+            Where to save the picture.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The picture.
+        """
         from stackalign.plot.crop import crop_figure, save_crop_figure
 
         reader, windows = open_array(data), open_array(cropped)

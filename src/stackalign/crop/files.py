@@ -43,7 +43,18 @@ __all__ = ["crop_file", "is_complete"]
 
 
 def is_complete(output: str | os.PathLike[str]) -> bool:
-    """Tell whether an output was finished: the results are written last, and the journal is gone."""
+    """Tell whether an output was finished: the results are written last, and the journal is gone.
+
+    Parameters
+    ----------
+    output : path-like
+        Output of `crop_file`.
+
+    Returns
+    -------
+    bool
+        Whether it is there and finished.
+    """
     final = Path(output)
     return final.exists() and result_paths(final).json.exists() and not runs.journal_folder(final).exists()
 

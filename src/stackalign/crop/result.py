@@ -133,7 +133,18 @@ class CropAnalysis:
         }
 
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
-        """Seed keys, and what came later, as plain values; without the lists of `arrays` if not `rows`."""
+        """Seed keys, and what came later, as plain values; without the lists of `arrays` if not `rows`.
+
+        Parameters
+        ----------
+        rows : bool
+            Include what has one value per pattern.
+
+        Returns
+        -------
+        dict
+            Plain values, as JSON takes them.
+        """
         lists: dict[str, Any] = {name: array.tolist() for name, array in self.arrays().items()} if rows else {}
         for name in ("centers", "measured_centers"):
             if name in lists:
@@ -167,7 +178,18 @@ class CropAnalysis:
         }
 
     def largest(self, n: int = 10) -> list[int]:
-        """Indices of the patterns with the largest radii that were not excluded, the largest first."""
+        """Indices of the patterns with the largest radii that were not excluded, the largest first.
+
+        Parameters
+        ----------
+        n : int
+            Number of patterns, at most.
+
+        Returns
+        -------
+        list of int
+            Fewer where fewer were measured.
+        """
         order = np.argsort(np.where(self.excluded, -1, self.radii), kind="stable")[::-1][:n]
         return [int(i) for i in order if not self.excluded[i]]
 
@@ -202,7 +224,18 @@ class CropValidation:
         return {"retentions": self.retentions}
 
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
-        """Seed keys as plain values; `retentions` is an array, and left out if not `rows`."""
+        """Seed keys as plain values; `retentions` is an array, and left out if not `rows`.
+
+        Parameters
+        ----------
+        rows : bool
+            Include what has one value per pattern.
+
+        Returns
+        -------
+        dict
+            Plain values; `retentions` is an array.
+        """
         stats = _statistics(self.used)
         return {
             **{f"{name}_retention": stats[name] for name in ("mean", "min", "max", "std", "median")},
@@ -241,7 +274,18 @@ class CropResult:
         return 1 - self.output_bytes / self.input_bytes
 
     def to_dict(self, *, rows: bool = True) -> dict[str, Any]:
-        """Seed keys, and what came later; without what has one row per pattern if not `rows`."""
+        """Seed keys, and what came later; without what has one row per pattern if not `rows`.
+
+        Parameters
+        ----------
+        rows : bool
+            Include what has one value per pattern.
+
+        Returns
+        -------
+        dict
+            Plain values, as JSON takes them.
+        """
         return {
             "analysis": self.analysis.to_dict(rows=rows),
             "validation": self.validation.to_dict(rows=rows),

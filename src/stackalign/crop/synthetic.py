@@ -19,7 +19,18 @@ def iter_test_data(
     background: float = 0.0,
     radius: float = 0.3,
 ) -> Iterator[NDArray[np.generic]]:
-    """Yield the patterns of `create_test_data` one by one, (S, S); nothing else is held in memory."""
+    """Yield the patterns of `create_test_data` one by one, (S, S); nothing else is held in memory.
+
+    Parameters
+    ----------
+    n_patterns, image_size, noise_level, seed, dtype, counts, background, radius
+        As for `create_test_data`.
+
+    Returns
+    -------
+    iterator of numpy.ndarray
+        (S, S) each.
+    """
     from scipy.special import j1
 
     if n_patterns < 1 or image_size < 1:

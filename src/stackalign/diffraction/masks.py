@@ -56,7 +56,18 @@ class PixelMask:
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_dict(self, *, arrays: bool = False) -> dict[str, Any]:
-        """What was found as JSON knows it; the arrays of pixels only if asked for."""
+        """What was found as JSON knows it; the arrays of pixels only if asked for.
+
+        Parameters
+        ----------
+        arrays : bool
+            Include the arrays of pixels, as nested lists.
+
+        Returns
+        -------
+        dict
+            Plain values.
+        """
         found: dict[str, Any] = {
             "shape": self.mask.shape,
             "n_images": self.n_images,

@@ -73,7 +73,18 @@ class BraggPeaks:
         return len(self.position)
 
     def sorted_by_distance(self, center: ArrayLike) -> "BraggPeaks":
-        """The same peaks, the nearest to a point (row, col) first."""
+        """The same peaks, the nearest to a point (row, col) first.
+
+        Parameters
+        ----------
+        center : array_like
+            (row, col).
+
+        Returns
+        -------
+        BraggPeaks
+            The same peaks in another order.
+        """
         order = np.argsort(np.hypot(*(self.position - np.asarray(center, np.float64)).T), kind="stable")
         return self._of(order)
 

@@ -60,7 +60,7 @@ def nfold_file(
     executor: Executor | None = None,
     command: str | None = None,
 ) -> AveragedFile:
-    """Write the averages (`nfold`) of all images of a file, and return their number.
+    """Write the averages (`nfold`) of all images of a file.
 
     Parameters
     ----------
@@ -88,6 +88,11 @@ def nfold_file(
         Where the chunks are worked on; the output has the same bytes.
     command : str, optional
         For the provenance.
+
+    Returns
+    -------
+    AveragedFile
+        Numbers of images, and of those whose centre was found and is not certain.
 
     Raises
     ------

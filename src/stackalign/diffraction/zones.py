@@ -99,6 +99,11 @@ class BrillouinZones:
             Number of sides that a zone must have, as 6 for a hexagonal lattice; any by default.
         bbox : (float, float, float, float), optional
             (top, left, bottom, right) instead of the image.
+
+        Returns
+        -------
+        numpy.ndarray
+            (Z,) int64 indices.
         """
         top, left, bottom, right = self.bounds if bbox is None else bbox
         if not (top < bottom and left < right):
@@ -119,6 +124,16 @@ class BrillouinZones:
 
     def consistency(self, zones: ArrayLike | None = None) -> ZoneConsistency:
         """Compare zones with each other, by default all visible ones.
+
+        Parameters
+        ----------
+        zones : array_like, optional
+            Indices of zones.
+
+        Returns
+        -------
+        ZoneConsistency
+            How much they differ in area and corners.
 
         Raises
         ------
@@ -180,6 +195,11 @@ class BrillouinZones:
             Draw (col, row) where (x, y) should be (row, col).
         **style
             For `matplotlib.patches.Polygon`, such as ``edgecolor``.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes that were drawn on.
         """
         from stackalign.plot.diffraction import plot_zones
 

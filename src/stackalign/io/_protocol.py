@@ -116,7 +116,15 @@ class StackReader(Protocol):
         ...
 
     def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Read patterns start..stop into out, (stop - start, H, W), C-contiguous, of `info.dtype`."""
+        """Read patterns into an array.
+
+        Parameters
+        ----------
+        start, stop : int
+            First pattern, and the one after the last.
+        out : numpy.ndarray
+            (stop - start, H, W), C-contiguous, of `info.dtype`: where to put them.
+        """
         ...
 
     def fingerprint(self) -> str:
@@ -137,7 +145,13 @@ class StackWriter(Protocol):
         ...
 
     def write(self, block: NDArray[Any]) -> None:
-        """Append a block (n, h, w) of the writer's dtype."""
+        """Append patterns.
+
+        Parameters
+        ----------
+        block : numpy.ndarray
+            (n, h, w) of the writer's dtype: the next patterns.
+        """
         ...
 
     def checkpoint(self) -> dict[str, Any]:
@@ -147,7 +161,12 @@ class StackWriter(Protocol):
     def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Write what comes last (metadata, checksums), make it durable, close. The file is then complete.
 
-        ``arrays`` have one row per pattern; formats of one array alone have no place for them.
+        Parameters
+        ----------
+        metadata : mapping
+            Facts to store with the data, where the format has a place for them.
+        arrays : mapping, optional
+            Arrays with one row per pattern, such as centres. Formats of one array alone have no place for them.
         """
         ...
 

@@ -113,6 +113,11 @@ class RegionTarget:
             With `resume`: only the first patterns are needed, all by default. A partial file that was written in order
             has no more.
 
+        Returns
+        -------
+        RegionTarget
+            Open for regions.
+
         Raises
         ------
         ValueError
@@ -175,7 +180,15 @@ class RegionTarget:
                 os.close(fd)
 
     def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
-        """Write what comes last and make the file durable. It is then complete, under its temporary name."""
+        """Write what comes last and make the file durable. It is then complete, under its temporary name.
+
+        Parameters
+        ----------
+        metadata : mapping
+            Facts to store with the data, where the format has a place for them.
+        arrays : mapping, optional
+            Arrays with one row per pattern, such as centres.
+        """
         state = self._state(checksum=self._extension in (".pt", ".pth"))
         with writer_module(cast("Path", self.spec.final_path)).create_writer(self.path, self.spec, state) as writer:
             if self._is_store:

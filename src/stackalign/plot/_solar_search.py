@@ -60,7 +60,22 @@ def plot_history_scatter(
 
 
 def correlation_with_iteration(history: ArrayLike, ax: "Axes | None" = None, *, final: bool = False) -> "Axes":
-    """Draw the correlation of each candidate by iteration, and the best so far unless `final`, see above."""
+    """Draw the correlation of each candidate by iteration, and the best so far unless `final`, see above.
+
+    Parameters
+    ----------
+    history : array_like
+        (N, 6) rows [iteration, dx, dy, squeeze_x, squeeze_y, corr].
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+    final : bool
+        Several resolutions were scored: join the candidates by a line, without the best so far.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes that were drawn on.
+    """
     axes = axes_or_new(ax)
     rows = _history(history)
     if not len(rows):

@@ -81,7 +81,18 @@ class Beam:
         return float(2 * np.pi * self.mass_ratio * constants.m_e * e / (h**2 * self.wavenumber) * 1e-10 * 1e-10)
 
     def frame(self, crystal: Crystal) -> FloatArray:
-        """(3, 3) rows x, y, z: unit vectors of the frame in Cartesian coordinates of the crystal."""
+        """Axes of the beam's frame.
+
+        Parameters
+        ----------
+        crystal : Crystal
+            The crystal that the zone axis and the x-axis refer to.
+
+        Returns
+        -------
+        numpy.ndarray
+            (3, 3): rows x, y, z, unit vectors in Cartesian coordinates of the crystal.
+        """
         z = np.asarray(self.zone) @ crystal.direct
         z /= np.linalg.norm(z)
         g = crystal.g_vectors(self.x_axis)
@@ -93,7 +104,18 @@ class Beam:
         return np.stack([x, np.cross(z, x), z])
 
     def inward_normal(self, crystal: Crystal) -> FloatArray:
-        """(3,) unit vector into the foil, in the frame of `frame`."""
+        """Normal of the foil, into it.
+
+        Parameters
+        ----------
+        crystal : Crystal
+            The crystal that the foil's normal refers to.
+
+        Returns
+        -------
+        numpy.ndarray
+            (3,) unit vector in the frame of `frame`.
+        """
         frame = self.frame(crystal)
         normal = frame @ (np.asarray(self.normal or self.zone) @ crystal.direct)
         normal /= np.linalg.norm(normal)
@@ -103,9 +125,38 @@ class Beam:
         return np.asarray(-normal)
 
     def tilts_from_mrad(self, tilts_mrad: ArrayLike) -> FloatArray:
-        """Return tilts in 1/angstrom for thousandths of the sine of the angle."""
+        """Convert tilts from mrad to 1/angstrom.
+
+        Parameters
+        ----------
+        tilts_mrad : array_like
+            Thousandths of the sine of the angle with the zone axis, of any shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            Transverse part of the wave vector in 1/angstrom.
+        """
         return np.asarray(tilts_mrad, dtype=np.float64) * (1e-3 * self.wavenumber)
 
     def tilts_to_mrad(self, tilts: ArrayLike) -> FloatArray:
-        """Return thousandths of the sine of the angle for tilts in 1/angstrom."""
+        """Convert tilts from 1/angstrom to mrad.
+
+        Parameters
+        ----------
+        tilts : array_like
+            Transverse part of the wave vector in 1/angstrom, of any shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            Thousandths of the sine of the angle with the zone axis.
+
+        Examples
+        --------
+        >>> from stackalign.refine import Beam
+        >>> beam = Beam(200, zone=(1, 1, 0), x_axis=(0, 0, 2))
+        >>> beam.tilts_to_mrad(beam.tilts_from_mrad([2.0, -1.0])).round(6).tolist()
+        [2.0, -1.0]
+        """
         return np.asarray(tilts, dtype=np.float64) / (1e-3 * self.wavenumber)

@@ -180,18 +180,54 @@ class CoarseRefine(OriginalNames):
     # --- the seed's methods -------------------------------------------------------------------------------------------
 
     def optimize_orientation_thickness(self, bounds: Bounds = (200.0, 3000.0)) -> RefinementResult:
-        """Find the tilt and the thickness (angstrom) from anywhere within bounds."""
+        """Find the tilt and the thickness (angstrom) from anywhere within bounds.
+
+        Parameters
+        ----------
+        bounds : (float, float), optional
+            Lower and upper bound, in angstrom.
+
+        Returns
+        -------
+        RefinementResult
+            Values with error bars, and flags.
+        """
         return self.optimize({"thickness": bounds})
 
     def optimize_orientation_gl(self, bounds: Bounds = None, n_scan: int | None = None) -> RefinementResult:
         """Find the tilt and the length of gx in pixels, by default within 10 %; the thickness is held.
 
         All values are compared with one set of decompositions.
+
+        Parameters
+        ----------
+        bounds : (float, float), optional
+            Lower and upper bound, in pixels. 10 % to both sides by default.
+        n_scan : int, optional
+            Number of values that the global scan tries.
+
+        Returns
+        -------
+        RefinementResult
+            Values with error bars, and flags.
         """
         return self.optimize({"gl": bounds}, n_scan=None if n_scan is None else {"gl": n_scan})
 
     def optimize_hv(self, bounds: Bounds = None, n_scan: int | None = None) -> RefinementResult:
-        """Find the accelerating voltage in kV, by default within 0.5 %; the tilt follows, the thickness is held."""
+        """Find the accelerating voltage in kV, by default within 0.5 %; the tilt follows, the thickness is held.
+
+        Parameters
+        ----------
+        bounds : (float, float), optional
+            Lower and upper bound, in kV. 0.5 % to both sides by default.
+        n_scan : int, optional
+            Number of values that the global scan tries.
+
+        Returns
+        -------
+        RefinementResult
+            Values with error bars, and flags.
+        """
         return self.optimize({"kv": bounds}, n_scan=None if n_scan is None else {"kv": n_scan})
 
     def optimize_dwf(
@@ -207,6 +243,11 @@ class CoarseRefine(OriginalNames):
             0 to 2 by default.
         with_thickness : bool
             Whether the thickness is fitted along, from where it is; both change how strong the beams are.
+
+        Returns
+        -------
+        RefinementResult
+            Values with error bars, and flags.
         """
         name = "b_iso" if species is None else f"b_iso.{species}"
         return self.optimize({name: bounds} | self._thickness_nearby(with_thickness))
@@ -237,6 +278,11 @@ class CoarseRefine(OriginalNames):
             Whether the thickness is fitted along.
         n_scan : int, optional
             Values of each that the global scan tries, 5 by default: all combinations are decomposed.
+
+        Returns
+        -------
+        RefinementResult
+            Values with error bars, and flags.
         """
         names = free_cell(free, self.simulator.parameters)
         chosen: dict[str, Bounds] = {name: (bounds or {}).get(name) for name in names}
@@ -262,6 +308,11 @@ class CoarseRefine(OriginalNames):
             Number of values that the global scan tries, by name.
         method : "gauss-newton" or "nelder-mead"
             Whether parameters that take decompositions are climbed to by a simplex first.
+
+        Returns
+        -------
+        RefinementResult
+            Values with error bars, and flags.
         """
         chosen, counts = self._chosen(parameters, n_scan, method)
         return self._run(Search(self, chosen, self.progress), counts, method)
@@ -317,14 +368,36 @@ class CoarseRefine(OriginalNames):
         return np.ones(len(self.data.images)) if self.weights is None else self.weights
 
     def with_(self, **changes: Any) -> "CoarseRefine":
-        """Return a refiner in which some settings differ."""
+        """Return a refiner in which some settings differ.
+
+        Parameters
+        ----------
+        **changes
+            Parameters of `CoarseRefine` by name.
+
+        Returns
+        -------
+        CoarseRefine
+            The other one.
+        """
         names = ["simulator", "data", "roi", "thickness", "search_radius", "grid", "fine_grid", "preprocess"]
         names += ["metric", "weights", "blur", "beam_check", "check_held", "device", "progress"]
         settings = {name: getattr(self, name) for name in names}
         return CoarseRefine(**settings | changes)
 
     def with_result(self, result: RefinementResult) -> "CoarseRefine":
-        """Return a refiner that starts from a result: tilt, gl, rotation, thickness and structure."""
+        """Return a refiner that starts from a result: tilt, gl, rotation, thickness and structure.
+
+        Parameters
+        ----------
+        result : RefinementResult
+            Of this refiner, or of one with the same data.
+
+        Returns
+        -------
+        CoarseRefine
+            The other one.
+        """
         given = {canonical(n): None for n in result.names}
         changes: dict[str, float] = {}
         for name in result.names:
@@ -344,7 +417,7 @@ class CoarseRefine(OriginalNames):
 
     @governed
     def disks(self, result: RefinementResult, step_px: float = 1.0) -> tuple[FloatArray, FloatArray]:
-        """Return measured and simulated disks (D, h, w) on one grid, to be looked at.
+        """Sample measured and simulated disks on one grid, to be looked at.
 
         Parameters
         ----------
@@ -353,6 +426,11 @@ class CoarseRefine(OriginalNames):
         step_px : float
             Size of their pixels, in pixels of the display. Invalid pixels are NaN; the simulation is scaled to the
             measured intensities, per disk or for all as the metric is.
+
+        Returns
+        -------
+        measured, simulated : numpy.ndarray
+            (D, h, w) each.
         """
         return outcome.disks(self, result, step_px)
 

@@ -104,6 +104,11 @@ def load_config(
     device : str, optional
         Of the matching, instead of the one in the configuration.
 
+    Returns
+    -------
+    Configuration
+        Ready to be run.
+
     Raises
     ------
     DataError

@@ -114,6 +114,11 @@ class Crystal:
         block : str, optional
             Name of the block, without ``data_``; the first one with a cell and atoms unless given.
 
+        Returns
+        -------
+        Crystal
+            With all atoms of the cell.
+
         Raises
         ------
         MissingDependencyError
@@ -152,7 +157,26 @@ class Crystal:
         return float(np.linalg.det(self.direct))
 
     def g_vectors(self, hkl: ArrayLike) -> FloatArray:
-        """Return reciprocal lattice vectors in Cartesian coordinates, 1/angstrom."""
+        """Return reciprocal lattice vectors in Cartesian coordinates.
+
+        Parameters
+        ----------
+        hkl : array_like
+            (..., 3) Miller indices.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., 3) in 1/angstrom.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from stackalign.refine import Crystal
+        >>> iron = Crystal((2.866,) * 3 + (90,) * 3, ["Fe", "Fe"], np.array([[0, 0, 0], [0.5, 0.5, 0.5]]))
+        >>> round(float(1 / np.linalg.norm(iron.g_vectors((1, 1, 0)))), 3)  # spacing of the planes in angstrom
+        2.027
+        """
         return np.asarray(np.asarray(hkl, dtype=np.float64) @ self.reciprocal)
 
     def structure_factors(self, hkl: ArrayLike, scattering: ScatteringFactors = kirkland) -> NDArray[np.complex128]:
@@ -160,6 +184,18 @@ class Crystal:
 
         F is the sum over the atoms of occupancy * f * exp(-B g^2 / 4) * exp(-2 pi i hkl.r): the coefficient of
         exp(+2 pi i g.r) in the potential.
+
+        Parameters
+        ----------
+        hkl : array_like
+            (..., 3) Miller indices.
+        scattering : callable
+            Scattering factors of the species; those of Kirkland by default.
+
+        Returns
+        -------
+        numpy.ndarray
+            (...) complex128, in angstrom.
         """
         index = np.asarray(hkl, dtype=np.float64)
         g2 = np.square(self.g_vectors(index)).sum(-1)
@@ -202,7 +238,18 @@ class Crystal:
         return bool(near.any(1).all())
 
     def shifted(self, origin: ArrayLike) -> "Crystal":
-        """Return the same crystal with its origin at a point given in fractions of the cell."""
+        """Return the same crystal with its origin at another point.
+
+        Parameters
+        ----------
+        origin : array_like
+            (3,) in fractions of the cell.
+
+        Returns
+        -------
+        Crystal
+            The same crystal with other coordinates.
+        """
         return self._with(positions=self.positions - np.asarray(origin, dtype=np.float64))
 
     @property
@@ -223,6 +270,16 @@ class Crystal:
         Names: ``a b c alpha beta gamma`` of the cell, each alone (a cubic crystal that stays cubic needs a, b and c);
         ``b_iso.Ga`` for all atoms of a species, ``b_iso`` for all atoms, both in place of anisotropic displacements;
         ``x.0 y.0 z.0 occupancy.0`` for the atom of that index.
+
+        Parameters
+        ----------
+        changes : mapping
+            Name to value, see above.
+
+        Returns
+        -------
+        Crystal
+            The other one.
         """
         cell, arrays = list(self.cell), {"positions": self.positions.copy(), "b_iso": self.b_iso.copy()}
         arrays["occupancy"] = self.occupancy.copy()

@@ -87,6 +87,11 @@ class DatFile:
         **options
             Further parameters of `BlochSimulator`.
 
+        Returns
+        -------
+        BlochSimulator
+            Ready for `CoarseRefine`.
+
         Raises
         ------
         ValueError
@@ -115,6 +120,11 @@ def read_dat(path: str | Path) -> DatFile:
     ----------
     path : path-like
         Text: one keyword a line, in any order; ``#`` begins a remark.
+
+    Returns
+    -------
+    DatFile
+        What the file says.
 
     Raises
     ------

@@ -106,6 +106,11 @@ class DiffractionData:
             Boolean (D, H, W) or (H, W), True = valid.
         variance : array_like, optional
             (D, H, W) or (H, W) of the noise.
+
+        Returns
+        -------
+        DiffractionData
+            Ready for `CoarseRefine`.
         """
         refuse_hidden(images, "images")
         array = np.asarray(images)
@@ -144,6 +149,11 @@ class DiffractionData:
             Boolean (H, W), True = valid.
         variance : array_like, optional
             (H, W) of the noise.
+
+        Returns
+        -------
+        DiffractionData
+            Ready for `CoarseRefine`.
         """
         refuse_hidden(image, "image")
         array, listed = np.asarray(image), as_reflections(reflections)
@@ -185,7 +195,18 @@ class DiffractionData:
         return cls(windows, listed, frame, masks, None if noise is None else noises, corners, g)
 
     def select(self, reflections: Sequence[Sequence[int]]) -> "DiffractionData":
-        """Return the data of some reflections, in this order."""
+        """Take the data of some reflections.
+
+        Parameters
+        ----------
+        reflections : sequence of (h, k, l)
+            Some of `reflections`.
+
+        Returns
+        -------
+        DiffractionData
+            Of these, in this order.
+        """
         wanted = as_reflections(reflections)
         missing = [item for item in wanted if item not in self.reflections]
         if missing:
@@ -197,17 +218,41 @@ class DiffractionData:
         return replace(self, reflections=wanted, **arrays)
 
     def with_frame(self, **changes: Any) -> "DiffractionData":
-        """Return the same data with another `gl`, `center`, `rotation`, `flip` or `tilt`."""
+        """Change the frame.
+
+        Parameters
+        ----------
+        **changes
+            `gl`, `center`, `rotation`, `flip` or `tilt`.
+
+        Returns
+        -------
+        DiffractionData
+            The same data in another frame.
+        """
         return replace(self, frame=self.frame.with_(**changes))
 
     def display_points(self, index: int, points: ArrayLike) -> FloatArray:
-        """Return pixels of the display for pixels (y, x) of a window: (0, 0) is the middle of its disk."""
+        """Go from pixels of a window to pixels of the display.
+
+        Parameters
+        ----------
+        index : int
+            Number of the window.
+        points : array_like
+            (..., 2) pixels (y, x) of the window.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., 2) pixels (row, column) of the display; (0, 0) is the middle of its disk.
+        """
         frame = self.frame
         shown = frame.to_display(np.asarray(points, dtype=np.float64) + self.corners[index])
         return np.asarray(shown - self.offsets[index][::-1] * (-1, 1) / frame.step)
 
     def pull_matrix(self, index: int, spacing: float, origin: tuple[float, float]) -> FloatArray:
-        """(2, 3) matrix from nodes of a grid of tilts to pixels of a window, as `resample_affine` takes it.
+        """Matrix from nodes of a grid of tilts to pixels of a window, as `resample_affine` takes it.
 
         Parameters
         ----------
@@ -217,6 +262,11 @@ class DiffractionData:
             Of the nodes, in 1/angstrom.
         origin : (float, float)
             (row, column) offset of the first node from the middle of the disk, in nodes.
+
+        Returns
+        -------
+        numpy.ndarray
+            (2, 3) float64.
         """
         frame = self.frame
         matrix = frame.matrix.T * (spacing / frame.step)

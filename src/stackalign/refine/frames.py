@@ -78,6 +78,11 @@ class DisplayFrame:
             They give the length of the vector ``beam.x_axis``, of its part across the zone axis.
         gl, center, **options
             See `DisplayFrame`.
+
+        Returns
+        -------
+        DisplayFrame
+            Of the class that it is called on.
         """
         g = beam.frame(crystal) @ crystal.g_vectors(beam.x_axis)
         return cls(float(np.hypot(g[0], g[1])), gl, center, **options)
@@ -88,7 +93,18 @@ class DisplayFrame:
         return self.gx / self.gl
 
     def with_(self, **changes: Any) -> "DisplayFrame":
-        """Return a frame in which some values differ."""
+        """Return a frame in which some values differ.
+
+        Parameters
+        ----------
+        **changes
+            Fields of `DisplayFrame` by name.
+
+        Returns
+        -------
+        DisplayFrame
+            The other one.
+        """
         return replace(self, **changes)
 
     @property
@@ -102,19 +118,63 @@ class DisplayFrame:
         return turn * (np.array([1.0, -1.0]) if self.flip else 1.0)
 
     def to_display(self, points: ArrayLike) -> FloatArray:
-        """Return pixels (..., 2) of the display for pixels (y, x) of the experiment."""
+        """Go from pixels of the experiment to those of the display.
+
+        Parameters
+        ----------
+        points : array_like
+            (..., 2) pixels (y, x) of the experiment.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., 2) pixels (row, column) of the display.
+        """
         return np.asarray((_pairs(points) - self.center) @ self.matrix.T)
 
     def to_experiment(self, points: ArrayLike) -> FloatArray:
-        """Return pixels (y, x) of the experiment for pixels (row, column) of the display."""
+        """Go from pixels of the display to those of the experiment.
+
+        Parameters
+        ----------
+        points : array_like
+            (..., 2) pixels (row, column) of the display.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., 2) pixels (y, x) of the experiment.
+        """
         return np.asarray(_pairs(points) @ self.matrix + self.center)
 
     def to_tilt(self, points: ArrayLike) -> FloatArray:
-        """Return tilts (x, y) in 1/angstrom for pixels (row, column) of the display."""
+        """Go from pixels of the display to tilts.
+
+        Parameters
+        ----------
+        points : array_like
+            (..., 2) pixels (row, column) of the display.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., 2) tilts (x, y) in 1/angstrom.
+        """
         return np.asarray(_pairs(points)[..., ::-1] * (self.step, -self.step) + self.tilt)
 
     def to_pixel(self, tilts: ArrayLike) -> FloatArray:
-        """Return pixels (row, column) of the display for tilts (x, y) in 1/angstrom."""
+        """Go from tilts to pixels of the display.
+
+        Parameters
+        ----------
+        tilts : array_like
+            (..., 2) tilts (x, y) in 1/angstrom.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., 2) pixels (row, column) of the display.
+        """
         offset = (_pairs(tilts) - self.tilt) / (self.step, -self.step)
         return np.asarray(offset[..., ::-1])
 
@@ -143,7 +203,20 @@ class ROI:
 
     @classmethod
     def rectangle(cls, height: float, width: float, center: Sequence[float] = (0.0, 0.0)) -> "ROI":
-        """Return one rectangle of `height` by `width` pixels about a pixel (row, column) of the display."""
+        """Return one rectangle about a pixel of the display.
+
+        Parameters
+        ----------
+        height, width : float
+            Of the rectangle, in pixels of the display.
+        center : (float, float)
+            Its middle (row, column), in pixels of the display.
+
+        Returns
+        -------
+        ROI
+            One region.
+        """
         row, column = center
         return cls(((row - height / 2, column - width / 2, row + height / 2, column + width / 2),))
 
@@ -159,7 +232,18 @@ class ROI:
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
     def contains(self, points: ArrayLike) -> BoolArray:
-        """Tell which pixels (..., 2) of the display lie within."""
+        """Tell which pixels of the display lie within.
+
+        Parameters
+        ----------
+        points : array_like
+            (..., 2) pixels (row, column) of the display.
+
+        Returns
+        -------
+        numpy.ndarray
+            (...) boolean.
+        """
         p = _pairs(points)
         inside = np.zeros(p.shape[:-1], dtype=bool)
         for top, left, bottom, right in self.rectangles:

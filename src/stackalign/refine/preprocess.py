@@ -65,17 +65,44 @@ def ridge(sigmas: tuple[float, ...] = (2.0, 3.0), dark: bool = True) -> Preset:
         Widths of the lines in pixels.
     dark : bool
         Dark lines, such as HOLZ lines in the disk of 000, or bright ones.
+
+    Returns
+    -------
+    Preset
+        For `preprocess`.
     """
     return Preset("ridge", _positive(sigmas, "sigmas"), dark)
 
 
 def high_pass(sigma: float = 10.0) -> Preset:
-    """Take away what varies over more than `sigma` pixels, such as diffuse scattering."""
+    """Take away what varies over more than `sigma` pixels, such as diffuse scattering.
+
+    Parameters
+    ----------
+    sigma : float
+        Of the Gaussian whose mean is taken away, in pixels of the display.
+
+    Returns
+    -------
+    Preset
+        For `preprocess`.
+    """
     return Preset("high_pass", _positive((sigma,), "sigma"))
 
 
 def local_normalise(sigma: float = 10.0) -> Preset:
-    """Take away the mean within about `sigma` pixels and divide by the deviation from it: dim features count too."""
+    """Take away the mean within about `sigma` pixels and divide by the deviation from it: dim features count too.
+
+    Parameters
+    ----------
+    sigma : float
+        Of the Gaussian, in pixels of the display.
+
+    Returns
+    -------
+    Preset
+        For `preprocess`.
+    """
     return Preset("local_normalise", _positive((sigma,), "sigma"))
 
 

@@ -138,7 +138,18 @@ class RefinementResult:
         return dict(zip(self.names, np.sqrt(np.diagonal(self.covariance)).tolist(), strict=True))
 
     def correlation_of(self, first: str, second: str) -> float:
-        """Correlation coefficient of two fitted parameters."""
+        """Correlation coefficient of two fitted parameters.
+
+        Parameters
+        ----------
+        first, second : str
+            Names of fitted parameters.
+
+        Returns
+        -------
+        float
+            From -1 to 1.
+        """
         return float(self.correlation[self.names.index(first), self.names.index(second)])
 
     @property
@@ -186,12 +197,29 @@ class RefinementResult:
         return {name: _plain(value) for name, value in found.items()} | derived
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON; a file that exists is replaced at once or not at all."""
+        """Write as JSON; a file that exists is replaced at once or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The JSON file.
+        """
         write_text_atomic(path, json.dumps(self.to_dict(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "RefinementResult":
-        """Read what `save` wrote; `apply` needs the data and is not possible then."""
+        """Read what `save` wrote; `apply` needs the data and is not possible then.
+
+        Parameters
+        ----------
+        path : path-like
+            The JSON file.
+
+        Returns
+        -------
+        RefinementResult
+            The result without its data.
+        """
         found = {"systematic": None} | json.loads(Path(path).read_text())
         for name in ("sigma", "flags", "ok"):
             found.pop(name, None)

@@ -33,7 +33,20 @@ class Prepared(Protocol):
         ...
 
     def intensities(self, thicknesses_angstrom: ArrayLike, reflections: Sequence[Reflection] | None = None) -> Array:
-        """Return intensities (n_thicknesses, n_reflections, T) in units of the incident beam, where the tilts lie."""
+        """Calculate intensities, in units of the incident beam.
+
+        Parameters
+        ----------
+        thicknesses_angstrom : array_like
+            (n,) thicknesses.
+        reflections : sequence of (h, k, l), optional
+            Those that are wanted; all by default.
+
+        Returns
+        -------
+        array
+            (n_thicknesses, n_reflections, T), at home where the tilts are.
+        """
         ...
 
 
@@ -52,10 +65,18 @@ class Simulator(Protocol):
         ...
 
     def requires(self, name: str) -> frozenset[str]:
-        """Return what a change of a parameter makes necessary.
+        """Tell what a change of a parameter makes necessary.
 
-        A subset of "beams" (another list of beams may be better), "potentials" (structure factors) and
-        "decompositions" (the expensive step); empty for a parameter that costs nothing, such as the thickness.
+        Parameters
+        ----------
+        name : str
+            Of a parameter.
+
+        Returns
+        -------
+        frozenset of str
+            A subset of "beams" (another list of beams may be better), "potentials" (structure factors) and
+            "decompositions" (the expensive step); empty for a parameter that costs nothing, such as the thickness.
 
         Raises
         ------
@@ -74,6 +95,11 @@ class Simulator(Protocol):
         tilts : array
             (T, 2) transverse part of the incoming wave vector in 1/angstrom, in the frame of the beam; the results
             are on the device of this array.
+
+        Returns
+        -------
+        Prepared
+            Gives intensities at any thickness.
         """
         ...
 

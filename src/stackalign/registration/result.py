@@ -149,7 +149,18 @@ class RegistrationResult:
         return f"{values}; score {self.score:.4f}, overlap {self.overlap:.0%}, flags: {', '.join(self.flags) or 'none'}"
 
     def sigma_at(self, points: ArrayLike) -> FloatArray:
-        """Standard deviation (..., 2) along y and x of where the reference points (..., 2) lead in the moving image."""
+        """Standard deviation of where points of the reference lead in the moving image.
+
+        Parameters
+        ----------
+        points : array_like
+            (..., 2) points (y, x) of the reference, in pixel indices.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., 2) float64, in pixels along y and x.
+        """
         p = np.asarray(points, np.float64)
         jacobian = transforms.matrix_jacobian(self.parameters, self.model, self.center)
         moves = np.einsum("kij,...j->...ik", jacobian[:, :, :2], p) + jacobian[:, :, 2].T
@@ -249,7 +260,22 @@ class RegistrationStack(Sequence[RegistrationResult]):
         return self._stacked("ok")
 
     def apply(self, moving: Array, *, output_shape: tuple[int, int] | None = None, order: int = 1) -> Array:
-        """Resample each moving image (B, Hm, Wm) with its own transform, see `RegistrationResult.apply`."""
+        """Resample each moving image (B, Hm, Wm) with its own transform, see `RegistrationResult.apply`.
+
+        Parameters
+        ----------
+        moving : array
+            (B, Hm, Wm), or (Hm, Wm) for all.
+        output_shape : tuple of int, optional
+            (H, W) of the reference; that of `moving` by default.
+        order : {0, 1, 3}
+            Interpolation: nearest, linear or cubic spline.
+
+        Returns
+        -------
+        array
+            (B, h, w), NaN where there is nothing.
+        """
         return resample_affine(moving, self.matrices, output_shape=output_shape, order=order)
 
     def columns(self) -> dict[str, NDArray[Any]]:

@@ -45,7 +45,27 @@ class SyntheticPair:
 
 
 def random_scene(shape: tuple[int, int], seed: int = 0) -> FloatArray:
-    """Sum of three Gaussian-filtered noises (sigma 2, 5 and 15 px, amplitudes 1, 1 and 2), of deviation 1."""
+    """Sum of three Gaussian-filtered noises (sigma 2, 5 and 15 px, amplitudes 1, 1 and 2), of deviation 1.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (H, W).
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) float64 of mean 0 and deviation 1.
+
+    Examples
+    --------
+    >>> from stackalign.registration import random_scene
+    >>> scene = random_scene((64, 80))
+    >>> scene.shape, round(float(scene.std()), 6)
+    ((64, 80), 1.0)
+    """
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(seed)
@@ -154,6 +174,18 @@ def point_error(matrix: ArrayLike, pair: SyntheticPair) -> tuple[float, float]:
     """How far a pull matrix (2, 3) leads from where the true one leads: rms and largest, in pixels of the moving image.
 
     Over the reference pixels that both images have under the true transform.
+
+    Parameters
+    ----------
+    matrix : array_like
+        (2, 3) pull matrix that was found.
+    pair : SyntheticPair
+        The images, with the true transform.
+
+    Returns
+    -------
+    tuple of float
+        Root mean square and largest distance.
     """
     grid = _grid(pair.reference.shape)
     target = transforms.apply(pair.matrix, grid)

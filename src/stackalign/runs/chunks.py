@@ -30,7 +30,24 @@ class ChunkPlan:
 
     @classmethod
     def from_budget(cls, n_items: int, item_bytes: int, budget: int, largest: int | None = None) -> "ChunkPlan":
-        """Take as many items as the budget in bytes holds, at least one and at most `largest`."""
+        """Take as many items as the budget in bytes holds, at least one and at most `largest`.
+
+        Parameters
+        ----------
+        n_items : int
+            Number of items.
+        item_bytes : int
+            Bytes of each.
+        budget : int
+            Bytes for a chunk.
+        largest : int, optional
+            Most items in a chunk.
+
+        Returns
+        -------
+        ChunkPlan
+            Chunks of one size, the last one shorter.
+        """
         size = max(1, budget // max(1, item_bytes))
         return cls(n_items, max(1, min(size, n_items, largest or n_items)))
 
@@ -38,7 +55,18 @@ class ChunkPlan:
         return -(-self.n_items // self.size)
 
     def ranges(self, start: int = 0) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) of each chunk from item `start` on."""
+        """Yield (start, stop) of each chunk from item `start` on.
+
+        Parameters
+        ----------
+        start : int
+            First item, where an earlier run stopped.
+
+        Returns
+        -------
+        iterator of (int, int)
+            (start, stop) of each chunk.
+        """
         for first in range(start, self.n_items, self.size):
             yield first, min(first + self.size, self.n_items)
 
@@ -65,7 +93,24 @@ class Progress:
 
     @staticmethod
     def reporter(callback: "ProgressCallback | None", stage: str, total: int, item_bytes: int) -> Callable[[int], None]:
-        """Return a function that is told how many items are done, and reports that with the time since this call."""
+        """Return a function that is told how many items are done, and reports that with the time since this call.
+
+        Parameters
+        ----------
+        callback : callable, optional
+            Called with a `Progress`.
+        stage : str
+            Name of the pass.
+        total : int
+            Number of items.
+        item_bytes : int
+            Bytes of each.
+
+        Returns
+        -------
+        callable
+            To be called with the number of items that are done.
+        """
         began = time.perf_counter()
 
         def report(done: int) -> None:
@@ -128,6 +173,11 @@ def read_chunks(
         Called with a `Progress` after the caller has finished each chunk.
     ahead : bool
         Read in a thread of its own; otherwise no thread is started, and one buffer is enough.
+
+    Returns
+    -------
+    iterator
+        (start, stop, patterns) of each chunk.
     """
     ranges = list(plan.ranges(start))
     if not ranges:

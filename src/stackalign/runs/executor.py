@@ -57,7 +57,20 @@ class Source:
 
     @classmethod
     def of(cls, opener: "partial[StackReader]", key: str) -> "Source":
-        """Describe what a call such as ``partial(open_stack, path)`` opens, from any working directory."""
+        """Describe what a call such as ``partial(open_stack, path)`` opens, from any working directory.
+
+        Parameters
+        ----------
+        opener : functools.partial
+            Opens the file.
+        key : str
+            Name of the file among those of the job.
+
+        Returns
+        -------
+        Source
+            Picklable.
+        """
         path, *more = opener.args
         return cls(partial(opener.func, Path(path).absolute(), *more, **opener.keywords), key)
 
@@ -228,6 +241,11 @@ def executor_for(scheduler: str | None) -> Iterator[Executor | None]:
     scheduler : str, optional
         Address such as "tcp://node1:8786"; by default that of the environment variable DASK_SCHEDULER_ADDRESS, if it is
         set. "cuda:all" starts one process for each GPU of this machine, which sees that GPU alone as its "cuda".
+
+    Returns
+    -------
+    context manager
+        Gives a `concurrent.futures.Executor`, or None.
 
     Raises
     ------

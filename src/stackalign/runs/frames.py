@@ -66,7 +66,13 @@ class Columns:
         self._parts: list[Mapping[str, NDArray[Any]]] = []
 
     def add(self, part: Part) -> None:
-        """Append the rows of a part."""
+        """Append the rows of a part.
+
+        Parameters
+        ----------
+        part : Part
+            What a chunk function returned.
+        """
         self._parts.append(part.columns)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -76,7 +82,15 @@ class Columns:
         return dict(self._parts[0]) if self._parts else {}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], done: int) -> None:
-        """Take over saved rows; those with a column "frame" belong to the frames that it names."""
+        """Take over saved rows; those with a column "frame" belong to the frames that it names.
+
+        Parameters
+        ----------
+        arrays : mapping
+            Saved columns by name.
+        done : int
+            Number of frames that they belong to.
+        """
         keep = arrays["frame"] < done if "frame" in arrays else slice(done)
         self._parts = [{name: values[keep] for name, values in arrays.items()}] if arrays else []
 
@@ -125,18 +139,43 @@ class StackOutput:
             self.done = 0 if state is None else int(state["patterns"])
 
     def placed(self, function: "ChunkFunction", plan: ChunkPlan) -> "tuple[ChunkFunction, ChunkPlan]":
-        """Return the function and the chunks to work with: where workers write regions, both are adapted to that."""
+        """Return the function and the chunks to work with: where workers write regions, both are adapted to that.
+
+        Parameters
+        ----------
+        function : callable
+            Works on the frames of a chunk.
+        plan : ChunkPlan
+            The chunks.
+
+        Returns
+        -------
+        function, plan
+            What to work with.
+        """
         if isinstance(self._writer, RegionSink):
             return self._writer.chunk(function), self._writer.plan(plan)
         return function, plan
 
     def passed(self, done: int) -> None:
-        """Take note of how many frames are done."""
+        """Take note of how many frames are done.
+
+        Parameters
+        ----------
+        done : int
+            Number of frames.
+        """
         if isinstance(self._writer, RegionSink):
             self._writer.done = done
 
     def write(self, images: NDArray[Any]) -> None:
-        """Append images."""
+        """Append images.
+
+        Parameters
+        ----------
+        images : numpy.ndarray
+            (n, h, w), the next frames.
+        """
         self._writer.write(images)
 
     def checkpoint(self) -> dict[str, Any]:
@@ -245,7 +284,13 @@ class FrameJob:
                 raise Interrupted(msg)
 
     def forget(self, key: str) -> None:
-        """Drop what was collected of a file that failed."""
+        """Drop what was collected of a file that failed.
+
+        Parameters
+        ----------
+        key : str
+            Of the file.
+        """
         self._unsaved.pop(key, None)
 
     def _restore(self, key: str, collector: Collector, output: StackOutput | None) -> int:
@@ -304,6 +349,11 @@ def chunk_parts(
         How a worker opens the file; needed with an executor.
     stop : StopRequest, optional
         Looked at while there is no worker; otherwise the caller looks at it after each chunk.
+
+    Returns
+    -------
+    iterator
+        (start, stop, part) of each chunk.
     """
     if executor is None or source is None:
         for first, last, block in read_chunks(reader, plan, start=start, stage=stage, progress=progress, ahead=ahead):

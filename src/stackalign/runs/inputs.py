@@ -41,7 +41,18 @@ class FileInput:
         """Content when this was made."""
 
     def record(self, **more: Any) -> dict[str, Any]:
-        """Describe it for a `Plan`; more facts, such as its role, are added."""
+        """Describe it for a `Plan`; more facts, such as its role, are added.
+
+        Parameters
+        ----------
+        **more
+            Facts such as its role.
+
+        Returns
+        -------
+        dict
+            For a `Plan`.
+        """
         return {"name": self.path.name, "fingerprint": self.first, **more}
 
     def fingerprint(self) -> str:

@@ -51,7 +51,15 @@ class Journal:
         return (self._folder / "plan.json").is_file()
 
     def create(self, plan: Mapping[str, Any], *, fresh: bool = True) -> None:
-        """Store the plan; from now on the run can be resumed."""
+        """Store the plan; from now on the run can be resumed.
+
+        Parameters
+        ----------
+        plan : mapping
+            What the run is.
+        fresh : bool
+            Remove what an earlier run has left.
+        """
         if fresh:
             self.discard()
         with full_disk_as_data_error(self._folder, str(self._folder)):
@@ -71,28 +79,75 @@ class Journal:
         return plan
 
     def matches(self, plan: Mapping[str, Any]) -> list[str]:
-        """Say in words what differs between the stored plan and this one; empty where nothing does."""
+        """Say in words what differs between the stored plan and this one; empty where nothing does.
+
+        Parameters
+        ----------
+        plan : mapping
+            That of the run that would go on.
+
+        Returns
+        -------
+        list of str
+            What differs.
+        """
         return value_differences(self.plan, json.loads(dump_json(plan)), "")
 
     def save_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
-        """Store arrays under a name, atomically."""
+        """Store arrays under a name, atomically.
+
+        Parameters
+        ----------
+        name : str
+            Name of the set.
+        **arrays
+            Arrays by name.
+        """
         target = self._folder / f"{name}.npz"
         needed = sum(array.nbytes for array in arrays.values())
         with atomic_path(target) as partial, full_disk_as_data_error(partial, str(target), needed):
             np.savez(partial, **arrays)  # type: ignore[arg-type]  # a name may not be allow_pickle; ours are not
 
     def has_arrays(self, name: str) -> bool:
-        """Tell whether arrays were stored under a name."""
+        """Tell whether arrays were stored under a name.
+
+        Parameters
+        ----------
+        name : str
+            Name of the set.
+
+        Returns
+        -------
+        bool
+            Whether it is there.
+        """
         return (self._folder / f"{name}.npz").is_file()
 
     def load_arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """Load the arrays that were stored under a name."""
+        """Load the arrays that were stored under a name.
+
+        Parameters
+        ----------
+        name : str
+            Name of the set.
+
+        Returns
+        -------
+        dict
+            Arrays by name.
+        """
         file = self._folder / f"{name}.npz"
         with damage_as_data_error(str(file), "the saved arrays", _REMEDY), np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record to the log; it is durable when this returns."""
+        """Add a record to the log; it is durable when this returns.
+
+        Parameters
+        ----------
+        record : mapping
+            Plain values.
+        """
         text = json.dumps(to_jsonable(record), allow_nan=False, separators=(",", ":"))
         line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
         with full_disk_as_data_error(self._log, str(self._log), len(line)):

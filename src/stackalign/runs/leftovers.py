@@ -20,6 +20,16 @@ def find_leftovers(folder: Path) -> dict[str, list[Path]]:
 
     A process of another machine cannot be told from one that has ended: remove a file only while holding the lock of
     its output, as `remove_leftovers` does.
+
+    Parameters
+    ----------
+    folder : Path
+        Where outputs are written.
+
+    Returns
+    -------
+    dict
+        Name of an output to its unfinished files.
     """
     found: dict[str, list[Path]] = {}
     if not folder.is_dir():
@@ -33,6 +43,13 @@ def find_leftovers(folder: Path) -> dict[str, list[Path]]:
 
 def remove_leftovers(output: Path, paths: Iterable[Path]) -> None:
     """Delete unfinished files of an output that nobody is writing.
+
+    Parameters
+    ----------
+    output : Path
+        Name of the output.
+    paths : iterable of Path
+        Its unfinished files.
 
     Raises
     ------

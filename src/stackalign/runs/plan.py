@@ -51,7 +51,18 @@ class Plan:
         return plain
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
-        """Say in words what differs between a stored plan and this one; empty where nothing does."""
+        """Say in words what differs between a stored plan and this one; empty where nothing does.
+
+        Parameters
+        ----------
+        stored : mapping
+            `to_dict` of another plan.
+
+        Returns
+        -------
+        list of str
+            What differs.
+        """
         mine = self.to_dict()
         if stored.get("command") != mine["command"]:
             return [f"it was written by {stored.get('command', 'something else')}, not by {mine['command']}"]
@@ -72,6 +83,11 @@ def input_record(reader: StackReader, **options: Any) -> dict[str, Any]:
     **options
         How it was opened, such as the dataset; None stands for what was not stated. Those that do not change what is
         read are left out.
+
+    Returns
+    -------
+    dict
+        Plain values.
     """
     return {
         "name": None if reader.path is None else Path(reader.path).name,
@@ -84,7 +100,18 @@ def input_record(reader: StackReader, **options: Any) -> dict[str, Any]:
 
 
 def array_digest(array: NDArray[Any] | None) -> str | None:
-    """Digest of an array's values, shape and dtype; None for None."""
+    """Digest of an array's values, shape and dtype; None for None.
+
+    Parameters
+    ----------
+    array : numpy.ndarray, optional
+        Of any shape.
+
+    Returns
+    -------
+    str or None
+        Hexadecimal.
+    """
     if array is None:
         return None
     digest = hashlib.sha256(f"{array.shape}|{array.dtype.str}|".encode())

@@ -39,6 +39,11 @@ def record_path(output: Path, suffix: str) -> Path:
     output : Path
     suffix : str
         Such as "_results.json"; "" where the output is its own record.
+
+    Returns
+    -------
+    Path
+        Beside the output.
     """
     if not suffix:
         return output
@@ -50,7 +55,20 @@ def record_path(output: Path, suffix: str) -> Path:
 
 
 def find_record(output: Path, suffix: str) -> dict[str, Any] | None:
-    """Load the record that belongs to an output; None where there is none."""
+    """Load the record that belongs to an output; None where there is none.
+
+    Parameters
+    ----------
+    output : Path
+        Name of the output.
+    suffix : str
+        Such as "_results.json".
+
+    Returns
+    -------
+    dict or None
+        The record.
+    """
     path = record_path(output, suffix)
     record = load_record(path)
     return record if record is not None and _named_in(record) == output.name else None
@@ -79,6 +97,16 @@ def _named_in(record: dict[str, Any]) -> str | None:
 
 def content_fingerprint(path: Path) -> str:
     """Identify a file, or all files of a folder, by sizes and hashes of edges and samples, whatever its name and time.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
 
     Raises
     ------

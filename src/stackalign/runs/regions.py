@@ -22,7 +22,24 @@ __all__ = ["RegionSink", "takes_regions"]
 
 
 def takes_regions(final: Path, shape: tuple[int, int, int], dtype: "np.dtype[Any]", **options: Any) -> bool:
-    """Tell whether workers can write an output themselves."""
+    """Tell whether workers can write an output themselves.
+
+    Parameters
+    ----------
+    final : Path
+        Name of the output.
+    shape : tuple of int
+        (N, h, w).
+    dtype : numpy.dtype
+        Of the output.
+    **options
+        As for `stackalign.io.create_stack`.
+
+    Returns
+    -------
+    bool
+        Whether regions of it can be written in any order.
+    """
     if final.suffix.lower() not in region_extensions():
         return False
     return region_alignment(final, shape, dtype, **options) is not None
@@ -73,16 +90,43 @@ class RegionSink:
         )
 
     def plan(self, plan: ChunkPlan) -> ChunkPlan:
-        """Chunks that begin and end where regions may."""
+        """Fit chunks to regions.
+
+        Parameters
+        ----------
+        plan : ChunkPlan
+            Chunks as memory allows them.
+
+        Returns
+        -------
+        ChunkPlan
+            Chunks that begin and end where regions may.
+        """
         step = self.target.alignment
         return ChunkPlan(plan.n_items, max(step, plan.size // step * step))
 
     def chunk(self, function: "Callable[[NDArray[Any], int], Part]") -> "_RegionChunk":
-        """The same function, which writes its images instead of returning them."""
+        """The same function, which writes its images instead of returning them.
+
+        Parameters
+        ----------
+        function : callable
+            Returns a `Part` with images.
+
+        Returns
+        -------
+        callable
+            Returns the same without them.
+        """
         return _RegionChunk(function, self.target)
 
     def write(self, images: NDArray[Any]) -> None:
         """Refuse images: the workers write theirs, and none should come back.
+
+        Parameters
+        ----------
+        images : numpy.ndarray
+            Images that came back.
 
         Raises
         ------
@@ -101,7 +145,15 @@ class RegionSink:
         return {"format": "npy", "patterns": done}
 
     def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
-        """Complete the file."""
+        """Complete the file.
+
+        Parameters
+        ----------
+        metadata : mapping
+            Facts to store with the data.
+        arrays : mapping, optional
+            Arrays with one row per pattern.
+        """
         self.target.finish(metadata, arrays)
 
     def close(self) -> None:

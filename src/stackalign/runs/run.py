@@ -38,7 +38,18 @@ _RECORD = "record.json"
 
 
 def journal_folder(output: Path) -> Path:
-    """Folder beside an output in which its unfinished run lies."""
+    """Folder beside an output in which its unfinished run lies.
+
+    Parameters
+    ----------
+    output : Path
+        Name of the output.
+
+    Returns
+    -------
+    Path
+        ``OUTPUT.partial``.
+    """
     return output.with_name(output.name + ".partial")
 
 
@@ -199,7 +210,13 @@ class Run:
         self._cost = self._saved - began
 
     def note(self, **record: Any) -> None:
-        """Add a record to the journal; it is durable when this returns."""
+        """Add a record to the journal; it is durable when this returns.
+
+        Parameters
+        ----------
+        **record
+            Plain values.
+        """
         self._ensure_journal()
         self.journal.append(record)
 
@@ -230,6 +247,18 @@ class Run:
     @contextmanager
     def watching(self, reader: Fingerprinted, index: int) -> Iterator[None]:
         """Compare the content of ``plan.inputs[index]`` at the checkpoints within this context, and at its end.
+
+        Parameters
+        ----------
+        reader : Fingerprinted
+            The open input.
+        index : int
+            Its number among the inputs of the plan.
+
+        Returns
+        -------
+        context manager
+            To be entered while the input is read.
 
         Raises
         ------

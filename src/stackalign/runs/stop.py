@@ -29,7 +29,13 @@ class StopRequest:
         return self._event.is_set()
 
     def check(self, message: str) -> None:
-        """Raise `Interrupted` with this message if a stop was requested."""
+        """Raise `Interrupted` with this message if a stop was requested.
+
+        Parameters
+        ----------
+        message : str
+            Of the exception.
+        """
         if self:
             raise Interrupted(message)
 

@@ -21,9 +21,21 @@ __all__ = ["bin_factors", "bin_map"]
 
 
 def bin_factors(solar_map: GenericMap, kernel: Quantity) -> tuple[int, int]:
-    """Whole numbers (ny, nx) of pixels whose length on the sky is nearest to `kernel`, an angle; at least 1.
+    """Whole numbers of pixels whose length on the sky is nearest to an angle.
 
     Each axis is measured through the whole matrix: on a rolled raster CDELT alone is not the length of a pixel.
+
+    Parameters
+    ----------
+    solar_map : GenericMap
+        The map.
+    kernel : Quantity
+        Side of a block on the sky, an angle.
+
+    Returns
+    -------
+    tuple of int
+        (ny, nx), at least 1.
     """
     size = float(Quantity(kernel).to_value(u.arcsec))
     if not (np.isfinite(size) and size > 0):

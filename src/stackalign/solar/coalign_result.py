@@ -290,7 +290,18 @@ class CoalignmentResult:
         return () if self.source is None else uncorrected_hdus(self.source, self.correction, self.hdu)
 
     def map_after(self, phase: str) -> GenericMap:
-        """The target with the correction as it was after a phase."""
+        """The target with the correction as it was after a phase.
+
+        Parameters
+        ----------
+        phase : str
+            "binned", "full" or "synthetic", one that was run.
+
+        Returns
+        -------
+        GenericMap
+            The same data with another header.
+        """
         for done in self.phases:
             if done.name == phase:
                 return correct_map(self.target, done.correction)
@@ -338,7 +349,24 @@ class CoalignmentResult:
     def write(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
     ) -> Path:
-        """Write a corrected FITS file, see `write_file`; gives its path."""
+        """Write a corrected FITS file, see `write_file`.
+
+        Parameters
+        ----------
+        path : path-like
+            The new file.
+        overwrite : bool
+            Replace an existing file.
+        again : bool
+            Correct a file that carries a correction already.
+        flagged : bool
+            Write the correction of a flagged result too.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
         return self.write_file(path, overwrite=overwrite, again=again, flagged=flagged).path
 
     def write_file(

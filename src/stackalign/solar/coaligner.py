@@ -170,12 +170,17 @@ class Coaligner:
         return self._run("binned", phase, PixelTransform.identity(), given)
 
     def run_one_map_xcorr(self, seed_shift: Sequence[float] | None = None) -> dict[str, Any]:
-        """Phase 2: the pixels as they are, against one image; gives `best_params`.
+        """Phase 2: the pixels as they are, against one image.
 
         Parameters
         ----------
         seed_shift : (float, float), optional
             (dx, dy) in pixels to start from, instead of phase 1.
+
+        Returns
+        -------
+        dict
+            `best_params`.
         """
         given = self._checked(self.xcorr_one_map_kwargs, _ONE_MAP, "xcorr_one_map_kwargs")
         start = self._correction

@@ -79,6 +79,11 @@ def column_times(header: Any, shape: tuple[int, ...]) -> Time:
     shape : tuple of int
         (..., ny, nx).
 
+    Returns
+    -------
+    astropy.time.Time
+        (nx,) times.
+
     Raises
     ------
     DataError

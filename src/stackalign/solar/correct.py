@@ -35,6 +35,11 @@ def correct_map(solar_map: GenericMap, correction: PixelTransform) -> GenericMap
     correction : PixelTransform
         On the map's own pixels; `transfer_correction` brings one from another grid.
 
+    Returns
+    -------
+    GenericMap
+        Of the same class.
+
     Raises
     ------
     DataError
@@ -111,6 +116,11 @@ def build_corrected_wcs_meta_scale_shift(
         Not used: nothing is printed.
     center : array_like, optional
         (cy, cx) as the optimiser was given it; the middle of the image by default, as there.
+
+    Returns
+    -------
+    MetaDict
+        The new header.
     """
     solar_map = as_map(map_in)
     correction = _scale_shift(solar_map, (dx_opt, dy_opt, sx_opt, sy_opt), center)
@@ -131,6 +141,11 @@ def make_corrected_wcs_map(
         Not used: nothing is printed.
     center : array_like, optional
         (cy, cx); the middle of the image by default, as for the optimiser.
+
+    Returns
+    -------
+    GenericMap
+        Of the same class.
     """
     solar_map = as_map(map_in)
     middle = best_params.get("center") if center is None else center

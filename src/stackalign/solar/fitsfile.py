@@ -171,6 +171,11 @@ def write_map(
         See `write_corrected`.
     **cards
         More cards.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     new = Path(output)
     _check_output(new, overwrite)

@@ -62,6 +62,16 @@ def observation_time(solar_map: GenericMap) -> Time:
 
     A day in one card and a time of day in another, DATE_OBS and TIME_OBS, are joined.
 
+    Parameters
+    ----------
+    solar_map : GenericMap
+        The map.
+
+    Returns
+    -------
+    astropy.time.Time
+        A single time.
+
     Raises
     ------
     DataError
@@ -145,13 +155,35 @@ def sky_to_pixel(wcs: WCS, longitude: ArrayLike, latitude: ArrayLike) -> FloatAr
 
 
 def step_arcsec(wcs: WCS) -> FloatArray:
-    """Length on the sky of one step along each pixel axis (x, y), in arcsec: through the whole matrix, not CDELT."""
+    """Length on the sky of one step along each pixel axis (x, y), in arcsec: through the whole matrix, not CDELT.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        With celestial axes first.
+
+    Returns
+    -------
+    numpy.ndarray
+        (2,) float64.
+    """
     steps: FloatArray = np.linalg.norm(wcs.pixel_scale_matrix, axis=0) * 3600.0
     return steps
 
 
 def arcsec_per_pixel(wcs: WCS) -> FloatArray:
-    """(2, 2) matrix J from steps (x, y) in pixels to steps (Tx, Ty) in arcsec: a shift is J d, a covariance J C J^T."""
+    """(2, 2) matrix J from steps (x, y) in pixels to steps (Tx, Ty) in arcsec: a shift is J d, a covariance J C J^T.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        With celestial axes first.
+
+    Returns
+    -------
+    numpy.ndarray
+        (2, 2) float64.
+    """
     matrix: FloatArray = wcs.pixel_scale_matrix[[wcs.wcs.lng, wcs.wcs.lat]] * 3600.0
     return matrix
 
@@ -286,6 +318,11 @@ def pixel_mapping(
         Model by which the surface turns between the two dates.
     height : float
         Radius of the surface in units of the source's RSUN_REF.
+
+    Returns
+    -------
+    callable
+        Takes pixels (..., 2) in (x, y) to pixels (..., 2), NaN where there is none.
     """
     here, there = View.of(source), View.of(destination)
     seconds = (there.time - here.time).to_value(u.s)
@@ -308,7 +345,21 @@ def pixel_mapping(
 
 
 def local_transform(mapping: PixelMapping, shape: Sequence[int], *, points_per_axis: int = 9) -> PixelTransform:
-    """The affine transform nearest to a mapping over an image of a shape (ny, nx), where the mapping is known.
+    """Find the affine transform nearest to a mapping over an image, where the mapping is known.
+
+    Parameters
+    ----------
+    mapping : callable
+        Takes points (..., 2) to points (..., 2), NaN where it is not known, as `pixel_mapping` makes it.
+    shape : sequence of int
+        (ny, nx).
+    points_per_axis : int
+        Points along each axis at which it is asked.
+
+    Returns
+    -------
+    PixelTransform
+        By least squares.
 
     Raises
     ------

@@ -50,19 +50,60 @@ class PixelTransform:
 
     @classmethod
     def about(cls, center: ArrayLike, matrix: ArrayLike, shift: ArrayLike = (0.0, 0.0)) -> "PixelTransform":
-        """Build ``p = c + A (q - c) + d`` from the centre c, the matrix A and the shift d, all in the order (x, y)."""
+        """Build ``p = c + A (q - c) + d`` from the centre c, the matrix A and the shift d, all in the order (x, y).
+
+        Parameters
+        ----------
+        center : array_like
+            (2,) the centre c.
+        matrix : array_like
+            (2, 2) the matrix A.
+        shift : array_like
+            (2,) the shift d.
+
+        Returns
+        -------
+        PixelTransform
+            Of pixels q to pixels p.
+        """
         c, a = np.asarray(center, np.float64), np.asarray(matrix, np.float64)
         return cls(a, c - a @ c + np.asarray(shift, np.float64))
 
     @classmethod
     def from_pull(cls, pull: ArrayLike) -> "PixelTransform":
-        """Build it from a pull matrix (2, 3) of the engine, which maps reference to target pixels in (y, x)."""
+        """Build it from a pull matrix of the engine, which maps reference to target pixels in (y, x).
+
+        Parameters
+        ----------
+        pull : array_like
+            (2, 3), as of `stackalign.RegistrationResult.matrix`.
+
+        Returns
+        -------
+        PixelTransform
+            From target to reference pixels, in (x, y).
+        """
         push = transforms.invert(pull)
         return cls(push[::-1, 1::-1], push[::-1, 2])
 
     @classmethod
     def from_parameters(cls, parameters: ArrayLike, model: str, center: ArrayLike) -> "PixelTransform":
-        """Build it from a model's parameters and centre as `stackalign.transforms` takes them: (y, x)."""
+        """Build it from a model's parameters and centre as `stackalign.transforms` takes them: (y, x).
+
+        Parameters
+        ----------
+        parameters : array_like
+            (P,) of the model.
+        model : str
+            A key of `stackalign.transforms.MODELS`.
+        center : array_like
+            (2,) centre (y, x) of scale and angle.
+
+        Returns
+        -------
+        PixelTransform
+            The same in (x, y).
+        """
         return cls.from_pull(transforms.matrices_from_parameters(parameters, model, center))
 
     def to_pull(self) -> FloatArray:
@@ -85,10 +126,32 @@ class PixelTransform:
         return PixelTransform(inverse, -inverse @ self.offset)
 
     def after(self, first: "PixelTransform") -> "PixelTransform":
-        """Map through `first` and then through this one."""
+        """Map through `first` and then through this one.
+
+        Parameters
+        ----------
+        first : PixelTransform
+            What is applied before.
+
+        Returns
+        -------
+        PixelTransform
+            Both as one.
+        """
         return PixelTransform(self.matrix @ first.matrix, self(first.offset))
 
     def shift_at(self, center: ArrayLike) -> FloatArray:
-        """Shift d (x, y) of the form ``c + A (q - c) + d`` about that centre."""
+        """Shift d (x, y) of the form ``c + A (q - c) + d`` about that centre.
+
+        Parameters
+        ----------
+        center : array_like
+            (2,) the centre c, (x, y).
+
+        Returns
+        -------
+        numpy.ndarray
+            (2,) in pixels.
+        """
         c = np.asarray(center, np.float64)
         return self(c) - c

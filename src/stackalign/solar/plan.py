@@ -102,7 +102,22 @@ def plan_synthetic_raster(
     observer: SkyCoord | None = None,
     on_bad_frame: str = "raise",
 ) -> RasterPlan:
-    """Choose the frames of each column of a raster; only headers are read. See `build_synthetic_raster`."""
+    """Choose the frames of each column of a raster; only headers are read.
+
+    Parameters
+    ----------
+    raster : GenericMap or path-like
+        With the times of its columns, or with `times`.
+    frames : sequence of GenericMap or path-like
+        The imager's sequence.
+    threshold_time, method, times, observer, on_bad_frame
+        See `build_synthetic_raster`.
+
+    Returns
+    -------
+    RasterPlan
+        Times and frames of all columns.
+    """
     solar_map = as_map(raster)
     if method not in ("nearest", "linear"):
         msg = f"method must be nearest or linear, got {method!r}"

@@ -252,6 +252,13 @@ def build_synthetic_raster_from_maps(
         Not used: nothing is printed.
     step_times : array-like, optional
         Times of the columns.
+    **options
+        See `build_synthetic_raster`.
+
+    Returns
+    -------
+    GenericMap
+        What the frames show through the slit.
     """
     spline = 3 if order > 1 else 1
     return build_synthetic_raster(

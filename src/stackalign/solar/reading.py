@@ -101,6 +101,18 @@ def _cube_header(cube: Any) -> MetaDict:
 def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[GenericMap]:
     """Read every two-dimensional image of a FITS file.
 
+    Parameters
+    ----------
+    path : path-like
+        A FITS file.
+    repair : bool
+        Correct known faults of headers, see `repair_header`, in place of a warning.
+
+    Returns
+    -------
+    list of GenericMap
+        In the order of the file.
+
     Raises
     ------
     DataError
@@ -132,6 +144,20 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
 
 def read_map(path: str | os.PathLike[str], *, index: int | None = None, repair: bool = False) -> GenericMap:
     """Read one two-dimensional image of a FITS file, the first by default; see `read_maps`.
+
+    Parameters
+    ----------
+    path : path-like
+        A FITS file.
+    index : int, optional
+        Number of the image, from 0.
+    repair : bool
+        Correct known faults of headers, see `repair_header`, in place of a warning.
+
+    Returns
+    -------
+    GenericMap
+        With an observer in its header.
 
     Raises
     ------

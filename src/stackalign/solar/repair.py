@@ -69,6 +69,17 @@ def repair_header(header: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Me
 
 
 def repair_map(solar_map: GenericMap) -> GenericMap:
-    """Map with the header of `repair_header`; the same map where there is nothing to repair."""
+    """Map with the header of `repair_header`; the same map where there is nothing to repair.
+
+    Parameters
+    ----------
+    solar_map : GenericMap
+        The map.
+
+    Returns
+    -------
+    GenericMap
+        Another one, or the same.
+    """
     header, notes = repair_header(solar_map.meta, solar_map.data.shape)
     return new_map(solar_map.data, header, solar_map) if notes else solar_map

@@ -98,5 +98,18 @@ def _averaged(image: GenericMap, grid: GenericMap, algorithm: str, rotation: str
 
 
 def reproject_map_to_reference(target_map: Any, reference_map: Any) -> GenericMap:
-    """Resample the target on the reference's grid by bilinear interpolation, NaN outside; see `reproject_map`."""
+    """Resample the target on the reference's grid by bilinear interpolation, NaN outside; see `reproject_map`.
+
+    Parameters
+    ----------
+    target_map : GenericMap
+        What is resampled.
+    reference_map : GenericMap
+        Whose grid is taken.
+
+    Returns
+    -------
+    GenericMap
+        The target on that grid.
+    """
     return reproject_map(target_map, reference_map)

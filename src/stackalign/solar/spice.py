@@ -68,6 +68,16 @@ class CollapsedWindow:
 def spectral_windows(path: str | os.PathLike[str]) -> list[WindowInfo]:
     """List the windows of a file, four-dimensional HDUs with a wavelength axis.
 
+    Parameters
+    ----------
+    path : path-like
+        A FITS file of SPICE.
+
+    Returns
+    -------
+    list of WindowInfo
+        In the order of the file.
+
     Raises
     ------
     DataError
@@ -135,6 +145,11 @@ def read_window(
         one without dumbbells that has the most pixels.
     interval, continuum, rows, statistic, min_valid, repeat
         See `collapse_window`.
+
+    Returns
+    -------
+    CollapsedWindow
+        The map, and of how much each of its pixels was made.
 
     Raises
     ------

@@ -11,6 +11,16 @@ def valid_mask(solar_map: GenericMap) -> NDArray[np.bool_]:
     """Pixels that can be used, True = valid: finite, not masked, not the header's value for missing data.
 
     That value is ANA_MISS, MISSING or BLANK, the last one of whole numbers, or negative.
+
+    Parameters
+    ----------
+    solar_map : GenericMap
+        The map.
+
+    Returns
+    -------
+    numpy.ndarray
+        (ny, nx) boolean.
     """
     data = solar_map.data
     valid: NDArray[np.bool_] = np.isfinite(data)

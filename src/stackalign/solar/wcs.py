@@ -60,9 +60,23 @@ def corrected_header(
 
 
 def regridded_header(header: MutableMapping[str, Any], grid: PixelTransform, *, shape: tuple[int, ...]) -> Any:
-    """Header of an image on another grid: `grid` maps the new image's pixels to the old one's, of the new `shape`.
+    """Write the header of an image on another grid.
 
     Other than for `corrected_header`, every axis follows: a binned column has the mean time of its columns.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the old image; it is copied.
+    grid : PixelTransform
+        From the new image's pixels to the old one's.
+    shape : tuple of int
+        (..., ny, nx) of the new image.
+
+    Returns
+    -------
+    header
+        Of the same type.
     """
     _check_distortions(header, grid)
     new = _rewritten(header, grid, shape, follow=True)

@@ -65,7 +65,18 @@ class BeamSelection:
             raise ValueError(msg)
 
     def tighter(self, factor: float = 3.0) -> "BeamSelection":
-        """Return rules that let in more beams: all thresholds divided by the factor."""
+        """Return rules that let in more beams: all thresholds divided by the factor.
+
+        Parameters
+        ----------
+        factor : float
+            What thresholds are divided by, above 1 for more beams.
+
+        Returns
+        -------
+        BeamSelection
+            The other rules.
+        """
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values["floor"] = self.floor  # strong * floor shrinks already
         values |= {"strong": self.strong / factor, "weak": self.weak / factor, "max_beams": 4 * self.max_beams}

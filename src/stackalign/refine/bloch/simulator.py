@@ -113,7 +113,18 @@ class BlochSimulator:
         return frozenset({"potentials", "decompositions"} | ({"beams"} if cell else set()))
 
     def with_parameters(self, changes: Mapping[str, float]) -> "BlochSimulator":
-        """Return a simulator in which parameters have other values; the list of beams, if fixed, stays."""
+        """Return a simulator in which parameters have other values; the list of beams, if fixed, stays.
+
+        Parameters
+        ----------
+        changes : mapping
+            Values by name, see `parameters`.
+
+        Returns
+        -------
+        BlochSimulator
+            The other one.
+        """
         left, own = dict(changes), dict[str, Any]()
         if "kv" in left:
             own["beam"] = replace(self.beam, kv=float(left.pop("kv")))
@@ -122,13 +133,34 @@ class BlochSimulator:
         return replace(self, crystal=self.crystal.with_parameters(left) if left else self.crystal, **own)
 
     def with_beams(self, tilts: Array) -> "BlochSimulator":
-        """Return a simulator whose beams are fixed to the choice for the region of these tilts."""
+        """Return a simulator whose beams are fixed to the choice for the region of these tilts.
+
+        Parameters
+        ----------
+        tilts : array
+            (T, 2) in 1/angstrom, in the frame of the beam.
+
+        Returns
+        -------
+        BlochSimulator
+            The other one.
+        """
         return replace(self, beams=self._select(_to_host(as_tilts(tilts))))
 
     def tighter(self, factor: float) -> "BlochSimulator":
         """Return a simulator of more beams, see `BeamSelection.tighter`; and of many more that are folded in.
 
         Folding is cheap, and many weak beams of which each does little shift all lines the same way.
+
+        Parameters
+        ----------
+        factor : float
+            What thresholds are divided by.
+
+        Returns
+        -------
+        BlochSimulator
+            The other one.
         """
         selection = replace(self.selection.tighter(factor), weak=self.selection.weak / factor**3)
         return replace(self, selection=selection, beams=None)
@@ -175,6 +207,11 @@ class BlochSimulator:
             By how much the thresholds of the selection are lowered.
         n_tilts : int
             Number of tilts to compare.
+
+        Returns
+        -------
+        BeamConvergence
+            Numbers of beams, and the largest and typical difference of intensities.
         """
         host = _to_host(as_tilts(tilts))
         some = host[np.unique(np.linspace(0, len(host) - 1, n_tilts).round().astype(int))]
