@@ -255,8 +255,8 @@ def test_tiff_of_several_files(tmp_path: Path) -> None:
 
 
 def test_files_for_other_packages(inside: Path) -> None:
-    pytest.importorskip("rsciio", reason="RosettaSciIO is not installed")
+    """As for any HDF5 file; a link is not followed, so that nothing is found."""
     for make in (storage, virtual, link):
         make(inside, "../").rename(inside / "a.hspy")
-        with pytest.raises(DataError, match="outside the folder"):
+        with pytest.raises(DataError, match="no numeric dataset" if make is link else "outside the folder"):
             open_stack(inside / "a.hspy")

@@ -26,7 +26,7 @@ _EXTRAS = {
     "skimage": ("image", "pictures in colour, as scikit-ued reads them"),
     "PIL": ("image", "pictures such as .png and .jpg"),
     "hdf5plugin": ("hdf5", "compressed HDF5 (Arina, lz4)"),
-    "rsciio": ("vendor", "dm3/dm4, blo, tvips, mrc, ser, hspy"),
+    "rsciio": ("vendor", "dm3/dm4, blo, tvips, mrc, ser"),
     "dask": ("dask", "dask arrays"),
     "distributed": ("dask", "tasks on a dask cluster"),
     "dask_cuda": ("dask-cuda", "one worker for each GPU of a cluster"),

@@ -1,6 +1,6 @@
 """What a reader and a writer of image stacks are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,21 @@ class Calibration:
     origin: tuple[float, float] = (0.0, 0.0)
     scan_step: tuple[float, float] | None = None
     scan_units: str = ""
+
+    @classmethod
+    def of_axes(cls, axes: Sequence[tuple[float, float, str] | None]) -> "Calibration | None":
+        """Calibration from (step, start, unit) of each axis; None where those of the detector are not known."""
+        if len(axes) < 2 or axes[-2] is None or axes[-1] is None:
+            return None
+        (step_y, start_y, units), (step_x, start_x, _) = axes[-2], axes[-1]
+        scan_y, scan_x = (axes[0], axes[1]) if len(axes) == 4 else (None, None)
+        return cls(
+            pixel_size=(step_y, step_x),
+            units=units,
+            origin=(0.0 - start_y / step_y, 0.0 - start_x / step_x),
+            scan_step=(scan_y[0], scan_x[0]) if scan_y and scan_x else None,
+            scan_units=scan_y[2] if scan_y and scan_x else "",
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from stackalign.io._bitshuffle import ChunkHeaders
 from stackalign.io._flat import FlatReader
 from stackalign.io._gate import Confinement
 from stackalign.io._hdf5_links import check_storage, find, open_dataset_within, open_file
+from stackalign.io._hyperspy import axis_of
 from stackalign.io._protocol import Calibration, StackInfo, StackReader
 from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import Layout, interpret_shape
@@ -161,23 +162,19 @@ def require_filters(dataset: Any, path: Path) -> None:
 
 
 def _calibration(file: Any, name: str, ndim: int, path: Path, bounds: Confinement) -> Calibration | None:
-    """Read the axis vectors beside the dataset: dim0.. (py4DSTEM) or dim1.. (NCEM)."""
+    """Read the axes beside the dataset: dim0.. (py4DSTEM), dim1.. (NCEM), or axis-0.. (HyperSpy)."""
     group = name.rpartition("/")[0]
-    first = 0 if find(path, f"{group}/dim0", bounds) else 1
-    axes = [_axis(find(path, f"{group}/dim{first + k}", bounds), path, file) for k in range(ndim)]
-    rows, columns = axes[-2:]
-    if rows is None or columns is None:
-        return None
-    step_y, start_y, units = rows
-    step_x, start_x, _ = columns
-    scan_y, scan_x = (axes[0], axes[1]) if ndim == 4 else (None, None)
-    return Calibration(
-        pixel_size=(step_y, step_x),
-        units=units,
-        origin=(0.0 - start_y / step_y, 0.0 - start_x / step_x),
-        scan_step=(scan_y[0], scan_x[0]) if scan_y and scan_x else None,
-        scan_units=scan_y[2] if scan_y and scan_x else "",
-    )
+    if find(path, f"{group}/axis-0", bounds):
+        axes = [_axis_group(find(path, f"{group}/axis-{k}", bounds), path, file) for k in range(ndim)]
+    else:
+        first = 0 if find(path, f"{group}/dim0", bounds) else 1
+        axes = [_axis(find(path, f"{group}/dim{first + k}", bounds), path, file) for k in range(ndim)]
+    return Calibration.of_axes(axes)
+
+
+def _axis_group(place: tuple[Path, str] | None, path: Path, file: Any) -> tuple[float, float, str] | None:
+    """Return step, start and unit of an axis of HyperSpy."""
+    return None if place is None or place[0] != path else axis_of(file[place[1]].attrs)
 
 
 def _axis(place: tuple[Path, str] | None, path: Path, file: Any) -> tuple[float, float, str] | None:

@@ -21,6 +21,7 @@ from stackalign.errors import DataError, MissingDependencyError
 from stackalign.io._block_writer import BlockWriter
 from stackalign.io._emd import add_calibration, add_tree, pattern_origins
 from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk, write_array
+from stackalign.io._hyperspy import add_signal
 from stackalign.io._portable import CLOEXEC, pread
 from stackalign.io._protocol import Calibration
 from stackalign.io._reader import damage_as_data_error
@@ -56,6 +57,13 @@ def _create(memory: MemoryFile, spec: WriteSpec) -> Any:
         axis.attrs["name"] = name
         axis.attrs["units"] = units
     return file
+
+
+def _describe(file: Any, dataset: Any, spec: WriteSpec) -> None:
+    """Lead the programs that know EMD, py4DSTEM or HyperSpy to the dataset."""
+    add_tree(file, dataset, _axes(spec))
+    if spec.final_path is not None and spec.final_path.suffix.lower() == ".hspy":
+        add_signal(file, dataset, _axes(spec))
 
 
 def _axes(spec: WriteSpec) -> list[tuple[str, str, NDArray[Any]]]:
@@ -102,7 +110,7 @@ class _PlainWriter(FlatWriter):
         self._memory = MemoryFile()
         self._file = _create(self._memory, spec)
         offset = place_for_data(self._file[_GROUP], "data", spec.array_shape, spec.dtype)
-        add_tree(self._file, self._file[_GROUP]["data"], _axes(spec))
+        _describe(self._file, self._file[_GROUP]["data"], spec)
         super().__init__(path, spec, "h5", offset, prologue=bytes(offset), resume=resume)
 
     def _complete(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
@@ -144,7 +152,7 @@ class _CompressedWriter(BlockWriter):
         self._file = _create(self._memory, spec)
         try:
             self._dataset = self._create_dataset(self._file[_GROUP], spec.array_shape)
-            add_tree(self._file, self._dataset, _axes(spec))
+            _describe(self._file, self._dataset, spec)
             if resume is not None:
                 self._resume_blocks(resume)
                 with full_disk_as_data_error(path, self._name, spec.nbytes):

@@ -27,7 +27,6 @@ _PLUGINS = {
     ".mrc": "mrc",
     ".ser": "tia",
     ".emi": "tia",
-    ".hspy": "hspy",
 }
 # How such files begin. The plug-in reads some files with a foreign beginning as best it can, for minutes.
 _MAGIC = {
@@ -35,7 +34,6 @@ _MAGIC = {
     ".dm3": b"\0\0\0\3",
     ".dm4": b"\0\0\0\4",
     ".ser": b"II\x97\x01",
-    ".hspy": b"\x89HDF\r\n\x1a\n",
 }
 _SERIES = (".tvips", ".mrc", ".emi", ".ser")
 """Formats of several files, which the plug-in finds by their names."""
@@ -78,9 +76,7 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
 
 
 def _check_beside(path: Path, extension: str, bounds: Confinement) -> None:
-    """Check what the plug-in will open besides the file itself: parts of a series, and what an .hspy file refers to."""
-    if extension == ".hspy":
-        importlib.import_module("stackalign.io._hdf5_links").refuse_foreign(path, bounds)
+    """Check what the plug-in will open besides the file itself: parts of a series."""
     if extension in _SERIES:
         prefix = path.stem.partition("_")[0]
         for beside in sorted(path.parent.iterdir()):

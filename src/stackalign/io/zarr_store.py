@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stackalign.errors import DataError
 from stackalign.io._gate import Confinement, refuse_unwritten, require_file, require_share
+from stackalign.io._hyperspy import axis_of
 from stackalign.io._protocol import Calibration, StackInfo, StackReader
 from stackalign.io._reader import OpenOptions, damage_as_data_error, fingerprint_files, make_info
 from stackalign.io._shapes import Layout, interpret_shape
@@ -51,7 +52,13 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
             _check_complete(array, path)
         _require_chunks(array, path, store, label)
         metadata = {"dataset": array.name} | ({"single": True} if array.ndim == 2 else {})
-        info = make_info(layout, array.dtype, label, calibration=_calibration(attributes), metadata=metadata)
+        info = make_info(
+            layout,
+            array.dtype,
+            label,
+            calibration=_calibration(attributes) or _of_hyperspy(node, array),
+            metadata=metadata,
+        )
         grid = ScanGrid.of(layout, array.chunks)
         info = with_chunks(info, grid, array.chunks, array.dtype.itemsize, options.memory_limit)
         return _ZarrReader(array, layout, info, path, store, grid, options.memory_limit)
@@ -179,6 +186,16 @@ def _calibration(attributes: dict[str, Any]) -> Calibration | None:
         scan_step=None if step is None else (float(step[0]), float(step[1])),
         scan_units=str(stored.get("scan_units", "")),
     )
+
+
+def _of_hyperspy(node: Any, array: Any) -> Calibration | None:
+    """Return the calibration of a signal of HyperSpy, whose axes are groups beside the array."""
+    parent = str(array.path).rpartition("/")[0]
+    prefix = f"{parent}/" if parent else ""
+    if not hasattr(node, "members") or f"{prefix}axis-0" not in node:
+        return None
+    groups = (f"{prefix}axis-{k}" for k in range(array.ndim))
+    return Calibration.of_axes([axis_of(dict(node[name].attrs)) if name in node else None for name in groups])
 
 
 class _ZarrReader(UnitReader):
