@@ -15,9 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from _harness import RESULTS, machine
 
-__all__ = ["PIPELINES", "Row", "Trial", "measured", "report", "save", "saved", "summary", "table"]
+__all__ = ["HELD_OUT", "PIPELINES", "Row", "Trial", "measured", "report", "save", "saved", "summary", "table"]
 
 PIPELINES = ("register", "solar", "diffraction", "refine")
+
+HELD_OUT = ("solar_held_out",)
+"""Tables of situations that no threshold was chosen on; they are run when they are named."""
 """Each has its rows in ``trust_<pipeline>.py`` and what they gave in ``results/trust-<pipeline>.json``."""
 
 WRONG = 3.0
@@ -174,7 +177,7 @@ def save(pipeline: str, found: Sequence[dict[str, Any]], folder: Path = RESULTS)
 
 def saved(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Contents of the files of those pipelines that have one."""
-    paths = {pipeline: folder / f"trust-{pipeline}.json" for pipeline in PIPELINES}
+    paths = {pipeline: folder / f"trust-{pipeline}.json" for pipeline in (*PIPELINES, *HELD_OUT)}
     return {pipeline: json.loads(path.read_text()) for pipeline, path in paths.items() if path.exists()}
 
 

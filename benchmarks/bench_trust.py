@@ -10,7 +10,7 @@ import importlib
 import os
 import warnings
 
-from _trust import PIPELINES, measured, save, table
+from _trust import HELD_OUT, PIPELINES, measured, save, table
 
 
 def main() -> None:
@@ -20,9 +20,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None, help="runs per row, instead of each row's own number")
     parser.add_argument("--only", default="", help="rows whose name contains this; nothing is saved then")
     options = parser.parse_args()
-    unknown = set(options.pipelines) - set(PIPELINES)
+    known = (*PIPELINES, *HELD_OUT)
+    unknown = set(options.pipelines) - set(known)
     if unknown:
-        parser.error(f"no rows for {', '.join(sorted(unknown))}; there are {', '.join(PIPELINES)}")
+        parser.error(f"no rows for {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     warnings.simplefilter("ignore")
     for name in options.pipelines or PIPELINES:
         rows = [row for row in importlib.import_module(f"trust_{name}").rows() if options.only in row.name]
