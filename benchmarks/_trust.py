@@ -17,10 +17,10 @@ from _harness import RESULTS, machine
 
 __all__ = ["HELD_OUT", "PIPELINES", "Row", "Trial", "measured", "report", "save", "saved", "summary", "table"]
 
-PIPELINES = ("register", "solar", "diffraction", "refine")
-
 HELD_OUT = ("solar_held_out",)
 """Tables of situations that no threshold was chosen on; they are run when they are named."""
+
+PIPELINES = ("register", "solar", "diffraction", "refine")
 """Each has its rows in ``trust_<pipeline>.py`` and what they gave in ``results/trust-<pipeline>.json``."""
 
 WRONG = 3.0

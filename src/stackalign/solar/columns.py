@@ -52,6 +52,13 @@ NEGLIGIBLE = 0.02
 """Pixels by which the surface may turn during a raster whose columns are taken to be of one moment."""
 
 
+_IMAGERS = re.compile(
+    r"\b(AIA|HMI|EIT|LASCO|MDI|EUI|HRI\w*|FSI|PHI|METIS|WISPR|TRACE|XRT|SXT|SOT/[WN]B|SJI|VBI|SUVI|SWAP|EUVI|COR[12])\b",
+    re.IGNORECASE,
+)
+"""Instruments that take whole images, perhaps from several exposures."""
+
+
 def time_axis(header: Any) -> int | None:
     """Number (from 1) of the axis that is time, or None."""
     for i in range(1, 10):
@@ -162,9 +169,12 @@ def turned_pixels(solar_map: GenericMap, seconds: float) -> float:
 def unknown_duration(raster: GenericMap) -> float:
     """Seconds from DATE-BEG to DATE-END of a raster whose header does not say when its columns were exposed, else 0.
 
-    What was exposed for more than half of that time (XPOSURE) is one image, and no raster.
+    What was exposed for more than half of that time (XPOSURE), or is of an instrument that takes whole images, is no
+    raster.
     """
     meta = raster.meta
+    if any(_IMAGERS.search(str(meta.get(key) or "")) for key in ("instrume", "detector", "telescop")):
+        return 0.0
     if time_axis(meta) is not None:
         times = column_times(meta, raster.data.shape)
         if (span := float((times.max() - times.min()).to_value(u.s))) > 0:

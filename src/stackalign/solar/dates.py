@@ -39,6 +39,7 @@ _DAY = re.compile(
     r"|(?P<d2>\d{1,2})[-/.](?P<m2>\d{1,2}|[A-Za-z]{3})[-/.](?P<y2>\d{4}|\d{2})"
     r"|(?P<y3>\d{4})(?P<m3>\d{2})(?P<d3>\d{2}))(?P<rest>\D.*)?$"
 )
+_COMPACT = re.compile(r"\s*(\d{2})h?(\d{2})m?(\d{2}(?:\.\d*)?)s?\s*(?:UTC?|Z)?\s*")
 _CLOCK = re.compile(r"(?<![\d:])(\d{1,2}):(\d{2})(?::(\d{2}(?:\.\d*)?))?(?![\d:])")
 
 
@@ -60,7 +61,7 @@ def _day(text: str) -> tuple[str, str] | None:
 
 
 def _clock(value: Any) -> str | None:
-    found = _CLOCK.search(str(value)) if isinstance(value, str) else None
+    found = (_CLOCK.search(value) or _COMPACT.fullmatch(value)) if isinstance(value, str) else None
     if found is None:
         return None
     return f"{int(found[1]):02d}:{found[2]}:{found[3] or '00'}"
