@@ -126,3 +126,38 @@ def test_a_stream_has_the_same_flags() -> None:
     apart = list(ialign([two, noise], one, batch=1))
     assert [a.flags[0] for a in apart] == list(together.flags)
     assert [a.reasons[0] for a in apart] == list(together.reasons)
+
+
+def _spots(seed: int, center: tuple[float, float], height: float = 150.0) -> np.ndarray:
+    """A crystal with strengths and vectors of its own."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, np.pi)
+    first, second = (rng.uniform(15, 21) * np.array((np.sin(a), np.cos(a))) for a in (angle, angle + 1.4))
+    y, x = np.indices((SIDE, SIDE)).astype(float)
+    clean = np.zeros((SIDE, SIDE))
+    for h in range(-6, 7):
+        for k in range(-6, 7):
+            place = np.asarray(center) + h * first + k * second
+            clean += height * rng.exponential() * np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / 5)
+    return clean
+
+
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_two_crystals_under_one_bright_halo_do_not_belong_together(seed) -> None:
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((SIDE, SIDE)) - MIDDLE
+    halo = 10 + 900 * np.exp(-(np.hypot(y, x) ** 2) / (2 * 30**2))
+    center = (MIDDLE, MIDDLE)
+    images = [rng.poisson(halo + _spots(seed + k, center)).astype(np.float32) for k in (1, 2, 1)]
+    other = align(images[1], images[0])
+    assert "inconsistent" in other.flags[0]
+    assert align(images[2], images[0]).ok
+
+
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_a_fixed_lattice_that_is_twice_as_strong_is_noticed(seed) -> None:
+    rng = np.random.default_rng(seed)
+    fixed = 20 + _spots(seed + 5, (MIDDLE + 7, MIDDLE - 4), 300.0)
+    moved = [fixed + _spots(seed + 1, (MIDDLE + a * 6.3, MIDDLE - a * 4.4)) for a in (0, 1)]
+    one, two = (rng.poisson(clean).astype(np.float32) for clean in moved)
+    assert not align(two, one).ok

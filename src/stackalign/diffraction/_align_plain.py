@@ -9,10 +9,11 @@ from scipy.ndimage import gaussian_filter
 
 from stackalign._types import FloatArray
 
-__all__ = ["Limits", "Plain", "plain"]
+__all__ = ["Limits", "Plain", "agreement", "plain"]
 
 Images = NDArray[np.float32]
 Masks = NDArray[np.bool_]
+_Images = tuple[Images, Masks]
 
 CHUNK = 16
 """Images that are transformed together."""
@@ -21,6 +22,8 @@ MARGIN = 0.75
 divided by the number of common pixels at each shift."""
 HIGHEST = 1.05
 """How much higher the correlation at the shift is than anywhere else."""
+LEAST_SEEN = 0.03
+"""Correlation of an image with itself one pixel away, without which it shows nothing but noise."""
 SURELY = 1.25
 """By how much the significance that is needed is exceeded."""
 
@@ -29,7 +32,8 @@ class Limits(NamedTuple):
     """Limits of the full comparison.
 
     The significance that is needed, the pixels of one peak, the share of its height that a second one has, the
-    standard deviations of that, and the correlation of the reference with itself from which it repeats.
+    standard deviations of that, the correlation of the reference with itself from which it repeats, and the share of
+    what two images show that agrees.
     """
 
     significance: float
@@ -37,13 +41,26 @@ class Limits(NamedTuple):
     share: float
     deviations: float
     repeated: float
+    alike: float
 
 
 class Plain(NamedTuple):
-    """Which images are plainly aligned, and the significance (N,) of their scores without the background."""
+    """Which images are plainly aligned, the significance (N,) of their scores without the background, and agreement."""
 
     clear: NDArray[np.bool_]
     significance: FloatArray
+    alike: FloatArray
+
+
+def agreement(fixed: _Images, moving: _Images, shifts: FloatArray, sigma: float) -> FloatArray:
+    """Share (N,) of the fine structure of images that agrees with that of one at their shifts.
+
+    Their correlation beside the maximum, over that of each with itself beside none: there noise has no part in either.
+    The background, of a Gaussian of sigma, is taken away twice: halos must leave nothing. NaN where too little is seen.
+    """
+    height, width = (next_fast_len(n, real=True) for n in fixed[0].shape[1:])
+    one, some = _spectra(*fixed, (height, width), sigma), _spectra(*moving, (height, width), sigma)
+    return _Structure(one, (height, width), sigma)(some, shifts, _moved(shifts, (height, width)))
 
 
 class _Spectra(NamedTuple):
@@ -78,6 +95,8 @@ def plain(
     one = _spectra(*fixed, shape, sigma)
     power = np.abs(one.values) ** 2 / np.float32(max(float(one.energy[0]), 1e-30))
     clear, significance = np.zeros(len(shifts), bool), np.zeros(len(shifts))
+    alike = np.full(len(shifts), np.nan)
+    structure = _Structure(one, shape, sigma)
     for start in range(0, len(shifts), CHUNK):
         part = slice(start, start + CHUNK)
         some = _spectra(moving[0][part], moving[1][part], shape, sigma)
@@ -86,10 +105,13 @@ def plain(
         # The sum of squares over all lags is that of the product of both autocorrelations.
         squares = np.einsum("nij,nij->n", cross, cross).astype(np.float64)
         independent = np.maximum(np.minimum(one.pixels, some.pixels) / np.maximum(squares, 1.0) - 3.0, 1.0)
-        own = irfft2(power * _moved(shifts[part], shape), shape)
+        moved = _moved(shifts[part], shape)
+        own = irfft2(power * moved, shape)
+        alike[part] = structure(some, shifts[part], moved)
         for k, (image, model, shift) in enumerate(zip(cross, own, shifts[part], strict=True)):
             clear[start + k], significance[start + k] = _judged(image, model, shift, float(independent[k]), limits)
-    return Plain(clear, significance)
+            clear[start + k] &= not alike[start + k] < limits.alike
+    return Plain(clear, significance, alike)
 
 
 def _spectra(images: Images, valid: Masks, shape: tuple[int, int], sigma: float) -> _Spectra:
@@ -102,6 +124,37 @@ def _spectra(images: Images, valid: Masks, shape: tuple[int, int], sigma: float)
     passed *= masks
     energy = np.einsum("nij,nij->n", passed, passed).astype(np.float64)
     return _Spectra(rfft2(passed, shape), energy, masks.sum(axis=(1, 2)) * np.ones(len(images)))
+
+
+class _Structure:
+    """How much of the fine structure of images agrees with that of one: see `agreement`."""
+
+    def __init__(self, one: _Spectra, shape: tuple[int, int], sigma: float) -> None:
+        frequencies = fftfreq(shape[0])[:, None], rfftfreq(shape[1])[None]
+        rows, columns = (1 + 2 * np.cos(2 * np.pi * f) for f in frequencies)
+        square = sum(f**2 for f in frequencies)
+        # The mean of the correlation at the eight lags of one pixel, of images that are filtered once more.
+        weight = (rows * columns - 1) / 8 * (1 - np.exp(-2 * (np.pi * sigma) ** 2 * square)) ** 2
+        weight[:, 1 : (shape[1] + 1) // 2] *= 2  # Only half of the spectrum is here.
+        self.weight = weight.astype(np.float32)
+        whole = (1 - np.exp(-2 * (np.pi * sigma) ** 2 * square)) ** 2
+        whole[:, 1 : (shape[1] + 1) // 2] *= 2
+        self.whole = whole.astype(np.float32)
+        self.one, self.shape = one.values, shape
+        self.own = self._beside(one.values)
+
+    def _beside(self, values: NDArray[np.complex64]) -> tuple[FloatArray, FloatArray]:
+        power = values.real**2 + values.imag**2
+        near, all_ = (np.einsum("nij,ij->n", power, w).astype(np.float64) for w in (self.weight, self.whole))
+        return near, near / np.maximum(all_, 1e-30)
+
+    def __call__(self, some: _Spectra, shifts: FloatArray, moved: NDArray[np.complex64]) -> FloatArray:
+        (one, seen), (two, also) = self.own, self._beside(some.values)
+        product = (self.one * some.values.conj() * moved.conj()).real
+        cross = np.einsum("nij,ij->n", product, self.weight).astype(np.float64)
+        cross /= np.prod(np.maximum(1.0 - np.abs(shifts) / self.shape, 0.1), axis=1)
+        known = (seen > LEAST_SEEN) & (also > LEAST_SEEN)
+        return np.where(known, cross / np.sqrt(np.maximum(one * two, 1e-30)), np.nan)
 
 
 def _moved(shifts: FloatArray, shape: tuple[int, int]) -> NDArray[np.complex64]:

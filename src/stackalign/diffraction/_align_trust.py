@@ -14,9 +14,9 @@ from stackalign.backends import Array
 from stackalign.ops import bin_mean, masked_ncc, to_numpy
 from stackalign.registration.background import band_pass
 
-from ._align_plain import Limits, Plain, plain
+from ._align_plain import Limits, Plain, agreement, plain
 
-__all__ = ["CHANCE", "Judged", "judged", "without_hot_pixels"]
+__all__ = ["ALIKE", "CHANCE", "Judged", "judged", "without_hot_pixels"]
 
 _Images = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
@@ -36,6 +36,8 @@ SECOND = 0.2
 """Share of the main maximum's height that something which moved differently has at least."""
 REPEATED = 0.5
 """Correlation of the reference with itself from which a shift is a repetition of a lattice."""
+ALIKE = 0.9
+"""Share of the fine structure of two images that agrees at their shift: 0.97 and more for the same sample."""
 APART = 2.0
 """Standard deviations by which the maximum without the background is higher than what is at the shift found."""
 PLAIN = 6.0
@@ -56,13 +58,14 @@ class Judged(NamedTuple):
 
     `significance` is in standard deviations of the score of unrelated images, `needed` what it should be. `other` is
     the shift of what moved differently, NaN where nothing does, and `strength` how high it correlates beside the main
-    maximum.
+    maximum. `alike` is how much of what both images show agrees at the shift, NaN where that cannot be told.
     """
 
     significance: float
     needed: float
     other: FloatArray
     strength: float
+    alike: float = float("nan")
 
 
 NOTHING = np.full(2, np.nan)
@@ -137,16 +140,16 @@ def judged(
     lone = None if onto_valid is None else onto_valid[None]
     fixed, moving = _binned(onto[None], lone, factor), _binned(images, valid, factor)
     shifts, scores, overlaps = found
-    obvious = Plain(np.zeros(len(shifts), bool), np.zeros(len(shifts)))
+    obvious = Plain(np.zeros(len(shifts), bool), np.zeros(len(shifts)), np.full(len(shifts), np.nan))
     if min(fixed[0].shape[1:]) >= SMALLEST:
-        obvious = plain(fixed, moving, shifts / factor, SIGMA, Limits(CHANCE, NEAR, SECOND, PLAIN, REPEATED))
+        obvious = plain(fixed, moving, shifts / factor, SIGMA, Limits(CHANCE, NEAR, SECOND, PLAIN, REPEATED, ALIKE))
     comparison = _Comparison(onto[None], lone, fixed, factor, workers)
     result = []
     for k in range(len(shifts)):
         if not scores[k] > 0:
             result.append(Judged(0.0, CHANCE, NOTHING, 0.0))
         elif obvious.clear[k]:
-            result.append(Judged(float(obvious.significance[k]), CHANCE, NOTHING, 0.0))
+            result.append(Judged(float(obvious.significance[k]), CHANCE, NOTHING, 0.0, float(obvious.alike[k])))
         else:
             only = slice(k, k + 1)
             own = None if valid is None else valid[only] if len(valid) > 1 else valid
@@ -188,17 +191,18 @@ class _Comparison:
         per_pixel = max(float((self._power * power).sum()), 1.0) * self._finer**2
         independent = overlap * _count(self._valid, self._size) / per_pixel
         z = float(np.arctanh(min(score, 1 - 1e-12)) * np.sqrt(max(independent - 3.0, 1.0)))
-        other, strength = NOTHING, 0.0
+        other, strength, alike = NOTHING, 0.0, float("nan")
         if min(binned[0].shape[1:]) >= SMALLEST:
             part = _passed(*binned, SIGMA)
             cross = _map(self._passed, part, self._workers)
+            alike = float(agreement(self._binned, binned, shift[None] / self._factor, SIGMA)[0])
             other, strength, sharp = _second(cross, self._own, self._passed, part, shift / self._factor)
             # A halo is one structure, however bright; what is left without it may be many.
             z = max(z, sharp)
         # Of as many shifts as are apart, the best is found.
         tried = max(4.0 * self._size / per_pixel, 1.0)
         needed = max(CHANCE, float(norm.isf(RARE / tried)))
-        return Judged(z, needed, other * self._factor, strength)
+        return Judged(z, needed, other * self._factor, strength, alike)
 
 
 def _count(valid: Array | None, size: int) -> float:

@@ -19,7 +19,7 @@ from stackalign.ops import asarray, device_of, masked_shift, resample_affine, to
 from stackalign.ops.transfer import unwrapped
 from stackalign.registration.background import background_sigma, band_pass
 
-from ._align_trust import Judged, judged, without_hot_pixels
+from ._align_trust import ALIKE, Judged, judged, without_hot_pixels
 from ._inputs import checked_images, checked_mask
 
 __all__ = ["FLAGS", "Alignment", "align", "ialign", "track_peak"]
@@ -251,6 +251,11 @@ def _flags(
             f"Something in the images has moved by ({e.other[0]:.0f}, {e.other[1]:.0f}) px and not by "
             f"({shift[0]:.1f}, {shift[1]:.1f}), with a correlation of {e.strength:.2f}: mask what stands still, or "
             "subtract a background."
+        )
+    elif e.alike < ALIKE and not bound:
+        flags["inconsistent"] = (
+            f"Only {max(e.alike, 0.0):.0%} of the fine structure that both images show agrees at this shift, "
+            f"{ALIKE:.0%} are needed: a halo outweighs what moves, or the samples differ; subtract a background."
         )
     if second > AMBIGUOUS * score:
         flags["ambiguous"] = f"Another shift scores {second / score:.1%} as high: limit max_shift."
