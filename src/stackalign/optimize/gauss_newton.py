@@ -92,6 +92,20 @@ def gauss_newton(
     ------
     ValueError
         A setting or a shape does not fit, or `linearize` returned something that is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.optimize import gauss_newton
+    >>> def linearize(params):  # minus half the square of the distance from (3, -1)
+    ...     away = np.array([3.0, -1.0]) - params
+    ...     return -0.5 * (away**2).sum(axis=1), away, np.tile(np.eye(2), (len(params), 1, 1))
+    >>> found = gauss_newton(linearize, [(0.0, 0.0), (9.0, 9.0)], tolerance=1e-6)
+    >>> found.parameters.round(4)
+    array([[ 3., -1.],
+           [ 3., -1.]])
+    >>> found.reason
+    ('converged', 'converged')
     """
     params = starts_array(start)
     n_problems, n_parameters = params.shape

@@ -72,6 +72,18 @@ def grid_search(
     ------
     ValueError
         A setting or a shape does not fit, or a score is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def score(params):  # a hill with its top at (3, -1), for any number of candidates
+    ...     return 1 - 0.01 * ((params - (3.0, -1.0)) ** 2).sum(axis=-1)
+    >>> from stackalign.optimize import grid_search
+    >>> found = grid_search(score, (np.arange(-4.0, 7.0, 1.5), np.arange(-4.0, 7.0, 1.5)), refine=True)
+    >>> found.parameters.round(6)
+    array([[ 3., -1.]])
+    >>> found.surface.shape
+    (1, 8, 8)
     """
     lines = _axes(axes)
     _check_least(top=top, chunk=chunk)
@@ -120,6 +132,18 @@ def pyramid_search(
     ------
     ValueError
         A setting or a shape does not fit, an axis is not evenly spaced, or a score is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def score(params):  # a hill with its top at (3, -1), for any number of candidates
+    ...     return 1 - 0.01 * ((params - (3.0, -1.0)) ** 2).sum(axis=-1)
+    >>> from stackalign.optimize import pyramid_search
+    >>> found = pyramid_search(score, (np.linspace(-8, 8, 9), np.linspace(-8, 8, 9)), levels=4)
+    >>> found.parameters.round(6)
+    array([[ 3., -1.]])
+    >>> int(found.n_evaluations[0]) < 33 * 33
+    True
     """
     lines = _axes(axes)
     _check_least(levels=levels, keep=keep, chunk=chunk)

@@ -103,6 +103,18 @@ def neighbor_search(
     for scores below 0.6, 1 below 0.85, and 0.5 above, so it suits scores that are correlations; others only lose
     some speed. The move of one iteration is scored with the neighbours of the next one, for the sake of the one call.
     Iterations of which everything is known already take no call, and no problem waits in them for another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def score(params):  # a hill with its top at (3, -1), for any number of candidates
+    ...     return 1 - 0.01 * ((params - (3.0, -1.0)) ** 2).sum(axis=-1)
+    >>> from stackalign.optimize import neighbor_search
+    >>> found = neighbor_search(score, (0.0, 0.0), steps=1.0, min_steps=0.05, corr_atol=1e-9, corr_rtol=1e-9)
+    >>> found.parameters.round(2)
+    array([[ 3., -1.]])
+    >>> found.reason
+    ('converged',)
     """
     starts = starts_array(start)
     n_parameters = starts.shape[1]
@@ -222,6 +234,15 @@ def lattice(
     ------
     ValueError
         A parameter is in two groups, or does not exist.
+
+    Examples
+    --------
+    >>> from stackalign.optimize import lattice
+    >>> lattice((True, False, True), 4)
+    array([[ 0,  0,  1],
+           [ 0,  0, -1],
+           [ 1,  0,  0],
+           [-1,  0,  0]])
     """
     is_free = np.asarray(free, bool)
     n_parameters = len(is_free)

@@ -56,6 +56,15 @@ def maximize_scalar(
     ------
     ValueError
         A setting or a shape does not fit, or a score is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.optimize import maximize_scalar
+    >>> found = maximize_scalar(lambda params: np.sin(params[..., 0]), [(0.0, 3.0), (6.0, 9.0)])
+    >>> found.parameters.round(3)
+    array([[1.571],
+           [7.854]])
     """
     limits = np.asarray(bounds, np.float64)
     limits = limits[None] if limits.ndim == 1 else limits
@@ -167,6 +176,16 @@ def nelder_mead(
     ------
     ValueError
         A setting or a shape does not fit, or a score is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def score(params):  # a hill with its top at (3, -1), for any number of candidates
+    ...     return 1 - 0.01 * ((params - (3.0, -1.0)) ** 2).sum(axis=-1)
+    >>> from stackalign.optimize import nelder_mead
+    >>> found = nelder_mead(score, (0.0, 0.0), steps=1.0, tolerance=1e-5)
+    >>> found.parameters.round(3)
+    array([[ 3., -1.]])
     """
     values = np.asarray(start, np.float64)
     several = values.ndim == 3 and values.size > 0

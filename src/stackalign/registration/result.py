@@ -135,7 +135,18 @@ class RegistrationResult:
         return not self.flags
 
     def __getitem__(self, name: str) -> float:
-        """Value of a parameter by name."""
+        """Value of a parameter by name.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+
+        Raises
+        ------
+        KeyError
+            The model has no such parameter.
+        """
         if name not in self.names:
             msg = f"the model {self.model!r} has the parameters {', '.join(self.names)}, not {name!r}"
             raise KeyError(msg)
@@ -149,17 +160,27 @@ class RegistrationResult:
         return f"{values}; score {self.score:.4f}, overlap {self.overlap:.0%}, flags: {', '.join(self.flags) or 'none'}"
 
     def sigma_at(self, points: ArrayLike) -> FloatArray:
-        """Standard deviation of where points of the reference lead in the moving image.
+        """Error bars of where points of the reference lead in the moving image.
 
         Parameters
         ----------
         points : array_like
-            (..., 2) points (y, x) of the reference, in pixel indices.
+            (..., 2) points (y, x) of the reference, in pixels.
 
         Returns
         -------
         numpy.ndarray
-            (..., 2) float64, in pixels along y and x.
+            (..., 2) standard deviations along y and x, in pixels; infinite where a parameter is left open.
+
+        Examples
+        --------
+        >>> import stackalign as sa
+        >>> from stackalign.registration import create_test_pair
+        >>> pair = create_test_pair((96, 96), "rigid", (1.0, 2.0, 0.5), noise=0.05)
+        >>> result = sa.register(pair.reference, pair.moving, model="rigid")
+        >>> middle, corner = result.sigma_at([(47.5, 47.5), (0, 0)])
+        >>> bool((corner > middle).all())
+        True
         """
         p = np.asarray(points, np.float64)
         jacobian = transforms.matrix_jacobian(self.parameters, self.model, self.center)
@@ -187,6 +208,16 @@ class RegistrationResult:
         -------
         array
             NaN where the moving image says nothing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import stackalign as sa
+        >>> from stackalign.registration import create_test_pair
+        >>> pair = create_test_pair((96, 96), "shift", (3.2, -1.4), gain=1.0, offset=0.0)
+        >>> aligned = sa.register(pair.reference, pair.moving).apply(pair.moving, order=3)
+        >>> bool(np.nanmax(np.abs(aligned - pair.reference)) < 0.1)
+        True
         """
         return resample_affine(moving, self.matrix, output_shape=output_shape, order=order)
 
@@ -260,21 +291,21 @@ class RegistrationStack(Sequence[RegistrationResult]):
         return self._stacked("ok")
 
     def apply(self, moving: Array, *, output_shape: tuple[int, int] | None = None, order: int = 1) -> Array:
-        """Resample each moving image (B, Hm, Wm) with its own transform, see `RegistrationResult.apply`.
+        """Resample each moving image with its own transform, see `RegistrationResult.apply`.
 
         Parameters
         ----------
         moving : array
-            (B, Hm, Wm), or (Hm, Wm) for all.
+            (B, Hm, Wm), or (Hm, Wm) for all, on any device.
         output_shape : tuple of int, optional
             (H, W) of the reference; that of `moving` by default.
-        order : {0, 1, 3}
-            Interpolation: nearest, linear or cubic spline.
+        order : int
+            0, 1 or 3, see `stackalign.resample_affine`.
 
         Returns
         -------
         array
-            (B, h, w), NaN where there is nothing.
+            (B, H, W), NaN where the moving image says nothing.
         """
         return resample_affine(moving, self.matrices, output_shape=output_shape, order=order)
 

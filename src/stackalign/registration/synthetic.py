@@ -50,19 +50,19 @@ def random_scene(shape: tuple[int, int], seed: int = 0) -> FloatArray:
     Parameters
     ----------
     shape : tuple of int
-        (H, W).
+        (H, W) in pixels.
     seed : int
-        Of the random numbers.
+        The same seed gives the same scene.
 
     Returns
     -------
     numpy.ndarray
-        (H, W) float64 of mean 0 and deviation 1.
+        (H, W) float64 of mean 0.
 
     Examples
     --------
     >>> from stackalign.registration import random_scene
-    >>> scene = random_scene((64, 80))
+    >>> scene = random_scene((64, 80), seed=1)
     >>> scene.shape, round(float(scene.std()), 6)
     ((64, 80), 1.0)
     """
@@ -126,6 +126,13 @@ def create_test_pair(
     ------
     ValueError
         The parameters do not fit the model, or a share is outside [0, 1).
+
+    Examples
+    --------
+    >>> from stackalign.registration import create_test_pair
+    >>> pair = create_test_pair((96, 128), "rigid", {"dy": 1.5, "angle": 2.0}, noise=0.05, holes=0.1, seed=3)
+    >>> pair.reference.shape, pair.parameters
+    ((96, 128), array([1.5, 0. , 2. ]))
     """
     from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 
@@ -171,21 +178,29 @@ def create_test_pair(
 
 
 def point_error(matrix: ArrayLike, pair: SyntheticPair) -> tuple[float, float]:
-    """How far a pull matrix (2, 3) leads from where the true one leads: rms and largest, in pixels of the moving image.
-
-    Over the reference pixels that both images have under the true transform.
+    """How far a pull matrix leads from where the true one leads.
 
     Parameters
     ----------
     matrix : array_like
-        (2, 3) pull matrix that was found.
+        (2, 3) pull matrix, as of `RegistrationResult`.
     pair : SyntheticPair
-        The images, with the true transform.
+        Where the true one comes from.
 
     Returns
     -------
     tuple of float
-        Root mean square and largest distance.
+        Root mean square and largest distance, in pixels of the moving image, over the reference's pixels that both
+        images have under the true transform.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.registration import create_test_pair, point_error
+    >>> pair = create_test_pair((64, 64), "shift", (2.0, -1.0))
+    >>> rms, largest = point_error(pair.matrix + np.array([[0, 0, 0.3], [0, 0, 0.4]]), pair)
+    >>> round(rms, 6), round(largest, 6)
+    (0.5, 0.5)
     """
     grid = _grid(pair.reference.shape)
     target = transforms.apply(pair.matrix, grid)
