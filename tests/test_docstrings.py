@@ -14,7 +14,7 @@ import pytest
 import stackalign
 
 SOURCE = Path(__file__).parent.parent / "src"
-DOCUMENTED = ("ops", "registration", "crop", "solar", "diffraction", "refine", "optimize", "io", "runs")
+DOCUMENTED = ("ops", "registration", "crop", "solar", "diffraction", "refine", "optimize", "io", "runs", "plot")
 """Packages whose public functions document every parameter."""
 
 EXTRAS = {
@@ -80,6 +80,13 @@ def test_every_function_of_the_top_level_has_an_example() -> None:
     assert len(functions) > 20
     examples = {d.name for d in WITH_EXAMPLES if "Examples\n--------" in d.text}
     assert [name for name in functions if name not in examples] == []
+
+
+@pytest.mark.parametrize("package", ["crop", "io"])
+def test_every_function_of_a_package_has_an_example(package: str) -> None:
+    room = importlib.import_module(f"stackalign.{package}")
+    functions = [getattr(room, name) for name in room.__all__ if inspect.isfunction(getattr(room, name))]
+    assert [f.__name__ for f in functions if "Examples\n--------" not in (inspect.getdoc(f) or "")] == []
 
 
 def public_functions(package: str) -> Iterator[tuple[str, str, Callable[..., object]]]:

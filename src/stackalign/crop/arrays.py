@@ -129,6 +129,17 @@ def crop_array(
     -----
     Radius: see `stackalign.retention_radius`. The window holds the whole disk of the global radius about every centre;
     it is not clamped to the frame, and filled with zeros beyond it. See `stackalign.encircled_window`.
+
+    Examples
+    --------
+    >>> from stackalign import crop
+    >>> patterns = crop.create_test_data(n_patterns=8, image_size=64, noise_level=0.0)
+    >>> config = crop.CroppingConfig(target_retention=0.9, min_retention=0.85, visualization=False)
+    >>> cropped, result = crop.crop_array(patterns, config)
+    >>> cropped.shape[-2:] == result.analysis.window
+    True
+    >>> bool(result.validation.used.min() >= 0.85)
+    True
     """
     reader = open_array(unwrapped(data, "data"))
     try:

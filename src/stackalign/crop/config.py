@@ -63,6 +63,12 @@ class CroppingConfig:
         Axes of the output: as the input has them, or patterns in a row, with a channel axis of length 1.
     strict : bool
         Also call the result short of its target when a pattern is flagged or misses `target_retention`.
+
+    Examples
+    --------
+    >>> from stackalign.crop import CroppingConfig
+    >>> CroppingConfig(target_retention=0.95).margin_pixels
+    3
     """
 
     target_retention: float = 0.98

@@ -54,6 +54,12 @@ def is_complete(output: str | os.PathLike[str]) -> bool:
     -------
     bool
         Whether it is there and finished.
+
+    Examples
+    --------
+    >>> from stackalign import crop
+    >>> crop.is_complete("never_cropped.npy")
+    False
     """
     final = Path(output)
     return final.exists() and result_paths(final).json.exists() and not runs.journal_folder(final).exists()
@@ -126,6 +132,16 @@ def crop_file(
         Another run writes this output.
     Interrupted
         A stop was requested; ``resume=True`` goes on from there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import crop
+    >>> np.save("scan.npy", crop.create_test_data(n_patterns=8, image_size=64, noise_level=0.0))
+    >>> config = crop.CroppingConfig(visualization=False, verbose=False)
+    >>> result = crop.crop_file("scan.npy", "small.npy", config)
+    >>> np.load("small.npy").shape[-2:] == result.analysis.window
+    True
     """
     config = config or CroppingConfig()
     final = Path(output)

@@ -30,6 +30,12 @@ def iter_test_data(
     -------
     iterator of numpy.ndarray
         (S, S) each.
+
+    Examples
+    --------
+    >>> from stackalign import crop
+    >>> [pattern.shape for pattern in crop.iter_test_data(2, 16)]
+    [(16, 16), (16, 16)]
     """
     from scipy.special import j1
 
@@ -96,6 +102,12 @@ def create_test_data(
     -------
     numpy.ndarray
         (N, 1, S, S).
+
+    Examples
+    --------
+    >>> from stackalign import crop
+    >>> crop.create_test_data(n_patterns=3, image_size=16).shape
+    (3, 1, 16, 16)
     """
     out = np.empty((n_patterns, 1, image_size, image_size), dtype)
     patterns = iter_test_data(

@@ -127,6 +127,12 @@ def is_sidecar(path: str | os.PathLike[str]) -> bool:
     bool
         True for the text beside a Merlin file (.hdr) or an MRC file (.mdoc), and for an .xml file beside an EMPAD file
         of the same stem. An .xml file alone is an input: it names its data.
+
+    Examples
+    --------
+    >>> from stackalign.io import is_sidecar
+    >>> is_sidecar("scan.hdr"), is_sidecar("scan.mib")
+    (True, False)
     """
     file = Path(path)
     extension = file.suffix.lower()

@@ -37,7 +37,18 @@ class Calibration:
 
     @classmethod
     def of_axes(cls, axes: Sequence[tuple[float, float, str] | None]) -> "Calibration | None":
-        """Calibration from (step, start, unit) of each axis; None where those of the detector are not known."""
+        """Make the calibration of a stack from what is known of its axes.
+
+        Parameters
+        ----------
+        axes : sequence of (float, float, str) or None
+            Step, start and unit of each axis of the array, None for one that is not known.
+
+        Returns
+        -------
+        Calibration or None
+            None where the axes of the detector are not known.
+        """
         if len(axes) < 2 or axes[-2] is None or axes[-1] is None:
             return None
         (step_y, start_y, units), (step_x, start_x, _) = axes[-2], axes[-1]

@@ -47,6 +47,15 @@ def read_image(
     ------
     DataError
         The file cannot be read, or holds more than one image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.io import read_image
+    >>> np.save("image.npy", np.eye(2))
+    >>> read_image("image.npy")
+    array([[1., 0.],
+           [0., 1.]])
     """
     reader = open_stack(path, dataset=dataset, allow_external=allow_external, read_timeout=read_timeout)
     with contextlib.closing(reader):

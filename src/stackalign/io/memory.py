@@ -32,6 +32,13 @@ def open_array(array: Any, *, scan_shape: tuple[int, ...] | None = None) -> "Arr
     Returns
     -------
     StackReader
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.io import open_array
+    >>> open_array(np.zeros((2, 3, 8, 9))).info.scan_shape
+    (2, 3)
     """
     name = f"the {type(array).__module__.partition('.')[0]} {type(array).__name__}"
     if isinstance(array, np.ma.MaskedArray):

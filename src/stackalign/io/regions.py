@@ -41,6 +41,14 @@ def region_alignment(
     -------
     int or None
         None where only one process can write the format, that is compressed HDF5: use `create_stack`.
+
+    Examples
+    --------
+    >>> from stackalign.io import region_alignment
+    >>> region_alignment("out.npy", (1000, 8, 8), "uint16", scan_shape=(1000,))
+    1
+    >>> region_alignment("out.h5", (1000, 8, 8), "uint16", scan_shape=(1000,), compression="gzip") is None
+    True
     """
     _, spec = write_spec(
         Path(final_path),

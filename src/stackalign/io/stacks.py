@@ -350,6 +350,17 @@ def create_stack(
     Returns
     -------
     StackWriter
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import io
+    >>> with io.create_stack("stack.npy", (3, 4, 5), np.uint16, scan_shape=(3,)) as writer:
+    ...     writer.write(np.ones((2, 4, 5), np.uint16))
+    ...     writer.write(np.zeros((1, 4, 5), np.uint16))
+    ...     writer.finish({})
+    >>> np.load("stack.npy").sum(axis=(1, 2)).tolist()
+    [20, 20, 0]
     """
     file = Path(path)
     module, spec = write_spec(

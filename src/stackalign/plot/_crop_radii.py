@@ -36,6 +36,13 @@ def plot_radius_histogram(result: "CropResult", *, ax: "Axes | None" = None) -> 
     -----
     Bins are one pixel wide. Patterns that are left out as flagged are hatched; empty ones have no radius and are not
     drawn.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> axes = plot.plot_radius_histogram(result)
     """
     ax = axes_or_new(ax)
     from matplotlib.ticker import MaxNLocator
@@ -104,6 +111,13 @@ def plot_cumulative(result: "CropResult", *, ax: "Axes | None" = None) -> "Axes"
     Notes
     -----
     Dots mark where each pattern reaches the target; patterns that are left out as flagged are dashed and grey.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> axes = plot.plot_cumulative(result)
     """
     ax = axes_or_new(ax)
     analysis, target = result.analysis, result.config.target_retention

@@ -53,6 +53,13 @@ def plot_center_drift(result: "CropResult", *, ax: "Axes | None" = None) -> "Axe
     -----
     A scan of 2 x 2 positions or more becomes a map of the distance with arrows for the direction, drawn as the detector
     is drawn: x to the right, y down. A series becomes two lines. Patterns that are left out as flagged are marked.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> axes = plot.plot_center_drift(result)
     """
     ax = axes_or_new(ax)
     analysis = result.analysis
@@ -107,6 +114,13 @@ def plot_retention_map(result: "CropResult", *, ax: "Axes | None" = None) -> "Ax
     A scan of 2 x 2 positions or more becomes a map, a series becomes points. Target and minimum are lines, on the
     colour bar of a map. Patterns below the minimum are marked, and so are those that are left out as flagged. Of a long
     series the lowest and the highest of each bin and an even sample are drawn.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> axes = plot.plot_retention_map(result)
     """
     ax = axes_or_new(ax)
     analysis, validation = result.analysis, result.validation

@@ -43,6 +43,14 @@ def plot_center(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> from stackalign import diffraction, plot
+    >>> from stackalign.diffraction.synthetic import powder
+    >>> pattern = powder(96, (47.0, 45.0))
+    >>> center = diffraction.autocenter(pattern.image, mask=pattern.mask)
+    >>> axes = plot.plot_center(pattern.image, center, mask=pattern.mask)
     """
     center, others = found.center.reshape(-1, 2)[frame], found.runners_up.reshape(-1, *found.runners_up.shape[-2:])
     confidence = float(np.atleast_1d(found.confidence)[frame])

@@ -54,6 +54,14 @@ def plot_pattern(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import plot
+    >>> axes = plot.plot_pattern(np.eye(8), center=(3.5, 3.5), words="diagonal")
+    >>> axes.get_title().splitlines()[0]
+    'diagonal'
     """
     from matplotlib import colormaps
 

@@ -39,6 +39,14 @@ def plot_peaks(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction, plot
+    >>> y, x = np.indices((48, 48))
+    >>> image = 5 + 400 * np.exp(-((y - 20) ** 2 + (x - 30) ** 2) / 8)
+    >>> axes = plot.plot_peaks(image, diffraction.bragg_peaks(image))
     """
     from matplotlib.collections import EllipseCollection
 
@@ -79,6 +87,12 @@ def plot_persistence(pairs: "PersistencePairs", prominence: float | None = None,
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stackalign as sa
+    >>> axes = sa.plot.plot_persistence(sa.persistence_pairs(np.random.default_rng(0).random((16, 16))), 0.5)
     """
     axes = axes_or_new(ax)
     if not len(pairs.birth):
@@ -109,7 +123,24 @@ def plot_zones(
     transposed: bool = False,
     **style: Any,
 ) -> "Axes":
-    """Draw zones, by default all that are visible; see `BrillouinZones.render`."""
+    """Draw zones, by default all that are visible; see `BrillouinZones.render`.
+
+    Parameters
+    ----------
+    zones : BrillouinZones
+    ax : matplotlib.axes.Axes, optional
+        Of a new figure by default.
+    chosen : array_like, optional
+        Indices.
+    transposed : bool
+        Draw (col, row) where (x, y) should be (row, col).
+    **style
+        For `matplotlib.collections.PolyCollection`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     from matplotlib.collections import PolyCollection
 
     axes = axes_or_new(ax)

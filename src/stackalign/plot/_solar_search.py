@@ -110,7 +110,18 @@ def _known(name: str) -> str:
 
 
 def plot_column_times(plan: Any, ax: "Axes | None" = None) -> "Axes":
-    """Draw how long before or after each column the frames that serve it were taken."""
+    """Draw how long before or after each column the frames that serve it were taken.
+
+    Parameters
+    ----------
+    plan : RasterPlan
+    ax : matplotlib.axes.Axes, optional
+        Of a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     axes = axes_or_new(ax)
     seconds, weights = plan.seconds, plan.weights
     for k, (words, colour) in enumerate((("nearest frame", BLUE), ("second frame", ORANGE))):

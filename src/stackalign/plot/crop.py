@@ -49,6 +49,14 @@ def plot_mean_pattern(result: "CropResult", *, ax: "Axes | None" = None) -> "Axe
     -----
     The circle and the window stand at the median of the measured centres. The intensity scale is logarithmic where the
     image spans a decade or more, and the same as in `plot_mean_window`.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> plot.plot_mean_pattern(result).get_title().startswith("Mean pattern")
+    True
     """
     ax = axes_or_new(ax)
     from matplotlib.patches import Rectangle
@@ -87,6 +95,14 @@ def plot_mean_window(result: "CropResult", *, ax: "Axes | None" = None) -> "Axes
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> plot.plot_mean_window(result).get_xlabel()
+    'x (px)'
     """
     ax = axes_or_new(ax)
     analysis = result.analysis
@@ -124,6 +140,14 @@ def crop_figure(result: "CropResult") -> "Figure":
     -------
     matplotlib.figure.Figure
         Not known to pyplot: it need not be closed.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> len(plot.crop_figure(result).axes) >= 6
+    True
     """
     figure = new_figure(15.0, 9.0, w_pad=0.12, h_pad=0.1, wspace=0.04, hspace=0.04)
     axes = figure.subplots(2, 3)
@@ -148,6 +172,13 @@ def save_crop_figure(result: "CropResult", path: str | os.PathLike[str], dpi: fl
         The extension says the format: .png, .pdf, .svg.
     dpi : float
         Resolution of what is drawn as pixels.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> plot.save_crop_figure(result, "crop.png", dpi=50)
     """
     with atomic_path(path) as partial:
         save_figure(crop_figure(result), partial, dpi)

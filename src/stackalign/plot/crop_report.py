@@ -46,6 +46,13 @@ def write_crop_report(
         There are no results.
     MissingDependencyError
         matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from stackalign import crop, plot
+    >>> patterns = crop.create_test_data(n_patterns=4, image_size=32, noise_level=0.0)
+    >>> result = crop.crop_array(patterns, crop.CroppingConfig(visualization=False))[1]
+    >>> plot.write_crop_report([result], "crop.html")
     """
     rows: list[list[str]] = []
     sections: list[str] = []

@@ -48,6 +48,13 @@ def plot_profile(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction, plot
+    >>> profile = diffraction.azimuthal_average(np.ones((16, 16)), (7.5, 7.5))
+    >>> axes = plot.plot_profile(profile)
     """
     if profile.angle is not None:
         msg = "a polar image is drawn by plot_polar"
@@ -93,6 +100,13 @@ def plot_polar(profile: "AzimuthalProfile", *, frame: int = 0, ax: "Axes | None"
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction, plot
+    >>> polar = diffraction.azimuthal_average(np.ones((16, 16)), (7.5, 7.5), n_angles=8)
+    >>> axes = plot.plot_polar(polar)
     """
     from matplotlib import colormaps
 
@@ -133,6 +147,12 @@ def plot_mask(mask: "PixelMask | NDArray[np.bool_]", *, ax: "Axes | None" = None
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import plot
+    >>> axes = plot.plot_mask(np.eye(8) == 0)
     """
     from matplotlib.colors import ListedColormap
 
@@ -169,6 +189,14 @@ def plot_hot_spots(image: ArrayLike, found: "HotSpots", *, ax: "Axes | None" = N
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction, plot
+    >>> image = np.random.default_rng(0).poisson(20, (32, 32)).astype(float)
+    >>> image[9, 14] = 5000
+    >>> axes = plot.plot_hot_spots(image, diffraction.remove_hot_spots(image))
     """
     low, high = intensity_limits(np.asarray(found.images, np.float64), None, None)
     ax = plot_pattern(found.images, vmin=low, vmax=high, ax=ax)

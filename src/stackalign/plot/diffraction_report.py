@@ -34,6 +34,13 @@ def write_diffraction_report(
         With words for those who cannot see them.
     head, rows : sequence
         Of a table, in plain text.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import plot
+    >>> figure = plot.plot_pattern(np.eye(8)).figure
+    >>> plot.write_diffraction_report("page.html", "One pattern", {"images": 1}, [(figure, "a diagonal")])
     """
     shown = [(name, f"<code>{escape(value)}</code>") for name, value in facts.items() if value not in (None, "")]
     body = [

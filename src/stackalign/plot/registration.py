@@ -67,6 +67,13 @@ def plot_difference(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import plot
+    >>> image = np.random.default_rng(0).random((16, 16))
+    >>> axes = plot.plot_difference(image, 2 * image)
     """
     ax = axes_or_new(ax)
     r, v = standardised(reference), standardised(image)
@@ -174,6 +181,14 @@ def plot_parameters(stack: "RegistrationStack", *, ax: "Axes | None" = None) -> 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import stackalign as sa
+    >>> from stackalign.registration import create_test_pair
+    >>> pair = create_test_pair((48, 48), parameters=(1.0, -0.5))
+    >>> stack = sa.register_stack(pair.reference, [pair.moving, pair.moving])
+    >>> axes = sa.plot.plot_parameters(stack)
     """
     ax = axes_or_new(ax)
     shown, sigma = stack.parameters[:, :2], stack.sigma[:, :2]
@@ -298,7 +313,16 @@ def registration_figure(
 
 
 def save_registration_figure(figure: "Figure", path: str | os.PathLike[str], *, dpi: float = 110) -> None:
-    """Write a figure; the file appears complete or not at all."""
+    """Write a figure; the file appears complete or not at all.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path-like
+        The extension says the format.
+    dpi : float
+        Resolution of what is drawn as pixels.
+    """
     with atomic_path(path) as partial:
         save_figure(figure, partial, dpi)
 

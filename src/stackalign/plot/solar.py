@@ -179,7 +179,23 @@ def _score(first: FloatArray, second: FloatArray) -> float:
 def plot_residual(
     target: ArrayLike, reference: ArrayLike, ax: "Axes | None" = None, *, aspect: float = 1.0, label: str = "difference"
 ) -> "Axes":
-    """Draw the target minus the reference, both standardised over their common pixels."""
+    """Draw the target minus the reference, both standardised over their common pixels.
+
+    Parameters
+    ----------
+    target, reference : array_like
+        (H, W) on one grid, NaN where invalid.
+    ax : matplotlib.axes.Axes, optional
+        Of a new figure by default.
+    aspect : float
+        Height of a pixel by its width.
+    label : str
+        Heading.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     axes = axes_or_new(ax)
     a, b = np.asarray(target, np.float64), np.asarray(reference, np.float64)
     both = np.isfinite(a) & np.isfinite(b)

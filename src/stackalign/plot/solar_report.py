@@ -38,7 +38,15 @@ LARGEST_BLINK = 520
 def write_coalignment_report(
     result: "CoalignmentResult", path: str | os.PathLike[str], *, title: str = "Report of the coalignment"
 ) -> None:
-    """Write one self-contained HTML page about a coalignment; an existing file is replaced."""
+    """Write one self-contained HTML page about a coalignment; an existing file is replaced.
+
+    Parameters
+    ----------
+    result : CoalignmentResult
+    path : path-like
+    title : str
+        Heading of the page.
+    """
     before, after = result.reference_images()
     target = np.where(np.isfinite(result.target.data), result.target.data, np.nan).astype(np.float64)
     name = str(result.source or result.target.meta.get("filename") or "the map")
