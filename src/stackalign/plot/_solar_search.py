@@ -37,6 +37,14 @@ def plot_history_scatter(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> history = np.array([[0, 0.0, 0.0, 1.0, 1.0, 0.2], [1, 2.0, -1.0, 1.0, 1.0, 0.9]])
+    >>> solar.plot_history_scatter(history).get_xlabel() != ""
+    True
     """
     axes = axes_or_new(ax)
     rows = _history(history)
@@ -75,6 +83,14 @@ def correlation_with_iteration(history: ArrayLike, ax: "Axes | None" = None, *, 
     -------
     matplotlib.axes.Axes
         The axes that were drawn on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> history = np.array([[0, 0.0, 0.0, 1.0, 1.0, 0.2], [1, 2.0, -1.0, 1.0, 1.0, 0.9]])
+    >>> len(solar.correlation_with_iteration(history).lines) > 0
+    True
     """
     axes = axes_or_new(ax)
     rows = _history(history)

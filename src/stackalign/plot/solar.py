@@ -144,6 +144,14 @@ def plot_alignment_before_after(
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> figure = solar.plot_alignment_before_after(seen.raster, seen.truth.data, seen.truth.data, seen.truth)
+    >>> len(figure.axes) >= 2
+    True
     """
     (x, y), (rows, columns) = pixel_lengths(target_map), used_part(target_map.data)
     high = (rows.stop - rows.start) * y / ((columns.stop - columns.start) * x)

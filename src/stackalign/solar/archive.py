@@ -43,6 +43,12 @@ def get_EUI_paths(  # noqa: N802 -- the name that scripts import
     -------
     list of Path
         Of several versions of a file the newest. Names carry the time; files whose names do not are left out.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> solar.get_EUI_paths("2022-04-01T00:00", "2022-04-02T00:00", ".")  # an empty folder
+    []
     """
     first, last = (as_times(date).utc.datetime for date in (date_min, date_max))
     if last < first:

@@ -36,6 +36,14 @@ def bin_factors(solar_map: GenericMap, kernel: Quantity) -> tuple[int, int]:
     -------
     tuple of int
         (ny, nx), at least 1.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.bin_factors(seen.raster, 32 * u.arcsec)
+    (8, 4)
     """
     size = float(Quantity(kernel).to_value(u.arcsec))
     if not (np.isfinite(size) and size > 0):
@@ -62,6 +70,14 @@ def bin_map(source: Any, factors: tuple[int, int] | Quantity, *, min_valid: floa
     -------
     GenericMap
         float32, or float64 for float64 data; NaN is the only mask.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.bin_map(seen.raster, 32 * u.arcsec).data.shape, solar.bin_map(seen.raster, (2, 3)).data.shape
+    ((8, 6), (30, 8))
     """
     solar_map = as_map(source)
     ky, kx = bin_factors(solar_map, factors) if isinstance(factors, Quantity) else factors

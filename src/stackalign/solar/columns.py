@@ -95,6 +95,13 @@ def column_times(header: Any, shape: tuple[int, ...]) -> Time:
     ------
     DataError
         There is no time axis.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.column_times(seen.raster.meta, seen.raster.data.shape)[[0, -1]].isot.tolist()
+    ['2024-10-17T00:15:40.000', '2024-10-17T00:00:20.000']
     """
     axis = time_axis(header)
     if axis is None:

@@ -44,6 +44,16 @@ def correct_map(solar_map: GenericMap, correction: PixelTransform) -> GenericMap
     ------
     DataError
         See `corrected_header`; or the instrument's class reads the coordinates from other keys than the standard's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> shift = solar.PixelTransform(np.eye(2), np.array([2.0, -1.0]))
+    >>> corrected = solar.correct_map(seen.raster, shift)
+    >>> float(corrected.meta["crpix1"] - seen.raster.meta["crpix1"])
+    -2.0
     """
     header = solar_map.meta.copy()
     if not any(re.fullmatch(r"(pc|cd)\d_\d", str(key)) for key in header):
@@ -82,6 +92,15 @@ def transfer_correction(
     PixelTransform
         The affine transform nearest to ``from_grid(correction(to_grid(q)))``: its matrix is ``J^-1 A J`` with the local
         Jacobian J of the mapping, so that a scale along the axes of one grid becomes what it is on a rolled one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> shift = solar.PixelTransform(np.eye(2), np.array([2.0, -1.0]))
+    >>> half = lambda points: np.asarray(points) / 2  # the other image has pixels of half the size
+    >>> solar.transfer_correction(shift, half, lambda points: np.asarray(points) * 2, (60, 24)).offset.round(6).tolist()
+    [4.0, -2.0]
     """
     return local_transform(lambda q: from_grid(correction(to_grid(q))), shape)
 
@@ -121,6 +140,14 @@ def build_corrected_wcs_meta_scale_shift(
     -------
     MetaDict
         The new header.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> meta = solar.build_corrected_wcs_meta_scale_shift(seen.raster, dx_opt=2.0, dy_opt=-1.0)
+    >>> float(meta["crpix1"] - seen.raster.meta["crpix1"])
+    -2.0
     """
     solar_map = as_map(map_in)
     correction = _scale_shift(solar_map, (dx_opt, dy_opt, sx_opt, sy_opt), center)
@@ -146,6 +173,16 @@ def make_corrected_wcs_map(
     -------
     GenericMap
         Of the same class.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> corrected = solar.make_corrected_wcs_map(
+    ...     seen.raster, {"dx": 2.0, "dy": -1.0, "squeeze_x": 1.0, "squeeze_y": 1.0}
+    ... )
+    >>> float(corrected.meta["crpix1"] - seen.raster.meta["crpix1"])
+    -2.0
     """
     solar_map = as_map(map_in)
     middle = best_params.get("center") if center is None else center
@@ -170,6 +207,17 @@ def find_original_correction(corrected_map: Any, uncorrected_map: Any, target_ma
     -------
     GenericMap
         The target with its own frame, observer and date, and the correction in its header.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> shift = solar.PixelTransform(np.eye(2), np.array([2.0, -1.0]))
+    >>> corrected = solar.correct_map(seen.raster, shift)
+    >>> other = solar.find_original_correction(corrected, seen.raster, seen.raster)
+    >>> round(float(other.meta["crpix1"] - seen.raster.meta["crpix1"]), 6)
+    -2.0
     """
     corrected, uncorrected, target = as_map(corrected_map), as_map(uncorrected_map), as_map(target_map)
     if corrected.data.shape != uncorrected.data.shape:

@@ -85,6 +85,18 @@ def write_corrected(
         The source cannot be read, is the output, has no image with solar coordinates or a correction already, or the
         output cannot be written.
     OutputExistsError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> path = solar.write_map(seen.raster, "raster.fits")
+    >>> shift = solar.PixelTransform(np.eye(2), np.array([2.0, -1.0]))
+    >>> solar.write_corrected(path, "corrected.fits", shift).corrected
+    ('PRIMARY',)
+    >>> solar.read_map("corrected.fits").meta["xc_dx"]
+    2.0
     """
     old, new = Path(source), Path(output)
     _check_output(new, overwrite)
@@ -176,6 +188,13 @@ def write_map(
     -------
     Path
         The file.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.write_map(seen.raster, "raster.fits").name
+    'raster.fits'
     """
     new = Path(output)
     _check_output(new, overwrite)

@@ -76,6 +76,13 @@ def observation_time(solar_map: GenericMap) -> Time:
     ------
     DataError
         The header has no date with a time of day; neither the present time nor midnight is a substitute.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.observation_time(seen.raster).isot
+    '2024-10-17T00:08:00.000'
     """
     return with_time_of_day(solar_map, name_of(solar_map)).reference_date
 
@@ -166,6 +173,13 @@ def step_arcsec(wcs: WCS) -> FloatArray:
     -------
     numpy.ndarray
         (2,) float64.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.step_arcsec(seen.raster.wcs).round(2).tolist()
+    [8.0, 4.0]
     """
     steps: FloatArray = np.linalg.norm(wcs.pixel_scale_matrix, axis=0) * 3600.0
     return steps
@@ -183,6 +197,13 @@ def arcsec_per_pixel(wcs: WCS) -> FloatArray:
     -------
     numpy.ndarray
         (2, 2) float64.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.arcsec_per_pixel(seen.raster.wcs).round(2).tolist()
+    [[7.97, -0.35], [0.7, 3.98]]
     """
     matrix: FloatArray = wcs.pixel_scale_matrix[[wcs.wcs.lng, wcs.wcs.lat]] * 3600.0
     return matrix
@@ -323,6 +344,14 @@ def pixel_mapping(
     -------
     callable
         Takes pixels (..., 2) in (x, y) to pixels (..., 2), NaN where there is none.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> to_frame = solar.pixel_mapping(seen.raster, seen.frames[0], rotation="howard")
+    >>> to_frame([[0, 0], [10, 20]]).shape
+    (2, 2)
     """
     here, there = View.of(source), View.of(destination)
     seconds = (there.time - here.time).to_value(u.s)
@@ -365,6 +394,14 @@ def local_transform(mapping: PixelMapping, shape: Sequence[int], *, points_per_a
     ------
     DataError
         Fewer than three points, or points on one line, are known: the images do not meet.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> to_frame = solar.pixel_mapping(seen.raster, seen.frames[0])
+    >>> solar.local_transform(to_frame, seen.raster.data.shape).matrix.round(2).tolist()
+    [[1.0, -0.04], [0.09, 0.5]]
     """
     ny, nx = shape
     x, y = np.meshgrid(np.linspace(0, nx - 1, points_per_axis), np.linspace(0, ny - 1, points_per_axis))

@@ -117,6 +117,14 @@ def plan_synthetic_raster(
     -------
     RasterPlan
         Times and frames of all columns.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> plan = solar.plan_synthetic_raster(seen.raster, seen.frames)
+    >>> plan.names, plan.used
+    (('frame000.fits', 'frame001.fits'), (0, 1))
     """
     solar_map = as_map(raster)
     if method not in ("nearest", "linear"):

@@ -61,6 +61,14 @@ def as_map(source: Source, *, repair: bool = False) -> GenericMap:
     ------
     DataError
         The source is not a two-dimensional solar image, or has no date or no observer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.as_map((np.ones((60, 24)), seen.raster.fits_header)).data.shape
+    (60, 24)
     """
     if isinstance(source, GenericMap):
         return _checked(source, repair)
@@ -117,6 +125,14 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
     ------
     DataError
         The file cannot be read, or holds no two-dimensional image with solar coordinates.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> path = solar.write_map(seen.raster, "raster.fits")
+    >>> [one.data.shape for one in solar.read_maps(path)]
+    [(60, 24)]
     """
     file = Path(path)
     refuse_special(file)
@@ -163,6 +179,14 @@ def read_map(path: str | os.PathLike[str], *, index: int | None = None, repair: 
     ------
     DataError
         See `read_maps`; or the file holds a sequence in one HDU, and `index` does not say which image.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> path = solar.write_map(seen.raster, "raster.fits")
+    >>> solar.read_map(path).data.shape
+    (60, 24)
     """
     if index is None:
         refuse_sequence(Path(path))

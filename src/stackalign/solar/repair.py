@@ -52,6 +52,14 @@ def repair_header(header: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Me
     Notes
     -----
     EIT: CDELT and SOLAR_R of binned images are those of the detector; a roll that is in SC_ROLL alone becomes CROTA2.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> header = {"INSTRUME": "EIT", "OBJECT": "full FOV", "SOLAR_R": 372.0, "CDELT1": 2.63, "CDELT2": 2.63}
+    >>> repaired, notes = solar.repair_header(header, (128, 128))
+    >>> repaired["cdelt1"], notes
+    (21.04, ('CDELT multiplied and SOLAR_R divided by the binning, 8',))
     """
     meta, notes = MetaDict(header), []
     factor = binning_mismatch(meta, shape)
@@ -80,6 +88,13 @@ def repair_map(solar_map: GenericMap) -> GenericMap:
     -------
     GenericMap
         Another one, or the same.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.repair_map(seen.raster) is seen.raster  # nothing to repair
+    True
     """
     header, notes = repair_header(solar_map.meta, solar_map.data.shape)
     return new_map(solar_map.data, header, solar_map) if notes else solar_map

@@ -60,6 +60,13 @@ def reproject_map(
     ------
     DataError
         The footprints do not overlap.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.reproject_map(seen.frames[0], seen.raster).data.shape
+    (60, 24)
     """
     image, grid = as_map(source), as_map(reference)
     if algorithm == "interpolation":
@@ -111,5 +118,12 @@ def reproject_map_to_reference(target_map: Any, reference_map: Any) -> GenericMa
     -------
     GenericMap
         The target on that grid.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> solar.reproject_map_to_reference(seen.frames[0], seen.raster).data.shape
+    (60, 24)
     """
     return reproject_map(target_map, reference_map)

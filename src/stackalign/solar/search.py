@@ -52,6 +52,14 @@ def correlation_for_params(
     -------
     float
         Pearson's coefficient; 0.0 without common pixels or variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> image = np.random.default_rng(0).standard_normal((40, 50)).cumsum(0).cumsum(1)
+    >>> round(solar.correlation_for_params(image, np.roll(image, 2, axis=1)[:, :], -2.0, 0.0, 1.0, 1.0), 3)
+    1.0
     """
     _same_grid(ref_img, target_img)
     pair = prepare_pair(ref_img, target_img)
@@ -126,6 +134,16 @@ def optimize_alignment_local_grad_disc_persworkers(
         was given, so that `make_corrected_wcs_map` scales about it too.
     history : numpy.ndarray
         (N, 6) with the columns [iteration, dx, dy, squeeze_x, squeeze_y, corr].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.ndimage import gaussian_filter
+    >>> from stackalign import solar
+    >>> image = gaussian_filter(np.random.default_rng(0).standard_normal((60, 60)), 3)
+    >>> found = solar.optimize_alignment_local_grad_disc_persworkers(image, np.roll(image, 3, 1), verbose=False)
+    >>> round(found[0]["dx"])
+    -3
     """
     _same_grid(ref_img, target_img)
     pair = prepare_pair(ref_img, target_img, workers=n_jobs)

@@ -82,6 +82,14 @@ def spectral_windows(path: str | os.PathLike[str]) -> list[WindowInfo]:
     ------
     DataError
         The file cannot be read.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> path = solar.write_map(seen.raster, "raster.fits")
+    >>> solar.spectral_windows(path)  # an image has none
+    []
     """
     found = []
     refuse_special(path)
@@ -155,6 +163,14 @@ def read_window(
     ------
     DataError
         The file cannot be read, has no such window, or the window has nothing valid.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> path = solar.write_map(seen.raster, "raster.fits")
+    >>> solar.read_window(path).map.data.shape  # an image is its own only window
+    (60, 24)
     """
     infos = spectral_windows(path)
     if not infos:
@@ -238,6 +254,19 @@ def collapse_window(
     ------
     DataError
         The window is no raster, has no channel in the interval, or nothing valid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> header = seen.raster.fits_header
+    >>> for key, value in {"CTYPE3": "WAVE", "CUNIT3": "nm", "CRPIX3": 1.0, "CRVAL3": 70.4, "CDELT3": 0.01}.items():
+    ...     header[key] = value
+    >>> header["PC3_1"], header["PC3_3"] = 0.0, 1.0
+    >>> cube = np.stack([seen.raster.data] * 5)[None]
+    >>> solar.collapse_window(cube, header, rows=None).map.data.shape
+    (60, 24)
     """
     if cube.ndim != 4 or str(header.get("CTYPE3", ""))[:4] != "WAVE":
         msg = f"a window (t, wavelength, y, x) is needed, got the shape {cube.shape}, CTYPE3 = {header.get('CTYPE3')!r}"

@@ -68,7 +68,14 @@ def _framed(image: NDArray[np.float64], shape: NDArray[np.int_]) -> NDArray[np.f
 
 
 def register_with_sunkit_image() -> bool:
-    """Make the method known to sunkit-image; False where that is missing or too old to have methods."""
+    """Make the method known to sunkit-image; False where that is missing or too old to have methods.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> solar.register_with_sunkit_image() in (True, False)  # whether sunkit-image is there
+    True
+    """
     if importlib.util.find_spec("sunkit_image") is None:
         return False
     try:

@@ -89,6 +89,13 @@ def create_test_observation(
     Returns
     -------
     TestObservation
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> seen.raster.data.shape, len(seen.frames)
+    ((60, 24), 2)
     """
     nx = shape[1]
     rng = np.random.default_rng(seed)

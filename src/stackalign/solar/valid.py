@@ -21,6 +21,13 @@ def valid_mask(solar_map: GenericMap) -> NDArray[np.bool_]:
     -------
     numpy.ndarray
         (ny, nx) boolean.
+
+    Examples
+    --------
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> bool(solar.valid_mask(seen.raster).all())
+    True
     """
     data = solar_map.data
     valid: NDArray[np.bool_] = np.isfinite(data)

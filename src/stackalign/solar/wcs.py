@@ -54,6 +54,16 @@ def corrected_header(
     -----
     StackalignWarning
         Tables of distortions are carried as they are; alternate coordinates are left alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> shift = solar.PixelTransform(np.eye(2), np.array([2.0, -1.0]))
+    >>> header = solar.corrected_header(seen.raster.meta, shift, shape=(60, 24))
+    >>> float(header["crpix2"]), float(seen.raster.meta["crpix2"])
+    (31.5, 30.5)
     """
     _check_distortions(header, correction)
     return _rewritten(header, correction, shape, follow=False)
@@ -77,6 +87,16 @@ def regridded_header(header: MutableMapping[str, Any], grid: PixelTransform, *, 
     -------
     header
         Of the same type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import solar
+    >>> seen = solar.create_test_observation((60, 24), n_frames=2)
+    >>> every_second = solar.PixelTransform(2 * np.eye(2), np.array([0.5, 0.5]))
+    >>> header = solar.regridded_header(seen.raster.fits_header, every_second, shape=(30, 12))
+    >>> float(header["CDELT1"])
+    16.0
     """
     _check_distortions(header, grid)
     new = _rewritten(header, grid, shape, follow=True)
