@@ -37,8 +37,11 @@ plot.plot_peaks(image, peaks, ax=axes[1])
 # %%
 # Brillouin zones of the lattice of peaks: each pixel belongs to the nearest reflection.
 
-zones = diffraction.brillouin_zones(peaks.position, center.center)
-print(zones.consistency())
+zones = diffraction.brillouin_zones(peaks, image.shape, center=center.center)
+whole = zones.visible_zones(symmetry=6)  # beside the beam block and the border, zones lack neighbours
+print(len(whole), "hexagons:", zones.consistency(whole))
+
+ax = plot.plot_zones(zones, chosen=whole)
 
 # %%
 # The average over twofold rotation fills what the beam block hides, and the azimuthal average gives the radial profile.

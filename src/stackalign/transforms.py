@@ -47,12 +47,26 @@ _NEUTRAL = {"sy": 1.0, "sx": 1.0, "scale": 1.0}
 
 
 def image_center(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Middle of an image, ``(n - 1) / 2`` along the last two axes, in pixel indices."""
+    """Middle of an image, ``(n - 1) / 2`` along the last two axes, in pixel indices.
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> transforms.image_center((5, 8))
+    array([2. , 3.5])
+    """
     return (np.asarray(shape[-2:], np.float64) - 1.0) / 2.0
 
 
 def identity(model: str) -> NDArray[np.float64]:
-    """Parameters of a model that change nothing."""
+    """Parameters of a model that change nothing.
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> transforms.identity("shift+scale")  # dy, dx, sy, sx
+    array([0., 0., 1., 1.])
+    """
     return np.array([_NEUTRAL.get(name, 0.0) for name in _names(model)])
 
 
@@ -108,6 +122,13 @@ def matrices_from_parameters(parameters: ArrayLike, model: str, center: ArrayLik
     ------
     ValueError
         The model is unknown, the number of columns does not fit, a parameter is not finite, or a scale is 0.
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> transforms.matrices_from_parameters([2.0, -1.0], "shift", center=(0, 0)) + 0.0  # where it came from
+    array([[ 1.,  0., -2.],
+           [ 0.,  1.,  1.]])
     """
     p = _full(parameters, model)
     inverse = _inverse_linear(p)
@@ -148,6 +169,13 @@ def matrix_jacobian(parameters: ArrayLike, model: str, center: ArrayLike) -> NDA
     Notes
     -----
     With B = inv(A): dB = -B (dA) B, and the offset follows from ``c - B (c + d)``.
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> transforms.matrix_jacobian([2.0, -1.0], "shift", center=(0, 0))[0]  # with respect to dy
+    array([[ 0.,  0., -1.],
+           [ 0.,  0.,  0.]])
     """
     names = _names(model)
     p = _full(parameters, model)
@@ -209,6 +237,13 @@ def parameters_from_matrices(matrices: ArrayLike, center: ArrayLike, model: str 
     ValueError
         A matrix is singular, mirrors the image, or is not one of the model (by more than 1e-9 of its
         largest number).
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> matrix = transforms.matrices_from_parameters([2.0, -1.0, 30.0], "rigid", center=(10, 10))
+    >>> transforms.parameters_from_matrices(matrix, (10, 10), "rigid").round(6).tolist()
+    [2.0, -1.0, 30.0]
     """
     names = _names(model)
     m = _matrix_array(matrices)
@@ -250,7 +285,15 @@ def _matrix_array(matrices: ArrayLike) -> NDArray[Any]:
 
 
 def apply(matrices: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
-    """Map reference points (..., 2) to where the moving image is sampled for them; shapes broadcast."""
+    """Map reference points (..., 2) to where the moving image is sampled for them; shapes broadcast.
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> matrix = transforms.matrices_from_parameters([2.0, -1.0], "shift", center=(0, 0))
+    >>> transforms.apply(matrix, [[10.0, 10.0]])
+    array([[ 8., 11.]])
+    """
     m = _matrix_array(matrices)
     p = np.asarray(points, np.float64)
     mapped: NDArray[np.float64] = np.einsum("...ij,...j->...i", m[..., :2], p) + m[..., 2]
@@ -258,7 +301,15 @@ def apply(matrices: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
 
 
 def compose(outer: ArrayLike, inner: ArrayLike) -> NDArray[np.float64]:
-    """Pull matrix that maps a point through `inner` first and through `outer` then."""
+    """Pull matrix that maps a point through `inner` first and through `outer` then.
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> there = transforms.matrices_from_parameters([2.0, -1.0], "shift", center=(0, 0))
+    >>> transforms.compose(there, there)[:, 2]
+    array([-4.,  2.])
+    """
     a, b = _matrix_array(outer), _matrix_array(inner)
     return np.concatenate([a[..., :2] @ b[..., :2], apply(a, b[..., 2])[..., None]], axis=-1)
 
@@ -270,6 +321,13 @@ def invert(matrices: ArrayLike) -> NDArray[np.float64]:
     ------
     numpy.linalg.LinAlgError
         A matrix is singular.
+
+    Examples
+    --------
+    >>> from stackalign import transforms
+    >>> there = transforms.matrices_from_parameters([2.0, -1.0], "shift", center=(0, 0))
+    >>> transforms.invert(there)[:, 2]
+    array([ 2., -1.])
     """
     m = _matrix_array(matrices)
     inverse = np.linalg.inv(m[..., :2])

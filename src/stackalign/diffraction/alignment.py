@@ -165,6 +165,16 @@ def align(
     -----
     Whole-pixel shifts are the maxima of Padfield's masked normalised cross-correlation (`stackalign.masked_shift`).
     The transforms of the reference and of shared masks are computed once for all images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> made = diffraction.create_test_pattern("lattice", center=(262.3, 249.8))
+    >>> moved = np.roll(made.image, (5, -3), (0, 1))
+    >>> found = diffraction.align(moved, made.image, mask=made.mask)
+    >>> found.shift.round(1)  # back to where it was
+    array([-5.,  3.])
     """
     given = checked_images(images, mask, device)
     where = device_of(given.values)
@@ -291,6 +301,15 @@ def ialign(
     ------
     ValueError
         As `align` does, or `batch` is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> made = diffraction.create_test_pattern("lattice", center=(262.3, 249.8))
+    >>> series = (np.roll(made.image, k, axis=0) for k in (0, 2, 4))
+    >>> [float(found.shift[0].round(1)) + 0.0 for found in diffraction.ialign(series, mask=made.mask)]
+    [0.0, -2.0, -4.0]
     """
     if operator.index(batch) < 1:
         msg = f"batch must be a whole number of images of 1 or more, got {batch}"
@@ -361,6 +380,17 @@ def track_peak(
     ------
     DataError
         The window holds no pixel, or shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> y, x = np.mgrid[:64, :64]
+    >>> series = [np.exp(-((y - 30 - k) ** 2 + (x - 32 + 2 * k) ** 2) / 18) for k in range(3)]
+    >>> diffraction.track_peak(series, slice(20, 44), slice(20, 44)).round(1) + 0.0
+    array([[ 0.,  0.],
+           [ 1., -2.],
+           [ 2., -4.]])
     """
     window = (row_slice or slice(None), col_slice or slice(None))
     valid = None if mask is None else asarray(mask, device)[window]

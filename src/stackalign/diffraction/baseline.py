@@ -117,6 +117,17 @@ def baseline_dwt(
     -----
     Fine for display and for peaks over a smooth background. Sharp *and* wide features lose intensity: for the
     photometry of spots among hot pixels, take `remove_hot_spots`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> x = np.linspace(0, 10, 501)
+    >>> background = 5 + np.exp(-x / 4)
+    >>> peaks = np.exp(-((x - 3) ** 2) / 0.02) + np.exp(-((x - 7) ** 2) / 0.02)
+    >>> found = diffraction.baseline_dwt(background + peaks)
+    >>> bool(np.abs(found.baseline - background)[50:450].max() < 0.1)
+    True
     """
     pywt = _wavelets()
     data = asarray(array, "cpu")

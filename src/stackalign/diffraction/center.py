@@ -148,6 +148,15 @@ def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto"
     is far brighter than any other, nothing hides a beam, and the other spots surround it. Centres that are believed by
     themselves and contradict each other are flagged, and so is what none of this supports. Rings that are no circles
     have no single centre, and a large error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> made = diffraction.create_test_pattern("lattice", center=(262.3, 249.8))
+    >>> found = diffraction.autocenter(made.image, mask=made.mask)
+    >>> found.center.round(1), found.kind, found.flags
+    (array([262.3, 249.8]), ('pairs',), ((),))
     """
     given = checked_images(images, mask, device)
     workers = n_workers(workers)  # refused for images without a centre too

@@ -109,6 +109,14 @@ def diffread(
         The file is missing, truncated, damaged, or holds no images; frames lie outside.
     MissingDependencyError
         The format needs a package that is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> np.save("images.npy", np.zeros((3, 16, 16), np.uint16))
+    >>> diffraction.diffread("images.npy").images.shape
+    (3, 16, 16)
     """
     reader = open_stack(path, dataset=dataset)
     try:

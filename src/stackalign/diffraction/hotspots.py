@@ -105,6 +105,16 @@ def remove_hot_spots(
     -----
     Works on the host. Blocks of hot pixels are taken off from their edges inwards, in as many rounds as that takes.
     Of blocks that are wider than half a window something may be left; for them take a larger `size`, or mask them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> image = np.random.default_rng(0).poisson(50.0, (32, 32))
+    >>> image[10, 20] = 9000
+    >>> found = diffraction.remove_hot_spots(image)
+    >>> np.argwhere(found.hot), bool(found.images[10, 20] < 80)
+    (array([[10, 20]]), True)
     """
     if not (threshold > 0 and contrast > 1):
         msg = f"threshold must be above 0 and contrast above 1, got {threshold} and {contrast}"

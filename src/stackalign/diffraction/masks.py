@@ -131,6 +131,15 @@ def mask_from_collection(
     -----
     The result does not depend on the order of the images. Mean and squared deviations are taken in two sweeps over each
     chunk and merged by the formula of Chan et al. (1983), so that nothing cancels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> images = np.random.default_rng(0).poisson(50.0, (20, 8, 8))
+    >>> images[:, 3, 4] = 0  # a dead pixel
+    >>> np.argwhere(~diffraction.mask_from_collection(images, dead=True).mask)
+    array([[3, 4]])
     """
     check_mask_settings(limits, max_std)
     statistics = PixelStatistics(device, workers)
@@ -345,6 +354,14 @@ def combine_masks(*masks: Any) -> NDArray[np.bool_]:
         There is no mask, or shapes do not fit.
     TypeError
         A mask is not boolean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> first, second = np.array([[True, True, False]]), np.array([[True, False, True]])
+    >>> diffraction.combine_masks(first, second)
+    array([[ True, False, False]])
     """
     if not masks:
         msg = "combine_masks needs at least one mask"

@@ -143,6 +143,16 @@ def bragg_peaks(
     Gaussian of its width over the valid pixels (North 1963, Proc. IEEE 51, 1016), its noise the same sum of the noise.
     Where electrons are few, the chance of a sum is that of Poisson counts. Single hot pixels are left out, and so are
     maxima on streaks and arcs, which do not fall off to all sides.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> made = diffraction.create_test_pattern("lattice", center=(262.3, 249.8))
+    >>> peaks = diffraction.bragg_peaks(made.image, mask=made.mask)
+    >>> far = np.linalg.norm(made.spots[:, None] - peaks.position, axis=-1).min(axis=0)  # from the true spots
+    >>> len(peaks) > 200, bool(np.median(far) < 0.2)
+    (True, True)
     """
     pixels, valid = _one_image(image, mask)
     if min(pixels.shape) < 8:
@@ -374,6 +384,15 @@ def bragg_peaks_persistence(
     See Also
     --------
     stackalign.persistence_pairs : births and deaths, and the reference.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> image = np.zeros((20, 30))
+    >>> image[5, 8], image[12, 20] = 3.0, 7.0
+    >>> diffraction.bragg_peaks_persistence(image, subpixel=False).position.tolist()
+    [[12.0, 20.0], [5.0, 8.0]]
     """
     if not (np.isfinite(prominence) and prominence >= 0):
         msg = f"prominence must not be negative, got {prominence}"

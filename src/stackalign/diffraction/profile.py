@@ -128,6 +128,16 @@ def azimuthal_average(
     -----
     Which pixel belongs to which ring is worked out once for all images of the same centre and mask, and kept for the
     next call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> y, x = np.mgrid[:101, :101]
+    >>> image = np.exp(-((np.hypot(y - 50, x - 50) - 30) ** 2) / 8)  # a ring
+    >>> profile = diffraction.azimuthal_average(image, (50, 50))
+    >>> float(profile.radius[profile.intensity.argmax()])
+    30.0
     """
     values, valid, single = checked_images(images, mask, device)
     n = len(values)

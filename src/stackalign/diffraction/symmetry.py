@@ -58,6 +58,17 @@ def nfold(
         `fold` is no whole number, or the centre is not finite.
     TypeError
         Complex images, or a mask that is not boolean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> image = np.zeros((5, 5))
+    >>> image[0, 2] = 4.0
+    >>> mask = np.ones((5, 5), bool)
+    >>> mask[4, 2] = False  # filled with what the symmetry says is the same
+    >>> float(diffraction.nfold(image, 2, mask=mask)[4, 2])
+    4.0
     """
     given = checked_images(images, mask, device)
     found = rotational_average(given.values, _points(center), fold, mask=given.mask, workers=workers)
@@ -108,6 +119,15 @@ def reflection(
         The angle or the centre is not finite.
     TypeError
         Complex images, or a mask that is not boolean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> image = np.array([[0.0, 0.0, 6.0], [2.0, 0.0, 0.0]])
+    >>> diffraction.reflection(image, 90)  # the mirror line stands upright
+    array([[3., 0., 3.],
+           [1., 0., 1.]])
     """
     given = checked_images(images, mask, device)
     found = mirror_average(given.values, _points(center), angle, mask=given.mask, workers=workers)

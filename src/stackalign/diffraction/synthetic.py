@@ -100,6 +100,14 @@ def create_test_pattern(
     ------
     ValueError
         Another kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> made = diffraction.create_test_pattern("powder", 256, center=(130.0, 126.5))
+    >>> made.image.shape, made.center, bool(made.mask.all())  # part is hidden by a beam block
+    ((256, 256), (130.0, 126.5), False)
     """
     makers: dict[str, Any] = {"powder": powder, "lattice": lattice}
     if kind not in makers:

@@ -232,6 +232,15 @@ def brillouin_zones(
     Notes
     -----
     The Brillouin zone is the Wigner-Seitz cell of the reciprocal lattice: the Voronoi cell of a peak.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign import diffraction
+    >>> peaks = np.stack(np.meshgrid(np.arange(10, 100, 20), np.arange(10, 100, 20), indexing="ij"), -1).reshape(-1, 2)
+    >>> zones = diffraction.brillouin_zones(peaks, (100, 100))
+    >>> len(zones.visible_zones(symmetry=4)), zones.consistency().area  # squares of a lattice of 20 pixels
+    (9, 400.0)
     """
     from scipy.spatial import QhullError, Voronoi
 

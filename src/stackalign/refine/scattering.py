@@ -38,6 +38,13 @@ def kirkland(species: str, g_squared: FloatArray, /) -> FloatArray:
     ------
     ValueError
         The species is not an element of the table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import kirkland
+    >>> kirkland("Si", np.array([0.0, 1.0])).round(2)  # angstrom, at g in 1/angstrom
+    array([5.81, 0.74])
     """
     table = _table()
     species = {"D": "H", "T": "H"}.get(species, species)
