@@ -309,7 +309,7 @@ def _of_iterable(images: Iterable[Any]) -> Iterator[Array]:
     filled = 0
     shape: tuple[int, ...] | None = None
     for number, item in enumerate(images):
-        image = ops.to_numpy(item) if hasattr(item, "get") else ops.asarray(item, "cpu")
+        image = ops.asarray(item, "cpu")
         if image.ndim != 2 or 0 in image.shape or (shape is not None and image.shape != shape):
             wanted = "(H, W)" if shape is None else f"{shape} like the first"
             msg = f"image {number} of the collection must have the shape {wanted}, got {image.shape}"

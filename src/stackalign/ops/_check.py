@@ -90,8 +90,6 @@ def mask_array(mask: Array | None, patterns: Array) -> Array | None:
 
 def points(x: ArrayLike, n: int, name: str) -> NDArray[np.float64]:
     """Check one point (y, x) for all patterns or one for each, and return (n, 2) float64 on the host."""
-    if hasattr(x, "get") and not isinstance(x, np.ndarray):  # a CuPy array of a few numbers
-        x = x.get()
     array = asarray(x, "cpu", np.float64)
     if array.shape not in ((2,), (n, 2)):
         msg = f"{name} must be one (y, x) or have the shape ({n}, 2), got {array.shape}"

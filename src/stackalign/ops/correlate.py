@@ -111,8 +111,6 @@ def prepare_pair(
 
 def _candidate_matrices(pair: ImagePair, matrices: ArrayLike) -> tuple[NDArray[np.float64], bool]:
     """Check matrices and give them the shape (B, K, 2, 3); the flag says whether B was left out."""
-    if hasattr(matrices, "get") and not isinstance(matrices, np.ndarray):
-        matrices = matrices.get()
     m = asarray(matrices, "cpu", np.float64)
     expected = "(K, 2, 3)" if pair.single else f"(K, 2, 3) or ({pair.n_problems}, K, 2, 3)"
     if m.ndim not in (3, 4) or m.shape[-2:] != (2, 3) or m.shape[-3] < 1:

@@ -291,8 +291,6 @@ def reference_slopes(planes: Array) -> Array:
 
 def _matrices(pair: ImagePair, matrices: ArrayLike) -> FloatArray:
     """Check matrices and give them the shape (B, 2, 3)."""
-    if hasattr(matrices, "get") and not isinstance(matrices, np.ndarray):
-        matrices = matrices.get()
     m = asarray(matrices, "cpu", np.float64)
     if m.shape not in ((2, 3), (pair.n_problems, 2, 3)) or not np.isfinite(m).all():
         msg = f"matrices must be finite and have the shape (2, 3) or ({pair.n_problems}, 2, 3), got {m.shape}"

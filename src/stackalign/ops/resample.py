@@ -18,8 +18,6 @@ ORDERS = (0, 1, 3)
 
 def _pull_matrices(matrices: ArrayLike, n_images: int) -> tuple[NDArray[np.float64], bool]:
     """Check matrices and give them the shape (M, 2, 3); the flag says whether there was one, without an axis."""
-    if hasattr(matrices, "get") and not isinstance(matrices, np.ndarray):  # a CuPy array of a few numbers
-        matrices = matrices.get()
     m = asarray(matrices, "cpu")
     if m.dtype.kind not in "fiu":
         msg = f"matrices must be real numbers, got {m.dtype}"

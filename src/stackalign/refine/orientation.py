@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stackalign.backends._threads import governed
+from stackalign.ops import asarray
 
 from .result import RefinementResult
 from .simulator import Prepared, Reflection, Simulator
@@ -87,7 +86,7 @@ class _Remembering:
 
 
 def _key(tilts: Any) -> tuple[Any, ...]:
-    values = np.asarray(tilts.get() if hasattr(tilts, "get") else tilts)
+    values = asarray(tilts, "cpu")
     return values.shape, values.tobytes()
 
 

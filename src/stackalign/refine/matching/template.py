@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from stackalign._types import FloatArray
+from stackalign.ops import asarray
 
 __all__ = ["Peaks", "TemplateMatcher"]
 
@@ -178,7 +179,7 @@ class TemplateMatcher:
         if not self.joint:
             weights = np.ones(self.depth) if disk_weights is None else np.asarray(disk_weights, dtype=np.float64)
             scores = self.xp.sum(scores * self.xp.asarray(weights / weights.sum())[:, None, None], axis=1)
-        host = np.asarray(scores.get() if hasattr(scores, "get") else scores, dtype=np.float64)
+        host = asarray(scores, "cpu", np.float64)
         return find_peaks(host), host
 
 
