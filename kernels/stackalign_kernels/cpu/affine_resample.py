@@ -183,8 +183,11 @@ def _linear_diagonal(plane, m, largest, y_first, out):
 
 
 @exact
-def _cubic_taps(q, dq, first, size, step, taps, weights):
-    """Mirrored indices times `step` and weights of the taps -1, 0, 1, 2, each (4, n), for x = first, first + 1, ...
+def _cubic_taps(q, dq, first, n, size, step, taps, weights):
+    """Mirrored indices times `step` and weights of the taps -1, 0, 1, 2, for x = first .. first + n - 1.
+
+    They are the first n of each row of `taps` and `weights`, which come whole: parts of rows have unknown strides, and
+    loops over them take twice as long.
 
     A tap of weight 0 repeats one that counts: the pixel itself, which has weight in any case but that of a fraction
     rounded to 1, and then the next one.
@@ -193,24 +196,30 @@ def _cubic_taps(q, dq, first, size, step, taps, weights):
     two = weights.dtype.type(2)
     three = weights.dtype.type(3)
     four = weights.dtype.type(4)
-    six = weights.dtype.type(6)
+    sixth = one / weights.dtype.type(6)
     last = np.int32(size - 1)
-    for j in range(taps.shape[1]):
+    for j in range(n):
         x = q + dq * np.float64(first + j)
         k = np.int32(x)
         weights[3, j] = x - np.float64(k)
         f = weights[3, j]
         g = one - f
-        weights[0, j] = g * g * g / six
-        weights[1, j] = (f * f * (f - two) * three + four) / six
-        weights[2, j] = (g * g * (g - two) * three + four) / six
-        weights[3, j] = f * f * f / six
+        weights[0, j] = g * g * g * sixth
+        weights[1, j] = (f * f * (f - two) * three + four) * sixth
+        weights[2, j] = (g * g * (g - two) * three + four) * sixth
+        weights[3, j] = f * f * f * sixth
         for t in range(4):
-            i = abs(k + np.int32(t - 1))
-            i = abs(np.int32(2) * last - i) if i > last else i
-            taps[t, j] = np.uint32(min(i, last)) * step
+            taps[t, j] = np.uint32(k + np.int32(t - 1)) * step
+    begin, end = q + dq * np.float64(first), q + dq * np.float64(first + n - 1)
+    if min(begin, end) < 1.0 or max(begin, end) >= np.float64(size - 2):  # some taps lie beyond the border
+        for j in range(n):
+            k = np.int32(q + dq * np.float64(first + j))
+            for t in range(4):
+                i = abs(k + np.int32(t - 1))
+                i = abs(np.int32(2) * last - i) if i > last else i
+                taps[t, j] = np.uint32(min(i, last)) * step
     for t in range(0, 4, 3):
-        for j in range(taps.shape[1]):
+        for j in range(n):
             if weights[t, j] == 0:
                 taps[t, j] = taps[1, j] if t == 3 else taps[2, j]
 
@@ -228,6 +237,50 @@ def _cubic_row(image, ty, wy, tx, wx, out):
                 + wx[3, j] * image[k + tx[3, j]]
             )
         out[j] = v
+
+
+@fast
+def _cubic_stretch(row, tx, wx, out):
+    """Interpolate a row of coefficients along x."""
+    for j in range(out.size):
+        out[j] = (
+            wx[0, j] * row[tx[0, j]] + wx[1, j] * row[tx[1, j]] + wx[2, j] * row[tx[2, j]] + wx[3, j] * row[tx[3, j]]
+        )
+
+
+@fast
+def _cubic_blend(a, b, c, d, w, largest, out):
+    for j in range(out.size):
+        v = w[0] * a[j] + w[1] * b[j] + w[2] * c[j] + w[3] * d[j]
+        out[j] = v if abs(v) <= largest else out.dtype.type(np.nan)
+
+
+@exact
+def _cubic_diagonal(plane, m, largest, y_first, out):
+    """Rows of an output through a diagonal matrix: each row of coefficients is interpolated along x once."""
+    height, width = plane.shape
+    xa, xb = _span(m[1, 1], m[1, 2], np.float64(width), out.shape[1])
+    n_x = max(xb - xa, 0)
+    tx, wx = np.empty((4, n_x), np.uint32), np.empty((4, n_x), plane.dtype)
+    ty, wy = np.empty((4, 1), np.uint32), np.empty((4, 1), plane.dtype)
+    _cubic_taps(m[1, 2], m[1, 1], xa, n_x, width, np.uint32(1), tx, wx)
+    kept = np.empty((4, n_x), plane.dtype)
+    which = np.full(4, -1, np.int64)  # the row of the plane in each place, row modulo 4
+    for i in range(out.shape[0]):
+        q = m[0, 0] * np.float64(y_first + i) + m[0, 2]
+        if n_x == 0 or not (0.0 <= q <= np.float64(height - 1)):
+            _clear(out[i])
+            continue
+        _cubic_taps(q, 0.0, 0, 1, height, np.uint32(1), ty, wy)
+        for t in range(4):
+            y = np.int64(ty[t, 0])
+            if which[y % 4] != y:
+                which[y % 4] = y
+                _cubic_stretch(plane[y], tx, wx, kept[y % 4])
+        _clear(out[i, :xa])
+        _clear(out[i, xb:])
+        a, b, c, d = kept[ty[0, 0] % 4], kept[ty[1, 0] % 4], kept[ty[2, 0] % 4], kept[ty[3, 0] % 4]
+        _cubic_blend(a, b, c, d, wy[:, 0].copy(), largest, out[i, xa:xb])
 
 
 # --- all orders ------------------------------------------------------------------------------------------------------
@@ -269,6 +322,9 @@ def resample(planes, matrices, order, largest, start, stop, out):
         if order == 1 and m[0, 1] == 0.0 and m[1, 0] == 0.0:
             _linear_diagonal(planes[p], m, largest, y_first, out[k, y_first:y_last])
             continue
+        if order == 3 and m[0, 1] == 0.0 and m[1, 0] == 0.0:
+            _cubic_diagonal(planes[p], m, largest, y_first, out[k, y_first:y_last])
+            continue
         for y in range(y_first, y_last):
             qy = m[0, 0] * np.float64(y) + m[0, 2]
             qx = m[1, 0] * np.float64(y) + m[1, 2]
@@ -289,8 +345,8 @@ def resample(planes, matrices, order, largest, start, stop, out):
                 _row_taps(np.uint32(width), qy, m[0, 1], qx, m[1, 1], xa, *taps)
                 _gather_row(flat[p], *taps, largest, row)
             else:
-                _cubic_taps(qy, m[0, 1], xa, height, np.uint32(width), ty[:, :n], wy[:, :n])
-                _cubic_taps(qx, m[1, 1], xa, width, np.uint32(1), tx[:, :n], wx[:, :n])
-                _cubic_row(flat[p], ty[:, :n], wy[:, :n], tx[:, :n], wx[:, :n], row)
+                _cubic_taps(qy, m[0, 1], xa, n, height, np.uint32(width), ty, wy)
+                _cubic_taps(qx, m[1, 1], xa, n, width, np.uint32(1), tx, wx)
+                _cubic_row(flat[p], ty, wy, tx, wx, row)
             if order != 1:
                 _finite(row, largest)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends._protocol import Array
-from stackalign.backends._spline import coefficients, fill, real_planes
+from stackalign.backends._spline import fill, real_planes
 from stackalign.backends._threads import run
 from stackalign.backends.cpu._arguments import read_only
 
@@ -26,13 +26,7 @@ def resample_affine(
     """See `Backend.resample_affine`."""
     from stackalign_kernels.cpu import affine_resample
 
-    if order == 3:
-        from scipy.ndimage import spline_filter1d
-
-        planes = coefficients(np, spline_filter1d, fill, images, mask)
-    else:
-        planes = real_planes(np, images, mask)
-    planes = read_only(planes)
+    planes = read_only(_coefficients(images, mask, workers) if order == 3 else real_planes(np, images, mask))
     out = np.empty((len(matrices), *shape), planes.dtype)
     largest = np.finfo(planes.dtype).max
 
@@ -43,6 +37,31 @@ def resample_affine(
     return out
 
 
+def _coefficients(images: Array, mask: Array | None, workers: int) -> Array:
+    """Cubic B-spline coefficients in the `real_kind` of the images, NaN where a pixel is not valid."""
+    from stackalign_kernels.cpu import _spline
+
+    planes = real_planes(np, images, mask)
+    n, height, width = planes.shape
+    invalid = ~np.isfinite(planes)
+    holes = bool(invalid.any())
+    source = planes
+    if holes:
+        source = planes.astype(np.float64)
+        fill(source)
+    source = read_only(source)
+    work, out = np.empty(planes.shape), np.empty_like(planes)
+    run(lambda a, b: _spline.along_x(source, a, b, work), -(-n * height // _spline.LANES), workers)
+    run(lambda a, b: _spline.along_y(work, a, b, out), n * -(-width // _spline.COLUMNS), workers)
+    if holes:
+        out[invalid] = np.nan
+    return out
+
+
 def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
-    yield "resample_affine", (np.ones((1, 8, 8), dtype), None, np.eye(2, 3)[None], (8, 8), 1)
+    images, mask = np.ones((1, 8, 8), dtype), np.ones((1, 8, 8), np.bool_)
+    holes = mask.copy()
+    holes[0, 3, 4] = False
+    for valid in (mask, holes):
+        yield "resample_affine", (images, valid, np.eye(2, 3)[None], (8, 8), 3)
