@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from concurrent.futures import ProcessPoolExecutor
 
 import astropy.units as u
 import numpy as np
@@ -12,10 +13,11 @@ from astropy.io import fits
 from astropy.table import Table
 
 from cli.runner import run
+from solar import small
 from solar.make import l2_header
 from solar.problem import error_arcsec, raster_of
 from stackalign import solar
-from stackalign.solar import files, tasks
+from stackalign.solar import files, remote, tasks
 
 SHAPE = (220, 64)
 
@@ -113,6 +115,32 @@ def test_a_batch(observed_files, tmp_path) -> None:
     again = Table.read(tmp_path / "coalign.ecsv")
     np.testing.assert_array_equal(again["dx"], found["dx"])
     assert list(again["status"]) == list(found["status"])
+
+
+@pytest.mark.slow
+def test_a_batch_on_two_processes_is_the_same(tmp_path, monkeypatch) -> None:
+    small.reference(tmp_path / "ref.fits")
+    for k in range(4):
+        small.raster(tmp_path / f"{k}.fits", 0.5 * k, -1.0)
+    rows = "".join(f"{tmp_path / str(k)}.fits,{tmp_path / 'ref.fits'}\n" for k in range(4))
+    (tmp_path / "jobs.csv").write_text("target,reference\n" + rows)
+    arguments = ("coalign", "--batch", tmp_path / "jobs.csv", "--workers", "2", *small.ARGUMENTS)
+    assert run(*arguments, "-o", tmp_path / "one").code == 0
+    monkeypatch.setattr(remote, "PER_PROCESS", 2)
+    pools = []
+    monkeypatch.setattr(
+        remote, "ProcessPoolExecutor", lambda *a, **k: pools.append(ProcessPoolExecutor(*a, **k)) or pools[-1]
+    )
+    ran = run(*arguments, "-o", tmp_path / "two")
+    assert ran.code == 0, ran.err
+    assert len(pools) == 1
+    for k in range(4):
+        name = f"{k}_coaligned.fits"
+        first, second = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
+        assert len(first) == len(second)
+        records = [json.loads((tmp_path / f / f"{k}_coaligned.json").read_text()) for f in ("one", "two")]
+        assert records[0]["parameters"] == records[1]["parameters"]
+        assert records[0]["covariance"] == records[1]["covariance"]
 
 
 def test_windows_of_spice(observed_files, tmp_path, rng, scene) -> None:

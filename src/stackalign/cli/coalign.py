@@ -288,13 +288,20 @@ def _tasks(
 
 def _run(tasks: "Iterable[Task]", said: "_Saying", common: Spread, **options: Any) -> "list[Outcome]":
     from stackalign.solar.files import run_tasks
+    from stackalign.solar.remote import local_processes
 
+    # Pages are drawn here, of results with their images.
+    total = 1 if said.report else said.total
     try:
-        with long_run(common.scheduler) as (stop, executor):
+        with (
+            long_run(common.scheduler) as (stop, executor),
+            local_processes(1 if executor is not None else total, common.workers, common.device) as pool,
+        ):
+            executor = executor or pool
             return run_tasks(
                 tasks,
-                device=common.device,
-                workers=common.workers,
+                device=common.device if pool is None else "cpu",
+                workers=common.workers if pool is None else 1,
                 memory_limit=common.bytes,
                 resume=common.resume,
                 overwrite=common.overwrite,

@@ -1,19 +1,26 @@
 """Coalignments of files on the workers of an executor: they read and compute, the client locks, notes and publishes."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stackalign.device import cuda_devices, default_workers
 from stackalign.runs import StopRequest
 from stackalign.runs.executor import AHEAD, result_of, width
 
 from .coalign import run_jobs
 from .tasks import Task, prepare
 
-__all__ = ["RemoteResult", "absolute", "coalign_remotely", "in_turn"]
+__all__ = ["RemoteResult", "absolute", "coalign_remotely", "in_turn", "local_processes"]
+
+PER_PROCESS = 8
+"""Tasks that are worth a process of their own, whose start takes as long as some of them."""
 
 T = TypeVar("T")
 
@@ -53,6 +60,36 @@ def coalign_remotely(
         made = result.write_file(path, overwrite=True, again=again, flagged=write_flagged)
         hdus = list(made.corrected), list(made.left)
     return RemoteResult(result.to_dict(), result.ok, str(result), hdus)
+
+
+@contextmanager
+def local_processes(total: int, workers: int | None, device: str) -> Iterator[Executor | None]:
+    """Give one process for each of some cores, as many as a batch is worth; None where that is one.
+
+    Most of a coalignment is Python, which threads of one process take in turns.
+
+    Parameters
+    ----------
+    total : int
+        Number of tasks.
+    workers : int, optional
+        Most processes; one for each core that may be used by default.
+    device : str
+        Only tasks on the CPU are spread: a GPU is shared best within a process.
+    """
+    count = min(default_workers() if workers is None else workers, total // PER_PROCESS)
+    on_cpu = device == "cpu" or (device == "auto" and not cuda_devices())
+    if count < 2 or not on_cpu:
+        yield None
+        return
+    # What was loaded here, threads above all, is not copied into the workers.
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_signals) as pool:
+        yield pool
+
+
+def _leave_signals() -> None:
+    """A request to stop is that of the parent, which lets the workers finish what they have begun."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def absolute(task: Task) -> Task:
