@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import datetime, tzinfo
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from solar import small
 from stackalign.runs import StopRequest
-from stackalign.solar import files
+from stackalign.solar import cards, files
 
 
 @pytest.fixture
@@ -38,7 +39,15 @@ def facts(task: files.Task) -> dict[str, object]:
     }
 
 
-def test_same_files_and_records(tasks: list[files.Task], tmp_path: Path) -> None:
+def test_same_files_and_records(tasks: list[files.Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noon(datetime):
+        """The cards hold the second in which they are written."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(2022, 4, 1, 12, tzinfo=tz)
+
+    monkeypatch.setattr(cards, "datetime", Noon)
     here = files.run_tasks(tasks)
     assert [o.status for o in here] == ["done", "done", "flagged", "failed"]
     elsewhere = moved(tasks, tmp_path / "threads")
