@@ -1,6 +1,6 @@
 """What the mechanism of long runs costs: per file, per byte, per chunk on a scheduler.
 
-    python benchmarks/bench_runs.py FOLDER [files] [crop] [memory] [workers]
+    python benchmarks/bench_runs.py FOLDER [files] [crop] [memory] [workers] [locks]
 
 FOLDER needs room for about 10 GB (20 GB with `memory`). Each section prints its figures and their ratio to what cannot
 be avoided, measured in the same run.
@@ -8,10 +8,12 @@ be avoided, measured in the same run.
 
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -98,7 +100,7 @@ print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if
 LARGE = [
     ("crop", 256, (23_000, 92_000), ("--no-visualization", "--memory-limit", "1GB"), ".npy"),
     ("profile", 1024, (500, 2000), ("--center", "511.5,511.5", "--memory-limit", "512MB"), ".npz"),
-    ("align", 1024, (500, 2000), ("--max-shift", "20", "--memory-limit", "512MB"), ".npy"),
+    ("align", 1024, (100, 400, 2000), ("--max-shift", "20", "--memory-limit", "512MB"), ".npy"),
 ]
 """Command, side of a frame, numbers of frames, options, output."""
 
@@ -144,6 +146,93 @@ def workers(folder: Path) -> None:
         print(f"workers: {(time.perf_counter() - began):.2f} ms per task of dask.distributed that does nothing")
 
 
+PAIRS = [
+    ("crop", ".npy", ("--no-visualization", "--workers", "1")),
+    ("crop", ".zarr", ("--no-visualization", "--workers", "1")),
+    ("crop", ".h5", ("--no-visualization", "--workers", "1", "--compression", "lz4")),
+    ("profile", ".npz", ("--center", "63.5,63.5", "--workers", "1")),
+    ("mask", ".npy", ("--max-std", "50", "--workers", "1")),
+]
+"""Command, output, options."""
+
+
+def locks(folder: Path, pairs: int = 100, stale: int = 25) -> None:
+    """Pairs of commands for one output, started up to half a second apart; and outputs whose run was killed."""
+    source, rng = patterns(folder / "in.npy", 1000, 128), np.random.default_rng(0)
+    expected: dict[int, list[bytes]] = {}
+    refused = wrong = rough = none = 0
+    for kind, pair in enumerate(PAIRS):
+        whole = folder / f"whole{kind}{pair[1]}"
+        _run(pair, source, whole, ())  # here, so that the copies of this process have modules and kernels already
+        expected[kind] = _bytes(whole)
+    for k in range(pairs):
+        kind = k % len(PAIRS)
+        out, more = folder / f"out{k}{PAIRS[kind][1]}", ((), ("--resume",), ("--overwrite",))[k % 3]
+        first = _start(PAIRS[kind], source, out, folder / "first", more)
+        time.sleep(rng.uniform(0, 0.5))
+        second = _start(PAIRS[kind], source, out, folder / "second", more)
+        codes = [_ended(pid) for pid in (first, second)]
+        said = (folder / "first").read_text() + (folder / "second").read_text()
+        refused += "being written by another run" in said
+        rough += "Traceback" in said or any(code not in (0, 1) for code in codes)
+        none += 0 not in codes
+        wrong += 0 in codes and _bytes(out) != expected[kind]
+    print(f"locks: {pairs} pairs: {wrong} wrong, {rough} tracebacks, {none} without a result ({refused} runs refused)")
+    held = lost = 0
+    for k in range(stale):
+        kind = k % len(PAIRS)
+        out = folder / f"stale{k}{PAIRS[kind][1]}"
+        pid = _start(PAIRS[kind], source, out, folder / "first", ())
+        while not (lock := out.with_name(f".{out.name}.lock")).exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.2))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        held += lock.exists()
+        code = _ended(_start(PAIRS[kind], source, out, folder / "first", ("--resume",)))
+        lost += code != 0 or _bytes(out) != expected[kind] or lock.exists()
+    print(f"locks: {stale} runs killed, {held} of them with a lock; {lost} outputs not taken over")
+
+
+def _start(pair: tuple[str, str, tuple[str, ...]], source: Path, out: Path, log: Path, more: tuple[str, ...]) -> int:
+    """Run a command in a copy of this process, which has no threads."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        with log.open("w") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        code = _run(pair, source, out, more)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(pair: tuple[str, str, tuple[str, ...]], source: Path, out: Path, more: tuple[str, ...]) -> int:
+    """Run a command in this process."""
+    from stackalign.cli.__main__ import app
+
+    try:
+        app([pair[0], str(source), "-o", str(out), "--quiet", *pair[2], *more])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _ended(pid: int) -> int:
+    """Wait for a process; its exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _bytes(path: Path) -> list[bytes]:
+    """Content of a file, or of the files of a store."""
+    return [p.read_bytes() for p in ([path] if path.is_file() else sorted(path.rglob("*"))) if p.is_file()]
+
+
 def _warm(k: int) -> int:
     return k
 
@@ -152,7 +241,7 @@ def main() -> None:
     """Run the sections that are named, all by default."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    sections = {"files": files, "crop": crop, "memory": memory, "workers": workers}
+    sections = {"files": files, "crop": crop, "memory": memory, "workers": workers, "locks": locks}
     for name in sys.argv[2:] or sections:
         inner = folder / name
         inner.mkdir(exist_ok=True)

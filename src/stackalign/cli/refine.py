@@ -2,17 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, worded
-from ._frame import Common, command, command_line
+from ._console import DONE, EXIT, FAILED, SHORT, USAGE, fail, out, print_facts, say, worded
+from ._frame import Spread, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackalign.refine import FinishedStep, Step
+    from stackalign.refine import FinishedStep, RefinedPattern, Step
     from stackalign.refine.files import Refined
 
 __all__ = ["refine"]
@@ -22,37 +22,69 @@ _RUN = "Running"
 
 @command
 def refine(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Data, crystal, beam, and what to refine.")],
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG.toml...", help="Data, crystal, beam, and what to refine.")
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.json", help="Results; CONFIG_refined.json.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.json|DIR",
+            help="Results, or the folder of those of several; CONFIG_refined.json.",
+            show_default=False,
+        ),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            help="auto, cpu, cuda or cuda:n, for the one in the configuration.",
+            help="auto, cpu, cuda, cuda:n or cuda:all, for the one in the configuration.",
             show_default=False,
             rich_help_panel=_RUN,
         ),
     ] = None,
     *,
-    common: Common,
+    common: Spread,
 ) -> int:
     r"""Refine tilt, thickness, gl, voltage, Debye-Waller factors or unit cell of a CBED or LARBED experiment.
 
     The configuration has the tables \[data], \[crystal], \[beam], \[roi], optionally \[simulation] and \[matching],
     and one \[\[step]] after the other; see the README. Each step is kept as soon as it is done: --resume goes on after
-    the last.
+    the last. Several configurations are refined each by itself; with --scheduler, as many at a time as it has workers.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but the last step has a warning.
     """
+    # No device at all is that of the configuration.
+    chosen = Spread(**{**vars(common), "device": device or ""})
+    _check(chosen)
+    if len(configs) > 1:
+        return _many(configs, output, chosen)
+    return _one(configs[0], output, chosen)
+
+
+def _check(common: Spread) -> None:
+    """Refuse values that nothing can be."""
+    from stackalign.device import parse_device
+
+    if common.workers is not None and common.workers < 1:
+        raise fail(f"--workers must be 1 or more, got {common.workers}", USAGE)
+    if common.device == "cuda:all" and common.scheduler is not None:
+        raise fail("give --scheduler or --device cuda:all, not both", USAGE)
+    try:
+        if common.device_there:
+            parse_device(common.device_there)
+    except ValueError as error:
+        raise fail(str(error), USAGE) from error
+
+
+def _one(config: Path, output: Path | None, common: Spread) -> int:
+    """Refine one pattern, and say what was found."""
     from stackalign.errors import FinishedError
 
     target = config.with_name(f"{config.stem}_refined.json") if output is None else output
     if target.suffix.lower() != ".json":
         raise fail(f"--output must end with .json, got {target}", USAGE)
-    _check(common.workers, device)
     try:
-        refined = _refined(config, target, common, device)
+        refined = _refined(config, target, common)
     except FinishedError as error:
         if not common.quiet:
             undrawn = f"; no report {common.report} was drawn" if common.report else ""
@@ -69,42 +101,69 @@ def refine(
     return DONE if refined.ok else SHORT
 
 
-def _check(workers: int | None, device: str | None) -> None:
-    """Refuse values that nothing can be."""
-    from stackalign.device import parse_device
-
-    if workers is not None and workers < 1:
-        raise fail(f"--workers must be 1 or more, got {workers}", USAGE)
-    try:
-        if device is not None:
-            parse_device(device)
-    except ValueError as error:
-        raise fail(str(error), USAGE) from error
-
-
-def _refined(config: Path, target: Path, common: Common, device: str | None) -> "Refined":
+def _refined(config: Path, target: Path, common: Spread) -> "Refined":
     """Do the steps of a configuration."""
     from stackalign.refine import load_config, refine_file
-    from stackalign.runs import StopRequest
 
-    read = load_config(config, workers=common.workers, memory_limit=common.memory_limit, device=device)
+    options = common.run_options
+    chosen: dict[str, Any] = {name: options.pop(name) or None for name in ("workers", "device")}
+    options.pop("memory_limit")
+    read = load_config(config, memory_limit=common.memory_limit, **chosen)
 
     def on_step(k: int, step: "Step") -> None:
         if not common.quiet and len(read.steps) > 1:
             say(f"step {k + 1} of {len(read.steps)}: {step.title}")
 
-    with StopRequest() as stop, progress_reporter(common.quiet, "evaluations") as progress:
-        return refine_file(
-            read,
-            target,
-            report=common.report,
-            resume=common.resume,
-            overwrite=common.overwrite,
-            progress=progress,
-            on_step=on_step,
-            stop=stop,
-            command=command_line(),
-        )
+    with common.running("evaluations") as how:
+        return refine_file(read, target, report=common.report, on_step=on_step, **how, **options)
+
+
+def _many(configs: list[Path], output: Path | None, common: Spread) -> int:
+    """Refine several patterns, and say what became of each."""
+    from stackalign.refine import refine_files
+
+    if common.report is not None:
+        raise fail("--report is a page on one pattern: give one configuration, or leave it out", USAGE)
+    if output is None or output.suffix.lower() == ".json":
+        raise fail("several configurations need a folder for their results: give it with --output", USAGE)
+
+    def each(found: "RefinedPattern") -> None:
+        if found.status == "failed":
+            say(f"error: {found.config}: {worded(found.error) if found.error else found.message}")
+        elif not common.quiet:
+            said = found.message or ("" if found.refined is None else _in_short(found.refined.steps[-1]))
+            say(f"{found.config}: {found.status}" + (f": {said}" if said else ""))
+
+    options = common.run_options | {"device": common.device_there or None}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fail(f"{output} cannot be written: {error.strerror or error}", FAILED) from error
+    with common.running() as how:
+        made = refine_files(configs, output, each=each, stop=how["stop"], executor=how["executor"], **options)
+    if common.as_json:
+        rows = [
+            {"config": str(one.config), "output": str(one.output), "status": _status(one), "message": one.message}
+            for one in made
+        ]
+        out.print_json(json.dumps(rows))
+    left = sum(one.status == "interrupted" for one in made)
+    if left:
+        raise fail(f"interrupted with {left} of {len(made)} left; the same command with --resume goes on", FAILED)
+    states = {_status(one) for one in made}
+    return next(EXIT[state] for state in ("failed", "flagged", "done") if state in states)
+
+
+def _status(found: "RefinedPattern") -> str:
+    """What became of a pattern, by this run or an earlier one."""
+    record = getattr(found.error, "record", None)
+    return str(record["run"]["status"]) if found.status == "earlier" and record else found.status
+
+
+def _in_short(done: "FinishedStep") -> str:
+    """What the last step of a pattern found, in one line."""
+    result = done.result
+    return ", ".join(f"{name} {result.values[name]:.6g} +- {result.sigma[name]:.2g}" for name in result.names)
 
 
 def _print(finished: "Sequence[FinishedStep]", target: Path, report: Path | None) -> None:

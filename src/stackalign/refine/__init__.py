@@ -1,6 +1,7 @@
 """Refinement of CBED and LARBED patterns: dynamical simulations, and their matching with measured disks."""
 
 from .abtem import AbtemSimulator
+from .batch import RefinedPattern, refine_files
 from .beam import Beam
 from .bloch.selection import BeamList, BeamSelection
 from .bloch.simulator import BeamConvergence, BlochSimulator
@@ -39,6 +40,7 @@ __all__ = [
     "Prepared",
     "PreparedBloch",
     "Refined",
+    "RefinedPattern",
     "RefinementResult",
     "ScatteringFactors",
     "Simulator",
@@ -52,5 +54,6 @@ __all__ = [
     "log1p",
     "read_dat",
     "refine_file",
+    "refine_files",
     "ridge",
 ]

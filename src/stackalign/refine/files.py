@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from stackalign.errors import DataError, StackalignError
 from stackalign.io.provenance import provenance
 from stackalign.runs import Plan, Progress, ProgressCallback, Run, StopRequest
+from stackalign.runs.executor import result_of
 
 from .coarse import CoarseRefine
 from .config import Configuration, Step, load_config
@@ -75,6 +77,7 @@ def refine_file(
     progress: ProgressCallback | None = None,
     on_step: Callable[[int, Step], None] | None = None,
     stop: StopRequest | None = None,
+    executor: Executor | None = None,
     command: str | None = None,
 ) -> Refined:
     """Take the steps of a configuration in turn; each begins where the one before ended.
@@ -98,6 +101,8 @@ def refine_file(
         Told the number of each step, from 0, and the step, before it is taken.
     stop : StopRequest, optional
         Looked at after each evaluation.
+    executor : concurrent.futures.Executor, optional
+        Where each step is taken, without `progress`; it finds the same. See `refine_files` for many patterns.
     command : str, optional
         Command line, for the provenance.
 
@@ -130,7 +135,7 @@ def refine_file(
     with Run(
         final, plan_of(config), suffix="", resume=resume, overwrite=overwrite, readers=config.inputs
     ) as run:  # fmt: skip
-        work = _Refinement(config, run, progress, on_step, stop)
+        work = _Refinement(config, run, progress, on_step, stop, executor)
         finished = work.steps()
         facts = [{"path": os.path.abspath(one.path), "fingerprint": one.first} for one in (config.file, *config.inputs)]
         about = provenance(dict(config.table), facts, device=config.refiner.device, command=command)
@@ -164,6 +169,7 @@ class _Refinement:
     progress: ProgressCallback | None
     on_step: Callable[[int, Step], None] | None
     stop: StopRequest | None
+    executor: Executor | None
 
     def steps(self) -> tuple[FinishedStep, ...]:
         """All steps, those of an interrupted run among them."""
@@ -192,7 +198,7 @@ class _Refinement:
             self.on_step(k, step)
         began = time.perf_counter()
         try:
-            result, trials = take(now, step, self.progress, self.stop)
+            result, trials = self._take(now, step)
         except (ValueError, TypeError) as error:
             if k == 0 or isinstance(error, StackalignError):
                 raise
@@ -203,6 +209,20 @@ class _Refinement:
             result.save(self.run.journal.folder / f"step-{k}.json")
             self.run.note(step=k, trials=trials, seconds=seconds)
         return result, trials, seconds
+
+    def _take(self, now: CoarseRefine, step: Step) -> tuple[RefinementResult, Trials]:
+        """Take a step here or elsewhere."""
+        if self.executor is None:
+            return take(now, step, self.progress, self.stop)
+        if self.stop is not None:
+            self.stop.check(STOPPED)
+        return result_of(self.executor, self.executor.submit(take_alone, now, step), self.stop, stopped=STOPPED)
+
+
+def take_alone(now: CoarseRefine, step: Step) -> tuple[RefinementResult, Trials]:
+    """Take one step in a worker; the result does not bring the refiner back, which the client has."""
+    result, trials = take(now, step, None, None)
+    return replace(result, _refiner=None), trials
 
 
 def take(

@@ -31,8 +31,8 @@ from .table import stack_from_arrays, stack_to_arrays
 
 __all__ = ["AlignedFile", "align_file", "is_aligned", "results_path"]
 
-BYTES_PER_PIXEL = 40
-"""Memory per pixel of a chunk: the planes, their standardisation in float64, FFTs, and the output."""
+BYTES_PER_PIXEL = 136
+"""Memory per pixel of a chunk, as measured: planes, padded FFTs, pyramids, spline coefficients, and the output."""
 LARGEST_CHUNK = 1 << 26
 """Pixels; larger chunks are no faster, and a stop would be heard late."""
 RECORD = "_alignment.json"

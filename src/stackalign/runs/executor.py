@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.device import cuda_devices
-from stackalign.errors import BackendUnavailableError, DataError, MissingDependencyError, StackalignError
+from stackalign.errors import BackendUnavailableError, DataError, Interrupted, MissingDependencyError, StackalignError
 from stackalign.io import StackReader
 
 from .chunks import halves_of
@@ -151,23 +151,35 @@ def in_order(
             future.cancel()
 
 
-def result_of(executor: Executor, future: "Future[T]", stop: StopRequest | None) -> T:
+def result_of(executor: Executor, future: "Future[T]", stop: StopRequest | None, *, stopped: str | None = None) -> T:
     """Wait for the result of a task; not for ever where there is nobody to work on it.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+    future : concurrent.futures.Future
+    stop : StopRequest, optional
+        Looked at while there is no worker.
+    stopped : str, optional
+        Message of the interruption, where the wait is to end as soon as a stop is requested; the task is given up.
 
     Raises
     ------
     DataError
         The workers that had it are gone, or all workers have been for a while.
     Interrupted
-        A stop was requested while there was no worker.
+        A stop was requested.
     """
     with _lost_workers():
-        return _waited(executor, future, stop)
+        return _waited(executor, future, stop, stopped)
 
 
-def _waited(executor: Executor, future: "Future[T]", stop: StopRequest | None) -> T:
+def _waited(executor: Executor, future: "Future[T]", stop: StopRequest | None, stopped: str | None) -> T:
     alone_since: float | None = None
     while not wait([future], timeout=POLL_SECONDS).done:
+        if stop and stopped is not None:
+            future.cancel()
+            raise Interrupted(stopped)
         if _threads(executor) != 0:
             alone_since = None
             continue
