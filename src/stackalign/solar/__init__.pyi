@@ -1,7 +1,7 @@
 from .archive import get_EUI_paths
 from .binning import bin_factors, bin_map
 from .coalign import coalign
-from .coalign_result import CoalignmentResult, PhaseResult
+from .coalign_result import CoalignmentResult
 from .coaligner import Coaligner
 from .columns import column_times
 from .correct import (
@@ -14,6 +14,7 @@ from .correct import (
 from .fitsfile import WrittenFile, write_corrected, write_map
 from .flags import FLAGS
 from .frames import arcsec_per_pixel, local_transform, observation_time, pixel_mapping, step_arcsec
+from .phase_result import PhaseResult
 from .pictures import (
     blink_maps,
     correlation_with_iteration,

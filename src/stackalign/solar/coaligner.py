@@ -16,13 +16,14 @@ from stackalign.registration import register
 
 from .archive import get_EUI_paths
 from .binning import bin_factors
-from .coalign_result import CoalignmentResult, PhaseResult
+from .coalign_result import CoalignmentResult
 from .columns import column_moments, column_times, time_axis
 from .correct import correct_map
 from .frames import ColumnMoments, arcsec_per_pixel, observation_time, step_arcsec
 from .grid import reference_sampler
 from .observation import Observation
 from .phase import Phase, Settings
+from .phase_result import PhaseResult
 from .phases import run_phase
 from .pixels import PixelTransform
 from .plan import duration_seconds

@@ -24,12 +24,13 @@ from .arguments import (
     reach_pixels,
     single_frames,
 )
-from .coalign_result import CoalignmentResult, PhaseResult
+from .coalign_result import CoalignmentResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
 from .frames import ColumnMoments, name_of
 from .grid import reference_sampler
 from .observation import Observation, Selection
 from .phase import Phase, Request, Settings
+from .phase_result import PhaseResult
 from .phases import run_phase
 from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster

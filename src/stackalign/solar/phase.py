@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stackalign._types import FloatArray
 from stackalign.registration import RegistrationResult
 
+from .phase_result import PhaseResult
 from .pixels import PixelTransform
 from .skymodel import SkyModel
-
-if TYPE_CHECKING:
-    from .coalign_result import PhaseResult
 
 __all__ = ["Phase", "Registering", "Request", "Settings"]
 
@@ -40,7 +38,7 @@ class Request:
         return (self.reference.shape, repr(sorted(self.settings.items())))
 
 
-Registering = Generator[Request, RegistrationResult, "PhaseResult"]
+Registering = Generator[Request, RegistrationResult, PhaseResult]
 """A phase at work."""
 
 

@@ -14,10 +14,10 @@ from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.registration import RegistrationResult
 
-from .coalign_result import PhaseResult
 from .comparison import Comparison
 from .larger_models import Verdict, judge_model
 from .phase import NEAR, Phase, Registering, Request, Settings
+from .phase_result import PhaseResult
 from .pixels import PixelTransform
 from .polish import Agreement
 from .skymodel import SkyFit

@@ -8,8 +8,8 @@ from sunpy.map import GenericMap
 
 from stackalign.io.provenance import provenance
 
-from .coalign_result import PhaseResult
 from .frames import name_of
+from .phase_result import PhaseResult
 from .versions import solar_versions
 
 __all__ = ["solar_provenance"]
