@@ -49,8 +49,9 @@ def refine(
     r"""Refine tilt, thickness, gl, voltage, Debye-Waller factors or unit cell of a CBED or LARBED experiment.
 
     The configuration has the tables \[data], \[crystal], \[beam], \[roi], optionally \[simulation] and \[matching],
-    and one \[\[step]] after the other; see the README. Each step is kept as soon as it is done: --resume goes on after
-    the last. Several configurations are refined each by itself; with --scheduler, as many at a time as it has workers.
+    and one \[\[step]] after the other; see the guide on refining. Each step is kept as soon as it is done: --resume
+    goes on after the last. Several configurations are refined each by itself; with --scheduler, as many at a time as
+    it has workers.
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but the last step has a warning.
     """
     # No device at all is that of the configuration.
