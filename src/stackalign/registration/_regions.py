@@ -338,19 +338,21 @@ def _left_out(
     # Of parameters to pixels at these places: least squares of `design`, which is `_design` times the fields.
     to_fields = np.linalg.lstsq(_design(place).reshape(-1, 6), design.reshape(-1, design.shape[2]), rcond=None)[0]
     reaching = points.reshape(-1, 6) @ to_fields
-    worst = np.zeros(4)
-    for k in np.unique(region):
-        others = region != k
-        if others.sum() < FEWEST_LEFT:
-            continue
-        without, _, wider = _solved(design[others], weight[others], shift[others])
-        moved = reaching @ without
-        spread = np.einsum("np,pq,nq->n", reaching, wider * disagreement, reaching)
-        error = np.sqrt(np.maximum(spread, np.finfo(np.float64).tiny))
-        at = int(np.argmax(np.abs(moved) / error))
-        if abs(moved[at]) / error[at] > worst[1] and abs(moved[at]) > LEAST_MOVED:
-            worst = np.array([abs(moved[at]), abs(moved[at]) / error[at], *place[~others].mean(axis=0)])
-    return worst
+    weighted = weight @ design
+    inside = region == np.arange(REGIONS**2)[:, None]
+    of_tile = np.swapaxes(design, 1, 2) @ weighted, (np.swapaxes(weighted, 1, 2) @ shift[..., None])[..., 0]
+    normal, right = (a.sum(axis=0) - np.tensordot(inside.astype(np.float64), a, 1) for a in of_tile)
+    unit = np.sqrt(np.maximum(np.diagonal(of_tile[0].sum(axis=0)), np.finfo(np.float64).tiny))
+    inverse = np.linalg.pinv(normal / np.outer(unit, unit), rcond=1e-8, hermitian=True) / np.outer(unit, unit)
+    moved = (reaching @ (inverse @ right[..., None]))[..., 0]
+    spread = np.einsum("np,kpq,nq->kn", reaching, inverse * disagreement, reaching)
+    errors = np.abs(moved) / np.sqrt(np.maximum(spread, np.finfo(np.float64).tiny))
+    known = inside.any(axis=1) & ((~inside).sum(axis=1) >= FEWEST_LEFT)
+    errors = np.where(known[:, None] & (np.abs(moved) > LEAST_MOVED), errors, 0.0)
+    k, at = np.unravel_index(int(np.argmax(errors)), errors.shape)
+    if errors[k, at] == 0.0:
+        return np.zeros(4)
+    return np.array([abs(moved[k, at]), errors[k, at], *place[inside[k]].mean(axis=0)])
 
 
 def _spread(

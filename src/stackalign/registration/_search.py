@@ -15,7 +15,7 @@ from stackalign.optimize import gauss_newton
 __all__ = ["Climbed", "Coarse", "Images", "climb", "coarse_factor", "coarse_shifts", "matched_smoothing", "reach_of"]
 
 
-LARGEST_COARSE = 512
+LARGEST_COARSE = 256
 """Longest side, in pixels, of the images that the FFT stage sees first."""
 
 SMALLEST_LEVEL = 32
