@@ -66,16 +66,17 @@ class AbtemSimulator:
 
     def requires(self, name: str) -> frozenset[str]:
         """See `Simulator.requires`."""
-        self._with({name: self.parameters.get(name, 0.0)})
+        self.with_parameters({name: self.parameters.get(name, 0.0)})
         return frozenset({"beams", "decompositions"} | (set() if name == "kv" else {"potentials"}))
 
-    def _with(self, changes: Mapping[str, float]) -> "AbtemSimulator":
+    def with_parameters(self, changes: Mapping[str, float]) -> "AbtemSimulator":
+        """Return a simulator in which parameters have other values."""
         crystal = self.crystal.with_parameters({name: value for name, value in changes.items() if name != "kv"})
         return replace(self, crystal=crystal, beam=replace(self.beam, kv=float(changes.get("kv", self.beam.kv))))
 
     def prepare(self, parameters: Mapping[str, float], tilts: Any) -> "PreparedAbtem":
         """See `Simulator.prepare`."""
-        changed = self._with(parameters)
+        changed = self.with_parameters(parameters)
         return PreparedAbtem(changed, np.asarray(as_tilts(tilts)), changed._structure_factor)
 
     @functools.cached_property

@@ -19,11 +19,14 @@ from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
 from .matching import outcome
+from .matching.converge import converge
+from .matching.disks import compared_disks
 from .matching.parameters import Wanted, canonical, free_cell, scan_count, wanted
 from .matching.search import Search
+from .matching.settings import Settings
 from .preprocess import Hook
 from .result import RefinementResult
-from .simulator import Simulator
+from .simulator import AdjustableSimulator, Simulator
 
 __all__ = ["CoarseOptimize", "CoarseRefine"]
 
@@ -315,7 +318,7 @@ class CoarseRefine(OriginalNames):
             Values with error bars, and flags.
         """
         chosen, counts = self._chosen(parameters, n_scan, method)
-        return self._run(Search(self, chosen, self.progress), counts, method)
+        return self._run(Search(self.settings, chosen, self.progress), counts, method)
 
     @governed
     def check(
@@ -367,6 +370,24 @@ class CoarseRefine(OriginalNames):
         """(D,) weights of the disks."""
         return np.ones(len(self.data.images)) if self.weights is None else self.weights
 
+    @property
+    def settings(self) -> Settings:
+        """What a search is told."""
+        return Settings(
+            self.simulator,
+            self.data,
+            self.roi,
+            self.thickness,
+            self.fine_grid,
+            self.preprocess,
+            self.metric,
+            self.disk_weights,
+            self.blur,
+            self.beam_check,
+            self.check_held,
+            self.device,
+        )
+
     def with_(self, **changes: Any) -> "CoarseRefine":
         """Return a refiner in which some settings differ.
 
@@ -405,13 +426,15 @@ class CoarseRefine(OriginalNames):
                 continue
             drives = self._wanted(name, None, given).drives
             changes |= dict.fromkeys(drives, result.values[name])
-        simulator: Any = self.simulator
+        simulator = self.simulator
         if changes:
-            simulator = (
-                simulator.with_parameters(changes)
-                if hasattr(simulator, "with_parameters")
-                else replace(simulator, parameters={**simulator.parameters, **changes})
-            )
+            if not isinstance(simulator, AdjustableSimulator):
+                msg = (
+                    f"{type(simulator).__name__} has no with_parameters, by which a refinement goes on from "
+                    f"{', '.join(changes)}: give it one, or make a simulator of these values"
+                )
+                raise ValueError(msg)
+            simulator = simulator.with_parameters(changes)
         data = replace(self.data, frame=result.frame)
         return self.with_(simulator=simulator, data=data, thickness=result.values["thickness"])
 
@@ -432,7 +455,9 @@ class CoarseRefine(OriginalNames):
         measured, simulated : numpy.ndarray
             (D, h, w) each.
         """
-        return outcome.disks(self, result, step_px)
+        names = [name for name in result.names if name not in ("tilt_x", "tilt_y", "blur")]
+        parameters = [self._wanted(name, None, dict.fromkeys(names)) for name in names]
+        return compared_disks(Search(self.settings, parameters, None), result, step_px)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -472,8 +497,9 @@ class CoarseRefine(OriginalNames):
             warnings.simplefilter("ignore", StackalignWarning)
             search.fix_beams(net.corners)
             candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
-            chosen, fine = search.refine(candidates, net)
-        return outcome.result(self, search, chosen, fine, time.perf_counter() - began)
+            candidate, fine = search.refine(candidates, net)
+            converged = converge(search, fine, search.fine_px())
+        return replace(outcome.result(search, candidate, converged, time.perf_counter() - began), _refiner=self)
 
 
 CoarseOptimize = CoarseRefine

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from stackalign.backends._threads import governed
 from stackalign.ops import asarray
 
+from .beam import Beam
 from .result import RefinementResult
-from .simulator import Prepared, Reflection, Simulator
+from .simulator import BeamListSimulator, Neighbour, Prepared, Reflection, Simulator
 
 if TYPE_CHECKING:
     from .coarse import CoarseRefine
@@ -58,19 +59,8 @@ class _Remembering:
     def parameters(self) -> Mapping[str, float]:
         return self.simulator.parameters
 
-    @property
-    def beam(self) -> Any:
-        return getattr(self.simulator, "beam", None)
-
     def requires(self, name: str) -> frozenset[str]:
         return self.simulator.requires(name)
-
-    def with_beams(self, tilts: Any) -> "_Remembering":
-        fix: Any = getattr(self.simulator, "with_beams", None)
-        if fix is None or getattr(self.simulator, "beams", None) is not None:
-            return self
-        fixed: _Remembering = self._remembered(("beams", *_key(tilts)), lambda: _Remembering(fix(tilts)))
-        return fixed
 
     def prepare(self, parameters: Mapping[str, float], tilts: Any) -> Prepared:
         key = (*sorted(parameters.items()), *_key(tilts))
@@ -83,6 +73,40 @@ class _Remembering:
                 self.made.pop(list(self.made)[1])
             self.made[key] = make()
         return self.made[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _RememberingBeams(_Remembering):
+    """The same for a simulator with a list of beams: it is chosen once."""
+
+    simulator: BeamListSimulator
+
+    @property
+    def beam(self) -> Beam:
+        return self.simulator.beam
+
+    @property
+    def beams(self) -> Any:
+        return self.simulator.beams
+
+    def with_beams(self, tilts: Any) -> "_RememberingBeams":
+        fixed: _RememberingBeams = self._remembered(
+            ("beams", *_key(tilts)), lambda: _RememberingBeams(self.simulator.with_beams(tilts))
+        )
+        return fixed
+
+    def with_parameters(self, changes: Mapping[str, float]) -> BeamListSimulator:
+        return self.simulator.with_parameters(changes)
+
+    def tighter(self, factor: float) -> BeamListSimulator:
+        return self.simulator.tighter(factor)
+
+    def neighbours(self) -> Mapping[str, Neighbour]:
+        return self.simulator.neighbours()
+
+
+def _remembering(simulator: Simulator) -> _Remembering:
+    return _RememberingBeams(simulator) if isinstance(simulator, BeamListSimulator) else _Remembering(simulator)
 
 
 def _key(tilts: Any) -> tuple[Any, ...]:
@@ -118,7 +142,7 @@ def find_orientation(
         The best first. `refiner.with_result(trials[0].result)` goes on from there.
     """
     frame, trials = refiner.data.frame, list[OrientationTrial]()
-    simulator = _Remembering(refiner.simulator)
+    simulator = _remembering(refiner.simulator)
     for flip in (frame.flip, not frame.flip):
         for turn in (0, 90, 180, 270):
             rotation = (frame.rotation + turn) % 360

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from stackalign.io.atomic import write_text_atomic
 
 from .frames import DisplayFrame
 from .simulator import Reflection
-
-if TYPE_CHECKING:
-    from .coarse import CoarseRefine
 
 __all__ = ["WARNINGS", "RefinementResult"]
 
@@ -35,6 +32,14 @@ WARNINGS: Mapping[str, str] = {
 """Why a result should not be trusted; `RefinementResult.warnings` begin with these words."""
 FLAGS = {"on_border": "on_bound", "degenerate": "undetermined", "poor": "misfit"}
 """Flags whose names are those of the other pipelines, by the words of `WARNINGS`."""
+
+
+class Refiner(Protocol):
+    """What a result needs of the `CoarseRefine` that it is of."""
+
+    def with_result(self, result: "RefinementResult") -> Any:
+        """Return a refiner that starts from a result."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,7 @@ class RefinementResult:
     held: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     beam_factor: float = 1.0
     beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
-    _refiner: "CoarseRefine | None" = field(default=None, repr=False)
+    _refiner: Refiner | None = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> float:
         """Value of a parameter by name; "hv" is "kv" and "dwf" is "b_iso"."""
@@ -180,8 +185,8 @@ class RefinementResult:
         """No flag."""
         return not self.flags
 
-    def apply(self) -> "CoarseRefine":
-        """Return a refiner that starts from this result."""
+    def apply(self) -> Any:
+        """Return a `CoarseRefine` that starts from this result: its `optimize` finds further parameters."""
         if self._refiner is None:
             msg = "a result from a file does not hold its data: make a CoarseRefine and set its values"
             raise ValueError(msg)

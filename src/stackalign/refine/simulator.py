@@ -1,15 +1,22 @@
 """What the matching asks of a simulation, and the simulations that need no physics of ours."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 
+from .beam import Beam
+
 __all__ = [
+    "AdjustableSimulator",
+    "BeamListSimulator",
     "CallableSimulator",
+    "Neighbour",
+    "OrientedSimulator",
+    "OscillatingPrepared",
     "Prepared",
     "Reflection",
     "Simulator",
@@ -47,6 +54,16 @@ class Prepared(Protocol):
         array
             (n_thicknesses, n_reflections, T), at home where the tilts are.
         """
+        ...
+
+
+@runtime_checkable
+class OscillatingPrepared(Prepared, Protocol):
+    """A prepared simulation that knows how fast its intensities oscillate with the thickness."""
+
+    @property
+    def step_angstrom(self) -> float:
+        """Thickness step that samples the fastest oscillation well; infinite where there is none."""
         ...
 
 
@@ -104,6 +121,73 @@ class Simulator(Protocol):
         ...
 
 
+@runtime_checkable
+class AdjustableSimulator(Simulator, Protocol):
+    """A simulator whose values in use can be changed for good, so that a refinement can go on from a result."""
+
+    def with_parameters(self, changes: Mapping[str, float]) -> "AdjustableSimulator":
+        """Return a simulator in which parameters have other values."""
+        ...
+
+
+@runtime_checkable
+class OrientedSimulator(Simulator, Protocol):
+    """A simulator that knows its electron beam, from which results have angles in mrad."""
+
+    @property
+    def beam(self) -> Beam:
+        """Energy and orientation."""
+        ...
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A simulator in which one parameter is a step away.
+
+    Parameters
+    ----------
+    value : float
+        Of the parameter, before the step.
+    step : float
+        By how much it differs in `simulator`.
+    simulator : Simulator
+        With that step.
+    drives : tuple of str
+        Parameters of the simulator that take the step together.
+    """
+
+    value: float
+    step: float
+    simulator: Simulator
+    drives: tuple[str, ...]
+
+
+@runtime_checkable
+class BeamListSimulator(AdjustableSimulator, OrientedSimulator, Protocol):
+    """A simulator with a list of beams: it can be fixed, and more beams may be better."""
+
+    @property
+    def beams(self) -> Any:
+        """List of beams that is used whatever the tilts are; None where `prepare` chooses one."""
+        ...
+
+    def with_beams(self, tilts: Array) -> "BeamListSimulator":
+        """Return a simulator whose beams are fixed to the choice for the region of these tilts (T, 2)."""
+        ...
+
+    def with_parameters(self, changes: Mapping[str, float]) -> "BeamListSimulator":
+        """Return a simulator in which parameters have other values."""
+        ...
+
+    def tighter(self, factor: float) -> "BeamListSimulator":
+        """Return a simulator that chooses more beams: its thresholds are divided by a factor."""
+        ...
+
+    def neighbours(self) -> Mapping[str, Neighbour]:
+        """Return simulators in which a parameter that is often held, and often wrong, is a step away, by its name."""
+        ...
+
+
 def as_tilts(tilts: Array) -> Array:
     """Check tilts: (T, 2), finite, float64; the array stays on its device."""
     if not hasattr(tilts, "shape"):
@@ -142,16 +226,16 @@ def as_reflections(reflections: Sequence[Sequence[int]]) -> tuple[Reflection, ..
     return tuple(listed)
 
 
-def reflection_indices(known: Sequence[Reflection], wanted: Sequence[Reflection] | None) -> list[int]:
+def reflection_indices(known: Sequence[Reflection], reflections: Sequence[Reflection] | None) -> list[int]:
     """Find reflections in a list; all of them for None."""
-    if wanted is None:
+    if reflections is None:
         return list(range(len(known)))
     position = {item: i for i, item in enumerate(known)}
-    missing = [item for item in as_reflections(wanted) if item not in position]
+    missing = [item for item in as_reflections(reflections) if item not in position]
     if missing:
         msg = f"the reflections {missing} were not simulated: ask the simulator for them, it has {list(known)[:12]}"
         raise ValueError(msg)
-    return [position[item] for item in as_reflections(wanted)]
+    return [position[item] for item in as_reflections(reflections)]
 
 
 @dataclass(frozen=True)
@@ -183,6 +267,12 @@ class CallableSimulator:
         """See `Simulator.requires`."""
         _known(name, self.parameters)
         return self.needs.get(name, frozenset({"potentials", "decompositions"}))
+
+    def with_parameters(self, changes: Mapping[str, float]) -> "CallableSimulator":
+        """Return a simulator in which parameters have other values."""
+        for name in changes:
+            _known(name, self.parameters)
+        return replace(self, parameters={**self.parameters, **changes})
 
     def prepare(self, parameters: Mapping[str, float], tilts: Array) -> "PreparedCallable":
         """See `Simulator.prepare`."""

@@ -13,18 +13,21 @@ from numpy.typing import ArrayLike
 from stackalign._types import FloatArray
 from stackalign.device import parse_bytes
 from stackalign.errors import StackalignWarning
+from stackalign.ops import to_numpy
 from stackalign.refine.beam import Beam
 from stackalign.refine.crystal import Crystal
 from stackalign.refine.scattering import ScatteringFactors, kirkland
-from stackalign.refine.simulator import Reflection, as_reflections, as_tilts, reflection_indices
+from stackalign.refine.simulator import Neighbour, Reflection, as_reflections, as_tilts, reflection_indices
 
 from .geometry import Geometry
 from .selection import BeamList, BeamSelection, select_beams
-from .solver import Absorption, PreparedBloch, Solver
+from .solver import Absorption, PreparedBloch, Solver, SolverOptions
 
 __all__ = ["BeamConvergence", "BlochSimulator"]
 
 Array = Any
+KV_STEP, B_STEP, ABSORPTION_STEP = 2e-3, 0.05, 0.02
+"""Steps of derivatives: a share of the voltage, square angstrom, and absorptive over elastic potential."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +168,26 @@ class BlochSimulator:
         selection = replace(self.selection.tighter(factor), weak=self.selection.weak / factor**3)
         return replace(self, selection=selection, beams=None)
 
+    def neighbours(self) -> dict[str, Neighbour]:
+        """See `BeamListSimulator.neighbours`: "kv", "b_iso" of all atoms, and "absorptive_ratio"."""
+        known, nearby = self.parameters, dict[str, Neighbour]()
+        kv = known["kv"]
+        nearby["kv"] = Neighbour(kv, KV_STEP * kv, self.with_parameters({"kv": (1 + KV_STEP) * kv}), ("kv",))
+        thermal = tuple(name for name in known if name.startswith("b_iso."))
+        if thermal and self.crystal.u_aniso is None:
+            warmer = self.with_parameters({name: known[name] + B_STEP for name in thermal})
+            nearby["b_iso"] = Neighbour(float(np.mean([known[name] for name in thermal])), B_STEP, warmer, thermal)
+        absorbing, ratio = ("absorptive_ratio",), self.absorptive_ratio
+        if self.absorption is None:
+            some = replace(self, absorption="perturbative", absorptive_ratio=ABSORPTION_STEP)
+            nearby["absorptive_ratio"] = Neighbour(0.0, ABSORPTION_STEP, some, absorbing)
+        elif not callable(ratio):
+            step = ABSORPTION_STEP / 2
+            nearby["absorptive_ratio"] = Neighbour(
+                float(ratio), step, self.with_parameters({"absorptive_ratio": ratio + step}), absorbing
+            )
+        return nearby
+
     @functools.cached_property
     def geometry(self) -> Geometry:
         """The crystal in the beam, with the origin at a centre of inversion where the crystal has one."""
@@ -189,8 +212,15 @@ class BlochSimulator:
         known = as_reflections(beams.strong.tolist())
         kept = self.reflections or known
         rows = np.array(reflection_indices(known, kept))
-        solver = Solver(self, self.geometry, beams, kept, rows, array_namespace(tilts))
-        return solver.solve(host)
+        options = SolverOptions(
+            self.crystal.inversion_center is not None,
+            self.absorption,
+            self.absorptive_ratio,
+            self.selection.floor,
+            self.workers,
+            self.memory_limit,
+        )
+        return Solver(options, self.geometry, beams, kept, rows, array_namespace(tilts)).solve(host)
 
     def check_convergence(
         self, tilts: Array, thicknesses_angstrom: ArrayLike, *, factor: float = 3.0, n_tilts: int = 9
@@ -256,4 +286,4 @@ class BeamConvergence:
 
 
 def _to_host(tilts: Array) -> FloatArray:
-    return np.asarray(tilts.get() if hasattr(tilts, "get") else tilts)
+    return np.asarray(to_numpy(tilts))

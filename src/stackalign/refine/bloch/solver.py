@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_namespace
@@ -20,10 +20,7 @@ from .eigen import Matrices, amplitudes, bytes_per_tilt, decompose
 from .geometry import Geometry
 from .selection import BeamList
 
-if TYPE_CHECKING:
-    from .simulator import BlochSimulator
-
-__all__ = ["Absorption", "PreparedBloch", "Solver"]
+__all__ = ["Absorption", "PreparedBloch", "Solver", "SolverOptions"]
 
 Array = Any
 Absorption = Callable[[Geometry, NDArray[np.int64]], NDArray[np.complex128]]
@@ -97,11 +94,33 @@ class PreparedBloch:
         return result
 
 
+@dataclass(frozen=True)
+class SolverOptions:
+    """What a solver is told beside crystal, beam and list of beams.
+
+    Parameters
+    ----------
+    real : bool
+        Whether potentials are real, as for a centre of inversion at the origin.
+    absorption, absorptive_ratio, workers, memory_limit
+        See `BlochSimulator`.
+    floor : float
+        See `BeamSelection`.
+    """
+
+    real: bool
+    absorption: Literal["perturbative", "exact"] | None
+    absorptive_ratio: float | Absorption
+    floor: float
+    workers: int | None
+    memory_limit: int | str | None
+
+
 @dataclass(frozen=True, eq=False)
 class Solver:
     """One `prepare`: matrices that all tilts share, and the loop over chunks of tilts."""
 
-    simulator: "BlochSimulator"
+    options: SolverOptions
     geometry: Geometry
     beams: BeamList
     kept: tuple[Reflection, ...]
@@ -110,19 +129,19 @@ class Solver:
 
     def solve(self, tilts: FloatArray) -> PreparedBloch:
         """Decompose the structure matrices of all tilts (T, 2)."""
-        xp, sim, geometry = self.xp, self.simulator, self.geometry
+        xp, options, geometry = self.xp, self.options, self.geometry
         matrices = self._matrices()
         n, exact = len(self.beams), matrices.exact
         complex_weight = exact or matrices.potential.dtype.kind == "c"
-        gamma = xp.empty((len(tilts), n), dtype=np.complex128 if sim.absorption else np.float64)
+        gamma = xp.empty((len(tilts), n), dtype=np.complex128 if options.absorption else np.float64)
         shape = (len(tilts), len(self.rows), n)
         itemsize = 16 if complex_weight else 8
-        workers = (sim.workers or default_workers()) if is_numpy_namespace(xp) else 1
-        fold = make_fold(xp, geometry, self.beams, tilts, self._real, workers)
+        workers = (options.workers or default_workers()) if is_numpy_namespace(xp) else 1
+        fold = make_fold(xp, geometry, self.beams, tilts, self.options.real, workers)
         n_direct = 0 if fold is None else len(fold.direct)
         shared = 0 if fold is None or fold.terms is None else fold.terms.nbytes
         per_tilt = bytes_per_tilt(n, n_direct, itemsize, exact)
-        limit = default_memory_limit() if sim.memory_limit is None else parse_bytes(sim.memory_limit)
+        limit = default_memory_limit() if options.memory_limit is None else parse_bytes(options.memory_limit)
         needed = gamma.nbytes + int(np.prod(shape)) * itemsize + shared + workers * per_tilt
         if needed > limit:
             msg = (
@@ -147,25 +166,21 @@ class Solver:
         run(task, len(tilts), workers, max(1, min(int(room // per_tilt), -(-len(tilts) // (4 * workers)))))
         return PreparedBloch(gamma, weight, self.kept, self.beams, self._phase_error(tilts), workers)
 
-    @property
-    def _real(self) -> bool:
-        return self.simulator.crystal.inversion_center is not None
-
     def _matrices(self) -> Matrices:
-        xp, sim, geometry = self.xp, self.simulator, self.geometry
-        strong, real = self.beams.strong, self._real
+        xp, options, geometry = self.xp, self.options, self.geometry
+        strong, real = self.beams.strong, self.options.real
         differences = strong[:, None] - strong
         potential = geometry.potential(differences)
         absorptive = None
-        if sim.absorption is not None:
-            ratio = sim.absorptive_ratio
+        if options.absorption is not None:
+            ratio = options.absorptive_ratio
             absorptive = ratio(geometry, differences) if callable(ratio) else ratio * potential
         np.fill_diagonal(potential, 0.0)  # the mean is in the wave vectors
 
         def moved(array: NDArray[np.complex128] | None) -> Array:
             return None if array is None else xp.asarray(np.ascontiguousarray(array.real if real else array))
 
-        exact = sim.absorption == "exact"
+        exact = options.absorption == "exact"
         return Matrices(moved(potential), moved(absorptive), xp.asarray(self.rows), exact)
 
     def _phase_error(self, tilts: FloatArray) -> float:
@@ -177,6 +192,6 @@ class Solver:
         central = self.beams.strong[:12]
         coupling = np.abs(geometry.potential(central[:, None] - omitted)) ** 2
         off = geometry.detuning(some, omitted)
-        off = np.where(np.abs(off) < self.simulator.selection.floor, np.inf, off)  # lines: local, not a shift
+        off = np.where(np.abs(off) < self.options.floor, np.inf, off)  # lines: local, not a shift
         shift = -(coupling / off[:, None]).sum(-1) / (2 * geometry.incident(some)[1][:, None])
         return float(2 * np.pi * np.abs(shift - shift[:, :1]).max())

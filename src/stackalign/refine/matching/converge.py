@@ -3,20 +3,19 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
+from stackalign.refine.simulator import BeamListSimulator
 
 from .climb import FineResult
 from .grid import TiltGrid, rectangle
 from .model import Point
-
-if TYPE_CHECKING:
-    from .search import Search
+from .search import Search
 
 __all__ = ["Converged", "converge", "few_beams", "more_beams"]
 
@@ -74,14 +73,14 @@ class _Corrected:
         return found + self.more.intensities(thicknesses, reflections) - self.few.intensities(thicknesses, reflections)
 
 
-def converge(search: "Search", fine: FineResult, spacing_px: float) -> Converged:
+def converge(search: Search, fine: FineResult, spacing_px: float) -> Converged:
     """Climb again with more beams.
 
     Derivatives with respect to the structure are still those of the few beams, to which the difference that more beams
     make at one set of parameters is added: one or two simulations with more beams are enough, whatever is refined.
     """
-    factor, simulator = search.refiner.beam_check, search.refiner.simulator
-    if factor == 1 or not hasattr(simulator, "tighter") or getattr(simulator, "beams", None) is not None:
+    factor, simulator = search.settings.beam_check, search.settings.simulator
+    if factor == 1 or not isinstance(simulator, BeamListSimulator) or simulator.beams is not None:
         return Converged(fine)
     started = np.array([fine.point.get(name) for name in fine.names])
     few = ""
@@ -113,22 +112,22 @@ def converge(search: "Search", fine: FineResult, spacing_px: float) -> Converged
 
 
 def more_beams(
-    search: "Search",
+    search: Search,
     changes: Mapping[str, float],
     grid: TiltGrid,
     factor: float,
     region: tuple[tuple[float, float], tuple[float, float]] | None = None,
 ) -> Any:
     """Simulate with more beams, chosen for these very parameters, and for all of the grid or for a region of tilts."""
-    simulator: Any = search.refiner.simulator
+    simulator: Any = search.settings.simulator
     full = search.driven(changes)
     simulator = (simulator.with_parameters(full) if full else simulator).tighter(factor)
     simulator = simulator.with_beams(rectangle(grid.corners if region is None else region))
     search.count(grid)
-    return simulator.prepare({}, asarray(grid.tilts, device=search.refiner.device))
+    return simulator.prepare({}, asarray(grid.tilts, device=search.settings.device))
 
 
-def few_beams(search: "Search", point: Point) -> str:
+def few_beams(search: Search, point: Point) -> str:
     """Return what the simulation says if its beams are few for a point."""
     grid = search.fine_grid(point, search.fine_px())
     prepared = search.prepare(point.simulator, TiltGrid(grid.first, grid.spacing, (1, 1)))

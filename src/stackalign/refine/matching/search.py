@@ -1,9 +1,8 @@
 """One refinement: a global scan on a wide grid, its best few polished, and the climb on a fine grid."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -13,17 +12,15 @@ from stackalign._types import FloatArray
 from stackalign.ops import asarray, to_numpy
 from stackalign.optimize import maximize_scalar, nelder_mead
 from stackalign.refine.preprocess import apply_simulated
+from stackalign.refine.simulator import BeamListSimulator, OscillatingPrepared, Simulator
 
 from .climb import FineResult, climb
-from .converge import Converged, converge
 from .grid import TiltGrid, blurred, rectangle
 from .measured import ANTI_ALIAS, Measured, Template
 from .model import Model, Point
 from .parameters import Wanted
+from .settings import Settings
 from .template import Peaks, TemplateMatcher
-
-if TYPE_CHECKING:
-    from stackalign.refine.coarse import CoarseRefine
 
 __all__ = ["Candidate", "Search"]
 
@@ -56,19 +53,18 @@ class Search:
     """State of one call: caches of decompositions and the history. Inputs are only read."""
 
     def __init__(
-        self, refiner: "CoarseRefine", parameters: Sequence[Wanted], progress: Callable[[str, int, int], None] | None
+        self, settings: Settings, parameters: Sequence[Wanted], progress: Callable[[str, int, int], None] | None
     ) -> None:
-        self.refiner, self.parameters = refiner, tuple(parameters)
+        self.settings, self.parameters = settings, tuple(parameters)
         self.progress = progress or (lambda stage, done, total: None)
-        self.measured = Measured(refiner.data, refiner.roi, refiner.preprocess)
-        self.joint = refiner.metric == "joint"
-        self.weights = refiner.disk_weights
-        self.reflections = refiner.data.reflections
-        self.began = time.perf_counter()
+        self.measured = Measured(settings.data, settings.roi, settings.preprocess)
+        self.joint = settings.metric == "joint"
+        self.weights = settings.weights
+        self.reflections = settings.data.reflections
         self.history: list[dict[str, Any]] = []
         self.n_decompositions = self.n_tilts = 0
         self._prepared: dict[Any, Any] = {}
-        self.simulator = refiner.simulator
+        self.simulator: Simulator = settings.simulator
         self.beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
         self.dear = [p for p in self.parameters if p.dear]
         self.scanned_thickness = any(p.name == "thickness" for p in self.parameters)
@@ -82,7 +78,7 @@ class Search:
             full = self.driven(changes)
             while len(self._prepared) >= 4 + 2 * len(self.dear):
                 self._prepared.pop(next(iter(self._prepared)))
-            tilts = asarray(grid.tilts, device=self.refiner.device)
+            tilts = asarray(grid.tilts, device=self.settings.device)
             self._prepared[key] = self.simulator.prepare(full, tilts)
             self.count(grid)
         return self._prepared[key]
@@ -99,10 +95,10 @@ class Search:
 
     def fix_beams(self, corners: tuple[tuple[float, float], tuple[float, float]]) -> None:
         """One list of beams for the run, for a rectangle of tilts, so that intensities do not jump."""
-        if hasattr(self.simulator, "with_beams") and getattr(self.simulator, "beams", None) is None:
+        simulator = self.simulator
+        if isinstance(simulator, BeamListSimulator) and simulator.beams is None:
             # Not for the start of a Debye-Waller factor: four times as many are strong at one near 0.
             middle = {p.name: (p.low + p.high) / 2 for p in self.dear if p.name.startswith("b_iso")}
-            simulator: Any = self.simulator
             simulator = simulator.with_parameters(self.driven(middle)) if middle else simulator
             self.simulator = simulator.with_beams(rectangle(corners))
             self.beam_tilts = corners
@@ -111,9 +107,9 @@ class Search:
 
     def net(self, spacing_px: float, radius_px: float) -> TiltGrid:
         """Grid of tilts for all positions of the region within `radius_px` of the start."""
-        frame = self.refiner.data.frame
+        frame = self.settings.data.frame
         spacing = spacing_px * frame.step
-        top, left, bottom, right = self.refiner.roi.bounds
+        top, left, bottom, right = self.settings.roi.bounds
         # The same pixels span more tilts where gl is smaller.
         low = [p.low for p in self.parameters if p.name == "gl"]
         grow = frame.gl / low[0] if low else 1.0
@@ -124,11 +120,11 @@ class Search:
 
     def images(self, prepared: Any, grid: TiltGrid, thicknesses: Any, xp: Any = np) -> Any:
         """Simulated disks (thicknesses, D, rows, columns), blurred and filtered as the template is."""
-        step = self.refiner.data.frame.step
+        step = self.settings.data.frame.step
         per_px = step / grid.spacing
         images = grid.images(prepared, thicknesses, self.reflections)
-        blur = START_BLUR if self.refiner.blur == "fit" else float(self.refiner.blur)
-        hook = self.refiner.preprocess
+        blur = START_BLUR if self.settings.blur == "fit" else float(self.settings.blur)
+        hook = self.settings.preprocess
         if hook is None:
             return blurred(xp, images, float(np.hypot(blur * per_px, ANTI_ALIAS)))
         filtered = apply_simulated(hook, to_numpy(blurred(xp, images, blur * per_px)), 1 / per_px)
@@ -136,7 +132,7 @@ class Search:
 
     def matcher(self, grid: TiltGrid, geometry: Mapping[str, float], xp: Any) -> tuple[TemplateMatcher, Template]:
         """The experiment at a gl and rotation, ready to be looked for in simulations."""
-        frame = self.refiner.data.frame.with_(**geometry)
+        frame = self.settings.data.frame.with_(**geometry)
         template = self.measured.template(frame, grid.spacing)
         weights = None if (template.weights == 1).all() else template.weights
         combine = "joint" if self.joint else "each"
@@ -161,15 +157,15 @@ class Search:
         """What the scan tries: steps of a quarter of the shortest oscillation."""
         found = [p for p in self.parameters if p.name == "thickness"]
         if not found:
-            if self.refiner.thickness is None:
+            if self.settings.thickness is None:
                 msg = (
                     "the thickness is not known: give CoarseRefine its `thickness`, refine it along, or run "
                     "optimize_orientation_thickness first and go on with its result's `apply()`"
                 )
                 raise ValueError(msg)
-            return np.array([self.refiner.thickness])
+            return np.array([self.settings.thickness])
         low, high = found[0].low, found[0].high
-        step = getattr(prepared, "step_angstrom", 10.0)
+        step = prepared.step_angstrom if isinstance(prepared, OscillatingPrepared) else 10.0
         step = min(step if np.isfinite(step) else 10.0, (high - low) / 4)
         return np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
 
@@ -274,14 +270,14 @@ class Search:
     def start_point(self, candidate: Candidate) -> Point:
         """The candidate as the climb takes it."""
         geometry = {n: candidate.values[n] for n in ("gl", "rotation") if n in candidate.values}
-        frame = self.refiner.data.frame.with_(tilt=candidate.tilt, **geometry)
-        blur = START_BLUR if self.refiner.blur == "fit" else float(self.refiner.blur)
+        frame = self.settings.data.frame.with_(tilt=candidate.tilt, **geometry)
+        blur = START_BLUR if self.settings.blur == "fit" else float(self.settings.blur)
         dear = {p.name: candidate.values[p.name] for p in self.dear}
         return Point(frame, candidate.values["thickness"], blur, dear)
 
     def fine_grid(self, point: Point, spacing_px: float) -> TiltGrid:
         """Grid of the region about a tilt."""
-        frame = self.refiner.data.frame
+        frame = self.settings.data.frame
         spacing = spacing_px * frame.step
         tilts = self.measured.pixels(frame, 4).tilts(point.frame)
         margin = (MARGIN_PX + 4) * frame.step
@@ -293,7 +289,7 @@ class Search:
         self, point: Point, grid: TiltGrid, spacing_px: float, max_iter: int, stage: str, prepare: Any = None
     ) -> FineResult | None:
         """Fit all at once from a point, on grids that follow the tilt."""
-        frame = self.refiner.data.frame
+        frame = self.settings.data.frame
         binning = max(1, int(spacing_px))
         pixels = self.measured.pixels(frame, binning, noise=True)
         while len(pixels.values) > 150_000:
@@ -303,11 +299,11 @@ class Search:
         steps = {"tilt_x": 0.25 * frame.step, "tilt_y": 0.25 * frame.step, "blur": 0.1}
         steps |= {p.name: p.step for p in self.parameters}
         bounds = {p.name: (p.low, p.high) for p in self.parameters} | {"blur": (0.0, 8.0)}
-        if self.refiner.blur == "fit":
+        if self.settings.blur == "fit":
             names.append("blur")
         result = None
         for _ in range(3):
-            model = Model(pixels, grid, prepare or self.prepare, self.reflections, self.refiner.preprocess, frame.step)
+            model = Model(pixels, grid, prepare or self.prepare, self.reflections, self.settings.preprocess, frame.step)
             result = climb(
                 model,
                 point,
@@ -328,9 +324,9 @@ class Search:
             grid = self.fine_grid(point, spacing_px)
         return result
 
-    def refine(self, candidates: Sequence[Candidate], net: TiltGrid) -> tuple[Candidate, Converged]:
-        """Let the fine grid decide between the best candidates, and finish there, with more beams."""
-        frame, fine_px = self.refiner.data.frame, self.fine_px()
+    def refine(self, candidates: Sequence[Candidate], net: TiltGrid) -> tuple[Candidate, FineResult]:
+        """Let the fine grid decide between the best candidates, and finish there."""
+        frame, fine_px = self.settings.data.frame, self.fine_px()
         reuse = net.spacing <= 1.01 * fine_px * frame.step
         worth = [c for c in candidates if c.score > candidates[0].score - 0.1][:CLIMBS]
         tried: list[tuple[Candidate, FineResult, TiltGrid]] = []
@@ -350,16 +346,16 @@ class Search:
         if len(worth) > 1 and not result.converged:
             again = self.climb(result.point, grid, fine_px, 25, "fine")
             result = again or result
-        return candidate, converge(self, result, fine_px)
+        return candidate, result
 
     def fine_px(self) -> float:
         """Spacing of the fine grid in pixels."""
-        return self.refiner.fine_grid
+        return self.settings.fine_grid
 
     def _covers(self, grid: TiltGrid, point: Point) -> bool:
-        tilts = self.measured.pixels(self.refiner.data.frame, 4).tilts(point.frame)
+        tilts = self.measured.pixels(self.settings.data.frame, 4).tilts(point.frame)
         nodes = grid.nodes(tilts)
-        room = 3 * self.refiner.data.frame.step / grid.spacing
+        room = 3 * self.settings.data.frame.step / grid.spacing
         return bool((nodes > room).all() and (nodes < np.array(grid.shape) - 1 - room).all())
 
 
