@@ -33,7 +33,7 @@ SIDE, REGION = (44, 44), ROI.rectangle(30, 30)
 @functools.lru_cache(maxsize=8)
 def _scene(crystal: str, thickness: float, counts: float, seed: int) -> Truth:
     made = silicon() if crystal == "Si" else gallium_arsenide()
-    return larbed(made, BEAM, HKL, thickness=thickness, gl=40.0, side=SIDE, counts=counts, seed=seed)
+    return larbed(made, BEAM, HKL, thickness=thickness, gl=40.0, side=SIDE, counts=counts, seed=seed, more_beams=4.0)
 
 
 def _thickness(seed: int) -> float:

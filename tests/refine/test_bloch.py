@@ -16,12 +16,9 @@ from stackalign.refine import (
     BlochSimulator,
     Crystal,
     Simulator,
-    _eigen,
-    _fold,
-    _tridiagonal,
-    _waves,
     kirkland,
 )
+from stackalign.refine.bloch import bethe, eigen, solver, tridiagonal
 
 NONE = np.zeros((0, 3), dtype=np.int64)
 FEW = BeamSelection(strong=0.2, weak=0.01, laue_zones=0)
@@ -176,7 +173,7 @@ def test_bits_depend_on_neither_chunks_nor_threads(rng: np.random.Generator, mon
     for crystal in (silicon(), gallium_arsenide()):
         simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), selection=FEW).with_beams(tilts)
         whole = replace(simulator, workers=1).prepare({}, tilts).intensities(thicknesses)
-        monkeypatch.setitem(_waves.CHUNK_BYTES, "cpu", 3 * 2**17)
+        monkeypatch.setitem(solver.CHUNK_BYTES, "cpu", 3 * 2**17)
         for workers in (1, 2, 3):
             chunked = replace(simulator, workers=workers).prepare({}, tilts).intensities(thicknesses)
             np.testing.assert_array_equal(chunked, whole)
@@ -226,14 +223,14 @@ def test_folded_beams_of_many_tilts_are_interpolated(crystal: Crystal, monkeypat
     rules = replace(FEW, weak=0.002, laue_zones=None)
     simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), kept, rules).with_beams(tilts)
     exact = simulator.prepare({}, tilts).intensities([300.0, 1500.0])
-    monkeypatch.setattr(_fold, "WORTH", 0)
-    fold = _fold.make_fold(np, simulator.geometry, simulator.beams, tilts, crystal.inversion_center is not None, 1)
+    monkeypatch.setattr(bethe, "WORTH", 0)
+    fold = bethe.make_fold(np, simulator.geometry, simulator.beams, tilts, crystal.inversion_center is not None, 1)
     assert fold is not None
     assert fold.degree > 0
     assert 0 < len(fold.direct) < len(simulator.beams.weak) / 2
     found = simulator.prepare({}, tilts).intensities([300.0, 1500.0])
     assert 0 < np.abs(found - exact).max() < 1e-6
-    monkeypatch.setitem(_waves.CHUNK_BYTES, "cpu", 2**20)
+    monkeypatch.setitem(solver.CHUNK_BYTES, "cpu", 2**20)
     for workers in (1, 3):
         chunked = replace(simulator, workers=workers).prepare({}, tilts).intensities([300.0, 1500.0])
         np.testing.assert_array_equal(chunked, found)
@@ -264,7 +261,7 @@ def test_absorption(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("kind", [np.float64, np.complex128])
 def test_rows_of_eigenvectors_are_those_of_all(rng: np.random.Generator, kind: type) -> None:
-    assert _tridiagonal.is_available()
+    assert tridiagonal.is_available()
     for n, rows in ((2, [1]), (67, [0, 5, 66]), (130, list(range(0, 130, 9)))):
         matrices = rng.normal(size=(3, n, n)).astype(kind)
         if kind is np.complex128:
@@ -272,7 +269,7 @@ def test_rows_of_eigenvectors_are_those_of_all(rng: np.random.Generator, kind: t
         matrices += matrices.conj().transpose(0, 2, 1)
         matrices[1, 0, 1:] = matrices[1, 1:, 0] = 0  # a beam that nothing couples to
         expected, vectors = np.linalg.eigh(matrices)
-        values, products = _tridiagonal.first_row_products(matrices.copy(), np.array(rows))
+        values, products = tridiagonal.first_row_products(matrices.copy(), np.array(rows))
         np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12 * n)
         np.testing.assert_allclose(products, vectors[:, :1].conj() * vectors[:, rows], rtol=0, atol=1e-10)
 
@@ -282,9 +279,9 @@ def test_large_matrices_take_the_short_way_to_the_same(rng: np.random.Generator,
     for crystal in (silicon(), gallium_arsenide()):
         rules = BeamSelection(sg_max=0.02, g_max=2.5, laue_zones=0)
         simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), kept, rules).with_beams(tilts)
-        assert len(simulator.beams) > _tridiagonal.SMALLEST
+        assert len(simulator.beams) > tridiagonal.SMALLEST
         short = simulator.prepare({}, tilts).intensities([300.0, 1200.0])
-        monkeypatch.setattr(_eigen, "SMALLEST", 1000)
+        monkeypatch.setattr(eigen, "SMALLEST", 1000)
         np.testing.assert_allclose(short, simulator.prepare({}, tilts).intensities([300.0, 1200.0]), rtol=0, atol=1e-10)
         monkeypatch.undo()
 

@@ -55,7 +55,7 @@ def test_thickness_and_tilt_from_anywhere(found: RefinementResult, truth: Truth)
     assert found.ok, found.warnings
     assert found.score > 0.99
     assert set(found.disk_scores) == set(HKL)
-    assert found.n_decompositions <= 3  # the scan, the fine grid, and this with more beams
+    assert found.n_decompositions <= 5  # the scan, the fine grid, this with more beams, and a wider one with two lists
     assert 0 < found.sigma["thickness"] < 5
     np.testing.assert_allclose(np.diag(found.correlation), 1)
     rows, columns = np.unravel_index(found.position_map.argmax(), found.position_map.shape)
@@ -100,7 +100,7 @@ def test_error_bars_include_what_more_beams_change(truth: Truth, simulator: Bloc
     assert abs(plain["thickness"] - truth.thickness) > 3 * plain.sigma["thickness"]
     assert abs(checked["thickness"] - truth.thickness) < 2 * checked.sigma["thickness"]
     moved = abs(checked["thickness"] - plain["thickness"])
-    assert 0.45 * moved < checked.systematic["thickness"] < 1.5 * moved
+    assert 0.2 * moved < checked.systematic["thickness"] < moved  # the rest of the series that the shifts begin
     assert checked.sigma["thickness"] >= checked.systematic["thickness"]
 
 

@@ -162,7 +162,7 @@ def test_the_disks_shown_are_those_of_the_result(truth: Truth) -> None:
     few = replace(RULES, strong=0.1, weak=0.02)
     checked = refiner(truth.data).with_(simulator=BlochSimulator(silicon(), BEAM, HKL, few), beam_check=2.0)
     result = checked.optimize_orientation_thickness(BOUNDS)
-    assert result.beam_factor == 2
+    assert result.beam_factor >= 4  # of the last list, whose difference is added
     measured, shown = checked.disks(result)
     use = np.isfinite(measured)
     assert 1 - np.corrcoef(measured[use], shown[use])[0, 1] < 1.5 * (1 - result.score)

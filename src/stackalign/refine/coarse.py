@@ -19,7 +19,7 @@ from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
 from .matching import outcome
-from .matching.converge import converge
+from .matching.converge import finish
 from .matching.disks import compared_disks
 from .matching.parameters import Wanted, canonical, free_cell, scan_count, wanted
 from .matching.search import Search
@@ -497,8 +497,7 @@ class CoarseRefine(OriginalNames):
             warnings.simplefilter("ignore", StackalignWarning)
             search.fix_beams(net.corners)
             candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
-            candidate, fine = search.refine(candidates, net)
-            converged = converge(search, fine, search.fine_px())
+            candidate, converged = finish(search, search.refine(candidates, net))
         return replace(outcome.result(search, candidate, converged, time.perf_counter() - began), _refiner=self)
 
 

@@ -9,7 +9,26 @@ from stackalign.refine.beam import Beam
 from stackalign.refine.crystal import Crystal
 from stackalign.refine.scattering import ScatteringFactors, kirkland
 
-__all__ = ["Geometry"]
+__all__ = ["Geometry", "Lattice"]
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Reflections within a length, in no particular order.
+
+    Parameters
+    ----------
+    hkl : numpy.ndarray
+        (N, 3) indices, 000 among them.
+    g : numpy.ndarray
+        (N, 3) vectors in the frame of the beam, 1/angstrom.
+    strength : numpy.ndarray
+        (N,) modulus of the potential in 1/angstrom^2, 0 for 000.
+    """
+
+    hkl: IntArray
+    g: FloatArray
+    strength: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +52,7 @@ class Geometry:
     refraction: bool = True
     scattering: ScatteringFactors = kirkland
     frame: FloatArray = field(init=False)
+    _lattices: dict[tuple[float, int | None], "Lattice"] = field(init=False, repr=False, default_factory=dict)
     inward: FloatArray = field(init=False)
     mean: float = field(init=False)
 
@@ -77,10 +97,41 @@ class Geometry:
         inside = np.sqrt(normal**2 + (self.mean if self.refraction else 0.0))
         return outside + (inside - normal)[:, None] * self.inward, inside
 
-    def detuning(self, tilts: FloatArray, hkl: IntArray) -> FloatArray:
-        """Return 2 K s_g = K^2 - |K + g|^2, (T, N) in 1/angstrom^2: 0 on the Ewald sphere, positive inside of it."""
-        vectors, _ = self.incident(tilts)
+    def lattice(self, g_max: float, laue_zones: int | None) -> Lattice:
+        """Return all reflections up to a length in 1/angstrom and a Laue zone, which are remembered.
+
+        Raises
+        ------
+        ValueError
+            There are too many.
+        """
+        if (g_max, laue_zones) not in self._lattices:
+            self._lattices[g_max, laue_zones] = self._made_lattice(g_max, laue_zones)
+        return self._lattices[g_max, laue_zones]
+
+    def _made_lattice(self, g_max: float, laue_zones: int | None) -> Lattice:
+        limits = np.floor(g_max * np.asarray(self.crystal.cell[:3])).astype(int)
+        if np.prod(2.0 * limits + 1) > 3e7:
+            msg = f"g_max={g_max} 1/angstrom reaches too many reflections of this cell: lower g_max"
+            raise ValueError(msg)
+        axes = [np.arange(-n, n + 1) for n in limits]
+        hkl = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        if laue_zones is not None:
+            hkl = hkl[np.abs(hkl @ np.asarray(self.beam.zone)) <= laue_zones + 1e-9]
         g = self.g_vectors(hkl)
+        inside = np.square(g).sum(-1) <= g_max**2
+        hkl, g = hkl[inside], g[inside]
+        strength = np.abs(self.potential(hkl))
+        strength[~hkl.any(1)] = 0.0
+        return Lattice(hkl.astype(np.int64), g, strength)
+
+    def detuning(self, tilts: FloatArray, hkl: IntArray, g: FloatArray | None = None) -> FloatArray:
+        """Return 2 K s_g = K^2 - |K + g|^2, (T, N) in 1/angstrom^2: 0 on the Ewald sphere, positive inside of it.
+
+        The vectors `g` of the reflections need not be made again where they are known.
+        """
+        vectors, _ = self.incident(tilts)
+        g = self.g_vectors(hkl) if g is None else g
         # Not a matrix product: its rounding depends on how many tilts there are.
         along = vectors[:, :1] * g[:, 0] + vectors[:, 1:2] * g[:, 1] + vectors[:, 2:] * g[:, 2]
         return np.asarray(-2 * along - np.square(g).sum(-1))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stackalign._types import FloatArray, IntArray
 
-from .geometry import Geometry
+from .geometry import Geometry, Lattice
 
 __all__ = ["BeamList", "BeamSelection", "select_beams"]
 
@@ -109,18 +109,19 @@ class BeamList:
 def select_beams(rules: BeamSelection, geometry: Geometry, tilts: FloatArray, include: IntArray) -> BeamList:
     """Choose beams for the region that the tilts span; `include` and 000 are in the matrix whatever their strength."""
     corners = _extremes(tilts)
-    hkl = _candidates(rules, geometry, include)
-    off = geometry.detuning(corners, hkl)
+    lattice = _candidates(rules, geometry, include)
+    hkl = lattice.hkl
+    off = geometry.detuning(corners, hkl, lattice.g)
     nearest = np.abs(off).min(0)
     nearest[(off.min(0) < 0) & (off.max(0) > 0)] = 0.0  # the sphere passes through between two corners
     forced = _rows_in(hkl, include) | ~hkl.any(1)
     if rules.sg_max is not None:
         matrix = forced | ((nearest <= 2 * geometry.wavenumber * rules.sg_max) & _reachable(hkl, geometry))
-        return _listed(rules, hkl, matrix, np.zeros_like(matrix), np.square(geometry.g_vectors(hkl)).sum(-1))
+        return _listed(rules, hkl, matrix, np.zeros_like(matrix), np.square(lattice.g).sum(-1))
     cutoff = (
         rules.weak * geometry.wavenumber / (np.pi * 1000)
     )  # |U|^2 / (2 K s) that turns the phase by `weak` in 1000 A
-    reach = _reach(geometry, hkl)
+    reach = _reach(lattice)
     within = (reach >= rules.strong * np.maximum(nearest, rules.floor)) | (
         reach**2 >= 0.5 * min(cutoff, 3e-5) * nearest
     )
@@ -152,21 +153,17 @@ def _listed(
     return BeamList(hkl[matrix], hkl[folded], hkl[rest][:OMITTED])
 
 
-def _candidates(rules: BeamSelection, geometry: Geometry, include: IntArray) -> IntArray:
-    crystal = geometry.crystal
-    limits = np.floor(rules.g_max * np.asarray(crystal.cell[:3])).astype(int)
-    if np.prod(2.0 * limits + 1) > 3e7:
-        msg = f"g_max={rules.g_max} 1/angstrom reaches too many reflections of this cell: lower g_max"
-        raise ValueError(msg)
-    axes = [np.arange(-n, n + 1) for n in limits]
-    hkl = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    inside = np.square(crystal.g_vectors(hkl)).sum(-1) <= rules.g_max**2
-    if rules.laue_zones is not None:
-        inside &= np.abs(hkl @ np.asarray(geometry.beam.zone)) <= rules.laue_zones + 1e-9
-    inside &= ~_rows_in(hkl, include)
-    inside &= hkl.any(1)
-    origin = np.zeros((1, 3), dtype=np.int64)
-    return np.concatenate([origin, include[include.any(1)], hkl[inside]]).astype(np.int64)
+def _candidates(rules: BeamSelection, geometry: Geometry, include: IntArray) -> Lattice:
+    """Reflections that the rules reach, and those to be included beyond them."""
+    lattice = geometry.lattice(rules.g_max, rules.laue_zones)
+    beyond = include[~_rows_in(include, lattice.hkl)]
+    if not len(beyond):
+        return lattice
+    return Lattice(
+        np.concatenate([lattice.hkl, beyond]),
+        np.concatenate([lattice.g, geometry.g_vectors(beyond)]),
+        np.concatenate([lattice.strength, np.abs(geometry.potential(beyond))]),
+    )
 
 
 def _extremes(tilts: FloatArray) -> FloatArray:
@@ -176,13 +173,11 @@ def _extremes(tilts: FloatArray) -> FloatArray:
     return np.asarray(tilts[np.unique(far.argmax(0))])
 
 
-def _reach(geometry: Geometry, hkl: IntArray) -> FloatArray:
+def _reach(lattice: Lattice) -> FloatArray:
     """Bound of the coupling of each reflection to beams near 000: the largest potential at its distance from these."""
-    length = np.linalg.norm(geometry.g_vectors(hkl), axis=1)
+    length = np.linalg.norm(lattice.g, axis=1)
     order = np.argsort(length)
-    potential = np.abs(geometry.potential(hkl[order]))
-    potential[0] = 0.0
-    envelope = np.maximum.accumulate(potential[::-1])[::-1]
+    envelope = np.maximum.accumulate(lattice.strength[order][::-1])[::-1]
     first = np.searchsorted(length[order], length - CORE_RADIUS)
     return np.asarray(envelope[np.minimum(first, len(envelope) - 1)])
 

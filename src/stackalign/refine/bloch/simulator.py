@@ -148,7 +148,7 @@ class BlochSimulator:
         BlochSimulator
             The other one.
         """
-        return replace(self, beams=self._select(_to_host(as_tilts(tilts))))
+        return self._alike(beams=self._select(_to_host(as_tilts(tilts))))
 
     def tighter(self, factor: float) -> "BlochSimulator":
         """Return a simulator of more beams, see `BeamSelection.tighter`; and of many more that are folded in.
@@ -166,7 +166,13 @@ class BlochSimulator:
             The other one.
         """
         selection = replace(self.selection.tighter(factor), weak=self.selection.weak / factor**3)
-        return replace(self, selection=selection, beams=None)
+        return self._alike(selection=selection, beams=None)
+
+    def _alike(self, **changes: Any) -> "BlochSimulator":
+        """Return a simulator of the same crystal in the same beam: what it knows of their geometry goes on."""
+        other = replace(self, **changes)
+        other.__dict__["geometry"] = self.geometry  # where `cached_property` keeps it
+        return other
 
     def neighbours(self) -> dict[str, Neighbour]:
         """See `BeamListSimulator.neighbours`: "kv", "b_iso" of all atoms, and "absorptive_ratio"."""

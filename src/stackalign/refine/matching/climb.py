@@ -11,8 +11,10 @@ from stackalign._types import FloatArray
 from .measured import Pixels
 from .model import FREE, Correlation, Model, Point, correlate
 
-__all__ = ["End", "FineResult", "climb", "squares"]
+__all__ = ["End", "FineResult", "climb", "matters", "squares"]
 
+MATTERS = {"tilt_x": 0.1, "tilt_y": 0.1, "thickness": 2e-3, "gl": 1e-3, "rotation": 0.05, "kv": 2e-4}
+"""What is worth to be said of a parameter: pixels of tilt, shares of a length, degrees."""
 BLOCK_PX = 8
 """Side of the squares within which residuals may be correlated, in pixels of the experiment."""
 
@@ -283,6 +285,12 @@ def _covariance(job: _Climb, state: _State, rows: FloatArray) -> tuple[FloatArra
     covariance = plain * np.outer(wider, wider) / np.outer(scale, scale)
     deviation = np.sqrt(np.maximum(np.diag(inverse), 1e-300))
     return covariance, inverse / np.outer(deviation, deviation)
+
+
+def matters(fine: FineResult, name: str) -> float:
+    """Return the change of a parameter that is worth to be said; 0 for those of the structure that have none."""
+    unit = 1.0 if name == "rotation" else fine.end.model.step if name.startswith("tilt") else abs(fine.point.get(name))
+    return MATTERS.get(name, 0.0) * unit
 
 
 def squares(pixels: Pixels) -> NDArray[np.int64]:

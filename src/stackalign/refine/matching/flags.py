@@ -7,7 +7,7 @@ import numpy as np
 from stackalign._types import FloatArray
 from stackalign.refine.simulator import Reflection
 
-from .climb import FineResult
+from .climb import FineResult, matters
 from .converge import Converged, few_beams
 from .goodness import Goodness, between_disks
 from .held import Held
@@ -16,6 +16,8 @@ from .search import Candidate, Search
 __all__ = ["best_held", "doubts"]
 
 DEGENERATE = 0.95
+AMBIGUOUS = 16.0
+"""Excess of a rival's chi-square below which it may as well be the answer."""
 POOR = 0.7
 MISFIT = 3.0
 """Reduced chi-square above which a residual is not noise: the noise itself is known to some 20 %."""
@@ -24,10 +26,10 @@ UNEXPLAINED, DISK_UNEXPLAINED = 1.5e-4, 0.02
 the noise: beams left out, interpolation and tables of scattering factors make as much."""
 WORSE = 3.0
 """Chi-square of a disk over the median of the disks from which on it fits far worse than they do."""
+ANTI, ALIKE = 5.0, 6.0
+"""Correlation of a disk below 0, and below half of what its noise allows, in standard deviations of chance."""
 DISAGREE = 4.0
 """Scatter between the disks over what noise explains, in standard deviations."""
-MATTERS = {"tilt_x": 0.1, "tilt_y": 0.1, "thickness": 2e-3, "gl": 1e-3, "rotation": 0.05, "kv": 2e-4}
-"""What is worth to be said of a parameter: pixels of tilt, shares of a length, degrees."""
 HELD_SIGMA, HELD_SHARE, FAR_SHARE, HELD_MOVES, HELD_MATTERS = 5.0, 0.1, 0.3, 2.0, 3.0
 """A held parameter is said to be wrong when the images want it elsewhere by so many of its standard deviations, that
 would explain this share of the residual (more where that is a misfit), and a fitted one would move by so many of its
@@ -61,6 +63,7 @@ def doubts(
         *_borders(search, candidate, fine),
         *_undetermined(search, fine, sigma),
         *_beams(search, converged),
+        *_ambiguous(converged),
         *_climb(fine),
         *_misfit(fine, fit),
         *_bad_disks(fine, fit, search.reflections),
@@ -97,11 +100,22 @@ def _undetermined(search: Search, fine: FineResult, sigma: FloatArray) -> Iterat
 
 
 def _beams(search: Search, converged: Converged) -> Iterator[str]:
-    few = converged.few or (few_beams(search, converged.fine.point) if converged.shift is None else "")
+    few = converged.few or (few_beams(search, converged.fine.point) if converged.systematic is None else "")
     if few:
         yield f"few_beams: {few}"
     if converged.failed:
         yield f"unchecked: what more beams would change was not looked at: {converged.failed}"
+
+
+def _ambiguous(converged: Converged) -> Iterator[str]:
+    if converged.rival is not None and converged.rival[1] < AMBIGUOUS:
+        values, excess = converged.rival
+        names = [name for name in values if name == "thickness" or not name.startswith(("tilt", "blur"))]
+        listed = ", ".join(f"{name} = {values[name]:.4g}" for name in names or values)
+        yield (
+            f"ambiguous: {listed} fits as well: its residual is larger by {max(excess, 0):.1f} units of noise "
+            f"(chi-square), where {AMBIGUOUS:g} would tell them apart. Narrow the bounds, or measure more disks"
+        )
 
 
 def _climb(fine: FineResult) -> Iterator[str]:
@@ -124,10 +138,13 @@ def _bad_disks(fine: FineResult, fit: Goodness, reflections: Sequence[Reflection
     for d, hkl in enumerate(reflections):
         name = " ".join(map(str, hkl))
         contrast, chi2, score = fit.contrast[d], fit.disks[d], float(fine.disk_scores[d])
+        if score * np.sqrt(count[d]) < -ANTI:  # whatever is known of the noise
+            yield f"misfit: the disk of {name} correlates at {score:.2f}: what is bright in one is dark in the other"
+            continue
         if not np.isfinite(contrast) or contrast <= 0:
             continue
         possible = float(np.sqrt(contrast / (1 + contrast)))
-        if score < 0.5 * possible and (possible - score) * np.sqrt(count[d]) > 8:
+        if score < 0.5 * possible and (possible - score) * np.sqrt(count[d]) > ALIKE:
             yield f"misfit: the disk of {name} correlates at {score:.2f}, where its noise allows {possible:.2f}"
             continue
         rest = np.delete(fit.disks, d)
@@ -144,7 +161,7 @@ def _disagreement(fine: FineResult) -> Iterator[str]:
     if between is None:
         return
     for name, scatter, own in zip(fine.names, between, np.sqrt(np.diagonal(fine.covariance)), strict=True):
-        if name != "blur" and scatter > max(DISAGREE * own, _matters(fine, name)):
+        if name != "blur" and scatter > max(DISAGREE * own, matters(fine, name)):
             yield (
                 f"inconsistent: the disks disagree about {name} by {scatter:.2g}, where noise explains "
                 f"{own:.2g}: look at disk_goodness, and leave out disks that do not belong"
@@ -162,7 +179,7 @@ def _too_small(fine: FineResult, fit: Goodness, best: Held | None) -> Iterator[s
     own = [
         name
         for name, shift, width in zip(fine.names, moved, noise, strict=True)
-        if name != "blur" and shift > max(HELD_MOVES * width, HELD_MATTERS * _matters(fine, name))
+        if name != "blur" and shift > max(HELD_MOVES * width, HELD_MATTERS * matters(fine, name))
     ]
     if own:
         name = "thickness" if "thickness" in own else own[0]
@@ -171,8 +188,3 @@ def _too_small(fine: FineResult, fit: Goodness, best: Held | None) -> Iterator[s
             f"held at {best.value:.4g}: {name} would move by {best.moves[name] * best.wanted:.3g}. Refine it too, "
             "or correct it"
         )
-
-
-def _matters(fine: FineResult, name: str) -> float:
-    unit = 1.0 if name == "rotation" else fine.end.model.step if name.startswith("tilt") else abs(fine.point.get(name))
-    return MATTERS.get(name, 0.0) * unit

@@ -13,14 +13,11 @@ from stackalign.ops import asarray
 from stackalign.refine.simulator import BeamListSimulator
 
 from .climb import End, FineResult, squares
-from .grid import TiltGrid
+from .converge import wider_grid
 from .model import Model
 from .search import Search
 
 __all__ = ["Held", "held_parameters"]
-
-COARSER = 2.0
-"""Spacing of the grid on which derivatives of the structure are taken, over that of the fine grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +77,7 @@ def _structure(search: Search, fine: FineResult) -> dict[str, tuple[float, Float
     nearby = {name: other for name, other in simulator.neighbours().items() if not set(full) & set(other.drives)}
     if not nearby:
         return {}
-    fine_grid, end = fine.end.model.grid, fine.end
-    coarser = COARSER if end.model.hook is None else 1.0  # filters may not take images that are interpolated so far
-    shape = tuple(int(np.ceil((n - 1) / coarser)) + 1 for n in fine_grid.shape)
-    grid = TiltGrid(fine_grid.first, coarser * fine_grid.spacing, (shape[0], shape[1]))
+    grid, end = wider_grid(fine), fine.end
     tilts = asarray(grid.tilts, device=search.settings.device)
 
     def values(of: Any) -> FloatArray | None:

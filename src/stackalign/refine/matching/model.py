@@ -72,6 +72,8 @@ class Model:
         See `stackalign.refine.preprocess`.
     step : float
         Size of the display's pixel in 1/angstrom, for lengths of the hook and the blur.
+    added : numpy.ndarray or None
+        (n,) what is added to the values at the pixels: the difference that yet more beams make.
     """
 
     pixels: Pixels
@@ -80,6 +82,7 @@ class Model:
     reflections: Sequence[Reflection]
     hook: Hook | None
     step: float
+    added: FloatArray | None = None
     _images: tuple[Any, FloatArray] | None = None
 
     def images(self, point: Point) -> FloatArray:
@@ -111,7 +114,7 @@ class Model:
         for d, spline in enumerate(splines):
             part = slice(ends[d], ends[d + 1])
             result[part] = ndimage.map_coordinates(spline, nodes[part].T, order=3, mode="mirror", prefilter=False)
-        return result
+        return result if self.added is None else result + self.added
 
 
 @dataclass(frozen=True, eq=False)

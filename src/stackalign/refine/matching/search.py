@@ -286,9 +286,16 @@ class Search:
         return TiltGrid((float(low[0]), float(high[1])), spacing, (rows, columns))
 
     def climb(
-        self, point: Point, grid: TiltGrid, spacing_px: float, max_iter: int, stage: str, prepare: Any = None
+        self,
+        point: Point,
+        grid: TiltGrid,
+        spacing_px: float,
+        max_iter: int,
+        stage: str,
+        prepare: Any = None,
+        added: FloatArray | None = None,
     ) -> FineResult | None:
-        """Fit all at once from a point, on grids that follow the tilt."""
+        """Fit all at once from a point, on grids that follow the tilt; for `added` see `Model`."""
         frame = self.settings.data.frame
         binning = max(1, int(spacing_px))
         pixels = self.measured.pixels(frame, binning, noise=True)
@@ -303,7 +310,8 @@ class Search:
             names.append("blur")
         result = None
         for _ in range(3):
-            model = Model(pixels, grid, prepare or self.prepare, self.reflections, self.settings.preprocess, frame.step)
+            hook = self.settings.preprocess
+            model = Model(pixels, grid, prepare or self.prepare, self.reflections, hook, frame.step, added)
             result = climb(
                 model,
                 point,
@@ -324,8 +332,8 @@ class Search:
             grid = self.fine_grid(point, spacing_px)
         return result
 
-    def refine(self, candidates: Sequence[Candidate], net: TiltGrid) -> tuple[Candidate, FineResult]:
-        """Let the fine grid decide between the best candidates, and finish there."""
+    def refine(self, candidates: Sequence[Candidate], net: TiltGrid) -> list[tuple[Candidate, FineResult]]:
+        """Let the fine grid decide between the best candidates; return them in order, the best at its end."""
         frame, fine_px = self.settings.data.frame, self.fine_px()
         reuse = net.spacing <= 1.01 * fine_px * frame.step
         worth = [c for c in candidates if c.score > candidates[0].score - 0.1][:CLIMBS]
@@ -342,11 +350,12 @@ class Search:
         if not tried:
             msg = "the simulated tilts do not cover the region at any candidate: widen search_radius"
             raise ValueError(msg)
-        candidate, result, grid = max(tried, key=lambda item: item[1].score)
+        tried.sort(key=lambda item: -item[1].score)
+        candidate, result, grid = tried[0]
         if len(worth) > 1 and not result.converged:
             again = self.climb(result.point, grid, fine_px, 25, "fine")
             result = again or result
-        return candidate, result
+        return [(candidate, result), *((other, end) for other, end, _ in tried[1:])]
 
     def fine_px(self) -> float:
         """Spacing of the fine grid in pixels."""
