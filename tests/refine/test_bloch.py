@@ -20,6 +20,9 @@ from stackalign.refine import (
 )
 from stackalign.refine.bloch import bethe, eigen, solver, tridiagonal
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*beams are few:stackalign.errors.StackalignWarning")
+"""Small matrices: what is tested here does not depend on how many beams there are."""
+
 NONE = np.zeros((0, 3), dtype=np.int64)
 FEW = BeamSelection(strong=0.2, weak=0.01, laue_zones=0)
 

@@ -6,6 +6,9 @@ import pytest
 from refine.crystals import silicon
 from stackalign.refine import Beam, BeamSelection, BlochSimulator, CallableSimulator, Simulator, StackSimulator
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*beams are few:stackalign.errors.StackalignWarning")
+"""Small matrices: what is tested here does not depend on how many beams there are."""
+
 REFLECTIONS = ((0, 0, 0), (0, 0, 2))
 
 

@@ -31,6 +31,10 @@ WARN_PHASE = 0.2
 """Error of a phase, in radians, that beams left out may make before it is said."""
 
 
+WARN_INTENSITY = 0.02
+"""Error of an intensity, in units of the incident beam, that more beams would mend before it is said."""
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedBloch:
     """Bloch waves of all tilts. See `Prepared`.
@@ -49,6 +53,9 @@ class PreparedBloch:
         Estimate, from the strongest beams that were left out, of how fast phases go wrong with thickness.
     workers : int
         Threads for arrays of the host.
+    beam_error : callable or None
+        Thicknesses (n,) to the error (n,) of intensities that more beams would mend, where beams were chosen for these
+        very tilts.
     """
 
     gamma: Array
@@ -57,6 +64,7 @@ class PreparedBloch:
     beams: BeamList
     phase_error_per_angstrom: float
     workers: int = 1
+    beam_error: Callable[[FloatArray], FloatArray] | None = None
 
     @property
     def step_angstrom(self) -> float:
@@ -68,16 +76,30 @@ class PreparedBloch:
         spread = float(xp.max(highest - xp.min(xp.where(excited, real, xp.inf), axis=1)))
         return 0.25 / spread if spread > 0 else np.inf
 
+    def _few_beams(self, thicknesses: FloatArray) -> str:
+        """Say where more beams are needed; empty where not."""
+        thickest, wrong = float(thicknesses.max()), ""
+        error = self.phase_error_per_angstrom * thickest
+        if error > WARN_PHASE:
+            wrong = f"phases go wrong by {error:.1f} radians or more"
+        elif self.beam_error is not None:
+            errors = self.beam_error(thicknesses)
+            if errors.max() > WARN_INTENSITY:
+                thickest = float(thicknesses[errors.argmax()])
+                wrong = f"intensities are wrong by some {errors.max():.2g} of the incident beam"
+        if not wrong:
+            return ""
+        return (
+            f"{len(self.beams)} beams are few for {thickest:g} angstrom: {wrong}. "
+            "Lower `strong` and `weak` of the BeamSelection, or see `check_convergence`"
+        )
+
     def intensities(self, thicknesses_angstrom: ArrayLike, reflections: Sequence[Reflection] | None = None) -> Array:
         """See `Prepared.intensities`; warns where more beams are needed for the thickness."""
         thicknesses = as_thicknesses(thicknesses_angstrom)
-        error = self.phase_error_per_angstrom * float(thicknesses.max())
-        if error > WARN_PHASE:
-            msg = (
-                f"{len(self.beams)} beams are few for {thicknesses.max():g} angstrom: phases go wrong by {error:.1f} "
-                "radians or more. Lower `strong` and `weak` of the BeamSelection, or see `check_convergence`"
-            )
-            warnings.warn(msg, StackalignWarning, stacklevel=2)
+        doubt = self._few_beams(thicknesses)
+        if doubt:
+            warnings.warn(doubt, StackalignWarning, stacklevel=2)
         xp = array_namespace(self.gamma)
         chosen = reflection_indices(self.reflections, reflections)
         weight = self.weight if len(chosen) == len(self.reflections) and reflections is None else self.weight[:, chosen]
