@@ -1,5 +1,6 @@
 """CIF files as people have them: rounded coordinates, groups by name or number, all spellings of displacements."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,3 +191,42 @@ def test_several_blocks(write: Write) -> None:
     assert Crystal.from_cif(first, block="y").species == ("Ge",)
     with pytest.raises(DataError, match="no block 'z': it has x, y"):
         Crystal.from_cif(first, block="z")
+
+
+@pytest.mark.parametrize(
+    ("type_symbol", "species"), [("Va", ("Al",)), ("VAC", ("Al",)), ("V", ("Al", "V")), ("V5+", ("Al", "V"))]
+)
+def test_vacancies_are_not_vanadium(tmp_path: Path, type_symbol: str, species: tuple[str, ...]) -> None:
+    atoms = f"A1 Al 0 0 0 0.5 1\nB1 {type_symbol} 0.5 0.5 0.5 0.5 1\n"
+    (tmp_path / "x.cif").write_text(SITES + atoms)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        crystal = Crystal.from_cif(tmp_path / "x.cif")
+    assert crystal.species == species
+    assert any("are vacancies" in str(item.message) for item in caught) == ("V" not in species)
+
+
+@pytest.mark.parametrize("occupancy", ["1.2", "-0.1", "100"])
+def test_occupancies_are_shares(tmp_path: Path, occupancy: str) -> None:
+    (tmp_path / "x.cif").write_text(SITES + f"A1 Al 0 0 0 0.5 {occupancy}\n")
+    with pytest.raises(DataError, match=r"occupancy of .* for A1: it is the share of the site"):
+        Crystal.from_cif(tmp_path / "x.cif")
+
+
+SITES = """data_x
+_symmetry_space_group_name_H-M 'P m -3 m'
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_B_iso_or_equiv
+_atom_site_occupancy
+"""

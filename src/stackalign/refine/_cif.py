@@ -20,6 +20,11 @@ from .scattering import kirkland
 
 __all__ = ["read_cif"]
 
+FULL = 1.02
+"""Largest occupancy that is taken for 1: refined ones exceed it by their error."""
+VACANT = ("va", "vac", "vacancy", "x", "null")
+"""Type symbols of sites that nothing occupies; V is vanadium."""
+
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 SIX = ("11", "22", "33", "12", "13", "23")
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
@@ -109,12 +114,15 @@ class _Reader:
         shares = self.column("_atom_site_occupancy") or ["1"] * n
         flags = self.column("_atom_site_calc_flag") or ["."] * n
         displacements, tensors = self.isotropic(n), self.anisotropic(labels, stars)
-        sites, bare, charged, left = [], [], [], []
+        sites, bare, charged, left, empty = [], [], [], [], []
         for i in range(n):
             texts = [column[i] for column in columns]
             values = [_number(text) for text in texts]
             if flags[i].lower() == "dum" or not np.isfinite(values).all():
                 left.append(labels[i])
+                continue
+            if symbols[i].lower() in VACANT:
+                empty.append(labels[i])
                 continue
             species = self.species(symbols[i], labels[i])
             if re.search(r"\d[+-]|[+-]\d|[A-Za-z][+-]$", symbols[i]):
@@ -125,6 +133,8 @@ class _Reader:
             if b_iso < 0:
                 self.remarks.append(f"the negative displacement of {labels[i]} is taken as 0")
             share = _number(shares[i])
+            if np.isfinite(share) and not 0 <= share <= FULL:
+                self.stop(f"has an occupancy of {share:g} for {labels[i]}: it is the share of the site, from 0 to 1")
             sites.append(
                 Site(
                     species,
@@ -140,6 +150,7 @@ class _Reader:
             self.stop("has no unit cell with atoms: none of them has coordinates")
         said = (
             (left, "have no coordinates and are left out"),
+            (empty, "are vacancies and are left out"),
             (bare, "have no displacement parameter: B = 0 is taken, which makes reflections far out too strong"),
             (charged, "are ions and scatter as neutral atoms: the innermost reflections are a little off"),
         )

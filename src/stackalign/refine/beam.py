@@ -36,6 +36,13 @@ class Beam:
     The frame is right-handed: z is the zone axis, y = z x x. Seen from the source with x to the right, y is up.
     Tilts are the transverse part K_t = (x, y) of the wave vector of the incoming electrons, in 1/angstrom;
     `tilts_from_mrad` and `tilts_to_mrad` convert from and to thousandths of the sine of the angle.
+
+    Examples
+    --------
+    >>> from stackalign.refine import Beam
+    >>> beam = Beam(200, zone=(1, 1, 0), x_axis=(0, 0, 2))
+    >>> round(beam.wavelength_angstrom, 6)
+    0.025079
     """
 
     kv: float

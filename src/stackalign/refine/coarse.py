@@ -90,6 +90,24 @@ class CoarseRefine(OriginalNames):
     thicknesses at all positions. The best few maxima are polished, by Brent's method or Nelder and Mead's simplex, and
     a fine grid on the region, where the blur is fitted as well, decides between them: there all parameters climb
     together by Gauss-Newton steps, whose normal matrix gives error bars and correlations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import ROI, CallableSimulator, CoarseRefine, DiffractionData, DisplayFrame
+    >>> def fringes(parameters, tilts, thicknesses, reflections):
+    ...     x, y = 12 * tilts[:, 0], 12 * tilts[:, 1]
+    ...     depth = thicknesses[:, None] / 90
+    ...     return (3 + np.sin(depth) * np.sin(x + 0.3 * y) + np.cos(depth) * np.cos(2 * y))[:, None, :]
+    >>> frame = DisplayFrame(gx=0.3, gl=40.0, center=(23.5, 23.5))
+    >>> tilts = frame.to_tilt(frame.to_display(np.indices((48, 48)).reshape(2, -1).T)).reshape(-1, 2)
+    >>> image = 1000 * fringes({}, tilts, np.array([430.0]), ())[0].reshape(1, 48, 48)
+    >>> counts = np.random.default_rng(0).poisson(image).astype(float)
+    >>> data = DiffractionData.from_larbed(counts, [(0, 0, 0)], frame)
+    >>> refiner = CoarseRefine(CallableSimulator(fringes, [(0, 0, 0)]), data, ROI.rectangle(30, 30))
+    >>> result = refiner.optimize_orientation_thickness((380, 480))
+    >>> round(result["thickness"])
+    430
     """
 
     simulator: Simulator

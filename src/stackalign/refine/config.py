@@ -113,6 +113,41 @@ def load_config(
     ------
     DataError
         A file cannot be read, or the configuration makes no sense; the text says where.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from stackalign.refine import load_config
+    >>> settings = '''
+    ... [data]
+    ... kind = "larbed"
+    ... file = "disks.npy"
+    ... reflections = [[0, 0, 0]]
+    ... gl = 40.0
+    ... center = [23.5, 23.5]
+    ... [crystal]
+    ... cell = [4.05, 4.05, 4.05, 90, 90, 90]
+    ... species = ["Al", "Al", "Al", "Al"]
+    ... positions = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    ... b_iso = 0.86
+    ... [beam]
+    ... kv = 200.0
+    ... zone = [1, 1, 0]
+    ... x_axis = [0, 0, 2]
+    ... [roi]
+    ... height = 30
+    ... width = 30
+    ... [[step]]
+    ... refine = { thickness = [300, 900] }
+    ... '''
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "disks.npy"), np.random.default_rng(0).poisson(30, (1, 48, 48)))
+    ...     _ = Path(folder, "al.toml").write_text(settings)
+    ...     configuration = load_config(Path(folder, "al.toml"))
+    >>> [step.title for step in configuration.steps]
+    ['thickness, tilt']
     """
     path = Path(path)
     file = FileInput(path)

@@ -45,6 +45,15 @@ class Crystal:
     Notes
     -----
     Cartesian axes: x along a, y in the plane of a and b, z along c*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import Crystal
+    >>> fcc = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    >>> aluminium = Crystal((4.05,) * 3 + (90,) * 3, ["Al"] * 4, fcc, b_iso=0.86)
+    >>> np.abs(aluminium.structure_factors([(1, 1, 1), (1, 0, 0)])).round(2)
+    array([8.16, 0.  ])
     """
 
     cell: tuple[float, float, float, float, float, float]

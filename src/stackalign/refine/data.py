@@ -39,6 +39,15 @@ class DiffractionData:
     offsets : numpy.ndarray
         (D, 2) in 1/angstrom: where the disks lie against that of 000. Zero for LARBED, where the same pixel of all
         images is the same tilt.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import DiffractionData, DisplayFrame
+    >>> frame = DisplayFrame(gx=0.3, gl=40.0, center=(31.5, 31.5))
+    >>> data = DiffractionData.from_larbed(np.ones((2, 64, 64)), [(0, 0, 0), (0, 0, 2)], frame)
+    >>> data.select([(0, 0, 2)]).images.shape
+    (1, 64, 64)
     """
 
     images: NDArray[Any]

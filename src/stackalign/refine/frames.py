@@ -42,6 +42,16 @@ class DisplayFrame:
     Pixels are (row, column); those of the display count from its origin, columns along gx, rows downwards. Tilts are
     the (x, y) of `stackalign.refine.Beam`: x along gx, y upwards. A refined unit cell does not change the size of a
     pixel in 1/angstrom, gx / gl.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import Beam, Crystal, DisplayFrame
+    >>> fcc = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    >>> silicon = Crystal((5.431,) * 3 + (90,) * 3, ["Si"] * 8, np.concatenate([fcc, fcc + 0.25]), b_iso=0.47)
+    >>> frame = DisplayFrame.for_beam(silicon, Beam(200, (1, 1, 0), (0, 0, 2)), gl=40.0, center=(63.5, 63.5))
+    >>> frame.to_tilt([0.0, 40.0]).round(4)  # forty pixels along gx: one length of 002
+    array([0.3683, 0.    ])
     """
 
     gx: float
@@ -187,6 +197,12 @@ class ROI:
     ----------
     rectangles : sequence of (top, left, bottom, right)
         In pixels of the display, which count from its origin. Ends are included.
+
+    Examples
+    --------
+    >>> from stackalign.refine import ROI
+    >>> ROI.rectangle(30, 20).contains([[0, 0], [0, 12]])
+    array([ True, False])
     """
 
     rectangles: tuple[tuple[float, float, float, float], ...]

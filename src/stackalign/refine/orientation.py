@@ -140,6 +140,29 @@ def find_orientation(
     -------
     tuple of OrientationTrial
         The best first. `refiner.with_result(trials[0].result)` goes on from there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import (
+    ...     ROI,
+    ...     CallableSimulator,
+    ...     CoarseRefine,
+    ...     DiffractionData,
+    ...     DisplayFrame,
+    ...     find_orientation,
+    ... )
+    >>> def fringes(parameters, tilts, thicknesses, reflections):
+    ...     x, y = 12 * tilts[:, 0], 12 * tilts[:, 1]
+    ...     return (2 + np.sin(thicknesses[:, None] / 50 + x) * np.cos(y - 0.4 * x) + 0.1 * x)[:, None, :]
+    >>> frame = DisplayFrame(gx=0.3, gl=40.0, center=(23.5, 23.5), rotation=90)
+    >>> tilts = frame.to_tilt(frame.to_display(np.indices((48, 48)).reshape(2, -1).T)).reshape(-1, 2)
+    >>> image = fringes({}, tilts, np.array([430.0]), ())[0].reshape(1, 48, 48)
+    >>> data = DiffractionData.from_larbed(image, [(0, 0, 0)], frame.with_(rotation=0))
+    >>> refiner = CoarseRefine(CallableSimulator(fringes, [(0, 0, 0)]), data, ROI.rectangle(30, 30))
+    >>> best = find_orientation(refiner, (380, 480))[0]
+    >>> best.rotation, best.flip
+    (90, False)
     """
     frame, trials = refiner.data.frame, list[OrientationTrial]()
     simulator = _remembering(refiner.simulator)

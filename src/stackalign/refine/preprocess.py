@@ -70,6 +70,16 @@ def ridge(sigmas: tuple[float, ...] = (2.0, 3.0), dark: bool = True) -> Preset:
     -------
     Preset
         For `preprocess`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import ridge
+    >>> line = np.ones((9, 9))
+    >>> line[4] = 0
+    >>> filtered = ridge(sigmas=(1.0,))(line)
+    >>> int(filtered.mean(1).argmax())
+    4
     """
     return Preset("ridge", _positive(sigmas, "sigmas"), dark)
 
@@ -86,6 +96,14 @@ def high_pass(sigma: float = 10.0) -> Preset:
     -------
     Preset
         For `preprocess`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import high_pass
+    >>> slope = np.linspace(0, 1, 50)[:, None] + np.zeros((50, 50))
+    >>> float(np.ptp(high_pass(3.0)(slope)[20:30])) < 1e-6
+    True
     """
     return Preset("high_pass", _positive((sigma,), "sigma"))
 
@@ -102,12 +120,31 @@ def local_normalise(sigma: float = 10.0) -> Preset:
     -------
     Preset
         For `preprocess`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import local_normalise
+    >>> image = np.random.default_rng(0).normal(size=(64, 64))
+    >>> image[:32] *= 10
+    >>> normal = local_normalise(4.0)(image)
+    >>> 0.8 < float(normal[:24].std() / normal[40:].std()) < 1.25
+    True
     """
     return Preset("local_normalise", _positive((sigma,), "sigma"))
 
 
 def log1p() -> Preset:
-    """Logarithm of 1 + intensity over the disk's mean, both above its minimum: tames bright features."""
+    """Logarithm of 1 + intensity over the disk's mean, both above its minimum: tames bright features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import log1p
+    >>> log1p()(np.array([[0.0, 10.0], [100.0, 1000.0]])).round(2)
+    array([[0.  , 0.04],
+           [0.31, 1.53]])
+    """
     return Preset("log1p")
 
 

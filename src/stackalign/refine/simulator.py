@@ -253,6 +253,16 @@ class CallableSimulator:
         Values in use of what it can vary.
     needs : mapping
         Parameter to what a change makes necessary, see `Simulator.requires`; everything unless given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import CallableSimulator
+    >>> def fringes(parameters, tilts, thicknesses, reflections):
+    ...     return np.sin(thicknesses[:, None, None] / 100 + tilts[None, None, :, 0]) ** 2
+    >>> simulator = CallableSimulator(fringes, reflections=[(0, 0, 2)])
+    >>> simulator.prepare({}, np.zeros((5, 2))).intensities([100.0, 200.0]).shape
+    (2, 1, 5)
     """
 
     function: Callable[[Mapping[str, float], Array, NDArray[np.float64], tuple[Reflection, ...]], Array]
@@ -322,6 +332,17 @@ class StackSimulator:
         interpolated bilinearly; outside of them is an error.
     reflections : sequence of (h, k, l)
         What the images show.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import StackSimulator
+    >>> images = np.array([100.0, 300.0])[:, None, None, None] * np.ones((2, 1, 3, 4))
+    >>> stack = StackSimulator(
+    ...     images, [100.0, 300.0], x=np.arange(4) / 10, y=np.arange(3) / 10, reflections=[(0, 0, 0)]
+    ... )
+    >>> stack.prepare({}, np.array([[0.15, 0.1]])).intensities([150.0])
+    array([[[150.]]])
     """
 
     images: Array

@@ -45,6 +45,12 @@ class BeamSelection:
         Highest order of Laue zone that takes part; 0 is the zero-order zone alone. All unless given.
     max_beams : int
         More beams than this in the matrix are an error, which says what to change.
+
+    Examples
+    --------
+    >>> from stackalign.refine import BeamSelection
+    >>> BeamSelection(strong=0.03).tighter(2).strong
+    0.015
     """
 
     g_max: float = 6.0

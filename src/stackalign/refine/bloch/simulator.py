@@ -76,6 +76,18 @@ class BlochSimulator:
     Thickness is measured along the foil's normal. The intensities are currents through planes parallel to the surface:
     over all beams of the matrix they add up to 1 without absorption. The effective potentials of beams that are folded
     in keep this sum; those beams have no intensity of their own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.refine import Beam, BlochSimulator, Crystal
+    >>> fcc = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    >>> silicon = Crystal((5.431,) * 3 + (90,) * 3, ["Si"] * 8, np.concatenate([fcc, fcc + 0.25]), b_iso=0.47)
+    >>> simulator = BlochSimulator(silicon, Beam(200, (1, 1, 0), (0, 0, 2)), [(0, 0, 0), (1, -1, 1)])
+    >>> tilts = simulator.beam.tilts_from_mrad([(2.0, 0.0), (0.0, 4.0)])
+    >>> intensities = simulator.prepare({}, tilts).intensities([50.0, 100.0])
+    >>> intensities.shape  # thicknesses, reflections, tilts
+    (2, 2, 2)
     """
 
     crystal: Crystal
