@@ -122,11 +122,11 @@ class PreparedAbtem:
         chosen = [self.reflections[i] for i in reflection_indices(self.reflections, reflections)]
         result = np.zeros((len(thicknesses), len(chosen), len(self.tilts)))
         for i, tilt in enumerate(self.tilts):
-            hkl, found = self.one(tilt, thicknesses)
+            hkl, intensities = self.one(tilt, thicknesses)
             row = {item: j for j, item in enumerate(as_reflections(hkl.tolist()))}
             for j, item in enumerate(chosen):
                 if item in row:
-                    result[:, j, i] = found[:, row[item]]
+                    result[:, j, i] = intensities[:, row[item]]
         return result
 
     def one(self, tilt: FloatArray, thicknesses_angstrom: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:

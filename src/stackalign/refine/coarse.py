@@ -21,7 +21,7 @@ from .frames import ROI
 from .matching import outcome
 from .matching.converge import finish
 from .matching.disks import compared_disks
-from .matching.parameters import Wanted, canonical, free_cell, scan_count, wanted
+from .matching.parameters import FreeParameter, canonical, free_cell, free_parameter, scan_count
 from .matching.search import Search
 from .matching.settings import Settings
 from .preprocess import Hook
@@ -362,7 +362,7 @@ class CoarseRefine(OriginalNames):
 
     def _chosen(
         self, parameters: Mapping[str, Bounds] | Sequence[str], n_scan: Mapping[str, int] | None, method: str
-    ) -> tuple[list[Wanted], dict[str, int]]:
+    ) -> tuple[list[FreeParameter], dict[str, int]]:
         if not isinstance(parameters, Mapping):
             parameters = dict.fromkeys(parameters)
         if not parameters:
@@ -371,8 +371,8 @@ class CoarseRefine(OriginalNames):
         if method not in ("gauss-newton", "nelder-mead"):
             msg = f'method must be "gauss-newton" or "nelder-mead", got {method!r}'
             raise ValueError(msg)
-        given = {canonical(name): bounds for name, bounds in parameters.items()}
-        chosen = [self._wanted(name, bounds, given) for name, bounds in given.items()]
+        bounded = {canonical(name): bounds for name, bounds in parameters.items()}
+        chosen = [self._free_parameter(name, bounds, bounded) for name, bounds in bounded.items()]
         counts = {p.name: scan_count(p, self.roi, self.data.frame) for p in chosen}
         for name, count in (n_scan or {}).items():
             if canonical(name) not in counts or int(count) < 1:
@@ -437,12 +437,12 @@ class CoarseRefine(OriginalNames):
         CoarseRefine
             The other one.
         """
-        given = {canonical(n): None for n in result.names}
+        fitted = {canonical(n): None for n in result.names}
         changes: dict[str, float] = {}
         for name in result.names:
             if name in ("tilt_x", "tilt_y", "thickness", "gl", "rotation", "blur"):
                 continue
-            drives = self._wanted(name, None, given).drives
+            drives = self._free_parameter(name, None, fitted).drives
             changes |= dict.fromkeys(drives, result.values[name])
         simulator = self.simulator
         if changes:
@@ -474,13 +474,13 @@ class CoarseRefine(OriginalNames):
             (D, h, w) each.
         """
         names = [name for name in result.names if name not in ("tilt_x", "tilt_y", "blur")]
-        parameters = [self._wanted(name, None, dict.fromkeys(names)) for name in names]
+        parameters = [self._free_parameter(name, None, dict.fromkeys(names)) for name in names]
         return compared_disks(Search(self.settings, parameters, None), result, step_px)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _wanted(self, name: str, bounds: Bounds, together: Mapping[str, Any]) -> Wanted:
-        return wanted(name, bounds, self.simulator, self.data.frame, self.thickness, list(together))
+    def _free_parameter(self, name: str, bounds: Bounds, together: Mapping[str, Any]) -> FreeParameter:
+        return free_parameter(name, bounds, self.simulator, self.data.frame, self.thickness, list(together))
 
     def _thickness_nearby(self, take: bool) -> dict[str, Bounds]:
         if not take:
@@ -494,10 +494,10 @@ class CoarseRefine(OriginalNames):
         top, left, bottom, right = self.roi.bounds
         frame = self.data.frame
         side, longer = min(bottom - top, right - left), max(bottom - top, right - left)
-        cheap_only = not search.dear and not search.scanned_thickness
+        cheap_only = not search.structure and not search.scanned_thickness
         spacing = self.grid or (self.fine_grid if cheap_only else float(np.clip(side / 16, 1.0, 4.0)))
         radius = max(8.0, 0.25 * longer)
-        if search.dear:
+        if search.structure:
             radius = 8.0
         if self.search_radius is not None:
             radius = self.search_radius * frame.gl - longer / 2
@@ -514,7 +514,7 @@ class CoarseRefine(OriginalNames):
             # The scan goes through thicknesses for which the beams are few; what counts is where it ends.
             warnings.simplefilter("ignore", StackalignWarning)
             search.fix_beams(net.corners)
-            candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.dear))
+            candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.structure))
             candidate, converged = finish(search, search.refine(candidates, net))
         return replace(outcome.result(search, candidate, converged, time.perf_counter() - began), _refiner=self)
 

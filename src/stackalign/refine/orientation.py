@@ -174,8 +174,8 @@ def find_orientation(
             )
             bounds = (float(thickness_bounds[0]), float(thickness_bounds[1]))
             # Which orientation it is does not hang on a few beams more.
-            found = turned.with_(simulator=simulator, beam_check=1, check_held=False).optimize({"thickness": bounds})
-            trials.append(OrientationTrial(flip, rotation, replace(found, _refiner=turned)))
+            result = turned.with_(simulator=simulator, beam_check=1, check_held=False).optimize({"thickness": bounds})
+            trials.append(OrientationTrial(flip, rotation, replace(result, _refiner=turned)))
             if on_trial is not None:
                 on_trial(trials[-1])
     return tuple(sorted(trials, key=lambda trial: -trial.score))

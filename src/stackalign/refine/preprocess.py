@@ -45,8 +45,8 @@ class Preset:
             mean = (values - low).mean((-2, -1), keepdims=True)
             return np.asarray(np.log1p((values - low) / np.where(mean > 0, mean, 1.0)))
         if self.kind == "ridge":
-            found = [s * s * _curvature(values, (*lead, s, s), self.dark) for s in self.sigmas]
-            return np.asarray(np.maximum.reduce([*found, np.zeros_like(values)]))
+            curvatures = [s * s * _curvature(values, (*lead, s, s), self.dark) for s in self.sigmas]
+            return np.asarray(np.maximum.reduce([*curvatures, np.zeros_like(values)]))
         sigma = (*lead, *self.sigmas * 2)
         rest = values - ndimage.gaussian_filter(values, sigma, mode="nearest")
         if self.kind == "high_pass":

@@ -194,12 +194,12 @@ class RefinementResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, as JSON takes them."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
-        found["frame"] = {f.name: getattr(self.frame, f.name) for f in fields(self.frame)}
+        contents = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
+        contents["frame"] = {f.name: getattr(self.frame, f.name) for f in fields(self.frame)}
         for name in ("disk_scores", "disk_goodness"):
-            found[name] = [[list(hkl), value] for hkl, value in getattr(self, name).items()]
+            contents[name] = [[list(hkl), value] for hkl, value in getattr(self, name).items()]
         derived = {"sigma": _plain(self.sigma), "flags": list(self.flags), "ok": self.ok}
-        return {name: _plain(value) for name, value in found.items()} | derived
+        return {name: _plain(value) for name, value in contents.items()} | derived
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; a file that exists is replaced at once or not at all.
@@ -225,21 +225,21 @@ class RefinementResult:
         RefinementResult
             The result without its data.
         """
-        found = {"systematic": None} | json.loads(Path(path).read_text())
+        contents = {"systematic": None} | json.loads(Path(path).read_text())
         for name in ("sigma", "flags", "ok"):
-            found.pop(name, None)
+            contents.pop(name, None)
         for name in ("covariance", "correlation", "position_map", "map_tilts"):
-            array = np.array(found[name], dtype=object)
-            found[name] = np.where(array == None, np.inf, array).astype(np.float64)  # noqa: E711
-        frame = found["frame"]
-        found["frame"] = DisplayFrame(**frame | {name: tuple(frame[name]) for name in ("center", "tilt")})
+            array = np.array(contents[name], dtype=object)
+            contents[name] = np.where(array == None, np.inf, array).astype(np.float64)  # noqa: E711
+        frame = contents["frame"]
+        contents["frame"] = DisplayFrame(**frame | {name: tuple(frame[name]) for name in ("center", "tilt")})
         for name in ("disk_scores", "disk_goodness"):
-            pairs = {tuple(hkl): value for hkl, value in found.get(name, [])}
-            found[name] = {hkl: float("nan") if value is None else value for hkl, value in pairs.items()}
-        found |= {name: tuple(found[name]) for name in ("names", "history", "warnings")}
-        corners = found.get("beam_tilts")
-        found["beam_tilts"] = None if corners is None else tuple(tuple(corner) for corner in corners)
-        return cls(**found)
+            pairs = {tuple(hkl): value for hkl, value in contents.get(name, [])}
+            contents[name] = {hkl: float("nan") if value is None else value for hkl, value in pairs.items()}
+        contents |= {name: tuple(contents[name]) for name in ("names", "history", "warnings")}
+        corners = contents.get("beam_tilts")
+        contents["beam_tilts"] = None if corners is None else tuple(tuple(corner) for corner in corners)
+        return cls(**contents)
 
     def __str__(self) -> str:
         sigma = self.sigma

@@ -55,9 +55,11 @@ class End:
     @property
     def residual(self) -> FloatArray:
         """(n,) measured less scaled simulated values, in the same units."""
-        found = self.correlation
-        share = np.sqrt(self.weights)[found.groups]
-        return np.asarray(share * (found.measured - found.scores[found.groups] * found.simulated))
+        correlation = self.correlation
+        share = np.sqrt(self.weights)[correlation.groups]
+        return np.asarray(
+            share * (correlation.measured - correlation.scores[correlation.groups] * correlation.simulated)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +132,10 @@ class _Climb:
         if values is None:
             self.left = True
             return None
-        found = correlate(self.model.pixels, values, self.joint)
-        score = float((found.scores * self.weights).sum())
+        correlation = correlate(self.model.pixels, values, self.joint)
+        score = float((correlation.scores * self.weights).sum())
         self.history.append((score, {name: point.get(name) for name in self.names}))
-        return _State(point, values, found, score)
+        return _State(point, values, correlation, score)
 
     def derivatives(self, state: _State, frozen: dict[str, FloatArray]) -> FloatArray:
         """(P, n) derivatives of the simulated values; those with decompositions are taken from `frozen` if there."""
@@ -145,7 +147,7 @@ class _Climb:
                 continue
             step, base = self.steps[name], state.point.get(name)
             both = []
-            # Decompositions are dear: one side; and a blur has no negative side.
+            # Decompositions are costly: one side; and a blur has no negative side.
             one_sided = name not in FREE or (name == "blur" and base < step)
             sides = (step, 0.0) if one_sided else (step, -step)
             if name not in FREE and base + step > self.bounds.get(name, (-np.inf, np.inf))[1]:

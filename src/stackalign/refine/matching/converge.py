@@ -104,7 +104,11 @@ class _Level:
         if grid not in self.made:
             self.made[grid] = _simulated(search, self.simulator, grid)
         more = self.made[grid]
-        return _Corrected(search.prepare(changes, grid), search.prepare(structure, grid), more) if search.dear else more
+        return (
+            _Corrected(search.prepare(changes, grid), search.prepare(structure, grid), more)
+            if search.structure
+            else more
+        )
 
 
 def finish(search: Search, contenders: Sequence[tuple[Candidate, FineResult]]) -> tuple[Candidate, Converged]:
@@ -215,7 +219,7 @@ def _climbed(
 ) -> tuple[FineResult | None, _Level]:
     """Climb with more beams, again where parameters of the structure moved far; with the level that it ended on."""
     latest, level = fine, _Level(search, fine.point, simulator)
-    for k in range(ROUNDS if search.dear else 1):
+    for k in range(ROUNDS if search.structure else 1):
         if k:
             simulator = _with_more(search, latest.point.simulator, region, factor)
             level = _Level(search, latest.point, simulator)
@@ -224,7 +228,7 @@ def _climbed(
         if climbed is None:
             return None, level
         before, latest = latest.point, replace(climbed, converged=climbed.converged and fine.converged)
-        if not any(abs(latest.point.get(p.name) - before.get(p.name)) > FAR * p.step for p in search.dear):
+        if not any(abs(latest.point.get(p.name) - before.get(p.name)) > FAR * p.step for p in search.structure):
             break
     return latest, level
 

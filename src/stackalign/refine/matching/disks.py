@@ -71,7 +71,7 @@ def _between_pixels(settings: Settings, frame: DisplayFrame, spacing: float, tem
 
 def _as_refined(search: Search, result: RefinementResult, grid: TiltGrid) -> Any:
     """The simulation of the result, with as many beams, on another grid."""
-    structure = {p.name: result.values[p.name] for p in search.dear}
+    structure = {p.name: result.values[p.name] for p in search.structure}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StackalignWarning)  # they are among the result's
         if result.beam_factor > 1 and isinstance(search.settings.simulator, BeamListSimulator):

@@ -78,11 +78,11 @@ class Measured:
     def images(self) -> list[FloatArray]:
         """Filtered disks (H, W)."""
         if not self._filtered:
-            found = [
+            filtered = [
                 apply_measured(self.hook, image, mask)
                 for image, mask in zip(self.data.images, self.data.mask, strict=True)
             ]
-            self._filtered.extend(found)
+            self._filtered.extend(filtered)
         return self._filtered
 
     @property

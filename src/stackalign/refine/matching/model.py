@@ -90,8 +90,8 @@ class Model:
         prepared = self.prepare(point.simulator, self.grid)
         key = (tuple(sorted(point.simulator.items())), point.thickness)
         if self._images is None or self._images[0] != key:
-            found = to_numpy(self.grid.images(prepared, [point.thickness], self.reflections))[0]
-            self._images = (key, found)
+            images = to_numpy(self.grid.images(prepared, [point.thickness], self.reflections))[0]
+            self._images = (key, images)
         images = self._images[1]
         per_px = self.step / self.grid.spacing
         box = (self.pixels.binning**2 - 1) / 12

@@ -49,11 +49,11 @@ def _second_differences(values: FloatArray, mask: BoolArray, step: int) -> tuple
     """Squares of the second difference along y and x, as variances of a pixel, and where all its pixels are valid."""
     kernel = np.zeros(2 * step + 1)
     kernel[::step] = (1, -2, 1)
-    found, whole = values, mask.astype(np.float64)
+    difference, whole = values, mask.astype(np.float64)
     for axis in (0, 1):
-        found = ndimage.correlate1d(found, kernel, axis=axis, mode="constant")
+        difference = ndimage.correlate1d(difference, kernel, axis=axis, mode="constant")
         whole = ndimage.minimum_filter1d(whole, 2 * step + 1, axis=axis, mode="constant")
-    return found * found / 36, whole > 0.5
+    return difference * difference / 36, whole > 0.5
 
 
 def _mean_within(values: FloatArray, mask: BoolArray, sigma: float) -> FloatArray:

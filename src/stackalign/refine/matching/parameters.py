@@ -10,14 +10,14 @@ from stackalign.refine.frames import ROI, DisplayFrame
 
 from .model import FREE
 
-__all__ = ["CELL", "Wanted", "canonical", "free_cell", "scan_count", "wanted"]
+__all__ = ["CELL", "FreeParameter", "canonical", "free_cell", "free_parameter", "scan_count"]
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 ALIASES = {"hv": "kv", "dwf": "b_iso", "t": "thickness"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FreeParameter:
     """One parameter to refine.
 
     Parameters
@@ -42,7 +42,7 @@ class Wanted:
     drives: tuple[str, ...] = ()
 
     @property
-    def dear(self) -> bool:
+    def structural(self) -> bool:
         """It takes decompositions."""
         return bool(self.drives)
 
@@ -52,14 +52,14 @@ def canonical(name: str) -> str:
     return ALIASES.get(name.lower(), name)
 
 
-def wanted(
+def free_parameter(
     name: str,
     bounds: Sequence[float] | None,
     simulator: Any,
     frame: DisplayFrame,
     thickness: float | None,
     together: Sequence[str],
-) -> Wanted:
+) -> FreeParameter:
     """Look a parameter up; `together` are all that are refined at once, on which depends what a, b and c drive."""
     drives: tuple[str, ...] = ()
     start: float | None
@@ -77,7 +77,7 @@ def wanted(
     low, high = _bounds(name, span if bounds is None else bounds)
     if start is not None and not low <= start <= high and name != "thickness":
         start = (low + high) / 2
-    return Wanted(name, low, high, start, step, drives)
+    return FreeParameter(name, low, high, start, step, drives)
 
 
 def _simulated(
@@ -140,7 +140,7 @@ def free_cell(free: Literal["symmetry", "all"] | Sequence[str], known: Mapping[s
     return (*edges, *(name for name in ("alpha", "beta", "gamma") if known[name] not in (90.0, 120.0)))
 
 
-def scan_count(parameter: Wanted, roi: ROI, frame: DisplayFrame) -> int:
+def scan_count(parameter: FreeParameter, roi: ROI, frame: DisplayFrame) -> int:
     """How many values of a parameter the global scan tries."""
     reach = max(abs(v) for v in roi.bounds)
     span = parameter.high - parameter.low

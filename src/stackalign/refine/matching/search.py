@@ -18,7 +18,7 @@ from .climb import FineResult, climb
 from .grid import TiltGrid, blurred, rectangle
 from .measured import ANTI_ALIAS, Measured, Template
 from .model import Model, Point
-from .parameters import Wanted
+from .parameters import FreeParameter
 from .settings import Settings
 from .template import Peaks, TemplateMatcher
 
@@ -53,7 +53,7 @@ class Search:
     """State of one call: caches of decompositions and the history. Inputs are only read."""
 
     def __init__(
-        self, settings: Settings, parameters: Sequence[Wanted], progress: Callable[[str, int, int], None] | None
+        self, settings: Settings, parameters: Sequence[FreeParameter], progress: Callable[[str, int, int], None] | None
     ) -> None:
         self.settings, self.parameters = settings, tuple(parameters)
         self.progress = progress or (lambda stage, done, total: None)
@@ -66,17 +66,17 @@ class Search:
         self._prepared: dict[Any, Any] = {}
         self.simulator: Simulator = settings.simulator
         self.beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
-        self.dear = [p for p in self.parameters if p.dear]
+        self.structure = [p for p in self.parameters if p.structural]
         self.scanned_thickness = any(p.name == "thickness" for p in self.parameters)
 
     # --- simulations --------------------------------------------------------------------------------------------------
 
     def prepare(self, changes: Mapping[str, float], grid: TiltGrid) -> Any:
-        """Simulate, or remember; `changes` go by the names of `Wanted`."""
+        """Simulate, or remember; `changes` go by the names of `FreeParameter`."""
         key = (tuple(sorted(changes.items())), grid)
         if key not in self._prepared:
             full = self.driven(changes)
-            while len(self._prepared) >= 4 + 2 * len(self.dear):
+            while len(self._prepared) >= 4 + 2 * len(self.structure):
                 self._prepared.pop(next(iter(self._prepared)))
             tilts = asarray(grid.tilts, device=self.settings.device)
             self._prepared[key] = self.simulator.prepare(full, tilts)
@@ -98,7 +98,7 @@ class Search:
         simulator = self.simulator
         if isinstance(simulator, BeamListSimulator) and simulator.beams is None:
             # Not for the start of a Debye-Waller factor: four times as many are strong at one near 0.
-            middle = {p.name: (p.low + p.high) / 2 for p in self.dear if p.name.startswith("b_iso")}
+            middle = {p.name: (p.low + p.high) / 2 for p in self.structure if p.name.startswith("b_iso")}
             simulator = simulator.with_parameters(self.driven(middle)) if middle else simulator
             self.simulator = simulator.with_beams(rectangle(corners))
             self.beam_tilts = corners
@@ -155,8 +155,8 @@ class Search:
 
     def thicknesses(self, prepared: Any) -> FloatArray:
         """What the scan tries: steps of a quarter of the shortest oscillation."""
-        found = [p for p in self.parameters if p.name == "thickness"]
-        if not found:
+        scanned = [p for p in self.parameters if p.name == "thickness"]
+        if not scanned:
             if self.settings.thickness is None:
                 msg = (
                     "the thickness is not known: give CoarseRefine its `thickness`, refine it along, or run "
@@ -164,32 +164,32 @@ class Search:
                 )
                 raise ValueError(msg)
             return np.array([self.settings.thickness])
-        low, high = found[0].low, found[0].high
+        low, high = scanned[0].low, scanned[0].high
         step = prepared.step_angstrom if isinstance(prepared, OscillatingPrepared) else 10.0
         step = min(step if np.isfinite(step) else 10.0, (high - low) / 4)
         return np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
 
-    def combinations(self, parameters: Sequence[Wanted], n_scan: Mapping[str, int]) -> list[FloatArray]:
+    def combinations(self, parameters: Sequence[FreeParameter], n_scan: Mapping[str, int]) -> list[FloatArray]:
         """Values of each parameter that the scan tries."""
         return [np.linspace(p.low, p.high, n_scan[p.name]) for p in parameters]
 
     def scan(self, grid: TiltGrid, n_scan: Mapping[str, int], *, simplex: bool = False) -> list[Candidate]:
         """Score a grid of all parameters and polish its best few; with `simplex` the best one, over all parameters."""
-        cheap = [p for p in self.parameters if not p.dear and p.name != "thickness"]
-        dear_axes, cheap_axes = self.combinations(self.dear, n_scan), self.combinations(cheap, n_scan)
-        start = {p.name: p.start for p in self.dear if p.start is not None}
+        cheap = [p for p in self.parameters if not p.structural and p.name != "thickness"]
+        structure_axes, cheap_axes = self.combinations(self.structure, n_scan), self.combinations(cheap, n_scan)
+        start = {p.name: p.start for p in self.structure if p.start is not None}
         prepared = self.prepare(start, grid)
         thicknesses = self.thicknesses(prepared)
         xp = array_namespace(grid.images(prepared, thicknesses[:1], self.reflections))
-        shape = tuple(len(a) for a in (*dear_axes, *cheap_axes, thicknesses))
+        shape = tuple(len(a) for a in (*structure_axes, *cheap_axes, thicknesses))
         scores, positions = np.empty(shape), np.empty((*shape, 2))
         total, done = int(np.prod(shape[:-1])), 0
         matchers: dict[tuple[float, ...], TemplateMatcher] = {}
-        for i in np.ndindex(*shape[: len(dear_axes)]):
+        for i in np.ndindex(*shape[: len(structure_axes)]):
             prepared = self.prepare(
-                {p.name: float(a[k]) for p, a, k in zip(self.dear, dear_axes, i, strict=True)}, grid
+                {p.name: float(a[k]) for p, a, k in zip(self.structure, structure_axes, i, strict=True)}, grid
             )
-            for j in np.ndindex(*shape[len(dear_axes) : -1]):
+            for j in np.ndindex(*shape[len(structure_axes) : -1]):
                 geometry = {p.name: float(a[k]) for p, a, k in zip(cheap, cheap_axes, j, strict=True)}
                 key = tuple(geometry.values())
                 if key not in matchers:
@@ -198,8 +198,8 @@ class Search:
                 scores[i + j], positions[i + j] = peaks.score, peaks.position
                 done += 1
                 self.progress("scan", done, total)
-        axes = [*dear_axes, *cheap_axes, thicknesses]
-        names = [*(p.name for p in (*self.dear, *cheap)), "thickness"]
+        axes = [*structure_axes, *cheap_axes, thicknesses]
+        names = [*(p.name for p in (*self.structure, *cheap)), "thickness"]
         # All that was tried; of a large grid, the best thickness of each combination.
         rows = (
             np.ndindex(*shape)
@@ -212,24 +212,24 @@ class Search:
         seeds = _maxima(scores, SEEDS)
         if simplex:
             seeds = seeds[:1]
-        found = []
+        polished = []
         for index in seeds:
             values = {name: float(axis[k]) for name, axis, k in zip(names, axes, index, strict=True)}
             spans = [float(axis[1] - axis[0]) if len(axis) > 1 else 0.0 for axis in axes]
-            found.append(self.polish(grid, values, dict(zip(names, spans, strict=True)), xp, dear=simplex))
-            self.progress("polish", len(found), len(seeds))
-        return sorted(found, key=lambda c: -c.score)
+            polished.append(self.polish(grid, values, dict(zip(names, spans, strict=True)), xp, simplex=simplex))
+            self.progress("polish", len(polished), len(seeds))
+        return sorted(polished, key=lambda c: -c.score)
 
     def polish(
-        self, grid: TiltGrid, values: dict[str, float], spans: Mapping[str, float], xp: Any, *, dear: bool = False
+        self, grid: TiltGrid, values: dict[str, float], spans: Mapping[str, float], xp: Any, *, simplex: bool = False
     ) -> Candidate:
         """Climb from a maximum of the scan: Brent's method for one parameter, Nelder and Mead's simplex for more.
 
-        Parameters that take decompositions are held unless `dear`.
+        Parameters that take decompositions are held unless `simplex`.
         """
         bounds = {p.name: (p.low, p.high) for p in self.parameters}
-        structure = [p.name for p in self.dear]
-        free = [n for n in values if n in bounds and spans[n] > 0 and (dear or n not in structure)]
+        structure = [p.name for p in self.structure]
+        free = [n for n in values if n in bounds and spans[n] > 0 and (simplex or n not in structure)]
 
         def measure(changes: Mapping[str, float]) -> tuple[Peaks, FloatArray, Template]:
             now = {**values, **changes}
@@ -237,7 +237,7 @@ class Search:
             prepared = self.prepare({name: now[name] for name in structure}, grid)
             matcher, template = self.matcher(grid, geometry, xp)
             peaks, best = self.match(matcher, prepared, grid, np.array([now["thickness"]]), xp)
-            self.history.append({"stage": "simplex" if dear else "polish", "score": float(peaks.score[0]), **now})
+            self.history.append({"stage": "simplex" if simplex else "polish", "score": float(peaks.score[0]), **now})
             return peaks, best, template
 
         def score(parameters: FloatArray) -> FloatArray:
@@ -255,7 +255,7 @@ class Search:
         elif free:
             widths, start = np.array([spans[n] for n in free]), [values[n] for n in free]
             options: dict[str, Any] = {"tolerance": 0.05 * widths, "score_tolerance": 1e-5, "bounds": limits}
-            result = nelder_mead(score, start, steps=0.4 * widths, max_iter=60 if dear else 30, **options)
+            result = nelder_mead(score, start, steps=0.4 * widths, max_iter=60 if simplex else 30, **options)
         if free:
             values = {**values, **dict(zip(free, result.parameters[0].tolist(), strict=True))}
         peaks, best, template = measure({})
@@ -272,8 +272,8 @@ class Search:
         geometry = {n: candidate.values[n] for n in ("gl", "rotation") if n in candidate.values}
         frame = self.settings.data.frame.with_(tilt=candidate.tilt, **geometry)
         blur = START_BLUR if self.settings.blur == "fit" else float(self.settings.blur)
-        dear = {p.name: candidate.values[p.name] for p in self.dear}
-        return Point(frame, candidate.values["thickness"], blur, dear)
+        structure = {p.name: candidate.values[p.name] for p in self.structure}
+        return Point(frame, candidate.values["thickness"], blur, structure)
 
     def fine_grid(self, point: Point, spacing_px: float) -> TiltGrid:
         """Grid of the region about a tilt."""
