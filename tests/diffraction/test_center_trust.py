@@ -191,3 +191,40 @@ def test_clean_rings_of_a_large_frame_have_their_centre() -> None:
     found = autocenter(clean.astype(np.float32))
     assert np.abs(found.center - center).max() < 0.02
     assert found.ok
+
+
+@pytest.mark.parametrize("kind", ["rings", "beam"])
+def test_images_of_a_scan_are_looked_at_near_its_centres_and_not_held_there(kind, monkeypatch) -> None:
+    centers = np.array([(95.0 + 0.3 * k, 99.0 - 0.2 * k) for k in range(6)])
+    centers[3] += (14.0, -11.0)
+    if kind == "rings":
+        images = np.array([_rings(c, k) for k, c in enumerate(centers)])
+    else:
+        images = np.array([_disks(c, 4, 4.0, 0.3) for c in centers])
+    images[5] = np.random.default_rng(0).poisson(20.0, images[5].shape)
+    guide = autocenter(images[[0, 4]])
+    assert set(guide.kind) == {kind}
+    searched = []
+    from stackalign.diffraction import center
+
+    full = center.inversions_of
+    monkeypatch.setattr(center, "inversions_of", lambda *given: searched.append(1) or full(*given))
+    found = autocenter(images, guide=guide)
+    assert len(searched) == 2  # The one that has moved away, and the one without a pattern.
+    assert [bool(flags) for flags in found.flags] == [False] * 5 + [True]
+    assert np.abs(found.center - centers)[:5].max() < 0.3
+    assert (np.abs(found.center - centers)[:5] < 4 * found.sigma[:5, None]).all()
+
+
+def test_a_narrow_window_on_clean_rings_leaves_a_direction_open() -> None:
+    """A gain that hides the noise makes the image a function of the distance, about many centres."""
+    center = (95.4, 101.7)
+    for low, high in ((20, 60), (20, 90)):
+        mask = np.zeros((SIDE, SIDE), bool)
+        mask[low:high, 20:80] = True
+        r = np.hypot(*_away(center))
+        clean = 90 * np.exp(-r / 25) + sum(h * np.exp(-0.5 * ((r - q) / 1.4) ** 2) for q, h in RINGS)
+        image = 100 + 40 * np.random.default_rng(0).poisson(20 * clean)
+        found = autocenter(image.astype(np.float32), mask=mask)
+        error = np.hypot(*(found.center - center))
+        assert not found.ok or error < max(0.1, 4 * float(found.sigma))

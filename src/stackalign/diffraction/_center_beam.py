@@ -21,6 +21,8 @@ LEVELS = ((0.2, 0.5), (0.25, 0.6), (0.35, 0.7), (0.45, 0.8), (0.5, 0.9))
 """Shares of the height of a disk between which its pixels begin to count: its outline, at several heights."""
 LONGEST = 1.6
 """Ratio of the axes of what is no disk but an arc or a streak."""
+NEAR = 40
+"""Pixels around the top of a disk within which small ones are measured."""
 MOST = 30
 STEEP, NARROW = 1.5, 5.0
 """A disk has an outline: its radius at the lowest level is less than so many times that at the highest, or it is so
@@ -95,7 +97,7 @@ def find_beams(image: FloatArray, valid: NDArray[np.bool_]) -> Beam | None:
     if not seen.any():
         return None
     top = np.unravel_index(int(np.argmax(np.where(seen, smooth, -np.inf))), image.shape)
-    disk = measured_disk(image, valid, smooth, np.array(top, np.float64))
+    disk = _measured_near(image, valid, smooth, top)
     if disk is None:
         return None
     # Others by the flux that a disk of the same size takes up.
@@ -112,14 +114,38 @@ def find_beams(image: FloatArray, valid: NDArray[np.bool_]) -> Beam | None:
     return Beam(disk._replace(flux=own), flux[far][order], places[far][order])
 
 
+def _measured_near(
+    image: FloatArray, valid: NDArray[np.bool_], smooth: NDArray[np.float32], top: tuple[np.intp, ...]
+) -> Disk | None:
+    """`measured_disk`, of a part of the image where that holds all of a small disk's surroundings."""
+    levels = Levels(float(np.median(smooth[valid])), float(smooth[valid].min()), float(np.quantile(image[valid], 0.02)))
+    low = [max(0, int(t) - NEAR) for t in top]
+    high = [min(n, int(t) + NEAR + 1) for t, n in zip(top, image.shape, strict=True)]
+    if all(b - a == 2 * NEAR + 1 for a, b in zip(low, high, strict=True)):
+        part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        place = np.array([float(t) - a for t, a in zip(top, low, strict=True)])
+        found = measured_disk(image[part], valid[part], smooth[part], place, levels)
+        if found is not None and 2.6 * found.radius + 10.0 + 4 * BLUR < NEAR:
+            return found._replace(center=found.center + low)
+    return measured_disk(image, valid, smooth, np.array(top, np.float64), levels)
+
+
+class Levels(NamedTuple):
+    """Of a whole image: median and least of its smoothed valid pixels, and the quantile 0.02 of them as they are."""
+
+    ground: float
+    lowest: float
+    dark: float
+
+
 def measured_disk(
-    image: FloatArray, valid: NDArray[np.bool_], smooth: NDArray[np.float32], top: FloatArray
+    image: FloatArray, valid: NDArray[np.bool_], smooth: NDArray[np.float32], top: FloatArray, levels: Levels
 ) -> Disk | None:
     """Middle and size of the disk with its top at a place, by its outlines at several levels."""
     size = min(image.shape)
     y, x = (int(v) for v in top)
     height = float(smooth[y, x])
-    ground = float(np.median(smooth[valid]))
+    ground = levels.ground
     middles: list[FloatArray] = []
     radii: list[float] = []
     ratios: list[float] = []
@@ -166,22 +192,21 @@ def measured_disk(
     inside = distance <= radius
     rough = float(image[inside & valid].std()) if (inside & valid).sum() > 3 else 0.0
     # Counts are noisier where there are more of them; the disk's own structure is an upper bound.
-    lowest = float(smooth[valid].min())
+    lowest = levels.lowest
     counted = scatter * np.sqrt(1.0 + contrast / max(local - lowest, 1e-9 * contrast))
     moved = max(scatter, min(rough, contrast, counted)) / contrast * max(radius, 1.0) / np.sqrt(pixels)
     whole = bool((distance[~valid].min(initial=np.inf) > radius + 2) and _apart(center, image.shape) > radius + 2)
     sigma = float(np.hypot(np.hypot(uneven, moved), 0.02))
-    tilt = _tilt(image, valid, center, 1.6 * radius + 2 * BLUR)
+    tilt = _tilt(image, valid, center, 1.6 * radius + 2 * BLUR, levels.dark)
     sharp = radius <= NARROW or max(radii) < STEEP * min(radii)
     return Disk(center, sigma, radius, 0.0, contrast / max(noise, 1e-30), whole, tilt, sharp)
 
 
-def _tilt(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray, near: float) -> float:
+def _tilt(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray, near: float, lowest: float) -> float:
     """Largest contrast of the medians of opposite quadrants beside a disk, less three times its error."""
     dy, dx = np.indices(image.shape) - center[:, None, None]
     away = np.hypot(dy, dx)
     ring = valid & (away > near) & (away < near + 10.0)
-    lowest = float(np.quantile(image[valid], 0.02))
     found = 0.0
     for turn in (0.0, np.pi / 4):
         quarter = np.floor((np.arctan2(dy[ring], dx[ring]) + turn) / (np.pi / 2)).astype(int) % 4

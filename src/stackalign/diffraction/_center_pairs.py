@@ -9,7 +9,17 @@ from scipy.spatial import cKDTree
 
 from stackalign._types import FloatArray
 
-__all__ = ["NO_PAIRS", "PairEvidence", "Spots", "find_spots", "half_sums", "pair_center", "pair_score", "pair_sigma"]
+__all__ = [
+    "NO_PAIRS",
+    "PairEvidence",
+    "Partners",
+    "Spots",
+    "find_spots",
+    "half_sums",
+    "pair_centers",
+    "pair_score",
+    "pair_sigma",
+]
 
 
 WIDTHS = (1.2, 2.0, 3.5)
@@ -70,6 +80,9 @@ def _spots(image: FloatArray, valid: NDArray[np.bool_], width: float) -> Spots:
 
 def _smooth(image: FloatArray, valid: NDArray[np.bool_], sigma: float) -> tuple[FloatArray, FloatArray]:
     """Gaussian mean of the valid pixels, and the share of the weights that they have."""
+    if valid.all():
+        whole = gaussian_filter(image.astype(np.float32), sigma, truncate=3.0, mode="nearest")
+        return whole.astype(np.float64), np.ones(image.shape, np.float32)
     share = gaussian_filter(valid.astype(np.float32), sigma, truncate=3.0, mode="nearest")
     total = gaussian_filter(np.where(valid, image, 0).astype(np.float32), sigma, truncate=3.0, mode="nearest")
     return (total / np.maximum(share, 1e-6)).astype(np.float64), share
@@ -108,27 +121,64 @@ def _box(votes: NDArray[Any]) -> FloatArray:
     return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])
 
 
-def _median(values: FloatArray) -> float:
-    """Median of a few numbers, for which `numpy.median` takes ten times as long."""
-    middle = len(values) // 2
-    ordered = np.sort(values)
-    return float(ordered[middle] if len(values) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle]))
+class Partners:
+    """Which spot is nearest to a place, from a table of pixels: a tree takes ten times as long for so many places."""
+
+    def __init__(self, spots: Spots, reach: float) -> None:
+        self.points, self.strengths = spots.points, spots.strengths
+        self.margin = int(np.ceil(reach)) + 2
+        shape = np.array(spots.response.shape) + 2 * self.margin
+        self.table = np.full(tuple(shape), -1, np.int32)
+        window = np.arange(-self.margin + 1, self.margin)
+        steps = np.stack(np.meshgrid(window, window, indexing="ij"), axis=-1).reshape(-1, 2)
+        away = np.hypot(*steps.T)
+        places = np.rint(spots.points).astype(np.int64) + self.margin
+        for step in steps[np.argsort(-away, kind="stable")][away[np.argsort(-away, kind="stable")] <= reach + 1.0]:
+            self.table[places[:, 0] + step[0], places[:, 1] + step[1]] = np.arange(len(places))
+
+    def __call__(self, places: FloatArray) -> tuple[NDArray[np.int32], FloatArray]:
+        """Index of the spot near each place (..., 2), -1 for none, and its distance."""
+        cells = np.rint(places).astype(np.int64) + self.margin
+        limit = np.array(self.table.shape) - 1
+        inside = ((cells >= 0) & (cells <= limit)).all(axis=-1)
+        cells = np.clip(cells, 0, limit)
+        index = np.where(inside, self.table[cells[..., 0], cells[..., 1]], -1)
+        away = places - self.points[np.maximum(index, 0)]
+        return index, np.hypot(away[..., 0], away[..., 1])
 
 
-def pair_center(spots: Spots, tree: cKDTree, center: FloatArray, reach: float) -> tuple[FloatArray, int]:
-    """Move a centre to the middle of the pairs around it; also returns their number."""
+def _medians(values: FloatArray, chosen: NDArray[np.bool_]) -> FloatArray:
+    """Median of the chosen values of each row; of none, infinity."""
+    ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
+    count = chosen.sum(axis=1)
+    each = np.arange(len(values))
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, np.maximum(count - 1, 0))
+    return np.asarray(0.5 * (ordered[each, low] + ordered[each, high]))
+
+
+def pair_centers(partners: Partners, starts: FloatArray, reach: float) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Move centres (S, 2) to the middles of the pairs around them; also returns the numbers of pairs."""
+    centers, counts = np.array(starts, np.float64), np.zeros(len(starts), np.int64)
+    moving = np.ones(len(starts), bool)
+    points, strengths = partners.points, partners.strengths
     for radius in (reach, NEAR):
-        distance, partner = tree.query(2 * center - spots.points, distance_upper_bound=radius)
-        found = np.flatnonzero(np.isfinite(distance))
-        if len(found) < 3:
-            return center, len(found)
-        middles = 0.5 * (spots.points[found] + spots.points[partner[found]])
-        weight = np.sqrt(np.minimum(spots.strengths[found], spots.strengths[partner[found]]))
-        center = np.array([_median(middles[:, 0]), _median(middles[:, 1])])
-        off = np.hypot(*(middles - center).T)
-        kept = off <= max(3.0 * _median(off), 1e-6)
-        center = (weight[kept, None] * middles[kept]).sum(axis=0) / weight[kept].sum()
-    return center, len(found)
+        which = np.flatnonzero(moving)
+        index, distance = partners(2 * centers[which, None] - points)
+        found = (index >= 0) & (distance <= radius)
+        counts[which] = found.sum(axis=1)
+        enough = counts[which] >= 3
+        moving[which[~enough]] = False
+        which, index, found = which[enough], index[enough], found[enough]
+        if not len(which):
+            break
+        middles = 0.5 * (points + points[np.maximum(index, 0)])
+        weight = np.sqrt(np.minimum(strengths, strengths[np.maximum(index, 0)]))
+        center = np.stack([_medians(middles[..., k], found) for k in (0, 1)], axis=1)
+        off = np.hypot(*np.moveaxis(middles - center[:, None], 2, 0))
+        kept = found & (off <= np.maximum(3.0 * _medians(off, found), 1e-6)[:, None])
+        weight = np.where(kept, weight, 0.0)
+        centers[which] = (weight[..., None] * middles).sum(axis=1) / weight.sum(axis=1)[:, None]
+    return centers, counts
 
 
 def pair_sigma(spots: Spots, tree: cKDTree, center: FloatArray) -> float:

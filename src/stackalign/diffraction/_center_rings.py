@@ -14,6 +14,8 @@ __all__ = ["RingScore", "ring_candidates"]
 
 STEPS = 24
 """Centres along the longer side at which a coarse image is looked at first."""
+ENOUGH = 10000
+"""Pixels of which every other one says as much: centres are only found roughly here."""
 LEAST_PIXELS = 4
 """Rings of fewer pixels say nothing."""
 
@@ -27,6 +29,8 @@ class RingScore:
 
     def __init__(self, images: Sequence[NDArray[np.floating]], valid: NDArray[np.bool_]) -> None:
         self.shape = valid.shape
+        if np.count_nonzero(valid) > ENOUGH:
+            valid = valid & (np.add.outer(*(np.arange(n) for n in valid.shape)) % 2 == 0)
         self._y, self._x = (a.astype(np.float64) for a in np.nonzero(valid))
         self._rough = self._y.astype(np.float32), self._x.astype(np.float32)
         self._values = [(image[valid] - image[valid].mean(dtype=np.float64)).astype(np.float64) for image in images]

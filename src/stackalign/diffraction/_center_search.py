@@ -11,7 +11,17 @@ from stackalign._types import FloatArray
 from stackalign.ops import asarray, bin_mean, masked_ncc, masked_shift, to_numpy
 from stackalign.registration.background import band_pass
 
-from ._center_pairs import FEWEST, NO_PAIRS, PairEvidence, find_spots, half_sums, pair_center, pair_score, pair_sigma
+from ._center_pairs import (
+    FEWEST,
+    NO_PAIRS,
+    PairEvidence,
+    Partners,
+    find_spots,
+    half_sums,
+    pair_centers,
+    pair_score,
+    pair_sigma,
+)
 from ._center_rings import RingScore, ring_candidates
 from ._center_smooth import LEFT, radial_center
 
@@ -37,6 +47,10 @@ RING_SCALES = (60, 30, 10)
 PLAIN = 0.15
 """Confidence from which rings of a scale are taken."""
 TRIED = 150
+REACH = 3.0
+"""Pixels by which the middle of a pair is off the place where it is looked for."""
+SAME = 0.02
+"""Pixels."""
 
 
 class Candidate(NamedTuple):
@@ -180,8 +194,8 @@ class Pairs(NamedTuple):
     n_spots: int
 
 
-def pairs_of(level: Level, inversions: list[Candidate]) -> Pairs:
-    """Centres of pairs of spots."""
+def pairs_of(level: Level, inversions: list[Candidate], near: FloatArray | None = None) -> Pairs:
+    """Centres of pairs of spots; of a place that is known, the one near it."""
     spots = find_spots(level.image, level.valid)
     nothing = Pairs(Answer("pairs", [], 0.0), NO_PAIRS, np.inf, len(spots.points))
     if len(spots.points) < FEWEST:
@@ -189,13 +203,15 @@ def pairs_of(level: Level, inversions: list[Candidate]) -> Pairs:
     tree = cKDTree(spots.points)
     evidence: dict[float, PairEvidence] = {}
     found = []
-    tried: set[tuple[float, float]] = set()
-    for start in [*half_sums(spots, TRIED), *(level.down(c.center) for c in inversions)]:
-        center, n = pair_center(spots, tree, start, 3.0)
-        place = float(center[0]), float(center[1])
-        if n < FEWEST or place in tried:  # Many starts end at the same centre.
-            continue
-        tried.add(place)
+    if near is None:
+        starts = [*half_sums(spots, TRIED), *(level.down(c.center) for c in inversions)]
+    else:
+        starts = [level.down(near)]
+    centers, counts = pair_centers(Partners(spots, REACH), np.array(starts), REACH)
+    centers = centers[counts >= FEWEST]
+    # Many starts end at the same centre, but for rounding.
+    _, first = np.unique(np.rint(centers / SAME), axis=0, return_index=True)
+    for center in centers[np.sort(first)]:
         here = pair_score(spots, center)
         if here.score > 0:
             found.append(Candidate(here.score, level.up(center)))

@@ -16,7 +16,9 @@ FEWEST = 5
 """Groups of sectors with structure below which their scatter is not an error."""
 GROUP = 3
 """Sectors next to each other that are left out together: they may show the same grain."""
-ROUNDS = 8
+ROUNDS, LAST_ROUNDS = 8, 2
+ENOUGH = 30000
+"""Pixels of which a quarter leads near to where all of them agree."""
 
 
 class Agreement(NamedTuple):
@@ -158,8 +160,21 @@ def settled(
     image: NDArray[np.floating], valid: NDArray[np.bool_], center: FloatArray, reach: float
 ) -> tuple[FloatArray, Agreement]:
     """Move a centre until its sectors agree, not farther than `reach`."""
+    if np.count_nonzero(valid) > ENOUGH:
+        # A part of the pixels leads near.
+        some = valid & (np.add.outer(*(np.arange(n) for n in valid.shape)) % 4 == 0)
+        near, _ = _settled(image, some, center, reach, ROUNDS)
+        here, found = _settled(image, valid, near, reach, LAST_ROUNDS)
+        if np.hypot(*(here - center)) <= reach:
+            return here, found
+    return _settled(image, valid, center, reach, ROUNDS)
+
+
+def _settled(
+    image: NDArray[np.floating], valid: NDArray[np.bool_], center: FloatArray, reach: float, rounds: int
+) -> tuple[FloatArray, Agreement]:
     here, found = center, agreement(image, valid, center)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         step = found.step * min(1.0, 3.0 / max(float(np.hypot(*found.step)), 1e-9))
         if np.hypot(*(here + step - center)) > reach or np.hypot(*step) < 0.01:
             break

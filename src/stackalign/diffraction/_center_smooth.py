@@ -8,13 +8,14 @@ from scipy.optimize import minimize
 
 from stackalign._types import FloatArray
 
-__all__ = ["LEFT", "radial_center"]
+__all__ = ["LEFT", "left_unexplained", "open_sigma", "radial_center"]
 
 
 LEFT = 0.01
 """Share of an image's variance that its radial profile may leave unexplained: no background that is not concentric, no
 walk-off, and next to no noise."""
 
+ALIKE = 100.0
 SIDE = 96
 RESTARTS = 4
 MANY = 1 << 14
@@ -56,6 +57,33 @@ def _searched(start: FloatArray, pixels: tuple[FloatArray, ...], size: float, la
     simplex = start + size * np.array([[0, 0], [1, 0], [0, 1]])
     options = {"initial_simplex": simplex, "xatol": last, "maxfev": 120}
     return minimize(_unexplained, start, args=pixels, method="Nelder-Mead", options=options)
+
+
+def open_sigma(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray) -> float:
+    """Standard error along the worse axis of a centre of rings, from how fast what they leave grows beside it.
+
+    What is left is taken to be alike over `ALIKE` pixels: a narrow window on rings leaves a direction open.
+    """
+    rows, columns = (a.astype(np.float64) for a in np.nonzero(valid))
+    values = image[valid].astype(np.float64)
+    values = values - values.mean()
+
+    def left(dy: float, dx: float) -> float:
+        return _unexplained(center + np.array((dy, dx)), rows, columns, values)
+
+    here = left(0.0, 0.0)
+    yy, xx = (left(*d) + left(*(-np.array(d))) - 2 * here for d in ((1.0, 0.0), (0.0, 1.0)))
+    yx = 0.25 * (left(1, 1) + left(-1, -1) - left(1, -1) - left(-1, 1))
+    bends = np.linalg.eigvalsh(np.array([[yy, yx], [yx, xx]]))
+    return float(np.sqrt(2 * ALIKE * max(here, 1e-12) / len(values) / bends[0])) if bends[0] > 0 else float("inf")
+
+
+def left_unexplained(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray) -> float:
+    """Share of the variance of some of an image's pixels that the mean over rings about a centre leaves."""
+    step = max(1, max(image.shape) // SIDE)
+    rows, columns = (a.astype(np.float64) for a in np.nonzero(valid[::step, ::step]))
+    values = image[::step, ::step][valid[::step, ::step]].astype(np.float64)
+    return _unexplained(center / step, rows, columns, values - values.mean())
 
 
 def radial_center(image: FloatArray, valid: NDArray[np.bool_], start: FloatArray) -> tuple[FloatArray, float]:

@@ -16,22 +16,20 @@ from stackalign.io.provenance import to_jsonable
 from stackalign.ops import to_numpy
 from stackalign.ops._check import n_workers
 
-from ._center_beam import Beam, find_beams, without_spikes
-from ._center_decide import LARGEST_SIGMA, Evidence, Rings, Verdict, verdict
+from ._center_beam import find_beams, without_spikes
+from ._center_decide import LARGEST_SIGMA, Evidence, Verdict, verdict
+from ._center_near import Guide, near_guide, settled_rings
 from ._center_search import (
     SMALLEST,
-    Answer,
     Level,
     exact,
     inversions_of,
     level_of,
     pairs_of,
-    passed,
     refined,
     rings_of,
 )
-from ._center_sectors import agreement, settled
-from ._center_smooth import LEFT
+from ._center_smooth import LEFT, left_unexplained, open_sigma
 from ._inputs import checked_images
 
 __all__ = ["CENTER_FLAGS", "Center", "autocenter"]
@@ -46,10 +44,11 @@ CENTER_FLAGS: Mapping[str, str] = {
 MIDDLE, COARSE = 512, 128
 """Longest sides of the images in which spots and rings are looked for."""
 RUNNERS = 5
+PLAIN = 0.3
+"""Share of an image's variance that its radial profile about a centre leaves, below which a better one may leave
+next to nothing."""
 EXACT = 0.02
 """Standard error of the centre of what is nothing but a function of the distance from it."""
-FARTHEST = 0.35
-"""Share of the longer side by which a centre of rings may move until its sectors agree."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,14 @@ class Center:
 
 
 @governed
-def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto", workers: int | None = None) -> Center:
+def autocenter(
+    images: Array,
+    *,
+    mask: Array | None = None,
+    guide: Center | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Center:
     """Find the centres of diffraction patterns of powders and crystals.
 
     Parameters
@@ -117,6 +123,9 @@ def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto"
         (H, W) or (N, H, W). NaN and infinite pixels are invalid.
     mask : array, optional
         Boolean, True = valid, (H, W) or (N, H, W): without the beam block and the glare around it.
+    guide : Center, optional
+        Centres of some other images of the same scan. An image is looked at near their middle first, in a fraction of
+        the time, and searched in full where what it shows there is not certain by itself or has moved away.
     device : str
         "auto", "cpu", "cuda" or "cuda:n": where images are correlated with themselves.
     workers : int, optional
@@ -164,9 +173,12 @@ def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto"
         msg = f"images must have sides of at least {SMALLEST} pixels for a centre, got {tuple(np.shape(images))}"
         raise DataError(msg)
     rows = []
+    scan = _guide_of(guide)
     for k in range(len(given.values)):
         valid = None if given.mask is None else given.mask[k if len(given.mask) > 1 else 0]
-        rows.append(_center_of(to_numpy(given.values[k]), None if valid is None else to_numpy(valid), device, workers))
+        rows.append(
+            _center_of(to_numpy(given.values[k]), None if valid is None else to_numpy(valid), scan, device, workers)
+        )
     found, confidence, kinds, runners, scores, flags, sigmas, reasons = zip(*rows, strict=True)
     first: Any = 0 if given.single else slice(None)
     arrays = (np.array(a, np.float64)[first] for a in (found, confidence, runners, scores, sigmas))
@@ -175,7 +187,7 @@ def autocenter(images: Array, *, mask: Array | None = None, device: str = "auto"
 
 
 def _center_of(
-    image: NDArray[Any], mask: NDArray[np.bool_] | None, device: str, workers: int | None
+    image: NDArray[Any], mask: NDArray[np.bool_] | None, guide: Guide | None, device: str, workers: int | None
 ) -> tuple[Any, ...]:
     """One row of a `Center`."""
     valid = np.isfinite(image) if mask is None else mask & np.isfinite(image)
@@ -186,15 +198,36 @@ def _center_of(
         why = "The image does not vary: check exposure and mask."
         return middle, 0.0, "inversion", *nothing, ("constant",), float(max(image.shape)), why
     middle_level, coarse = (level_of(image, valid, side, workers) for side in (MIDDLE, COARSE))
-    inversions = inversions_of(middle_level, device, workers)
+    near = None if guide is None else near_guide(guide, middle_level, coarse, image.shape)
+    if near is not None:
+        # Next to no image is a function of the distance alone, and a few pixels tell.
+        plain = left_unexplained(middle_level.image, middle_level.valid, middle_level.down(near.center)) < PLAIN
+        return _row(_finest(near, image, valid, middle_level, coarse, device, workers, plain))
+    # Half the resolution is enough for places at which something is looked for.
+    half = level_of(image, valid, max(COARSE, -(-max(middle_level.image.shape) // 2)), workers)
+    inversions = inversions_of(half, device, workers)
     answer = rings_of(coarse, inversions)
     beam = find_beams(*without_spikes(middle_level.image, middle_level.valid))
-    rings = _settled(answer, middle_level, beam)
+    rings = settled_rings(answer, middle_level, beam)
     evidence = Evidence(image.shape, middle_level, rings, pairs_of(middle_level, inversions), inversions, beam)
-    found = verdict(evidence)
-    if found.answer.kind != "pairs" and found.answer.candidates:
-        found = _finest(found, image, valid, middle_level, coarse, device, workers)
-    runners, scores = nothing
+    return _row(_finest(verdict(evidence), image, valid, middle_level, coarse, device, workers))
+
+
+def _guide_of(known: Center | None) -> Guide | None:
+    """What most of the centres that are certain come from, and their middle."""
+    if known is None:
+        return None
+    centers = np.atleast_2d(known.center)
+    sure = [k for k, flags in enumerate(known.flags) if not flags]
+    if not sure:
+        return None
+    kinds = [known.kind[k] for k in sure]
+    kind = max(sorted(set(kinds)), key=kinds.count)
+    return Guide(kind, np.median(centers[[k for k in sure if known.kind[k] == kind]], axis=0))
+
+
+def _row(found: Verdict) -> tuple[Any, ...]:
+    runners, scores = np.full((RUNNERS, 2), np.nan), np.zeros(RUNNERS)
     for k, (score, there) in enumerate(found.answer.candidates[1 : RUNNERS + 1]):
         runners[k], scores[k] = there, score / max(found.answer.candidates[0].score, 1e-300)
     uncertain = bool(found.doubt) or not found.sigma <= LARGEST_SIGMA
@@ -210,23 +243,6 @@ def _center_of(
     )
 
 
-def _settled(answer: Answer, level: Level, beam: Beam | None) -> Rings | None:
-    """The best centre of rings, moved until its sectors agree."""
-    if not answer.candidates:
-        return None
-    image, valid = passed(level, max(level.image.shape) / answer.part)
-    reach = FARTHEST * max(level.image.shape)
-    center, agreed = settled(image, valid, level.down(answer.candidates[0].center), reach)
-    spread = agreed.covariance + np.outer(agreed.step, agreed.step)
-    sigma = level.factor * float(np.sqrt(np.linalg.eigvalsh(spread)[-1])) if np.isfinite(spread).all() else np.inf
-    if beam is not None and np.hypot(*(beam.disk.center - center)) < beam.disk.radius + 2.0:
-        # A disk is round about its middle: it alone makes no rings.
-        away = np.hypot(*(np.indices(valid.shape) - center[:, None, None]))
-        outside = valid & (away > 1.5 * beam.disk.radius + 3.0)
-        agreed = agreement(image, outside, center) if outside.any() else agreed._replace(coherence=0.0)
-    return Rings(answer, level.up(center), sigma, agreed)
-
-
 def _finest(
     found: Verdict,
     image: NDArray[Any],
@@ -235,15 +251,18 @@ def _finest(
     coarse: Level,
     device: str,
     workers: int | None,
+    plain: bool = True,
 ) -> Verdict:
     """Correlate the image with itself at full resolution; what that changes beyond the error is not believed."""
+    if found.answer.kind == "pairs" or not found.answer.candidates:
+        return found
     kind, part = found.answer.kind, found.answer.part
     center = found.center
     if kind != "beam":
         center = refined(image, valid, found.center, level.factor, part, device, workers)
-    plain, unexplained = exact(image, valid, center, coarse, part)
+    alone, unexplained = exact(image, valid, center, coarse, part) if plain else (center, 1.0)
     if unexplained <= LEFT:
-        return found._replace(center=plain, sigma=EXACT, doubt="")
+        return found._replace(center=alone, sigma=float(np.hypot(EXACT, open_sigma(image, valid, alone))), doubt="")
     if found.doubt or kind == "beam":
         return found._replace(center=center)
     moved = float(np.hypot(*(center - found.center)))

@@ -21,13 +21,15 @@ from stackalign.io.provenance import dump_json, provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import FrameFiles, combined_mask, paths_of
-from .center import autocenter
+from .center import Center, autocenter
 
 __all__ = ["CenterTable", "center_file", "load_center_table", "read_centers"]
 
 OUTPUTS = (".csv", ".json")
 RECORD = "_centers.json"
 COLUMNS = ("row", "col", "sigma", "confidence", "kind", "flags")
+LEAST_GUIDED, GUIDES = 24, 5
+"""Images of a scan from which most are looked at near the centres of so many."""
 LARGEST_CHUNK = 16
 """Frames; finding a centre takes long enough that a stop should be heard, and progress seen, after a few."""
 
@@ -131,7 +133,8 @@ def center_file(
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             columns = runs.Columns()
-            chunk = _CenterChunk(combined_mask(mask, reader), device, workers)
+            together = combined_mask(mask, reader)
+            chunk = _CenterChunk(together, device, workers, _guide(reader, together, device, workers))
             pieces = ChunkPlan.from_budget(
                 reader.info.shape[0], 4 * reader.info.pattern_bytes, limit // 2, LARGEST_CHUNK
             )
@@ -150,6 +153,18 @@ def center_file(
     return table
 
 
+def _guide(reader: Any, mask: NDArray[np.bool_] | None, device: str, workers: int | None) -> Center | None:
+    """Centres of a few images all over a scan, near which those of the others are looked for; None of a short one."""
+    shape = reader.info.shape
+    if shape[0] < LEAST_GUIDED:
+        return None
+    frames = np.linspace(0, shape[0] - 1, GUIDES).astype(int)
+    images = np.empty((GUIDES, *shape[1:]), reader.info.dtype)
+    for k, frame in enumerate(frames):
+        reader.read(int(frame), int(frame) + 1, images[k : k + 1])
+    return autocenter(images, mask=mask, device=device, workers=workers)
+
+
 @dataclass(frozen=True)
 class _CenterChunk:
     """Find the centres of the images of a chunk; picklable."""
@@ -157,9 +172,10 @@ class _CenterChunk:
     mask: NDArray[np.bool_] | None
     device: str
     workers: int | None
+    guide: Center | None = None
 
     def __call__(self, images: NDArray[Any], first: int) -> runs.Part:
-        found = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
+        found = autocenter(images, mask=self.mask, guide=self.guide, device=self.device, workers=self.workers)
         centers = np.asarray(found.center, np.float64).reshape(-1, 2)
         return runs.Part(
             {
