@@ -151,3 +151,12 @@ def test_a_page_shows_the_dataset_that_was_worked_on(tmp_path) -> None:
     )
     assert ran.code in (0, 3), ran.err
     assert (tmp_path / "p.html").exists()
+
+
+@pytest.mark.parametrize("words", [("--time-window", "2h"), ("--channel", "fsi304")])
+def test_options_of_an_archive_need_one(words, tmp_path) -> None:
+    pytest.importorskip("sunpy", reason="coalign needs the extra solar")
+    ran = run("coalign", tmp_path / "raster.fits", tmp_path / "image.fits", "-o", tmp_path / "out", *words)
+    assert ran.code == 2
+    assert "has no effect without --fsi-dir" in ran.err
+    assert not (tmp_path / "out").exists()

@@ -172,7 +172,8 @@ def _check(common: CropOptions) -> None:
         refuse_idle(option, common.test_mode, "without --test-mode")
     refuse_idle("manual_center", common.center_method == "manual", "without --center-method manual")
     measured = common.center_method == "centroid" or common.centers is not None
-    refuse_idle("center_fit", measured, f"with --center-method {common.center_method}")
+    for option in ("center_fit", "one_window"):
+        refuse_idle(option, measured, f"with --center-method {common.center_method}")
     for option in ("margin_pixels", "radius_policy", "center_method", "manual_center", "center_fit", "background"):
         refuse_idle(option, common.reuse_analysis is None, "with --reuse-analysis, which states radius and centres")
     refuse_idle("use_gpu", common.device == "auto", f"with --device {common.device}")

@@ -131,9 +131,9 @@ class CroppingConfig:
             from .background import parse_background
 
             object.__setattr__(self, "background", parse_background(self.background))
-        for name in ("background", "one_window"):
+        for name, unused in (("background", None), ("one_window", False), ("center_fit", "none")):
             _require(
-                not (self.legacy_window and getattr(self, name)),
+                not (self.legacy_window and getattr(self, name) != unused),
                 f"{name} cannot be combined with legacy_window, the window of the original script",
                 self,
             )
