@@ -15,6 +15,7 @@ from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, device_of, prepare_pair
 
 from ._check import Settings
+from ._dead_lines import without_dead_lines
 from ._finish import Refined, finish
 from ._noise import NOISY, levels, smoothed_noise, smoothing_for
 from ._regions import regions_of, wanted_text
@@ -42,6 +43,7 @@ BEYOND_DOUBT = 2 * CHANCE
 
 def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[RegistrationResult]:
     """Register B pairs of images (B, H, W) and (B, Hm, Wm) with NaN where invalid."""
+    fixed, moved = without_dead_lines(fixed), without_dead_lines(moved)
     (fixed, in_fixed), (moved, in_moved) = without_spikes_of([(fixed, None), (moved, None)])
     pair = prepare_pair(fixed, moved, workers=settings.workers)
     images = Images(pair.reference, pair.moving)

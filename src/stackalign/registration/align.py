@@ -48,7 +48,8 @@ def register(
     The last steps sample a cubic spline. The covariance comes from the residual between the images at the optimum,
     tile by tile, so that it holds for correlated residuals too, and from what regions scatter about the common answer.
 
-    Spikes, single pixels far above their surroundings such as cosmic rays and hot pixels, are left out, see
+    Rows and columns that have one value from end to end, such as dead lines of a detector and frames, are left out, and
+    spikes, single pixels far above their surroundings such as cosmic rays and hot pixels, see
     `stackalign.registration.spikes`.
 
     Parameters
