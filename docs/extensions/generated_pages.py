@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from sphinx.application import Sphinx
 
+from stackalign.errors import MissingDependencyError
+
 __all__ = ["api_pages", "command_page", "setup"]
 
 PACKAGES = {
@@ -55,7 +57,11 @@ def api_pages(folder: Path) -> None:
     for package, title in PACKAGES.items():
         heading = f"{package}: {title[0].lower()}{title[1:]}"
         lines = [heading, "=" * len(heading), "", f".. currentmodule:: {package}", ""]
-        names = exported(package)
+        try:
+            names = exported(package)
+        except MissingDependencyError as error:  # PyTorch is not among the packages of the site
+            write(folder / f"{package}.rst", "\n".join([*lines[:3], f"Not built here: {error}", ""]))
+            continue
         classes = [n for n in names if inspect.isclass(getattr(importlib.import_module(package), n))]
         for kind, some in (("Functions", [n for n in names if n not in classes]), ("Classes", classes)):
             if some:
@@ -139,7 +145,7 @@ def copied_pages(source: Path) -> None:
         write(source / target, text)
 
 
-def generate(app: Sphinx) -> None:
+def generate(app: Sphinx, _config: object) -> None:
     """Write all generated pages before Sphinx looks for its sources."""
     source = Path(app.srcdir)
     api_pages(source / "reference" / "api")
@@ -148,6 +154,6 @@ def generate(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Write the pages before autosummary reads them."""
-    app.connect("builder-inited", generate, priority=1)
+    """Write the pages before Sphinx lists its sources: autosummary makes pages for what it finds in that list."""
+    app.connect("config-inited", generate)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
