@@ -1,5 +1,6 @@
 """The journal of a run: what is kept, what is torn, what is damaged."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,11 @@ def test_damaged_journal(tmp_path: Path) -> None:
     for name in ("x", "y"):
         with pytest.raises(DataError, match=rf"the saved arrays of .*{name}\.npz cannot be read"):
             journal.load_arrays(name)
+
+
+def test_folder_removed_while_the_plan_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.setattr("stackalign.runs.journal.write_text_atomic", lambda *_: shutil.rmtree(folder))
+    with pytest.raises(DataError, match=r"cannot be written \(No such file or directory\)"):
+        Journal(folder / "out.npy.partial").create({"a": 1})

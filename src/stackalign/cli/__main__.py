@@ -9,6 +9,7 @@ import typer
 from stackalign import __version__
 
 from ._console import plain_warnings, user_log
+from ._report_flag import ReportOrPages
 from .align import align
 from .center import center
 from .coalign import coalign
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 app.command()(align)
 app.command()(center)
-app.command()(coalign)
+app.command(cls=ReportOrPages)(coalign)
 app.command()(crop)
 app.command()(info)
 app.command("mask")(mask_command)

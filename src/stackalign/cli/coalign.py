@@ -141,12 +141,18 @@ def coalign(
     height: Annotated[
         float, typer.Option(help="Radius of what is seen, in solar radii.", rich_help_panel=_MODEL)
     ] = 1.0,
-    # One page would be no use for thousands of files, and a flag needs no name: each page stands beside its output.
-    report: Annotated[
-        bool, typer.Option("--report", help="A page with pictures beside each output.", rich_help_panel=_OUTPUT)
+    pages: Annotated[
+        bool, typer.Option("--pages", help="A page with pictures beside each output.", rich_help_panel=_OUTPUT)
     ] = False,
-    report_file: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="One page on all.", rich_help_panel=_OUTPUT)
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            "--report-file",
+            metavar="FILE.html",
+            help="One page with pictures; without FILE.html the same as --pages.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     table: Annotated[
         Path | None, typer.Option(metavar="FILE.csv|.ecsv", help="Table of all results.", rich_help_panel=_OUTPUT)
@@ -173,14 +179,14 @@ def coalign(
 
     from ._inputs import check_report
 
-    _check(target, batch, output, dry_run, table, report or report_file is not None, common)
+    _check(target, batch, output, dry_run, table, pages or report is not None, common)
     archive = fsi_dir is not None or batch is not None
     refuse_idle("channel", archive, "without --fsi-dir")
     refuse_idle("time_window", archive or bool(reference), "without --fsi-dir or references")
     settings = _settings(model, scale, rotation, max_shift, phases, solar_rotation, height, window, threshold_time)
     settings |= common.settings()
-    if report_file is not None:
-        check_report(report_file, replace=common.replace)
+    if report is not None:
+        check_report(report, replace=common.replace)
     if output is not None and not dry_run:
         _make_folder(output)
     folder = Path() if output is None else output
@@ -191,15 +197,15 @@ def coalign(
     tasks, total = _tasks(target, batch, folder, tuple(reference or ()), settings, where)
     if dry_run:
         return _dry_run(tasks)
-    said = _Saying(report, common.quiet or common.as_json, total)
+    said = _Saying(pages, common.quiet or common.as_json, total)
     outcomes = _run(tasks, said, common, again=again, write_flagged=write_flagged, keep=batch is None)
     columns = manifest.table_columns(outcomes)
     if listed is not None:
         from stackalign.registration.table import write_table
 
         write_table(listed, columns, descriptions=manifest.DESCRIPTIONS)
-    if report_file is not None:
-        _write_page(outcomes, columns, report_file)
+    if report is not None:
+        _write_page(outcomes, columns, report)
     _print(outcomes, said, common, many=batch is not None)
     if len(outcomes) < total:
         left = total - len(outcomes)

@@ -64,8 +64,8 @@ class Journal:
             self.discard()
         with full_disk_as_data_error(self._folder, str(self._folder)):
             self._folder.mkdir(exist_ok=True)
-        write_text_atomic(self._folder / "plan.json", dump_json(plan))
-        fsync_path(self._folder.parent)
+            write_text_atomic(self._folder / "plan.json", dump_json(plan))
+            fsync_path(self._folder.parent)
 
     @property
     def plan(self) -> dict[str, Any]:
