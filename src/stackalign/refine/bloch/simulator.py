@@ -77,6 +77,10 @@ class BlochSimulator:
     over all beams of the matrix they add up to 1 without absorption. The effective potentials of beams that are folded
     in keep this sum; those beams have no intensity of their own.
 
+    The folded beams of a selection follow the strong ones at once, which they do not in a crystal of a few unit cells:
+    at 2 angstrom weak intensities are 10 to 50 % above the kinematic ones. `BeamSelection(weak=np.inf)` folds none and
+    has the right limit; up to about 200 angstrom choose it, with a smaller `strong`.
+
     Examples
     --------
     >>> import numpy as np
