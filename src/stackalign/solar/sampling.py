@@ -173,7 +173,13 @@ def _filled(image: NDArray[Any], known: NDArray[np.bool_]) -> FloatArray:
 
 def masked_blur(image: NDArray[Any], valid: NDArray[np.bool_], sigma: tuple[float, float]) -> FloatArray:
     """Gaussian of sigma (y, x) over the valid pixels alone; invalid ones come out as NaN."""
-    weight = ndimage.gaussian_filter(valid.astype(np.float64), sigma, mode="constant")
+    if valid.all():
+        along = [
+            ndimage.gaussian_filter1d(np.ones(n), s, mode="constant") for n, s in zip(image.shape, sigma, strict=True)
+        ]
+        weight = np.outer(*along)
+    else:
+        weight = ndimage.gaussian_filter(valid.astype(np.float64), sigma, mode="constant")
     total = ndimage.gaussian_filter(np.where(valid, image, 0).astype(np.float64), sigma, mode="constant")
     blurred: FloatArray = np.divide(total, weight, out=np.full(image.shape, np.nan), where=valid & (weight > 0))
     return blurred
