@@ -115,26 +115,9 @@ def _conclude(
     """Choose radius and window from the rows."""
     frame = reader.info.shape[1:]
     excluded, notes = set_aside(flags, rows.hot)
-    centers = rows.centers.copy() if placed is None else placed.copy()
-    if excluded.any() and placed is None and config.center_method == "centroid":
-        centers[excluded] = np.median(rows.centers[~excluded], axis=0)
-        notes.append(
-            f"flagged patterns ({int(excluded.sum())}) are cropped about the median centre "
-            "and left out of the radius and the statistics"
-        )
-    if config.legacy_window:
-        empty = (flags & int(Flag.EMPTY)) != 0
-        centers = rows.centers.copy()
-        if config.center_method == "centroid":
-            centers[empty] = frame[0] / 2, frame[1] / 2
-        radius = int(rows.radii.max()) + config.margin_pixels
-    else:
-        radii = rows.radii[~excluded]
-        if config.radius_policy == "max":
-            chosen = int(radii.max())
-        else:
-            chosen = int(np.percentile(radii, config.radius_policy, method="higher"))
-        radius = chosen + config.margin_pixels
+    centers, center_notes = _window_centers(config, rows, flags, excluded, frame, placed)
+    notes += center_notes
+    radius = _radius(config, rows, excluded)
     window = placed_windows(centers, radius, frame, legacy=config.legacy_window, one=config.one_window)
     n = len(flags)
     step = max(1, n // N_MEAN)
@@ -168,6 +151,41 @@ def _conclude(
         fit=fit,
         notes=tuple(notes),
     )
+
+
+def _window_centers(
+    config: CroppingConfig,
+    rows: Measurements,
+    flags: NDArray[np.uint8],
+    excluded: NDArray[np.bool_],
+    frame: tuple[int, ...],
+    placed: NDArray[np.float64] | None,
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Centres (N, 2) of the windows, and what is to be said about them."""
+    if config.legacy_window:
+        centers = rows.centers.copy()
+        if config.center_method == "centroid":
+            centers[(flags & int(Flag.EMPTY)) != 0] = frame[0] / 2, frame[1] / 2
+    else:
+        centers = rows.centers.copy() if placed is None else placed.copy()
+    if not (excluded.any() and placed is None and config.center_method == "centroid"):
+        return centers, []
+    if not config.legacy_window:
+        centers[excluded] = np.median(rows.centers[~excluded], axis=0)
+    count = int(excluded.sum())
+    return centers, [
+        f"flagged patterns ({count}) are cropped about the median centre and left out of the radius and the statistics"
+    ]
+
+
+def _radius(config: CroppingConfig, rows: Measurements, excluded: NDArray[np.bool_]) -> int:
+    """Radius of the window, margin included."""
+    if config.legacy_window:
+        return int(rows.radii.max()) + config.margin_pixels
+    radii = rows.radii[~excluded]
+    if config.radius_policy == "max":
+        return int(radii.max()) + config.margin_pixels
+    return int(np.percentile(radii, config.radius_policy, method="higher")) + config.margin_pixels
 
 
 def _profiles(
