@@ -32,6 +32,13 @@ docs: $(D)/.docs ## Build the site, in an environment of its own; warnings are e
 	$(D)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "the site: docs/_build/html/index.html"
 
+QUICK := tests/conformance/test_contract.py tests/conformance/test_operations.py tests/conformance/test_ops.py \
+	tests/ops tests/optimize tests/test_imports.py tests/test_transforms.py tests/test_docs.py
+
+quick: $(V)/.test ## What to run while working: operations on the CPU, two types of pixels; about a minute of CPU time.
+	$(V)/bin/python -m pytest -q -n 2 --dist worksteal --backend cpu -m "not slow" \
+		-k "not (uint8 or uint32 or int16 or int32 or float64)" $(QUICK)
+
 faults: $(V)/.test ## Kill, fill and cut long runs at many seeded moments: make faults FAULT_POINTS=8 for twice as many.
 	FAULT_POINTS=$(or $(FAULT_POINTS),4) $(V)/bin/python -m pytest -q tests/faults
 
@@ -62,4 +69,4 @@ trust: $(V)/.test ## How often each pipeline is right, flagged, or wrong without
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test docs faults fuzz lint benchmarks trust wheels gallery
+.PHONY: demo test quick docs faults fuzz lint benchmarks trust wheels gallery
