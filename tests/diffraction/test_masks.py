@@ -164,3 +164,28 @@ def test_combination(rng) -> None:
         diffraction.combine_masks(first, first.T)
     with pytest.raises(ValueError, match="same number of images"):
         diffraction.combine_masks(each, each[:2])
+
+
+def test_faults_of_a_detector_are_found_by_their_neighbours(tmp_path) -> None:
+    """Dead lines and clusters, gaps at the type's top, hot and noisy pixels, beside rings and spots, which stay."""
+    y, x = np.indices((96, 110)).astype(float)
+    r = np.hypot(y - 44.3, x - 57.8)
+    clean = 3 + 90 * np.exp(-r / 15) + 60 * np.exp(-0.5 * ((r - 30) / 2) ** 2)
+    clean += 400 * np.exp(-((y - 70) ** 2 + (x - 20) ** 2) / 4)
+    scale = 1 + 0.3 * np.sin(np.arange(40))
+    frames = np.random.default_rng(0).poisson(clean * scale[:, None, None]).astype(np.uint16)
+    assert diffraction.mask_from_collection(frames, limits=None, detect=True).mask.all()
+    good = np.ones((96, 110), bool)
+    frames[:, 31], good[31] = 0, False
+    frames[:, :, 77:79], good[:, 77:79] = 0, False
+    frames[:, 60:63, 40:43], good[60:63, 40:43] = 0, False
+    frames[:, 85:89], good[85:89] = 65535, False
+    frames[:, [12, 50, 51], [14, 90, 90]] += 2000
+    good[[12, 50, 51], [14, 90, 90]] = False
+    frames[::2, 20, 100], good[20, 100] = 3000, False
+    found = diffraction.mask_from_collection(frames, limits=None, detect=True)
+    np.testing.assert_array_equal(found.mask, good)
+    assert found.counts["gap"] == 4 * 110
+    np.save(tmp_path / "frames.npy", frames)
+    made = diffraction.mask_file(tmp_path / "frames.npy", tmp_path / "mask.npy", limits=None, detect=True)
+    np.testing.assert_array_equal(made.valid, good)

@@ -27,6 +27,12 @@ def mask_command(
     ] = "0,30000",
     max_std: Annotated[float | None, typer.Option(help="Largest standard deviation over all images.")] = None,
     dead: Annotated[bool, typer.Option("--dead", help="Refuse pixels that never change.")] = False,
+    detect: Annotated[
+        bool,
+        typer.Option(
+            "--detect", help="Refuse gaps, dead and hot pixels, clusters and lines, found by their neighbours."
+        ),
+    ] = False,
     mask: Annotated[Path | None, typer.Option(help="Another mask to combine with (.npy .tif .h5).")] = None,
     *,
     common: Reading,
@@ -46,7 +52,7 @@ def mask_command(
     allowed: Any = None if limits == "none" else shared.numbers(limits, 2, "--limits")
     shared.check_output(output, image_extensions(), overwrite=common.replace)
     known = load_mask(mask)
-    options = {"limits": allowed, "max_std": max_std, "dead": dead, "mask": known}
+    options = {"limits": allowed, "max_std": max_std, "dead": dead, "detect": detect, "mask": known}
     made, summary, status = _mask_of(shared.image_files(files), output, options, common)
     if common.report is not None and made is not None:
         _report(common.report, output, made.found, made.valid)

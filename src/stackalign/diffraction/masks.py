@@ -17,6 +17,8 @@ from stackalign.io import StackReader
 from stackalign.io.provenance import provenance, to_jsonable
 from stackalign.runs import Progress, ProgressCallback
 
+from ._mask_detect import detector_faults
+
 __all__ = ["PixelMask", "PixelStatistics", "check_mask_settings", "combine_masks", "mask_from_collection"]
 
 
@@ -40,8 +42,8 @@ class PixelMask:
         (H, W) float64 over the images; the standard deviation has ddof 0. NaN where a pixel was never finite.
     n_images : int
     counts : dict
-        How many pixels were refused, by reason: "below", "above", "fluctuating", "dead", "not_finite". A pixel may
-        have several.
+        How many pixels were refused, by reason: "below", "above", "fluctuating", "dead", "not_finite", and with
+        `detect` "gap", "low", "high", "quiet", "noisy". A pixel may have several.
     provenance : dict
         Device, versions and settings.
     """
@@ -89,6 +91,7 @@ def mask_from_collection(
     limits: tuple[float, float] | float | None = (0.0, 3e4),
     max_std: float | None = None,
     dead: bool = False,
+    detect: bool = False,
     device: str = "auto",
     workers: int | None = None,
     progress: ProgressCallback | None = None,
@@ -108,6 +111,9 @@ def mask_from_collection(
         at.
     dead : bool
         Also refuse pixels that have the same value in all images; wants at least two images.
+    detect : bool
+        Also refuse gaps at the type's largest whole number, dead and hot pixels, clusters and lines, and pixels that
+        vary far less or more than those around them: by each pixel and its neighbourhood, without limits.
     device : str
         "cpu", "cuda", "cuda:n" or "auto", see `stackalign.asarray`.
     workers : int, optional
@@ -150,7 +156,7 @@ def mask_from_collection(
         if progress is not None:
             n, seconds = statistics.n_images, time.perf_counter() - began
             progress(Progress("statistics", n, known or n, n * chunk[0].nbytes, seconds))
-    return statistics.judged(limits=limits, max_std=max_std, dead=dead)
+    return statistics.judged(limits=limits, max_std=max_std, dead=dead, detect=detect)
 
 
 def check_mask_settings(limits: tuple[float, float] | float | None, max_std: float | None) -> None:
@@ -173,9 +179,11 @@ class PixelStatistics:
         self._device, self._workers = device, workers
         self._total: ops.StackStatistics | None = None
         self.n_images = 0
+        self.dtype: np.dtype[Any] | None = None
 
     def include(self, stack: Array) -> None:
         """Add a stack (n, H, W)."""
+        self.dtype = np.dtype(stack.dtype) if self.dtype in (None, stack.dtype) else np.dtype(np.float64)
         self.merge(ops.stack_statistics(ops.asarray(stack, self._device), workers=self._workers), len(stack))
 
     def merge(self, statistics: ops.StackStatistics, n_images: int) -> None:
@@ -196,7 +204,14 @@ class PixelStatistics:
             self._total = ops.StackStatistics(*(ops.asarray(arrays[name], self._device) for name in _FIELDS))
             self.n_images = int(arrays["n_images"])
 
-    def judged(self, *, limits: tuple[float, float] | float | None, max_std: float | None, dead: bool) -> PixelMask:
+    def judged(
+        self,
+        *,
+        limits: tuple[float, float] | float | None,
+        max_std: float | None,
+        dead: bool,
+        detect: bool = False,
+    ) -> PixelMask:
         """Tell which pixels can be trusted; see `mask_from_collection`."""
         low, high = _limits(limits)
         total, n_images = self._total, self.n_images
@@ -219,7 +234,11 @@ class PixelStatistics:
             "dead": some & (minimum == maximum) if dead else np.zeros(std.shape, bool),
             "not_finite": count < n_images,
         }
+        if detect:
+            refused |= detector_faults(np.where(some, mean, np.nan), std, minimum, maximum, n_images, self.dtype)
         settings = {"limits": None if limits is None else (low, high), "max_std": max_std, "dead": dead}
+        if detect:
+            settings["detect"] = True
         return PixelMask(
             mask=~np.logical_or.reduce(list(refused.values())),
             minimum=minimum,

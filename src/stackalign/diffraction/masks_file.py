@@ -74,6 +74,7 @@ def mask_file(
     limits: tuple[float, float] | float | None = (0.0, 3e4),
     max_std: float | None = None,
     dead: bool = False,
+    detect: bool = False,
     mask: NDArray[np.bool_] | None = None,
     dataset: str | None = None,
     device: str = "auto",
@@ -95,7 +96,7 @@ def mask_file(
         Files that `diffread` reads.
     output : path-like
         .npy, .tif or .h5: True, or 1, where a pixel is valid. ``<stem>_mask.json`` beside it says what made it.
-    limits, max_std, dead
+    limits, max_std, dead, detect
         See `mask_from_collection`.
     mask : numpy.ndarray, optional
         Boolean (H, W), True = valid, to combine with.
@@ -139,6 +140,8 @@ def mask_file(
         raise DataError(next(iter(files.failures.values())))
     _check_shapes(files, mask)
     settings = {"limits": limits, "max_std": max_std, "dead": dead, "dataset": dataset}
+    if detect:
+        settings["detect"] = True
     plan = runs.Plan("mask", files.described, settings, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
@@ -148,13 +151,15 @@ def mask_file(
             collector = _Merged(workers)
             chunk = _StatisticsChunk(device, workers)
             job.work(reader, chunk, collector, _blocks(reader), stage=path.name, key=f"rows-{k}", source=source)
+            kind = np.dtype(reader.info.dtype)
+            total.dtype = kind if total.dtype in (None, kind) else np.dtype(np.float64)
             arrays = collector.arrays()
             total.merge(ops.StackStatistics(*(arrays[name] for name in _FIELDS)), int(arrays["n_images"]))
 
         files.each(run, one, lambda k: None)
         if files.failures:
             raise DataError(next(iter(files.failures.values())))
-        found = total.judged(limits=limits, max_std=max_std, dead=dead)
+        found = total.judged(limits=limits, max_std=max_std, dead=dead, detect=detect)
         valid = found.mask if mask is None else combine_masks(found, mask)
         made = MaskFile(final, found, valid)
         # Formats of images know no truth values.
