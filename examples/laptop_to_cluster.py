@@ -46,7 +46,7 @@ else:
     from stackalign.runs import executor_for
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         executor_for(cluster.scheduler_address) as executor,
     ):
         crop_file(folder / "scan.npy", folder / "cluster.npy", config, executor=executor)
