@@ -21,7 +21,7 @@ class ReportOrPages(TyperCommand):
 
 def flags_as_pages(words: Sequence[str]) -> list[str]:
     """Replace ``--report`` by ``--pages`` where the next word is no name of a page."""
-    after = [*words[1:], ""]
+    after = [*words, ""][1:]
     return [
         "--pages" if word == "--report" and not following.lower().endswith((".html", ".htm")) else word
         for word, following in zip(words, after, strict=True)
