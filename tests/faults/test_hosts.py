@@ -1,4 +1,4 @@
-"""Workers that are slow or drop off the network, and a client that is killed: the same bytes."""
+"""Workers that are slow, run out of memory or drop off the network, and a client that is killed: the same bytes."""
 
 import os
 import signal
@@ -41,6 +41,39 @@ def test_slow_worker(source: Path, tmp_path: Path) -> None:
 
         crop_file(source, tmp_path / "out.npy", CONFIG, executor=executor, progress=progress)
         resumed.join()
+    assert digest(tmp_path / "out.npy") == digest(tmp_path / "whole.npy")
+
+
+HOG = """
+import os, time
+from stackalign.runs import executor
+
+flag = {flag!r}
+if not hasattr(executor, "unfed"):  # a preloaded file is run twice
+    executor.unfed = executor.run_chunk
+
+def hungry(*arguments):
+    if not os.path.exists(flag):
+        open(flag, "w").close()
+        held = [bytearray(os.urandom(1 << 20)) * 64 for _ in range(16)]  # 1 GB, of a worker that has 600 MB
+        time.sleep(60)
+        raise AssertionError(len(held))
+    return executor.unfed(*arguments)
+
+executor.run_chunk = hungry
+"""
+
+
+def test_worker_out_of_memory(source: Path, tmp_path: Path) -> None:
+    """Its nanny ends it and starts another one, which does the chunk again."""
+    flag, preload = tmp_path / "flag", tmp_path / "hog.py"
+    preload.write_text(HOG.format(flag=str(flag)))
+    with Cluster(tmp_path, 0) as cluster:
+        cluster.add("--preload", str(preload), nanny=True, memory="600MB")
+        cluster.wait(1)
+        with executor_for(cluster.address) as executor:
+            crop_file(source, tmp_path / "out.npy", CONFIG, executor=executor)
+    assert flag.exists()
     assert digest(tmp_path / "out.npy") == digest(tmp_path / "whole.npy")
 
 
