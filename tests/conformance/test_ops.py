@@ -67,6 +67,6 @@ def test_agrees_with_the_reference(backend, op: Op, dtype: str) -> None:
             texts = [f"{type(error).__name__}: {error}"]
         if texts:
             wrong[case.name] = texts
-    late = sorted(set(variants().items()) - set(compiled.items()))
+    late = sorted(set(variants().items()) - set(compiled.items())) if backend.NAME == "cpu" else []
     assert not late, f"the calls in `first_calls` of backends/cpu/{SUBJECTS[op.method]}.py leave these to be compiled"
     assert not wrong, "\n".join(f"{name}: {'; '.join(map(str, texts))}" for name, texts in wrong.items())
