@@ -101,8 +101,8 @@ def test_what_cells_leave_free(cubic: Truth) -> None:
     assert free_cell("symmetry", tetragonal().parameters) == ("a", "c")
     assert free_cell("symmetry", known | {"b": 6.0, "c": 7.0, "beta": 95.0}) == ("a", "b", "c", "beta")
     assert free_cell("all", known) == CELL
-    assert start._wanted("a", None, {"a": None}).drives == ("a", "b", "c")
-    assert start._wanted("a", None, {"a": None, "c": None}).drives == ("a", "b")
+    assert start._free_parameter("a", None, {"a": None}).drives == ("a", "b", "c")
+    assert start._free_parameter("a", None, {"a": None, "c": None}).drives == ("a", "b")
     with pytest.raises(ValueError, match="free must be"):
         start.optimize_unit_cell(("a", "d"))
     with pytest.raises(ValueError, match="must not become negative"):
