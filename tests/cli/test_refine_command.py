@@ -163,10 +163,10 @@ def test_mistakes_are_said(config, tmp_path: Path, old: str, new: str, message: 
     assert not (tmp_path / "si_refined.json").exists()
 
 
-def test_the_configuration_of_the_readme(tmp_path: Path) -> None:
+def test_the_configuration_of_the_guide(tmp_path: Path) -> None:
     pytest.importorskip("gemmi", reason="gemmi is not installed: pip install gemmi")
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (text,) = re.findall(r"^```toml\n(# si.toml.*?)^```", readme, re.M | re.S)
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "refine.md").read_text()
+    (text,) = re.findall(r"^```toml\n(# si.toml.*?)^```", guide, re.M | re.S)
     (tmp_path / "si.toml").write_text(text)
     np.savez(tmp_path / "disks.npz", images=np.ones((4, 64, 64)), hkl=np.array(HKL))
     (tmp_path / "si.cif").write_text(
