@@ -14,6 +14,7 @@ from stackalign.backends._lags import intersection, possible
 from stackalign.backends._protocol import Lags
 
 from . import _check, _peaks
+from .transfer import fetched
 
 __all__ = ["ShiftMap", "ShiftResult", "masked_ncc", "masked_shift", "match_template"]
 
@@ -258,8 +259,7 @@ def masked_shift(
     """
     problem = _problem(reference, moving, reference_mask, moving_mask, max_shift, overlap_ratio, workers)
     found = problem.backend.masked_peaks(*problem.arguments)
-    host = [problem.backend.to_numpy(a) for a in found]
-    lags, peaks, overlap, neighbours, rings = host
+    lags, peaks, overlap, neighbours, rings = fetched(found)
     shift = lags.astype(np.float64)
     if subpixel:
         shift += _peaks.offsets(neighbours)

@@ -199,31 +199,46 @@ def linearize_resampled(
     return _linearized(sums, chain, _n_pixels(reference), True, None, True, noise_share), sums
 
 
-def shared_normal(
+def shared_sums(
+    reference: Array, resampled: Array, slopes: tuple[Array, Array], tile: int, workers: int | None
+) -> list[Array]:
+    """Sums (B, T, 42) of `linearize_resampled`, and two more (B, 1, 42) for what `linearize_shared` returns.
+
+    Of the `slopes` of the reference and of the samples; all stay on their device, where copies are expensive.
+    """
+    backend, n = backend_for(reference, resampled), _check.n_workers(workers)
+    there = np.tile(np.eye(2, 3), (int(reference.shape[0]), 1, 1))
+    of_both = ((slopes[0], tile), (slopes[0] + slopes[1], 0), (slopes[0] - slopes[1], 0))
+    return [backend.linearize_affine(reference, resampled, s, there, t, False, n) for s, t in of_both]
+
+
+def linearize_shared(
+    sums: list[FloatArray],
     reference: Array,
-    resampled: Array,
-    slopes: tuple[Array, Array],
     matrices: FloatArray,
     jacobian: FloatArray,
-    gain: FloatArray,
-    workers: int | None,
-) -> FloatArray:
-    """Normal matrix (B, P, P) of the derivatives that both images show.
+    noise_share: FloatArray | None = None,
+) -> tuple[AffineLinearization, FloatArray]:
+    """Do as `linearize_resampled`, from the `shared_sums` on the host; and what both images show of the normal matrix.
 
-    In `linearize_resampled` it holds the squares of the reference's slopes, their noise included. Here it holds the
-    products of the reference's `slopes` with those of the samples times `gain` (B,): the noise of one image has nothing
-    in common with that of the other (instrumental variables; Wald, Ann. Math. Stat. 11, 284, 1940).
+    The normal matrix of the linearization holds the squares of the reference's slopes, their noise included. The one
+    (B, P, P) that is returned beside it holds the products of the reference's slopes with those of the samples, times
+    the gain of these: the noise of one image has nothing in common with that of the other (instrumental variables;
+    Wald, Ann. Math. Stat. 11, 284, 1940).
     """
-    xp = array_namespace(reference)
-    of_samples = xp.asarray(gain[:, None, None, None].astype(np.float32)) * slopes[1]
-    there = np.tile(np.eye(2, 3), (len(matrices), 1, 1))
-    chain = _chain(reference, matrices, jacobian, of_reference=True)
+    chain, n_pixels = _chain(reference, matrices, jacobian, of_reference=True), _n_pixels(reference)
+    linear = _linearized(sums[0], chain, n_pixels, True, None, True, noise_share)
     # (a b) = ((a + b)^2 - (a - b)^2) / 4
-    normals = []
-    for both in (slopes[0] + of_samples, slopes[0] - of_samples):
-        sums = _sums(reference, resampled, both, there, 0, False, workers)
-        normals.append(_linearized(sums, chain, _n_pixels(reference), False, None, True).normal)
-    return np.asarray(0.25 * (normals[0] - normals[1]))
+    plus, minus = (_linearized(s, chain, n_pixels, False, None, True).normal for s in sums[1:])
+    return linear, np.asarray((0.25 * contrast_of(sums[0]))[:, None, None] * (plus - minus))
+
+
+def contrast_of(sums: FloatArray) -> FloatArray:
+    """Gain (B,) by which the samples of the moving image become the reference, from the sums over tiles."""
+    n, r, v, _, vv, rv = np.moveaxis(sums[..., :6].sum(axis=1), -1, 0)
+    variance = vv - v * v / np.maximum(n, 1.0)
+    none = np.zeros_like(variance)
+    return np.asarray(np.divide(rv - r * v / np.maximum(n, 1.0), variance, out=none, where=variance > 0))
 
 
 def covariance_tile(shape: tuple[int, ...], smooth: float = 0.0) -> int:

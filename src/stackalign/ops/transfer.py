@@ -2,9 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import DTypeLike, NDArray
 
 from stackalign.backends import Array, backend_for, load, refuse_hidden
@@ -143,6 +145,16 @@ def to_numpy(x: object) -> NDArray[Any]:
     if _is_torch(x):
         return _torch_to_host(x)
     return backend_for(x).to_numpy(x)
+
+
+def fetched(arrays: Sequence[Array]) -> list[NDArray[Any]]:
+    """Bring arrays of one home to the host by one copy, in their types: each copy from a GPU is waited for."""
+    xp = array_namespace(arrays[0])
+    flat = to_numpy(xp.concatenate([a.ravel() for a in arrays]))
+    ends = np.cumsum([a.size for a in arrays])[:-1]
+    # Together they have the type that holds all of theirs.
+    parts = zip(np.split(flat, ends), arrays, strict=True)
+    return [part.reshape(a.shape).astype(a.dtype, copy=False) for part, a in parts]
 
 
 def device_of(x: object) -> str:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from stackalign.backends import Array
 from stackalign.ops import asarray, device_of, to_numpy
-
-from ._host import fetched
+from stackalign.ops.transfer import fetched
 
 __all__ = ["without_dead_lines"]
 
@@ -20,15 +19,32 @@ ALIKE = 0.5
 """Share of the pixels beside a dead line that may have its value: more where an object ends on an empty background."""
 
 
-def without_dead_lines(images: Array) -> Array:
+def without_dead_lines(*stacks: Array) -> list[Array]:
     """Set rows and columns of images (B, H, W) to NaN that have one value from end to end and an edge beside them.
 
-    They stand still when all else moves. Images without any are returned as they are.
+    They stand still when all else moves. Stacks of images without any are returned as they are.
     """
-    if min(images.shape[1:]) < 3:
-        return images
-    alike = [(images[:, 1:] == images[:, :-1]).all(axis=1), (images[:, :, 1:] == images[:, :, :-1]).all(axis=2)]
-    columns, rows = (values.astype(bool) for values in fetched(alike))
+    alike = [
+        pixels
+        for images in stacks
+        if _has_surroundings(images)
+        for pixels in (
+            (images[:, 1:] == images[:, :-1]).all(axis=1),
+            (images[:, :, 1:] == images[:, :, :-1]).all(axis=2),
+        )
+    ]
+    constant = iter(fetched(alike) if alike else ())
+    return [
+        _cleaned(images, next(constant), next(constant)) if _has_surroundings(images) else images for images in stacks
+    ]
+
+
+def _has_surroundings(images: Array) -> bool:
+    return bool(min(images.shape[1:]) >= 3)
+
+
+def _cleaned(images: Array, columns: NDArray[np.bool_], rows: NDArray[np.bool_]) -> Array:
+    """Images without the dead ones of their constant columns (B, W) and rows (B, H)."""
     cleaned: Any = None
     for b in np.flatnonzero(columns.any(axis=1) | rows.any(axis=1)).tolist():
         plane = to_numpy(images[b])

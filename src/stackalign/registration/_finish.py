@@ -12,13 +12,20 @@ from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, prepare_pair, resample_affine
-from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes, shared_normal
+from stackalign.ops.linearize import (
+    covariance_tile,
+    linearize_resampled,
+    linearize_shared,
+    reference_slopes,
+    shared_sums,
+)
+from stackalign.ops.transfer import fetched
 
 from ._noise import smoothed_noise
 from ._search import Climbed, Images, reach_of
 from .background import smooth_background
 
-__all__ = ["CubicSamples", "Refined", "contrast_of", "filled", "finish", "summed", "widened_by", "wider_of"]
+__all__ = ["CubicSamples", "Refined", "filled", "finish", "summed", "widened_by", "wider_of"]
 
 
 POLISH_STEPS, POLISHED = 12, 1e-2
@@ -124,12 +131,15 @@ def finish(
         matrices = transforms.matrices_from_parameters(at, model, center)
         resampled = samples.at(matrices)
         jacobian = transforms.matrix_jacobian(at, model, center)
-        linear, sums = linearize_resampled(
-            pair.reference, resampled, slopes, matrices, jacobian, tile, workers, noise_share
-        )
         if k == 0:
-            shared = _shared(sums, slopes, resampled, matrices, jacobian, pair.reference, workers)
-            gain, wider = _shift_gain(linear.normal, shared), wider_of(linear.normal, shared)
+            both = (slopes, reference_slopes(resampled))
+            tiles, *products = fetched(shared_sums(pair.reference, resampled, both, tile, workers))
+            linear, shared = linearize_shared([tiles, *products], pair.reference, matrices, jacobian, noise_share)
+            sums, gain, wider = tiles, _shift_gain(linear.normal, shared), wider_of(linear.normal, shared)
+        else:
+            linear, sums = linearize_resampled(
+                pair.reference, resampled, slopes, matrices, jacobian, tile, workers, noise_share
+            )
         _noted(climbed.history, active, at, linear.score, k)
         newton = (wider @ _solved(linear.normal, linear.gradient)[..., None])[..., 0]
         trial = np.clip(at + newton, bounds[..., 0], bounds[..., 1])
@@ -235,37 +245,11 @@ def _noted(
         history[b].append(np.array([[1.0, -1.0 - POLISH_STEPS - k, *at[b], score[b]]]))
 
 
-def _shared(
-    sums: FloatArray,
-    slopes: Array,
-    resampled: Array,
-    matrices: FloatArray,
-    jacobian: FloatArray,
-    reference: Array,
-    workers: int | None,
-) -> FloatArray:
-    """Normal matrix (B, P, P) of what both images show.
-
-    That of the reference's derivatives holds their squares, noise and all, which makes shifts seem better determined,
-    and parameters that the scene confuses seem to be told apart.
-    """
-    both = (slopes, reference_slopes(resampled))
-    return shared_normal(reference, resampled, both, matrices, jacobian, contrast_of(sums), workers)
-
-
 def _shift_gain(normal: FloatArray, shared: FloatArray) -> FloatArray:
     """Factors (B, 2) by which shifts along both axes are larger than noise in the slopes makes them seem."""
     own, common = (np.diagonal(m[:, :2, :2], axis1=1, axis2=2) for m in (normal, shared))
     share = np.divide(common, own, out=np.ones_like(own), where=own > 0)
     return np.asarray(1.0 / np.clip(share, LEAST_SHARED, MOST_SHARED))
-
-
-def contrast_of(sums: FloatArray) -> FloatArray:
-    """Gain (B,) by which the samples of the moving image become the reference, from the sums over tiles."""
-    n, r, v, _, vv, rv = np.moveaxis(sums[..., :6].sum(axis=1), -1, 0)
-    variance = vv - v * v / np.maximum(n, 1.0)
-    none = np.zeros_like(variance)
-    return np.asarray(np.divide(rv - r * v / np.maximum(n, 1.0), variance, out=none, where=variance > 0))
 
 
 def wider_of(normal: FloatArray, shared: FloatArray) -> FloatArray:

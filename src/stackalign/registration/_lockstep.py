@@ -43,7 +43,7 @@ BEYOND_DOUBT = 2 * CHANCE
 
 def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[RegistrationResult]:
     """Register B pairs of images (B, H, W) and (B, Hm, Wm) with NaN where invalid."""
-    fixed, moved = without_dead_lines(fixed), without_dead_lines(moved)
+    fixed, moved = without_dead_lines(fixed, moved)
     (fixed, in_fixed), (moved, in_moved) = without_spikes_of([(fixed, None), (moved, None)])
     pair = prepare_pair(fixed, moved, workers=settings.workers)
     images = Images(pair.reference, pair.moving)

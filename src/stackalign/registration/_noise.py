@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.backends import Array
-
-from ._host import fetched
+from stackalign.ops.transfer import fetched
 
 __all__ = [
     "NOISY",

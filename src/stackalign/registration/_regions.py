@@ -11,9 +11,9 @@ from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.ops import bin_mean
+from stackalign.ops.transfer import fetched
 
 from ._finish import Refined, summed
-from ._host import fetched
 from ._noise import block_share, response_levels, second_difference_share
 
 __all__ = ["Regions", "regions_of", "wanted_text"]
@@ -188,10 +188,10 @@ def _structure(
 ) -> tuple[FloatArray, FloatArray]:
     """`Regions.structure` and `Regions.clearly` of residuals, of which `seen` (B,) is the variance of the noise."""
     best = np.ones(len(seen)), np.zeros(len(seen))
-    for side in BLOCKS:
-        if min(residual.shape[1:]) < FEWEST_BLOCKS * side:
-            break
-        means = fetched([bin_mean(residual, side)])[0].astype(np.float64)
+    sides = [side for side in BLOCKS if min(residual.shape[1:]) >= FEWEST_BLOCKS * side]
+    blocks = fetched([bin_mean(residual, side) for side in sides]) if sides else []
+    for side, plane in zip(sides, blocks, strict=True):
+        means = plane.astype(np.float64)
         valid = np.isfinite(means)
         n = np.maximum(valid.sum(axis=(1, 2)), 1)
         variance = np.where(valid, means, 0.0) ** 2

@@ -4,24 +4,24 @@ A pattern that stands still, light of the instrument, a second layer: each has i
 the images moves in another way at another scale.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import NDArray
 
 from stackalign import transforms
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.ops import bin_mean
-from stackalign.ops.linearize import covariance_tile, linearize_resampled, reference_slopes, shared_normal
+from stackalign.ops.linearize import covariance_tile, linearize_shared, reference_slopes, shared_sums
+from stackalign.ops.transfer import fetched
 
-from ._finish import Refined, contrast_of, summed, widened_by, wider_of
-from ._host import fetched
+from ._finish import Refined, summed, widened_by, wider_of
 from ._trust import significance
 
 __all__ = ["Scales", "scales_of"]
-
-FloatArray = NDArray[np.float64]
 
 COARSEST, SMALLEST_LEVEL = 8, 16
 """Largest binning, and the shortest side of an image that is binned by it."""
@@ -54,28 +54,49 @@ class Scales:
 
 def scales_of(fine: Refined, workers: int | None) -> Scales:
     """Let a second difference of the images at each binning say how the moving image would have to move on."""
+    levels = list(_levels(fine, workers))
+    # The levels know nothing of each other: one copy to the host for all of them.
+    numbers = iter(fetched([a for level in levels for a in (*level.sums, *level.alike)]) if levels else ())
     n_problems = len(fine.score)
     best = Scales(*(np.zeros(n_problems) for _ in range(4)))
-    # Single pixels of images without noise show nothing but what interpolation does.
-    factor = 1 if max(fine.smooth) > 0 else 2
-    while True:
-        planes = [fine.reference, fine.resampled]
-        if factor > 1:
-            planes = [bin_mean(p, factor, workers=workers) for p in planes]
-        if min(planes[0].shape[1:]) < SMALLEST_LEVEL:
-            return best
-        shift, errors, chance = _step([_detail(p) for p in planes], max(fine.smooth) / factor, workers)
-        shift = shift * factor
+    for level in levels:
+        sums = [next(numbers) for _ in level.sums]
+        shift, errors, chance = _step(level.reference, sums, [next(numbers) for _ in level.alike])
+        shift = shift * level.factor
         more = (errors > best.significance) & (shift > LEAST_SHIFT)
         best = Scales(
             np.where(more, errors, best.significance),
             np.where(more, shift, best.shift),
-            np.where(more, float(factor), best.size),
+            np.where(more, float(level.factor), best.size),
             np.maximum(best.chance, chance),
         )
+    return best
+
+
+class _Level(NamedTuple):
+    """Second differences of the reference at a binning, and on their device the sums that a step is made of."""
+
+    factor: int
+    reference: Array
+    sums: list[Array]
+    alike: list[Array]
+
+
+def _levels(fine: Refined, workers: int | None) -> Iterator[_Level]:
+    # Single pixels of images without noise show nothing but what interpolation does.
+    factor = 1 if max(fine.smooth) > 0 else 2
+    while factor <= COARSEST:
+        planes = [fine.reference, fine.resampled]
+        if factor > 1:
+            planes = [bin_mean(p, factor, workers=workers) for p in planes]
+        if min(planes[0].shape[1:]) < SMALLEST_LEVEL:
+            return
+        reference, resampled = (_detail(p) for p in planes)
+        tile = covariance_tile(reference.shape[1:], max(fine.smooth) / factor)
+        slopes = reference_slopes(reference), reference_slopes(resampled)
+        sums = shared_sums(reference, resampled, slopes, tile, workers)
+        yield _Level(factor, reference, sums, [*_products(reference), *_products(resampled)])
         factor *= 2
-        if factor > COARSEST:
-            return best
 
 
 def _detail(planes: Array) -> Array:
@@ -87,18 +108,14 @@ def _detail(planes: Array) -> Array:
     return out
 
 
-def _step(planes: list[Array], smooth: float, workers: int | None) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _step(
+    reference: Array, sums: list[FloatArray], products: list[FloatArray]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Length (B,) in pixels of a Newton step of the shift, and in standard errors, and the score's above chance."""
-    reference, resampled = planes
     n_problems = len(reference)
     matrices = np.tile(np.eye(2, 3), (n_problems, 1, 1))
     jacobian = transforms.matrix_jacobian(np.zeros((n_problems, 2)), "shift", np.zeros(2))
-    slopes = reference_slopes(reference)
-    tile = covariance_tile(reference.shape[1:], smooth)
-    linear, sums = linearize_resampled(reference, resampled, slopes, matrices, jacobian, tile, workers)
-    shared = shared_normal(
-        reference, resampled, (slopes, reference_slopes(resampled)), matrices, jacobian, contrast_of(sums), workers
-    )
+    linear, shared = linearize_shared(sums, reference, matrices, jacobian)
     wider = wider_of(linear.normal, shared)
     assert linear.covariance is not None
     covariance = widened_by(linear.covariance, wider)
@@ -108,18 +125,20 @@ def _step(planes: list[Array], smooth: float, workers: int | None) -> tuple[Floa
     step = (wider @ inverse @ linear.gradient[..., None])[..., 0]
     squares = np.einsum("bi,bij,bj->b", step, np.linalg.pinv(covariance, hermitian=True), step)
     shift = np.sqrt((step**2).sum(axis=1))
-    chance = significance(linear.score, sums[..., 0].sum(axis=1) / _alike(planes))
+    chance = significance(linear.score, sums[0][..., 0].sum(axis=1) / _alike(products))
     return np.where(known, shift, 0.0), np.where(known, np.sqrt(np.maximum(squares, 0.0)), 0.0), chance
 
 
-def _alike(planes: list[Array]) -> FloatArray:
-    """Pixels (B,) that count as one when two planes are compared, from what neighbours in both have in common."""
-    together = []
-    for p in planes:
-        xp = array_namespace(p)
-        e = xp.where(xp.isfinite(p), p, np.float32(0))
-        sums = (summed(e * e), summed(e[:, 1:] * e[:, :-1]), summed(e[:, :, 1:] * e[:, :, :-1]))
-        own, y, x = fetched(sums)
-        together.append(np.stack([y, x]) / np.maximum(own, np.finfo(np.float32).tiny))
-    both = np.clip(together[0] * together[1], 1e-3, 0.98)
+def _products(planes: Array) -> list[Array]:
+    """Sums (B,) of the squares of pixels, and of their products with the next ones along y and along x."""
+    xp = array_namespace(planes)
+    e = xp.where(xp.isfinite(planes), planes, np.float32(0))
+    return [summed(e * e), summed(e[:, 1:] * e[:, :-1]), summed(e[:, :, 1:] * e[:, :, :-1])]
+
+
+def _alike(products: list[FloatArray]) -> FloatArray:
+    """Pixels (B,) that count as one when two planes are compared, from the `_products` of both."""
+    least = np.finfo(np.float32).tiny
+    own, other = (np.stack([y, x]) / np.maximum(square, least) for square, y, x in (products[:3], products[3:]))
+    both = np.clip(own * other, 1e-3, 0.98)
     return np.asarray(np.maximum(np.pi / np.sqrt(np.log(both[0]) * np.log(both[1])), 1.0))

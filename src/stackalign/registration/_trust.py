@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len, rfft2
 
-from ._host import fetched
+from stackalign.ops.transfer import fetched
+
 from ._search import SMALLEST_LEVEL, Images
 
 __all__ = ["Evidence", "correlated_pixels", "fits_badly", "flags_of", "significance"]

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from stackalign.backends import Array
 from stackalign.ops import asarray, device_of, to_numpy
-
-from ._host import fetched
+from stackalign.ops.transfer import fetched
 
 __all__ = ["without_spikes", "without_spikes_of"]
 
