@@ -1,5 +1,6 @@
 """The method that sunkit-image is given: its interface of 0.7 is written down here, since releases lack it."""
 
+import importlib
 import sys
 import types
 from typing import NamedTuple
@@ -50,6 +51,14 @@ def test_the_translation_leads_from_target_to_reference(methods, rng) -> None:
     np.testing.assert_allclose(found.translation, (4.6, -3.3), atol=0.02)
     np.testing.assert_array_equal(found.rotation_matrix, np.eye(2))
     np.testing.assert_array_equal(found.scale, [1, 1])
+
+
+def test_importing_the_package_is_enough(methods) -> None:
+    import stackalign.solar
+
+    assert methods == {}
+    importlib.reload(stackalign.solar)  # as in a new process
+    assert list(methods) == ["stackalign"]
 
 
 def test_what_cannot_be_trusted_is_said(methods, rng) -> None:

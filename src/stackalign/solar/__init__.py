@@ -1,5 +1,6 @@
 """Coalignment of solar maps in their world coordinates; nothing heavy is loaded before a name of it is used."""
 
+from importlib.util import find_spec as _find_spec
 from typing import Any
 
 import lazy_loader as _lazy
@@ -22,3 +23,10 @@ def __getattr__(name: str) -> Any:
             msg = f'stackalign.solar needs {package or "sunpy"}: pip install "stackalign[solar]"'
             raise _MissingDependencyError(msg) from error
         raise
+
+
+if _find_spec("sunkit_image") is not None:
+    # Its users name the method in a call of sunkit-image, and have no other reason to use a name of this package.
+    from .sunkit import register_with_sunkit_image as _register
+
+    _register()

@@ -14,7 +14,6 @@ from .image_hdus import quiet
 from .job import Job, coalign_job
 from .phase import Request
 from .pixels import PixelTransform
-from .sunkit import register_with_sunkit_image
 
 __all__ = ["coalign", "coalign_job", "run_jobs"]
 
@@ -255,6 +254,3 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None =
             for number, result in zip(numbers, found, strict=True):
                 advance(number, result)
     return outcomes
-
-
-register_with_sunkit_image()
