@@ -33,6 +33,7 @@ DOORS = {
     "mirror_average": lambda x: sa.mirror_average(x, (15.5, 19.5), 0.0),
     "centroid": sa.centroid,
     "pattern_summary": lambda x: sa.pattern_summary(x, 0.9),
+    "second_moments": lambda x: sa.second_moments(x, (15.5, 19.5)),
     "radial_cumulative": lambda x: sa.radial_cumulative(x, (15.5, 19.5)),
     "retention_radius": lambda x: sa.retention_radius(x, (15.5, 19.5), 0.9),
     "crop_windows": lambda x: sa.crop_windows(x, (0, 0), (4, 4)),

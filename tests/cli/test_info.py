@@ -44,7 +44,9 @@ def test_help_loads_little(arguments: list[str]) -> None:
     assert not {
         name for name in modules if name.startswith(("stackalign.crop", "stackalign.backends", "stackalign.io"))
     }
-    assert len(modules) < 450
+    # Of the packages that typer brings, some load others of their own.
+    assert len(modules) < 500
+    assert sum(name.startswith("stackalign") for name in modules) < 30
 
 
 def test_import_loads_little() -> None:

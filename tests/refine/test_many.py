@@ -4,6 +4,7 @@ import json
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -71,10 +72,30 @@ def test_workers_find_the_same(pool, configs: list[Path], here: dict, tmp_path: 
     assert [one.status for one in again] == ["earlier", "failed", "earlier"]
 
 
+class Held(ThreadPoolExecutor):
+    """Does its first task; the others wait for `go`."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.go = Event()
+        self.n_tasks = 0
+
+    def submit(self, function, /, *arguments, **options):
+        self.n_tasks += 1
+        if self.n_tasks == 1:
+            return super().submit(function, *arguments, **options)
+        return super().submit(lambda: self.go.wait() and function(*arguments, **options))
+
+
 def test_stopped_and_resumed(configs: list[Path], here: dict, tmp_path: Path) -> None:
     stop = StopRequest()
-    with ThreadPoolExecutor(1) as executor:
-        made = refine_files(configs, tmp_path, workers=1, executor=executor, stop=stop, each=lambda one: stop.request())
+    with Held() as executor:
+        try:
+            made = refine_files(
+                configs, tmp_path, workers=1, executor=executor, stop=stop, each=lambda one: stop.request()
+            )
+        finally:
+            executor.go.set()
     assert made[0].status == "done"
     assert made[-1].status == "interrupted"
     made = refine_files(configs, tmp_path, workers=1, resume=True)

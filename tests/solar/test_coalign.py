@@ -228,7 +228,7 @@ def test_simulated_observation() -> None:
         ({"scale_range": (1.1, 1.2)}, "scale_range"),
         ({"rotation": "stiff"}, "rotation must be"),
         ({"tolerance": 0.0}, "tolerance"),
-        ({"window": "Ne VIII"}, "window chooses"),
+        ({"window": "Ne VIII"}, "window is of a spectral window of a file"),
         ({"frames": []}, "no frames were given"),
     ],
 )

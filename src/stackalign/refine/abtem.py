@@ -70,7 +70,18 @@ class AbtemSimulator:
         return frozenset({"beams", "decompositions"} | (set() if name == "kv" else {"potentials"}))
 
     def with_parameters(self, changes: Mapping[str, float]) -> "AbtemSimulator":
-        """Return a simulator in which parameters have other values."""
+        """Return a simulator in which parameters have other values.
+
+        Parameters
+        ----------
+        changes : mapping of str to float
+            New values by the names of the parameters.
+
+        Returns
+        -------
+        AbtemSimulator
+            A new one; this one stays as it is.
+        """
         crystal = self.crystal.with_parameters({name: value for name, value in changes.items() if name != "kv"})
         return replace(self, crystal=crystal, beam=replace(self.beam, kv=float(changes.get("kv", self.beam.kv))))
 

@@ -279,7 +279,18 @@ class CallableSimulator:
         return self.needs.get(name, frozenset({"potentials", "decompositions"}))
 
     def with_parameters(self, changes: Mapping[str, float]) -> "CallableSimulator":
-        """Return a simulator in which parameters have other values."""
+        """Return a simulator in which parameters have other values.
+
+        Parameters
+        ----------
+        changes : mapping of str to float
+            New values by the names of the parameters.
+
+        Returns
+        -------
+        CallableSimulator
+            A new one; this one stays as it is.
+        """
         for name in changes:
             _known(name, self.parameters)
         return replace(self, parameters={**self.parameters, **changes})
