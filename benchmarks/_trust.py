@@ -150,7 +150,8 @@ def _line(found: dict[str, Any]) -> str:
 def table(found: Sequence[dict[str, Any]]) -> str:
     """Markdown table of the rows, and a line with what they come to."""
     head = ["situation", "kind", "runs", "right", "flagged", "trusted and wrong", "false alarms", "pull rms", "flags"]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *(_cells(f) for f in found))]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *(_cells(f) for f in found))]
+    lines.insert(1, "|" + "---|" * len(head))
     totals = []
     for kind, key, word in (
         ("misfit", "trusted_and_wrong", "trusted and wrong"),
@@ -198,7 +199,7 @@ def _totals(contents: dict[str, dict[str, Any]]) -> list[str]:
         "pull rms",
         "commit",
     ]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head))]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for pipeline, content in contents.items():
         rows = {k: [r for r in content["rows"] if r["kind"] == k] for k in ("misfit", "nominal")}
         pulls = [p for r in content["rows"] if r["pull"] for p in r["pull"].values()]
@@ -217,6 +218,25 @@ def _totals(contents: dict[str, dict[str, Any]]) -> list[str]:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def short_report(contents: dict[str, dict[str, Any]]) -> str:
+    """The README's table: a line for each pipeline."""
+    head = "pipeline | misfit runs | trusted and wrong | worst row | nominal runs | flagged though right"
+    lines = [f"| {head} |", "|" + "---|" * (head.count(" | ") + 1)]
+    for pipeline, content in contents.items():
+        misfit, nominal = ([r for r in content["rows"] if r["kind"] == kind] for kind in ("misfit", "nominal"))
+        name = pipeline.removesuffix("_held_out")
+        cells = [
+            f"`{name}`" if name == pipeline else f"`{name}`, other scenes",
+            str(sum(r["runs"] for r in misfit)),
+            _share(_mean(misfit, "trusted_and_wrong"), 1),
+            _share(max((r["trusted_and_wrong"] for r in misfit), default=None)),
+            str(sum(r["runs"] for r in nominal)),
+            _share(_mean(nominal, "false_alarms"), 1),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _pages(contents: dict[str, dict[str, Any]]) -> list[str]:

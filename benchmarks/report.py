@@ -12,11 +12,13 @@ from typing import Any
 from _sections import SECTIONS, Section
 from _tables import Rows, pixels, plain, ratio, table, yes
 from _trust import report as trust_report
-from _trust import saved
+from _trust import saved, short_report
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
-START, END = "<!-- measured: written by benchmarks/report.py -->", "<!-- /measured -->"
+MEASURED = "<!-- measured: written by benchmarks/report.py -->", "<!-- /measured -->"
+COUNTED = "<!-- trust: written by benchmarks/report.py -->", "<!-- /trust -->"
+"""Between these stand the README's parts."""
 ABOUT = """\
 # Measured
 
@@ -180,11 +182,17 @@ def main() -> None:
     )
     files = {path: json.loads(path.read_text()) for path in found}
     PAGE.write_text(page(files))
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(START)
-    _, _, after = rest.partition(END)
     widest = max(files, key=lambda path: len(headlines(files[path])))
-    readme.write_text(f"{before}{START}\n{short(widest, files[widest])}\n{END}{after}")
+    readme = ROOT / "README.md"
+    text = replaced(readme.read_text(), MEASURED, short(widest, files[widest]))
+    readme.write_text(replaced(text, COUNTED, short_report(saved())))
+
+
+def replaced(text: str, marks: tuple[str, str], part: str) -> str:
+    """A text with another part between two marks."""
+    before, _, rest = text.partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    return f"{before}{marks[0]}\n{part}\n{marks[1]}{after}"
 
 
 if __name__ == "__main__":
