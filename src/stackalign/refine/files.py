@@ -12,6 +12,7 @@ from stackalign.errors import DataError, StackalignError
 from stackalign.io.provenance import provenance
 from stackalign.runs import Plan, Progress, ProgressCallback, Run, StopRequest
 from stackalign.runs.executor import result_of
+from stackalign.runs.portable import portable
 
 from .coarse import CoarseRefine
 from .config import Configuration, Step, load_config
@@ -216,7 +217,9 @@ class _Refinement:
             return take(now, step, self.progress, self.stop)
         if self.stop is not None:
             self.stop.check(STOPPED)
-        return result_of(self.executor, self.executor.submit(take_alone, now, step), self.stop, stopped=STOPPED)
+        return result_of(
+            self.executor, self.executor.submit(portable, take_alone, now, step), self.stop, stopped=STOPPED
+        )
 
 
 def take_alone(now: CoarseRefine, step: Step) -> tuple[RefinementResult, Trials]:

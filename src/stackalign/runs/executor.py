@@ -21,6 +21,7 @@ from stackalign.errors import BackendUnavailableError, DataError, Interrupted, M
 from stackalign.io import StackReader
 
 from .chunks import halves_of
+from .portable import portable
 from .stop import StopRequest
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def in_order(
 
     def handed(chunk: tuple[int, int]) -> "tuple[tuple[int, int], Future[Part]]":
         sent = function if restricted is None else restricted(*chunk)
-        return chunk, executor.submit(run_chunk, source, sent, *chunk)
+        return chunk, executor.submit(portable, run_chunk, source, sent, *chunk)
 
     try:
         while True:

@@ -16,6 +16,7 @@ from astropy.io import fits
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError, FinishedError, OutputExistsError, StackalignError
 from stackalign.runs import Run, StopRequest, find_leftovers, remove_leftovers
+from stackalign.runs.portable import portable
 
 from .coalign import run_jobs
 from .coalign_result import CoalignmentResult
@@ -166,7 +167,7 @@ def _remote_outcomes(
             return None
         task, path = absolute(one.prepared.task), one.run.data.absolute()
         chosen = {"again": options.again, "write_flagged": options.write_flagged}
-        return executor.submit(coalign_remotely, task, path, **chosen, device=device, workers=workers)
+        return executor.submit(portable, coalign_remotely, task, path, **chosen, device=device, workers=workers)
 
     with _Batch(options, remote=True) as batch:
         begun = (one for task in stream for one in batch.begin(iter([task]), 1, None))
