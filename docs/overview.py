@@ -8,7 +8,6 @@ import numpy as np
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Circle, Rectangle
-from PIL import Image
 
 import stackalign as sa
 from stackalign import solar
@@ -99,7 +98,6 @@ def main() -> None:
         ax.set_yticks([])
     path = Path(__file__).parent / "static" / "overview.png"
     fig.savefig(path, dpi=120)
-    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)  # a third of the bytes
 
 
 if __name__ == "__main__":
