@@ -1,6 +1,7 @@
 """The method that sunkit-image is given: its interface of 0.7 is written down here, since releases lack it."""
 
-import importlib
+import os
+import subprocess
 import sys
 import types
 from typing import NamedTuple
@@ -53,12 +54,21 @@ def test_the_translation_leads_from_target_to_reference(methods, rng) -> None:
     np.testing.assert_array_equal(found.scale, [1, 1])
 
 
-def test_importing_the_package_is_enough(methods) -> None:
-    import stackalign.solar
-
-    assert methods == {}
-    importlib.reload(stackalign.solar)  # as in a new process
-    assert list(methods) == ["stackalign"]
+def test_importing_the_package_is_enough(tmp_path) -> None:
+    """In a process of its own, with a registry of 0.7 on the path."""
+    package = tmp_path / "sunkit_image" / "coalignment"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
+    (package / "register.py").write_text(
+        "KNOWN = {}\ndef register_coalignment_method(name):\n    return lambda function: KNOWN.setdefault(name, function)\n"
+    )
+    code = "import stackalign.solar, sunkit_image.coalignment.register as r; print(*r.KNOWN)"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert ran.stdout.split() == ["stackalign"]
 
 
 def test_what_cannot_be_trusted_is_said(methods, rng) -> None:
