@@ -61,7 +61,9 @@ def test_importing_the_package_is_enough(tmp_path) -> None:
     for folder in (package.parent, package):
         (folder / "__init__.py").touch()
     (package / "register.py").write_text(
-        "KNOWN = {}\ndef register_coalignment_method(name):\n    return lambda function: KNOWN.setdefault(name, function)\n"
+        "KNOWN = {}\n"
+        "def register_coalignment_method(name):\n"
+        "    return lambda function: KNOWN.setdefault(name, function)\n"
     )
     code = "import stackalign.solar, sunkit_image.coalignment.register as r; print(*r.KNOWN)"
     path = os.pathsep.join([str(tmp_path), *sys.path])
