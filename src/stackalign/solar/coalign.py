@@ -1,5 +1,6 @@
 """`coalign`: the way from a map with a wrong pointing to one with a corrected header and an error bar."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,11 @@ from stackalign.registration import register, register_stack
 
 from .coalign_result import CoalignmentResult
 from .image_hdus import quiet
-from .job import Job, coalign_job
+from .job import Job, generate
 from .phase import Request
 from .pixels import PixelTransform
 
-__all__ = ["coalign", "coalign_job", "run_jobs"]
+__all__ = ["DEFAULTS", "coalign", "coalign_job", "run_jobs"]
 
 
 @governed
@@ -169,7 +170,7 @@ def coalign(
     >>> [round(float(shift), 1) + 0.0 for shift in result.shift_arcsec.value]
     [-12.0, 0.0]
     """
-    job = coalign_job(
+    job = generate(
         target,
         reference,
         model=model,
@@ -206,6 +207,19 @@ def coalign(
             result: CoalignmentResult = stop.value
             return result
         answer = register(wanted.reference, wanted.moving, device=device, workers=workers, **wanted.settings)
+
+
+DEFAULTS = {
+    name: option.default
+    for name, option in inspect.signature(coalign).parameters.items()
+    if option.kind is option.KEYWORD_ONLY and name not in ("device", "workers")
+}
+"""Options of `coalign` that say what is computed, and their defaults."""
+
+
+def coalign_job(target: Any, reference: Any = None, **options: Any) -> Job:
+    """Return the work of `coalign` as a job for `run_jobs`; the options are the same, without device and workers."""
+    return generate(target, reference, **DEFAULTS | options)
 
 
 @governed

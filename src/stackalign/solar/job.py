@@ -39,7 +39,7 @@ from .reading import as_map
 from .skymodel import SkyModel
 from .target import Target
 
-__all__ = ["Job", "coalign_job"]
+__all__ = ["Job", "generate"]
 
 LARGEST = 384
 """Blocks along the longer side of the wide search's grid, so that it takes a second at most."""
@@ -57,36 +57,36 @@ Job = Generator[Request, RegistrationResult, CoalignmentResult]
 """A coalignment at work: yields pairs of images to be registered."""
 
 
-def coalign_job(
+def generate(
     target: Any,
-    reference: Any = None,
+    reference: Any,
     *,
-    model: str = "shift",
-    max_shift: Quantity | str | float | None = None,
-    phases: Sequence[str] | None = None,
-    frames: Sequence[Any] | None = None,
-    window: int | str | None = None,
-    interval: Quantity | str | None = None,
-    continuum: Any = None,
-    bin_kernel: Quantity | None = None,
-    scale_range: tuple[float, float] | None = None,
-    rotation: str | None = "howard",
-    height: float = 1.0,
-    order: int = 3,
-    smooth: float | str = "auto",
-    background: Quantity | str | float | bool | None = "auto",
-    mask: Any = None,
-    values: tuple[float | None, float | None] | None = None,
-    field: Any = None,
-    exclude: Sequence[Any] = (),
-    repair: bool = False,
-    min_overlap: float = 0.3,
-    tolerance: float = 0.01,
-    max_rounds: int = 8,
-    start: PixelTransform | None = None,
+    model: str,
+    max_shift: Quantity | str | float | None,
+    phases: Sequence[str] | None,
+    frames: Sequence[Any] | None,
+    window: int | str | None,
+    interval: Quantity | str | None,
+    continuum: Any,
+    bin_kernel: Quantity | None,
+    scale_range: tuple[float, float] | None,
+    rotation: str | None,
+    height: float,
+    order: int,
+    smooth: float | str,
+    background: Quantity | str | float | bool | None,
+    mask: Any,
+    values: tuple[float | None, float | None] | None,
+    field: Any,
+    exclude: Sequence[Any],
+    repair: bool,
+    min_overlap: float,
+    tolerance: float,
+    max_rounds: int,
+    start: PixelTransform | None,
     **raster: Any,
 ) -> Job:
-    """Do the work of `coalign`, as a generator that yields what is to be registered."""
+    """Do the work of `coalign`, which has the defaults, as a generator that yields what is to be registered."""
     seen = Observation.read(target, window, interval=interval, continuum=continuum, repair=repair)
     selection = Selection(mask, values, field, exclude)
     if not selection.is_empty:

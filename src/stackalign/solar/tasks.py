@@ -1,6 +1,5 @@
 """What a coalignment of files is asked to do, and what its output follows from."""
 
-import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +15,12 @@ from stackalign.io.provenance import to_jsonable
 from stackalign.runs import FileInput, Plan, record_path
 
 from .archive import get_EUI_paths
+from .coalign import DEFAULTS, coalign_job
 from .columns import column_times, time_axis
 from .fitsfile import check_first
 from .frames import observation_time
 from .framestore import as_frame
-from .job import Job, coalign_job
+from .job import Job
 from .observation import Observation
 from .reading import read_map
 
@@ -31,13 +31,6 @@ WINDOW = "1 h"
 
 SUFFIX = ".json"
 """Of the record beside a corrected file."""
-
-_DEFAULTS = {
-    name: given.default
-    for name, given in inspect.signature(coalign_job).parameters.items()
-    if given.kind is given.KEYWORD_ONLY and name != "frames"
-}
-"""Settings that are not stated: stating one is no change."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,8 @@ class Prepared:
     def plan(self) -> Plan:
         """Everything that the corrected file follows from."""
         task = self.task
-        settings = {name: _plain(value) for name, value in {**_DEFAULTS, **task.settings}.items()}
+        stated = {**DEFAULTS, **task.settings}  # a default that is stated is no change
+        settings = {name: _plain(value) for name, value in stated.items() if name != "frames"}
         window = task.time_window
         if task.frames_dir is not None:
             settings |= {"archive": task.frames_dir.name, "channel": task.channel}
