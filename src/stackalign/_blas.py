@@ -70,8 +70,8 @@ def caller_limit() -> int | None:
         return None
     with _changing:
         numbers = _found if _users else [(library, library.num_threads) for library in _loaded()]
-    given = [int(text) for text in (os.environ.get(name, "").split(",")[0] for name in _VARIABLES) if text.isdecimal()]
-    usual = min([CORES, MOST, *(n for n in given if n > 0)])
+    limits = [int(text) for text in (os.environ.get(name, "").split(",")[0] for name in _VARIABLES) if text.isdecimal()]
+    usual = min([CORES, MOST, *(n for n in limits if n > 0)])
     # Others than OpenBLAS count cores in their own ways, without hyperthreads for instance.
     limited = [n for library, n in numbers if n and n < usual and (n == 1 or library.internal_api == "openblas")]
     return min(limited, default=None)

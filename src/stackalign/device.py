@@ -85,7 +85,7 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
     count = ctypes.c_int()
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return ()
-    found = []
+    devices = []
     for index in range(count.value):
         handle = ctypes.c_int()
         name = ctypes.create_string_buffer(256)
@@ -93,8 +93,8 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
         driver.cuDeviceGet(ctypes.byref(handle), index)
         driver.cuDeviceGetName(name, len(name), handle)
         driver.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)
-        found.append(CudaDevice(index, name.value.decode(errors="replace"), memory.value))
-    return tuple(found)
+        devices.append(CudaDevice(index, name.value.decode(errors="replace"), memory.value))
+    return tuple(devices)
 
 
 def default_workers() -> int:

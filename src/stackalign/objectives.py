@@ -129,8 +129,8 @@ class AffineNCC:
 
     def linearize(self, params: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Score (B,), gradient (B, P) and normal matrix (B, P, P), as `stackalign.optimize.gauss_newton` takes them."""
-        found = self.linearization(params)
-        return found.score, found.gradient, found.normal
+        linearized = self.linearization(params)
+        return linearized.score, linearized.gradient, linearized.normal
 
     def covariance(self, params: ArrayLike) -> NDArray[np.float64]:
         """Covariance (B, P, P) of the parameters of an optimum; infinite where the images leave one open."""

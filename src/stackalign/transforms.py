@@ -89,12 +89,12 @@ def _full(parameters: ArrayLike, model: str) -> dict[str, NDArray[np.float64]]:
     if not np.isfinite(values).all():
         msg = f"parameters must be finite, got {int((~np.isfinite(values)).sum())} that are not"
         raise ValueError(msg)
-    given = dict(zip(names, np.moveaxis(values, -1, 0), strict=True))
-    scale = given.pop("scale", None)
+    columns = dict(zip(names, np.moveaxis(values, -1, 0), strict=True))
+    scale = columns.pop("scale", None)
     if scale is not None:
-        given |= {"sy": scale, "sx": scale}
+        columns |= {"sy": scale, "sx": scale}
     zero = np.zeros(values.shape[:-1])
-    full = {name: given.get(name, zero + _NEUTRAL.get(name, 0.0)) for name in MODELS["affine"]}
+    full = {name: columns.get(name, zero + _NEUTRAL.get(name, 0.0)) for name in MODELS["affine"]}
     if (full["sy"] == 0).any() or (full["sx"] == 0).any():
         msg = "scales must not be 0"
         raise ValueError(msg)
@@ -259,7 +259,7 @@ def parameters_from_matrices(matrices: ArrayLike, center: ArrayLike, model: str 
     cos, sin = a[..., 1, 1] / sx, -a[..., 0, 1] / sx
     sy = cos * a[..., 0, 0] + sin * a[..., 1, 0]
     shear = (-sin * a[..., 0, 0] + cos * a[..., 1, 0]) / sy
-    found = {
+    columns = {
         "dy": shift[..., 0],
         "dx": shift[..., 1],
         "sy": sy,
@@ -268,7 +268,7 @@ def parameters_from_matrices(matrices: ArrayLike, center: ArrayLike, model: str 
         "angle": np.rad2deg(np.arctan2(sin, cos)),
         "shear": shear,
     }
-    parameters = np.stack([found[name] for name in names], axis=-1)
+    parameters = np.stack([columns[name] for name in names], axis=-1)
     allowed = 1e-9 * (1 + np.abs(m).max(axis=(-2, -1), keepdims=True))  # each matrix by its own numbers
     if not (np.abs(matrices_from_parameters(parameters, model, c) - m) <= allowed).all():
         msg = f"a matrix is not one of the model {model!r}; use model='affine'"

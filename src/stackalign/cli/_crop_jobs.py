@@ -63,9 +63,9 @@ NO_PICTURES = 'without matplotlib there are no pictures: pip install "stackalign
 
 
 @contextmanager
-def test_input(wanted: bool, output: Path, n_patterns: int, size: int, quiet: bool) -> Iterator[Path | None]:
+def test_input(requested: bool, output: Path, n_patterns: int, size: int, quiet: bool) -> Iterator[Path | None]:
     """Write synthetic patterns into a temporary file beside the output, one by one."""
-    if not wanted:
+    if not requested:
         yield None
         return
     if n_patterns < 1 or size < 8:

@@ -80,13 +80,13 @@ def numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | No
     if text is None:
         return None
     try:
-        found = tuple(float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        found = ()
-    if len(found) != count:
+        values = ()
+    if len(values) != count:
         msg = f"{option} must be {count} numbers separated by commas, got {text!r}"
         raise ValueError(msg)
-    return found
+    return values
 
 
 def first_image(file: Path, **options: Any) -> NDArray[Any]:

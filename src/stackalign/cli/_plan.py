@@ -27,13 +27,13 @@ class Job:
 
 def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
     """Turn files, folders and globs into files, in order, each once."""
-    found: list[Path] = []
+    files: list[Path] = []
     # Archives and headers are opened when they are named; in a folder they stand beside the data.
     known = {extension.lower() for extension in readable} - {".zip", ".xml"}
     for text in sources:
         path = Path(text)
         if not _names_several(text):
-            found.append(path)
+            files.append(path)
         elif path.is_dir():
             inside = sorted(
                 p for p in path.iterdir() if p.name.lower().endswith(tuple(known)) and not p.name.startswith(".")
@@ -42,14 +42,14 @@ def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
             if not inside:
                 msg = f"folder {path} holds no file that can be read ({' '.join(sorted(known))})"
                 raise DataError(msg)
-            found += _without_later_parts(inside)
+            files += _without_later_parts(inside)
         else:
             inside = sorted(p for p in map(Path, glob.glob(text, recursive=True)) if not _is_part(p))
             if not inside:
                 msg = f"nothing matches {text}; check the name"
                 raise DataError(msg)
-            found += _without_later_parts(inside)
-    return _without_sidecars(list(dict.fromkeys(found)))
+            files += _without_later_parts(inside)
+    return _without_sidecars(list(dict.fromkeys(files)))
 
 
 def _without_sidecars(files: list[Path]) -> list[Path]:

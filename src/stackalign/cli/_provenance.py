@@ -35,20 +35,20 @@ class Made:
     @property
     def run(self) -> dict[str, Any]:
         """What the run says of itself."""
-        found = self.record.get("run")
-        return found if isinstance(found, dict) else {}
+        run = self.record.get("run")
+        return run if isinstance(run, dict) else {}
 
     @property
     def plan(self) -> dict[str, Any]:
         """What the output follows from."""
-        found = self.run.get("plan")
-        return found if isinstance(found, dict) else {}
+        plan = self.run.get("plan")
+        return plan if isinstance(plan, dict) else {}
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, device, time and command line."""
-        found = self.record.get("provenance")
-        return found if isinstance(found, dict) else {}
+        provenance = self.record.get("provenance")
+        return provenance if isinstance(provenance, dict) else {}
 
     @property
     def inputs(self) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ class Coaligned(Spread):
         limits = self.values and _numbers(self.values, "--values", 2)
         box = self.field and _numbers(self.field, "--field", 4)
         boxes = [_numbers(text, "--exclude", 4) for text in self.exclude or ()]
-        found: dict[str, Any] = {
+        options: dict[str, Any] = {
             "values": limits and tuple(limits),
             "field": box and ((box[0], box[1]), (box[2], box[3])),
             "exclude": tuple(((b[0], b[1]), (b[2], b[3])) for b in boxes),
@@ -77,10 +77,10 @@ class Coaligned(Spread):
             "continuum": self.continuum,
             "repair": self.repair,
         }
-        found = {name: value for name, value in found.items() if value}
+        options = {name: value for name, value in options.items() if value}
         if self.background != "auto":
-            found["background"] = None if self.background == "none" else self.background
-        return found
+            options["background"] = None if self.background == "none" else self.background
+        return options
 
 
 @command
@@ -261,12 +261,12 @@ def _numbers(text: str, option: str, count: int) -> list[float | None]:
     """Numbers that are separated by commas; one that is left out is None."""
     parts = [part.strip() for part in text.split(",")]
     try:
-        found = [float(part) if part else None for part in parts]
+        values = [float(part) if part else None for part in parts]
     except ValueError:
-        found = []
-    if len(found) != count:
+        values = []
+    if len(values) != count:
         raise fail(f"{option} must be {count} numbers separated by commas, got {text!r}", USAGE)
-    return found
+    return values
 
 
 def _make_folder(output: Path) -> None:

@@ -92,17 +92,17 @@ def _warn_of_few(summary: dict[str, Any], by_mask: int) -> None:
     )
 
 
-def _report(path: Path, output: Path, found: Any, valid: Any) -> None:
+def _report(path: Path, output: Path, mask: Any, valid: Any) -> None:
     from stackalign.plot._canvas import new_figure
     from stackalign.plot.diffraction import plot_mask, plot_pattern
     from stackalign.plot.diffraction_report import write_diffraction_report
 
     figure = new_figure(13, 4.2)
     left, middle, right = figure.subplots(1, 3)
-    plot_mask(found, ax=left)
-    plot_pattern(found.mean, mask=valid, words="mean of the images", ax=middle)
-    plot_pattern(found.std, mask=valid, words="standard deviation", ax=right)
-    facts = {"output": output, "images": found.n_images, "command": command_line()}
-    facts |= {f"refused, {reason.replace('_', ' ')}": count for reason, count in found.counts.items()}
+    plot_mask(mask, ax=left)
+    plot_pattern(mask.mean, mask=valid, words="mean of the images", ax=middle)
+    plot_pattern(mask.std, mask=valid, words="standard deviation", ax=right)
+    facts = {"output": output, "images": mask.n_images, "command": command_line()}
+    facts |= {f"refused, {reason.replace('_', ' ')}": count for reason, count in mask.counts.items()}
     words = [(figure, "refused pixels, mean and deviation of the images")]
-    write_diffraction_report(path, "Pixel mask", facts | found.provenance["parameters"], words)
+    write_diffraction_report(path, "Pixel mask", facts | mask.provenance["parameters"], words)

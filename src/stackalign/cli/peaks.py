@@ -114,9 +114,9 @@ def _report(path: Path, table: "PeakTable", method: str, settings: dict[str, Any
     from stackalign.plot.diffraction_report import write_diffraction_report
 
     figures = []
-    for words, image, found in _shown(table, method, settings, valid, common):
+    for words, image, peaks in _shown(table, method, settings, valid, common):
         figure = new_figure(7, 6)
-        plot_peaks(image, found, ax=figure.add_subplot())
+        plot_peaks(image, peaks, ax=figure.add_subplot())
         figures.append((figure, f"peaks of {words}"))
     facts = {"output": table.output, "command": command_line(), "method": method, **settings}
     lines = [
@@ -148,10 +148,10 @@ def _shown(
                 if is_blind(block[0], mask):
                     continue
                 if method == "matched":
-                    found = diffraction.bragg_peaks(block[0], mask=mask, **settings)
+                    peaks = diffraction.bragg_peaks(block[0], mask=mask, **settings)
                 else:
-                    found = diffraction.bragg_peaks_persistence(block[0], mask=mask, relative=True, **settings)
-                shown.append((f"{Path(row['input']).name}, frame {frame}", block[0], found))
+                    peaks = diffraction.bragg_peaks_persistence(block[0], mask=mask, relative=True, **settings)
+                shown.append((f"{Path(row['input']).name}, frame {frame}", block[0], peaks))
         finally:
             reader.close()
     return shown

@@ -128,12 +128,12 @@ def _many(configs: list[Path], output: Path | None, common: Spread) -> int:
     if output is None or output.suffix.lower() == ".json":
         raise fail("several configurations need a folder for their results: give it with --output", USAGE)
 
-    def each(found: "RefinedPattern") -> None:
-        if found.status == "failed":
-            say(f"error: {found.config}: {worded(found.error) if found.error else found.message}")
+    def each(pattern: "RefinedPattern") -> None:
+        if pattern.status == "failed":
+            say(f"error: {pattern.config}: {worded(pattern.error) if pattern.error else pattern.message}")
         elif not common.quiet:
-            said = found.message or ("" if found.refined is None else _in_short(found.refined.steps[-1]))
-            say(f"{found.config}: {found.status}" + (f": {said}" if said else ""))
+            said = pattern.message or ("" if pattern.refined is None else _in_short(pattern.refined.steps[-1]))
+            say(f"{pattern.config}: {pattern.status}" + (f": {said}" if said else ""))
 
     options = common.run_options | {"device": common.device_there or None}
     try:
@@ -155,10 +155,10 @@ def _many(configs: list[Path], output: Path | None, common: Spread) -> int:
     return next(EXIT[state] for state in ("failed", "flagged", "done") if state in states)
 
 
-def _status(found: "RefinedPattern") -> str:
+def _status(pattern: "RefinedPattern") -> str:
     """What became of a pattern, by this run or an earlier one."""
-    record = getattr(found.error, "record", None)
-    return str(record["run"]["status"]) if found.status == "earlier" and record else found.status
+    record = getattr(pattern.error, "record", None)
+    return str(record["run"]["status"]) if pattern.status == "earlier" and record else pattern.status
 
 
 def _in_short(done: "FinishedStep") -> str:

@@ -57,8 +57,8 @@ def verify(
             say(f"error: {verdict}")
         elif not (quiet or as_json):
             out.print(str(verdict), markup=False)
-    found = {verdict.status for verdict in verdicts}
-    raise typer.Exit(FAILED if "wrong" in found else USAGE if "unknown" in found else DONE)
+    states = {verdict.status for verdict in verdicts}
+    raise typer.Exit(FAILED if "wrong" in states else USAGE if "unknown" in states else DONE)
 
 
 def _verdict(path: Path) -> Verdict:
@@ -101,15 +101,15 @@ def _input_state(described: dict[str, Any], made: "Made") -> str:
     path = _locate(described, made)
     if path is None:
         return "absent"
-    wanted = str(described.get("fingerprint"))
-    if len(wanted) == _ARRAY_DIGEST:
+    fingerprint = str(described.get("fingerprint"))
+    if len(fingerprint) == _ARRAY_DIGEST:
         return "unknown"
     try:
-        if FileInput(path).first == wanted:
+        if FileInput(path).first == fingerprint:
             return "same"
         # Formats of several files: their reader knows all that belong to it.
         with closing(open_images(path, dataset=(described.get("options") or {}).get("dataset"))) as reader:
-            return "same" if reader.fingerprint() == wanted else "changed"
+            return "same" if reader.fingerprint() == fingerprint else "changed"
     except StackalignError:
         return "changed"
 

@@ -89,9 +89,9 @@ def autocenter(im: ArrayLike, mask: Any = None, normalize_bg: bool = True) -> Fl
     return center
 
 
-def _aligned(found: diffraction.Alignment, like: NDArray[Any]) -> NDArray[Any]:
+def _aligned(alignment: diffraction.Alignment, like: NDArray[Any]) -> NDArray[Any]:
     """The image in its own type; whole-pixel shifts leave integers what they are."""
-    image = np.asarray(found.image)
+    image = np.asarray(alignment.image)
     if like.dtype.kind in "iu":
         limits = np.iinfo(like.dtype)
         image = np.clip(np.rint(image), limits.min, limits.max)
@@ -101,10 +101,10 @@ def _aligned(found: diffraction.Alignment, like: NDArray[Any]) -> NDArray[Any]:
 def align(image: ArrayLike, reference: ArrayLike, mask: Any = None, fill_value: float = 0.0) -> NDArray[Any]:
     """Image moved onto a reference by whole pixels. See `stackalign.diffraction.align`."""
     moving = _plain(image)
-    found = diffraction.align(
+    alignment = diffraction.align(
         moving, _plain(reference), mask=_mask(mask), subpixel=False, fill_value=fill_value, fill_masked=False
     )
-    return _aligned(found, moving)
+    return _aligned(alignment, moving)
 
 
 def ialign(
@@ -138,8 +138,8 @@ def nfold(
     """Average of `mod` rotations about (col, row). See `stackalign.diffraction.nfold`."""
     if mask is not None and not np.any(mask):
         return np.full(np.shape(im), float(fill_value))
-    found = diffraction.nfold(_plain(im), mod, center=_swapped(center), mask=_mask(mask))
-    return _filled(found, fill_value)
+    average = diffraction.nfold(_plain(im), mod, center=_swapped(center), mask=_mask(mask))
+    return _filled(average, fill_value)
 
 
 def reflection(
@@ -151,12 +151,12 @@ def reflection(
     """
     if mask is not None and not np.any(mask):
         return np.full(np.shape(im), float(fill_value))
-    found = diffraction.reflection(_plain(im), angle, center=_swapped(center), mask=_mask(mask))
-    return _filled(found, fill_value)
+    average = diffraction.reflection(_plain(im), angle, center=_swapped(center), mask=_mask(mask))
+    return _filled(average, fill_value)
 
 
-def _filled(found: Any, fill_value: float) -> FloatArray:
-    image = np.asarray(getattr(found, "image", found), np.float64)
+def _filled(average: Any, fill_value: float) -> FloatArray:
+    image = np.asarray(getattr(average, "image", average), np.float64)
     return np.where(np.isfinite(image), image, fill_value)
 
 
@@ -180,12 +180,12 @@ def bragg_peaks(
     im: ArrayLike, mask: Any = None, center: ArrayLike | None = None, min_dist: float | None = None
 ) -> list[FloatArray]:
     """List of (row, col), the nearest to the centre first, which is one of them. See `diffraction.bragg_peaks`."""
-    found = diffraction.bragg_peaks(_plain(im), mask=_mask(mask), min_snr=LEAST_SNR, min_distance=min_dist)
+    peaks = diffraction.bragg_peaks(_plain(im), mask=_mask(mask), min_snr=LEAST_SNR, min_distance=min_dist)
     middle = asarray(autocenter(im, mask) if center is None else center, "cpu", np.float64)
-    places = list(found.sorted_by_distance(middle).position)
+    places = list(peaks.sorted_by_distance(middle).position)
     # The direct beam is a spot of the lattice also where it is hidden; the correlation of an image with itself, by
     # which scikit-ued finds peaks, always has one there.
-    near = bool(places) and np.hypot(*(places[0] - middle)) < (min_dist or 3 * found.width)
+    near = bool(places) and np.hypot(*(places[0] - middle)) < (min_dist or 3 * peaks.width)
     return places if near else [middle, *places]
 
 
@@ -329,11 +329,11 @@ def azimuthal_average(
     if angular_bounds is not None and abs(angular_bounds[1] - angular_bounds[0]) < 360:
         # Pixels exactly on a bound are left out there.
         bounds = (180.0 - angular_bounds[1] + EDGE, 180.0 - angular_bounds[0] - EDGE)
-    found = diffraction.azimuthal_average(
+    profile = diffraction.azimuthal_average(
         _plain(image), _swapped(center), mask=_mask(mask), angular_bounds=bounds
     )  # fmt: skip
-    known = np.isfinite(found.intensity)
-    radius, intensity = found.radius, np.where(known, found.intensity, 0.0)
+    known = np.isfinite(profile.intensity)
+    radius, intensity = profile.radius, np.where(known, profile.intensity, 0.0)
     if trim and known.any():
         first, last = np.flatnonzero(known)[[0, -1]]
         radius, intensity = radius[first : last + 1], intensity[first : last + 1]
@@ -352,9 +352,9 @@ def baseline_dwt(
 ) -> FloatArray:
     """Baseline of curves or images; the mask is True = **invalid**. See `stackalign.diffraction.baseline_dwt`."""
     invalid = _mask(mask)
-    found = diffraction.baseline_dwt(
+    fit = diffraction.baseline_dwt(
         array, axis=axis, wavelet=wavelet, level=level, mode=mode, max_iter=max_iter, tolerance=0.0, lower=0.0,
         background_regions=background_regions or (), mask=None if invalid is None else ~invalid,
     )  # fmt: skip
-    baseline = np.array(found.baseline, np.float64)
+    baseline = np.array(fit.baseline, np.float64)
     return baseline if invalid is None else np.where(invalid, 0.0, baseline)

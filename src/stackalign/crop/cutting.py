@@ -77,8 +77,8 @@ def cut(
     """
     stopping = StopRequest() if stop is None else stop  # one that is not set yet is false
     threaded = config.workers != 1
-    wanted = _Wanted(totals is not None, mean_sum is not None, mean_step, mean_start)
-    function = _CutChunk(config, windows, mask, source_name(reader), wanted, _buffers(reader, config, windows, plan))
+    sums = _RequestedSums(totals is not None, mean_sum is not None, mean_step, mean_start)
+    function = _CutChunk(config, windows, mask, source_name(reader), sums, _buffers(reader, config, windows, plan))
     placed = function if regions is None else regions.chunk(function)
     parts = chunk_parts(
         reader, placed, plan, start=start, stage="crop", progress=progress, ahead=threaded, executor=executor,
@@ -111,7 +111,7 @@ def _buffers(
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _RequestedSums:
     """What else the second pass is asked for."""
 
     totals: bool
@@ -128,7 +128,7 @@ class _CutChunk:
     windows: Windows
     mask: NDArray[np.bool_] | None
     name: str
-    wanted: _Wanted
+    sums: _RequestedSums
     buffers: "Iterator[NDArray[Any]] | None" = None
     offset: int = 0
     """Pattern of the first of `windows`, where they are those of some patterns only."""
@@ -147,16 +147,16 @@ class _CutChunk:
         n, dtype = len(block), block.dtype
         out = np.empty((n, *self.windows.shape), dtype) if self.buffers is None else next(self.buffers)[:n]
         columns: dict[str, NDArray[Any]] = {"kept": np.empty(n)}
-        if self.wanted.totals:
+        if self.sums.totals:
             columns["totals"] = np.empty(n)
         mask = None if self.mask is None else ops.asarray(self.mask, self.config.device)
         map_halving(lambda start, stop: self._cut(block, start, stop, first, mask, out, columns), 0, n, say_split)
         if self.windows.filled is not None:
             position = first - self.offset
             _clear_unfilled(out, self.windows, columns["kept"], position, self.mask)
-        if self.wanted.mean:
-            begin = max(0, self.wanted.mean_start - first)
-            step = self.wanted.mean_step
+        if self.sums.mean:
+            begin = max(0, self.sums.mean_start - first)
+            step = self.sums.mean_step
             columns["sampled"] = out[begin + -(first + begin) % step :: step].copy()
         return Part(columns, out)
 
@@ -173,7 +173,7 @@ class _CutChunk:
         """Cut the patterns start..stop of a chunk."""
         config, windows = self.config, self.windows
         part = ops.asarray(block[start:stop], config.device)
-        if self.wanted.totals:
+        if self.sums.totals:
             weighed = ops.asarray(measured(block[start:stop], config, self.mask), config.device)
             summary = ops.pattern_summary(weighed, mask=mask, workers=config.workers)
             columns["totals"][start:stop] = ops.to_numpy(summary.total)

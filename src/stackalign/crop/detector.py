@@ -60,9 +60,9 @@ class DetectorFaults:
             (self.bright, "far above all around them"),
             (self.dark, "without signal"),
         )
-        found = [(which, text) for which, text in kinds if which.any()]
+        faults = [(which, text) for which, text in kinds if which.any()]
         return ", ".join(
-            f"{which.sum()} pixel{'s' if which.sum() > 1 else ''} {text} ({_where(which)})" for which, text in found
+            f"{which.sum()} pixel{'s' if which.sum() > 1 else ''} {text} ({_where(which)})" for which, text in faults
         )
 
 
@@ -155,8 +155,8 @@ def _median_along_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
         windows = np.sort(np.lib.stride_tricks.sliding_window_view(rows, 2 * REACH + 1, axis=1), axis=-1)
         number = np.isfinite(windows).sum(axis=-1)  # NaN come last
         middle = np.maximum(number - 1, 0) // 2
-        found = np.take_along_axis(windows, middle[..., None], axis=-1)[..., 0]
-        medians[first : first + block] = np.nan_to_num(found)
+        median = np.take_along_axis(windows, middle[..., None], axis=-1)[..., 0]
+        medians[first : first + block] = np.nan_to_num(median)
     return medians
 
 
@@ -171,22 +171,22 @@ def _dark(
 
     zero = valid & (mean == 0)
     labels, number = ndimage.label(zero, np.ones((3, 3), np.bool_))
-    found = np.zeros(mean.shape, np.bool_)
+    dark = np.zeros(mean.shape, np.bool_)
     if number:
         share = ndimage.mean(around >= least, labels, np.arange(1, number + 1))
         enclosed = np.concatenate([[False], np.asarray(share) >= 0.9])
         for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
             enclosed[border] = False
-        found |= enclosed[labels]
+        dark |= enclosed[labels]
     for axis in (0, 1):
         lines = np.where(valid, mean, 0.0).sum(axis=1 - axis)
         usable = valid.any(axis=1 - axis)
-        place = found if axis == 0 else found.T
+        place = dark if axis == 0 else dark.T
         for first, last in _runs(usable & (lines == 0)):
             between = first > 0 and last < len(lines) and last - first <= REACH
             if between and min(lines[first - 1], lines[last]) >= LINE * least:
                 place[first:last] |= (valid if axis == 0 else valid.T)[first:last]
-    return found
+    return dark
 
 
 def _runs(which: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -284,5 +284,5 @@ def mask_of_stack(reader: StackReader, mask: NDArray[np.bool_] | None = None) ->
         reader.read(k, k + 1, block)
         add_sample(sums, block[0])
     mean, mean_square = sums / len(chosen)
-    found = ~find_faults(mean, len(chosen), reader.info.dtype, mask, mean_square).any
-    return found if mask is None else found & mask
+    good = ~find_faults(mean, len(chosen), reader.info.dtype, mask, mean_square).any
+    return good if mask is None else good & mask

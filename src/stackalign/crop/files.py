@@ -169,9 +169,9 @@ def crop_file(
             beside=(paths.npz, paths.picture),
             checkpoint_seconds=crop_run.CHECKPOINT_SECONDS,
         ) as run:
-            given = runs.Source.of(opener, plan.inputs[0]["fingerprint"])
+            shared = runs.Source.of(opener, plan.inputs[0]["fingerprint"])
             work = _Crop(
-                reader, config, run, valid, stated, earlier, compression, limit, progress, stop, executor, given
+                reader, config, run, valid, stated, earlier, compression, limit, progress, stop, executor, shared
             )
             result = work.result(command, began, automatic_mask_note(reader, mask, valid))
             contents, files = prepare_results(result, final, run.journal.folder)

@@ -80,11 +80,11 @@ class _Desk:
             import resource
         except ImportError:  # it is there on POSIX alone
             return
-        wanted = _OWN_MEMORY + 2 * limit
-        if wanted > self._limit:
-            self._limit = wanted
+        needed = _OWN_MEMORY + 2 * limit
+        if needed > self._limit:
+            self._limit = needed
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
+            resource.setrlimit(resource.RLIMIT_DATA, (needed if hard < 0 else min(needed, hard), hard))
 
 
 def main() -> None:

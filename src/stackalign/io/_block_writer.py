@@ -63,22 +63,22 @@ class BlockWriter(BaseWriter):
     def _append(self, block: NDArray[Any]) -> None:
         done = 0
         while done < len(block):
-            wanted = self._block_length(self._stored)
-            if self._filled == 0 and len(block) - done >= wanted:
-                self._store_block(self._stored, block[done : done + wanted])
-                self._stored += wanted
+            length = self._block_length(self._stored)
+            if self._filled == 0 and len(block) - done >= length:
+                self._store_block(self._stored, block[done : done + length])
+                self._stored += length
                 self._saved = 0
-                done += wanted
+                done += length
                 continue
-            if self._filled == 0 and len(self._buffer) != wanted:
-                self._buffer = np.empty((wanted, *self._spec.shape[1:]), self._spec.dtype)
-            count = min(len(block) - done, wanted - self._filled)
+            if self._filled == 0 and len(self._buffer) != length:
+                self._buffer = np.empty((length, *self._spec.shape[1:]), self._spec.dtype)
+            count = min(len(block) - done, length - self._filled)
             self._buffer[self._filled : self._filled + count] = block[done : done + count]
             self._filled += count
             done += count
-            if self._filled == wanted:
+            if self._filled == length:
                 self._store_block(self._stored, self._buffer)
-                self._stored += wanted
+                self._stored += length
                 self._filled = self._saved = 0
 
     def _sync(self) -> dict[str, Any]:

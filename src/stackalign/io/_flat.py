@@ -151,8 +151,8 @@ class FlatReader(BaseReader):
             for k in range(lo - start, hi - start):
                 buffers += [view[k * self._frame : (k + 1) * self._frame], junk]
             buffers.pop()
-            wanted = (hi - lo) * self._frame + (hi - lo - 1) * len(junk)
-            if preadv(self._fd, buffers, self._offset + lo * self._stride) < wanted:
+            needed = (hi - lo) * self._frame + (hi - lo - 1) * len(junk)
+            if preadv(self._fd, buffers, self._offset + lo * self._stride) < needed:
                 # A short answer is legal (a signal, the 2 GiB limit): take these patterns one by one.
                 for k in range(lo, hi):
                     self._fill_one(k, start, stop, view)

@@ -140,20 +140,20 @@ def _sources(source: Any, path: Path, bounds: Confinement) -> list[tuple[str, st
     file_name, name = source.file_name, source.dset_name
     if _PRINTF not in file_name and _PRINTF not in name:
         return [(file_name.replace("%%", "%"), name.replace("%%", "%"))]
-    found: list[tuple[str, str]] = []
+    parts: list[tuple[str, str]] = []
     for k in itertools.count():
         numbered = tuple(text.replace(_PRINTF, str(k)).replace("%%", "%") for text in (file_name, name))
         target = path if numbered[0] == "." else path.parent / numbered[0]
         bounds.require_inside(target, f"{path} refers to {numbered[0]!r}")
         if not target.exists() or find(target, numbered[1], bounds) is None:
             break
-        found.append((numbered[0], numbered[1]))
-        if _PRINTF not in file_name and len(found) > 1_000_000:
+        parts.append((numbered[0], numbered[1]))
+        if _PRINTF not in file_name and len(parts) > 1_000_000:
             break
-    if not found:
+    if not parts:
         msg = f"{path} refers to parts named {file_name}:{name}, none of which is there; copy them beside the file"
         raise DataError(msg)
-    return found
+    return parts
 
 
 def _check_source(file_name: str, name: str, path: Path, bounds: Confinement, nested: int) -> None:

@@ -101,8 +101,8 @@ class MemoryFile:
     def _bytes_at(self, position: int, length: int) -> bytes:
         content = bytearray(length)
         if self._fallback is not None:
-            found = self._fallback(position, length)
-            content[: len(found)] = found
+            earlier = self._fallback(position, length)
+            content[: len(earlier)] = earlier
         for (start, size), data in self._writes.items():
             lo, hi = max(start, position), min(start + size, position + length)
             if lo < hi:

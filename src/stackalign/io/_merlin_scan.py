@@ -114,10 +114,10 @@ def _times(path: Path, count: int) -> NDArray[np.int64]:
     fd = os.open(path, os.O_RDONLY | CLOEXEC)
     try:
         for k in range(count):
-            found = _TIME.search(pread(fd, _HEAD_BYTES, k * stride).decode("latin-1"))
-            if found is None:
+            clock = _TIME.search(pread(fd, _HEAD_BYTES, k * stride).decode("latin-1"))
+            if clock is None:
                 break
-            hours, minutes, seconds, fraction = found.groups()
+            hours, minutes, seconds, fraction = clock.groups()
             whole = (int(hours) * 60 + int(minutes)) * 60 + int(seconds)
             times[k] = whole * 10**9 + int((fraction or "0").ljust(9, "0"))
     finally:
@@ -127,10 +127,10 @@ def _times(path: Path, count: int) -> NDArray[np.int64]:
 
 def series_start(path: Path) -> Path:
     """First file of the acquisition that a file belongs to: itself, unless files of lower numbers go on in it."""
-    found = _NUMBERED.fullmatch(path.name)
-    if found is None:
+    numbered = _NUMBERED.fullmatch(path.name)
+    if numbered is None:
         return path
-    first = number = int(found[2])
+    first = number = int(numbered[2])
     while first > 0 and _numbered(path, first - 1).is_file():
         first -= 1
     while first < number:
@@ -147,10 +147,10 @@ def series_from(path: Path) -> list[Path]:
     Numbered files are one acquisition if the numbers of their frames go on from one to the next, or if the header of
     the first promises as many frames as all of them have and the others have no header of their own.
     """
-    found = _NUMBERED.fullmatch(path.name)
-    if found is None:
+    numbered = _NUMBERED.fullmatch(path.name)
+    if numbered is None:
         return [path]
-    number = int(found[2])
+    number = int(numbered[2])
     parts = [path]
     while (following := _numbered(path, number + len(parts))).is_file():
         parts.append(following)
@@ -171,9 +171,9 @@ def series_from(path: Path) -> list[Path]:
 
 def _numbered(path: Path, k: int) -> Path:
     """File of another number in the same series."""
-    found = _NUMBERED.fullmatch(path.name)
-    assert found is not None
-    return path.with_name(f"{found[1]}{k:0{len(found[2])}d}{path.suffix}")
+    numbered = _NUMBERED.fullmatch(path.name)
+    assert numbered is not None
+    return path.with_name(f"{numbered[1]}{k:0{len(numbered[2])}d}{path.suffix}")
 
 
 def _layout(path: Path) -> tuple[int, int] | None:

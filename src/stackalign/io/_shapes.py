@@ -193,11 +193,11 @@ def choose_frames(
     int
     """
     if scan_shape is not None:
-        wanted = math.prod(scan_shape)
-        if not 1 <= wanted <= complete:
-            msg = f"{name} holds {complete} complete patterns, the scan shape {scan_shape} needs {wanted}"
+        needed = math.prod(scan_shape)
+        if not 1 <= needed <= complete:
+            msg = f"{name} holds {complete} complete patterns, the scan shape {scan_shape} needs {needed}"
             raise DataError(msg)
-        return wanted
+        return needed
     if rest or not complete:
         msg = (
             f"{name} ends within pattern {complete}: it holds {complete} complete patterns and {rest} more bytes; "

@@ -74,8 +74,8 @@ def full_disk_as_data_error(path: Path, name: str, needed: int | None = None) ->
             folder = folder.parent
         free = shutil.disk_usage(folder).free
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        wanted = "" if needed is None else f"{needed} bytes are needed, "
-        msg = f"output {name} cannot be written ({reason}): {wanted}{free} bytes are free in {folder}"
+        required = "" if needed is None else f"{needed} bytes are needed, "
+        msg = f"output {name} cannot be written ({reason}): {required}{free} bytes are free in {folder}"
         raise OutputError(msg) from error
 
 

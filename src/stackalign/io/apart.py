@@ -290,8 +290,8 @@ class _ApartReader(BaseReader):
 
     def _open_again(self) -> None:
         answer = _open(self._path or Path(), self._options, self._folder)
-        found: StackInfo | None = answer.get("info")
-        if found is None or found.shape != self._info.shape or found.dtype != self._info.dtype:
+        info: StackInfo | None = answer.get("info")
+        if info is None or info.shape != self._info.shape or info.dtype != self._info.dtype:
             msg = f"{self._name} has changed since it was opened; run again"
             raise DataError(msg)
         self._take_over(answer)

@@ -57,50 +57,50 @@ def _is_detector_master(path: Path, bounds: Confinement) -> bool:
 def choose_dataset(path: Path, options: OpenOptions, bounds: Confinement) -> tuple[Path, str]:
     """Return the file and the dataset in it to read; a name that the caller stated may lead to another file."""
     h5py = importlib.import_module("h5py")
-    wanted = options.dataset
-    place = (path, "/") if wanted is None else find(path, wanted, bounds)
+    dataset = options.dataset
+    place = (path, "/") if dataset is None else find(path, dataset, bounds)
     if place is None:
         with open_file(path) as file:
             names = [name for name, *_ in _candidates(file, h5py)]
-        msg = f"{path} has no dataset {wanted!r}; those of 3 or 4 axes are {names or 'none'}"
+        msg = f"{path} has no dataset {dataset!r}; those of 3 or 4 axes are {names or 'none'}"
         raise DataError(msg)
     with open_file(place[0]) as file:
         root = file[place[1]]
         if isinstance(root, h5py.Dataset):
             return place
         if not isinstance(root, h5py.Group):
-            msg = f"{wanted} of {path} is a type, no dataset; name another"
+            msg = f"{dataset} of {path} is a type, no dataset; name another"
             raise DataError(msg)
         return place[0], _best(root, path, options, h5py)
 
 
 def _best(root: Any, path: Path, options: OpenOptions, h5py: Any) -> str:
     """Return the name of the largest stack below a group, or of its only image where one will do."""
-    wanted = options.dataset
-    found = sorted(_candidates(root, h5py), key=lambda entry: -entry[1])
-    if not found:
+    dataset = options.dataset
+    candidates = sorted(_candidates(root, h5py), key=lambda entry: -entry[1])
+    if not candidates:
         images = _candidates(root, h5py, (2,))
         if len(images) == 1:
             return images[0][0]
-    if not found:
-        msg = f"{path} has no numeric dataset of 3 or 4 axes{f' in {wanted}' if wanted else ''}"
+    if not candidates:
+        msg = f"{path} has no numeric dataset of 3 or 4 axes{f' in {dataset}' if dataset else ''}"
         raise DataError(msg)
-    if len(found) > 1 and found[0][1] == found[1][1]:
-        names = [name for name, size in found if size == found[0][1]]
+    if len(candidates) > 1 and candidates[0][1] == candidates[1][1]:
+        names = [name for name, size in candidates if size == candidates[0][1]]
         msg = f"{path} has several datasets that may be meant, {names}; name one with dataset"
         raise DataError(msg).with_hint("dataset")
-    return found[0][0]
+    return candidates[0][0]
 
 
 def _candidates(root: Any, h5py: Any, axes: tuple[int, ...] = (3, 4)) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
+    candidates: list[tuple[str, int]] = []
 
     def visit(_: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.ndim in axes and item.size and item.dtype.kind in "iufb":
-            found.append((str(item.name), math.prod(item.shape)))
+            candidates.append((str(item.name), math.prod(item.shape)))
 
     root.visititems(visit)
-    return found
+    return candidates
 
 
 def open_dataset(path: Path, name: str, options: OpenOptions, bounds: Confinement) -> StackReader:

@@ -271,8 +271,8 @@ class _CompressedWriter(BlockWriter):
         h5py = importlib.import_module("h5py")
         with damage_as_data_error(str(self._path), "the list of chunks", _REMEDY), h5py.File(self._path, "r") as file:
             stored = file[_GROUP]["data"].id
-            found = [stored.get_chunk_info_by_coord(self._place(first, 1)[0]) for first in firsts]
-            return [(int(info.byte_offset), int(info.size), int(info.filter_mask)) for info in found]
+            infos = [stored.get_chunk_info_by_coord(self._place(first, 1)[0]) for first in firsts]
+            return [(int(info.byte_offset), int(info.size), int(info.filter_mask)) for info in infos]
 
     def _load_block(self, first: int, count: int) -> NDArray[Any]:
         number = self._listed + len(self._new) // _ENTRY.size

@@ -126,9 +126,9 @@ def _frames(parts: list[Path], header: _Header) -> tuple[list[int], int]:
         counts.append(complete)
         if part != parts[0]:
             with part.open("rb") as file:
-                found = _read_header(file, part, 0, 0)
-            if found != header:
-                msg = f"{part} has another header ({found}) than {parts[0].name}, the first of its series"
+                other = _read_header(file, part, 0, 0)
+            if other != header:
+                msg = f"{part} has another header ({other}) than {parts[0].name}, the first of its series"
                 raise DataError(msg)
     return counts, rest
 
@@ -218,11 +218,11 @@ def _acquisition(file: BinaryIO) -> dict[str, Any]:
     """When and for how long the first frame was taken, where its header says so."""
     file.seek(0)
     fields = [text.strip() for text in file.read(384).decode("latin-1").split(",")]
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if len(fields) > 10 and fields[9]:
-        found["time"] = fields[9]
+        facts["time"] = fields[9]
         with contextlib.suppress(ValueError):
             seconds = float(fields[10])
             if math.isfinite(seconds) and seconds > 0:
-                found["exposure_s"] = seconds
-    return found
+                facts["exposure_s"] = seconds
+    return facts

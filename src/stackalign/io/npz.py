@@ -44,13 +44,13 @@ def open_reader(path: Path, options: OpenOptions) -> StackReader:
     return ArrayReader(np.ascontiguousarray(array), layout, info, path=path)
 
 
-def _choose(archive: zipfile.ZipFile, path: Path, wanted: str | None) -> zipfile.ZipInfo:
+def _choose(archive: zipfile.ZipFile, path: Path, dataset: str | None) -> zipfile.ZipInfo:
     arrays = {e.filename.removesuffix(".npy"): e for e in archive.infolist() if e.filename.endswith(".npy")}
-    if wanted is not None:
-        if wanted not in arrays:
-            msg = f"{path} has no array {wanted!r}; it has {sorted(arrays) or 'none'}"
+    if dataset is not None:
+        if dataset not in arrays:
+            msg = f"{path} has no array {dataset!r}; it has {sorted(arrays) or 'none'}"
             raise DataError(msg)
-        return arrays[wanted]
+        return arrays[dataset]
     if len(arrays) != 1:
         what = f"several arrays, {sorted(arrays)}; name one with dataset" if arrays else "no arrays"
         msg = f"{path} holds {what}"

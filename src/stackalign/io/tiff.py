@@ -157,7 +157,7 @@ def _check_other_files(file: Any, path: Path, bounds: Confinement) -> None:
         bounds.resolve(index.name)
         names += [entry[1] for entry in importlib.import_module("tifffile").tifffile.read_ndtiff_index(str(index))]
     if file.is_mmstack:
-        names += [found.name for found in path.parent.glob("*_MMStack*.tif")]
+        names += [part.name for part in path.parent.glob("*_MMStack*.tif")]
     for name in sorted(set(names)):
         target = path.parent / name
         bounds.require_inside(target, f"{path} refers to {name!r}")
@@ -172,27 +172,27 @@ def _ome(file: Any) -> str:
 @contextmanager
 def _complaints() -> Iterator[list[str]]:
     """Collect what tifffile only logs: a broken chain of pages looks like a shorter stack otherwise."""
-    found: list[str] = []
+    messages: list[str] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage().splitlines()[0])
+            messages.append(record.getMessage().splitlines()[0])
 
     logger, handler = logging.getLogger("tifffile"), Collector(logging.ERROR)
     logger.addHandler(handler)
     try:
-        yield found
+        yield messages
     finally:
         logger.removeHandler(handler)
 
 
 def _choose(file: Any, path: Path, options: OpenOptions) -> Any:
-    wanted = options.dataset
-    if wanted is not None:
-        if not (wanted.isascii() and wanted.isdigit()) or int(wanted) >= len(file.series):
-            msg = f"{path} has no series {wanted!r}; it has {len(file.series)}, counted from 0"
+    dataset = options.dataset
+    if dataset is not None:
+        if not (dataset.isascii() and dataset.isdigit()) or int(dataset) >= len(file.series):
+            msg = f"{path} has no series {dataset!r}; it has {len(file.series)}, counted from 0"
             raise DataError(msg)
-        series = file.series[int(wanted)]
+        series = file.series[int(dataset)]
     else:
         stacks = [series for series in file.series if len(series.shape) in (3, 4)]
         grey = [series for series in stacks if series.axes.endswith("YX")]

@@ -143,9 +143,9 @@ def _position_in_file(torch: Any, path: Path, tensor: Any) -> tuple[int, int] | 
     for k in (0, flat.shape[0] // 2, flat.shape[0] - 1):
         expected = flat[k].reshape(-1).view(torch.uint8)[:_PROBE_BYTES].numpy().tobytes()
         with path.open("rb") as file:
-            found = bytearray(len(expected))
-            pread_exact(file.fileno(), memoryview(found), offset + k * stride * size)
-        if bytes(found) != expected:
+            stored = bytearray(len(expected))
+            pread_exact(file.fileno(), memoryview(stored), offset + k * stride * size)
+        if bytes(stored) != expected:
             return None
     return offset, stride * size
 

@@ -48,8 +48,10 @@ def open_velox(path: Path, dataset: str | None, bounds: Confinement) -> "VeloxRe
         else:
             msg = f"{path} has no dataset {dataset!r}; its images are {[f'{PLACE}/{name}' for name in file[PLACE]]}"
             raise DataError(msg)
-        found = [item.get("Data") if isinstance(item, h5py.Group) else item for item in items]
-        plain = [d for d in found if isinstance(d, h5py.Dataset) and d.ndim == 3 and d.size and d.dtype.kind in "iufb"]
+        datasets = [item.get("Data") if isinstance(item, h5py.Group) else item for item in items]
+        plain = [
+            d for d in datasets if isinstance(d, h5py.Dataset) and d.ndim == 3 and d.size and d.dtype.kind in "iufb"
+        ]
         if not plain:
             msg = f"{path} is a Velox file without an image of real numbers{f' at {dataset}' if dataset else ''}"
             raise DataError(msg)

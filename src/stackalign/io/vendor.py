@@ -100,13 +100,13 @@ def _load(plugin: Any, path: Path, **options: Any) -> Any:
             raise DataError(msg) from error
 
 
-def _choose(signals: Any, path: Path, wanted: str | None) -> Any:
+def _choose(signals: Any, path: Path, dataset: str | None) -> Any:
     titles = [str(s.get("metadata", {}).get("General", {}).get("title", "")) or str(k) for k, s in enumerate(signals)]
-    if wanted is not None:
+    if dataset is not None:
         for k, signal in enumerate(signals):
-            if wanted in (str(k), titles[k]):
+            if dataset in (str(k), titles[k]):
                 return signal
-        msg = f"{path} has no dataset {wanted!r}; it has {titles}"
+        msg = f"{path} has no dataset {dataset!r}; it has {titles}"
         raise DataError(msg)
     fitting = [signal for signal in signals if signal["data"].ndim in (2, 3, 4)]
     if not fitting:
@@ -146,16 +146,16 @@ def _acquisition(signal: Any) -> dict[str, float]:
                 collect(value)
 
     collect(signal.get("original_metadata") or {})
-    found: dict[str, float] = {}
+    acquisition: dict[str, float] = {}
     for name, places in _TAGS.items():
         for group, tag, factor in places:
             value = groups.get(group, {}).get(tag)
-            if name not in found and isinstance(value, int | float) and value > 0 and math.isfinite(value):
-                found[name] = float(value) * factor
+            if name not in acquisition and isinstance(value, int | float) and value > 0 and math.isfinite(value):
+                acquisition[name] = float(value) * factor
     energy = signal.get("metadata", {}).get("Acquisition_instrument", {}).get("TEM", {}).get("beam_energy")
-    if "voltage_kv" not in found and isinstance(energy, int | float) and energy > 0:
-        found["voltage_kv"] = float(energy)
-    return found
+    if "voltage_kv" not in acquisition and isinstance(energy, int | float) and energy > 0:
+        acquisition["voltage_kv"] = float(energy)
+    return acquisition
 
 
 def _calibration(axes: Any) -> Calibration | None:

@@ -138,18 +138,18 @@ def _sizes(path: Path, place: str, store: Any, only: tuple[str, ...] = ("",)) ->
 
 def choose_array(node: Any, path: Path, options: OpenOptions) -> Any:
     """Return the array to read."""
-    wanted = options.dataset
+    dataset = options.dataset
     if not hasattr(node, "members"):
         return node
     with warnings.catch_warnings():
         # Other files in the store are reported one by one, and are none of our business.
         warnings.simplefilter("ignore")
         arrays = {name: item for name, item in node.members(max_depth=None) if not hasattr(item, "members")}
-    if wanted is not None:
-        if wanted.strip("/") not in arrays:
-            msg = f"{path} has no array {wanted!r}; it has {sorted(arrays) or 'none'}"
+    if dataset is not None:
+        if dataset.strip("/") not in arrays:
+            msg = f"{path} has no array {dataset!r}; it has {sorted(arrays) or 'none'}"
             raise DataError(msg)
-        return arrays[wanted.strip("/")]
+        return arrays[dataset.strip("/")]
     fitting = sorted((name for name, item in arrays.items() if item.ndim in (3, 4)), key=lambda n: (-arrays[n].size, n))
     if not fitting:
         fitting = [name for name, item in arrays.items() if item.ndim == 2]
@@ -167,9 +167,9 @@ def _check_complete(array: Any, path: Path) -> None:
     """Zarr reads missing files as the fill value; this package's writer leaves none out, so that a gap is a loss."""
     grid = array.shards or array.chunks
     expected = math.prod(-(-n // c) for n, c in zip(array.shape, grid, strict=True))
-    found = sum(len(files) for _, _, files in os.walk(path / "c"))
-    if found < expected:
-        msg = f"{path} is incomplete: {found} of {expected} files of patterns are there; copy it again"
+    present = sum(len(files) for _, _, files in os.walk(path / "c"))
+    if present < expected:
+        msg = f"{path} is incomplete: {present} of {expected} files of patterns are there; copy it again"
         raise DataError(msg)
 
 
@@ -217,12 +217,12 @@ class _ZarrReader(UnitReader):
             return super().fingerprint()
         digest = hashlib.blake2b(digest_size=20)
         with damage_as_data_error(self._name, "the content"):
-            found = sorted((entry.path, entry.stat()) for entry in _files(self._path))
-            for path, status in found:
+            files = sorted((entry.path, entry.stat()) for entry in _files(self._path))
+            for path, status in files:
                 place = os.path.relpath(path, self._path)
                 digest.update(f"{place}|{status.st_size}|{status.st_mtime_ns}|".encode())
-            described = [Path(path) for path, _ in found if path.endswith(_DESCRIBED)][:_SAMPLED_FILES]
-            sampled = [Path(found[k * len(found) // _SAMPLED_FILES][0]) for k in range(_SAMPLED_FILES)]
+            described = [Path(path) for path, _ in files if path.endswith(_DESCRIBED)][:_SAMPLED_FILES]
+            sampled = [Path(files[k * len(files) // _SAMPLED_FILES][0]) for k in range(_SAMPLED_FILES)]
             digest.update(fingerprint_files([*described, *sampled]).encode())
         return digest.hexdigest()
 

@@ -22,8 +22,8 @@ def local_maxima(surface: FloatArray, top: int) -> NDArray[np.int64]:
     labels, _ = scipy.ndimage.label(summit, structure=np.ones((3,) * surface.ndim))
     slopes = np.unique(labels[summit & (beside == surface)])
     # np.unique tells where each label occurs first; label 0 is all that is no summit.
-    found, first = np.unique(labels.ravel(), return_index=True)
-    first = first[(found > 0) & ~np.isin(found, slopes)]
+    numbers, first = np.unique(labels.ravel(), return_index=True)
+    first = first[(numbers > 0) & ~np.isin(numbers, slopes)]
     order = np.argsort(-surface.ravel()[first], kind="stable")[:top]
     return np.stack(np.unravel_index(first[order], surface.shape), axis=-1).astype(np.int64)
 

@@ -187,9 +187,9 @@ def _linearized(linearize: Linearize, params: FloatArray) -> tuple[FloatArray, F
     shapes = ((n_problems,), (n_problems, n_parameters), (n_problems, n_parameters, n_parameters))
     # A copy, so that a caller who keeps or changes what he was given does no harm.
     values = [np.asarray(value, np.float64) for value in linearize(params.copy())]
-    found = tuple(value.shape for value in values)
-    if found != shapes:
-        msg = f"linearize must return score, gradient and normal of the shapes {shapes}, got {found}"
+    got = tuple(value.shape for value in values)
+    if got != shapes:
+        msg = f"linearize must return score, gradient and normal of the shapes {shapes}, got {got}"
         raise ValueError(msg)
     for name, value in zip(("score", "gradient", "normal"), values, strict=True):
         bad = np.flatnonzero(~np.isfinite(value.reshape(n_problems, -1)).all(axis=1))

@@ -252,13 +252,13 @@ def _search(plan: _Plan, origin: FloatArray, outcome: _Outcome) -> Search:
         for point, around, values in zip(points, stencils, surfaces, strict=True):
             middle = np.array([int(np.abs(axis - x).argmin()) for axis, x in zip(around, point, strict=True)])
             vertices.append(vertex(values, around, middle))
-    tried = [k for k, found in enumerate(vertices) if found is not None]
+    tried = [k for k, top in enumerate(vertices) if top is not None]
     if tried:
         tops = np.array([vertices[k] for k in tried])
         values = yield Request(plan.levels, tops)
-        for k, found, value in zip(tried, tops, values, strict=True):
+        for k, top, value in zip(tried, tops, values, strict=True):
             if value > scores[k]:
-                points[k], scores[k] = found, value
+                points[k], scores[k] = top, value
     order = np.argsort(-scores, kind="stable")
     outcome.surface, outcome.points, outcome.scores = surface, points[order], scores[order]
     return Finish("exhausted", plan.levels)

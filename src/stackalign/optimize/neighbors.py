@@ -150,8 +150,8 @@ class _Settings:
 
 def _factors(value: float | Sequence[float | None] | None, n_parameters: int) -> FloatArray:
     """Shrink factors as (P,); None, the jump to the minimum step, is a division by infinity."""
-    given = [value] * n_parameters if value is None or np.isscalar(value) else list(value)  # type: ignore[arg-type]
-    factors = np.array([np.inf if factor is None else factor for factor in given], np.float64)
+    values = [value] * n_parameters if value is None or np.isscalar(value) else list(value)  # type: ignore[arg-type]
+    factors = np.array([np.inf if factor is None else factor for factor in values], np.float64)
     if factors.shape != (n_parameters,) or not (factors > 1).all():
         msg = f"shrink_factor must be above 1 or None, one for all or {n_parameters}, got {value!r}"
         raise ValueError(msg)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._renamed import renamed
+
 from ._canvas import axes_or_new, title
 from ._diffraction_pattern import plot_pattern
 
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["plot_alignment", "plot_center"]
 
 
+@renamed(found="center")
 def plot_center(
     image: ArrayLike,
-    found: "Center",
+    center: "Center",
     *,
     frame: int = 0,
     mask: NDArray[np.bool_] | None = None,
@@ -32,7 +35,7 @@ def plot_center(
     ----------
     image : array_like
         (H, W).
-    found : Center
+    center : Center
         Of this image, or of a stack.
     frame : int
         Which of a stack.
@@ -52,17 +55,23 @@ def plot_center(
     >>> center = diffraction.autocenter(pattern.image, mask=pattern.mask)
     >>> axes = plot.plot_center(pattern.image, center, mask=pattern.mask)
     """
-    center, others = found.center.reshape(-1, 2)[frame], found.runners_up.reshape(-1, *found.runners_up.shape[-2:])
-    confidence = float(np.atleast_1d(found.confidence)[frame])
-    words = f"({center[0]:.2f}, {center[1]:.2f}) by {found.kind[frame]}, confidence {confidence:.2f}"
-    axes = plot_pattern(image, mask=mask, center=center, words=words, ax=ax)
+    position, others = center.center.reshape(-1, 2)[frame], center.runners_up.reshape(-1, *center.runners_up.shape[-2:])
+    confidence = float(np.atleast_1d(center.confidence)[frame])
+    words = f"({position[0]:.2f}, {position[1]:.2f}) by {center.kind[frame]}, confidence {confidence:.2f}"
+    axes = plot_pattern(image, mask=mask, center=position, words=words, ax=ax)
     rows, columns = others[frame].T
     axes.plot(columns, rows, "o", color="white", markerfacecolor="none", markersize=6, scalex=False, scaley=False)
     return axes
 
 
+@renamed(found="alignment")
 def plot_alignment(
-    reference: ArrayLike, image: ArrayLike, found: "Alignment", *, frame: int = 0, axes: "Sequence[Axes] | None" = None
+    reference: ArrayLike,
+    image: ArrayLike,
+    alignment: "Alignment",
+    *,
+    frame: int = 0,
+    axes: "Sequence[Axes] | None" = None,
 ) -> "list[Axes]":
     """Draw the difference between a reference and an image, before and after it was aligned.
 
@@ -70,7 +79,7 @@ def plot_alignment(
     ----------
     reference, image : array_like
         (H, W).
-    found : Alignment
+    alignment : Alignment
         Of this image, or of a stack.
     frame : int
         Which of a stack.
@@ -82,9 +91,9 @@ def plot_alignment(
     list of matplotlib.axes.Axes
     """
     first = np.asarray(reference, np.float64)
-    aligned = np.asarray(found.image, np.float64)
+    aligned = np.asarray(alignment.image, np.float64)
     aligned = aligned if aligned.ndim == 2 else aligned[frame]
-    shift = found.shift.reshape(-1, 2)[frame]
+    shift = alignment.shift.reshape(-1, 2)[frame]
     differences = [first - np.asarray(image, np.float64), first - aligned]
     finite = np.abs(differences[0][np.isfinite(differences[0])])
     limit = float(np.percentile(finite, 99)) if finite.size else 1.0

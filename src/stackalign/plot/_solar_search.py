@@ -182,9 +182,9 @@ def plot_shift_map(
         say_in(axes, "nothing in common")
         axes.set_axis_off()
         return axes
-    found = masked_ncc(b, a, max_shift=tuple(max(1, n // 2) for n in a.shape))
-    scores = np.asarray(found.scores, np.float64)
-    (y, x), (ky, kx) = found.origin, pixels
+    correlation = masked_ncc(b, a, max_shift=tuple(max(1, n // 2) for n in a.shape))
+    scores = np.asarray(correlation.scores, np.float64)
+    (y, x), (ky, kx) = correlation.origin, pixels
     ny, nx = scores.shape
     extent = ((-x - 0.5) * kx, (nx - x - 0.5) * kx, (-y - 0.5) * ky, (ny - y - 0.5) * ky)
     drawn = axes.imshow(

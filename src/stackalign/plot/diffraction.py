@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._renamed import renamed
+
 from ._canvas import BLUE, ORANGE, SKY, VERMILLION, axes_or_new, colour_bar, title
 from ._diffraction_center import plot_alignment, plot_center
 from ._diffraction_pattern import COLOURS, intensity_limits, plot_pattern
@@ -175,14 +177,15 @@ def plot_mask(mask: "PixelMask | NDArray[np.bool_]", *, ax: "Axes | None" = None
     return ax
 
 
-def plot_hot_spots(image: ArrayLike, found: "HotSpots", *, ax: "Axes | None" = None) -> "Axes":
+@renamed(found="hot_spots")
+def plot_hot_spots(image: ArrayLike, hot_spots: "HotSpots", *, ax: "Axes | None" = None) -> "Axes":
     """Draw an image without its hot pixels, and circles where they were.
 
     Parameters
     ----------
     image : array_like
         (H, W) as it was.
-    found : HotSpots
+    hot_spots : HotSpots
         Of this image.
     ax : matplotlib.axes.Axes, optional
 
@@ -198,17 +201,18 @@ def plot_hot_spots(image: ArrayLike, found: "HotSpots", *, ax: "Axes | None" = N
     >>> image[9, 14] = 5000
     >>> axes = plot.plot_hot_spots(image, diffraction.remove_hot_spots(image))
     """
-    low, high = intensity_limits(np.asarray(found.images, np.float64), None, None)
-    ax = plot_pattern(found.images, vmin=low, vmax=high, ax=ax)
-    rows, columns = np.nonzero(found.hot)
+    low, high = intensity_limits(np.asarray(hot_spots.images, np.float64), None, None)
+    ax = plot_pattern(hot_spots.images, vmin=low, vmax=high, ax=ax)
+    rows, columns = np.nonzero(hot_spots.hot)
     ax.scatter(columns, rows, s=18, facecolors="none", edgecolors=SKY, linewidths=0.5)
     most = float(np.nanmax(np.asarray(image, np.float64)))
-    title(ax, f"{rows.size:,} hot pixels replaced", f"highest before {most:.4g}, now {np.nanmax(found.images):.4g}")
+    title(ax, f"{rows.size:,} hot pixels replaced", f"highest before {most:.4g}, now {np.nanmax(hot_spots.images):.4g}")
     return ax
 
 
+@renamed(found="baseline")
 def plot_baseline(
-    data: ArrayLike, found: "Baseline", *, x: ArrayLike | None = None, ax: "Axes | None" = None
+    data: ArrayLike, baseline: "Baseline", *, x: ArrayLike | None = None, ax: "Axes | None" = None
 ) -> "Axes":
     """Draw a curve and its baseline.
 
@@ -216,7 +220,7 @@ def plot_baseline(
     ----------
     data : array_like
         (L,) the curve.
-    found : Baseline
+    baseline : Baseline
         Of this curve.
     x : array_like, optional
         Positions of its points.
@@ -230,8 +234,8 @@ def plot_baseline(
     values = np.asarray(data, np.float64)
     at = np.arange(values.size) if x is None else np.asarray(x)
     ax.plot(at, values, color=BLUE, lw=1, label="data")
-    ax.plot(at, found.baseline, color=ORANGE, lw=1.5, label="baseline")
+    ax.plot(at, baseline.baseline, color=ORANGE, lw=1.5, label="baseline")
     ax.legend(fontsize=8)
-    state = "converged" if found.converged else "not converged"
-    title(ax, "baseline by wavelets", f"{state} after {found.n_iterations} steps")
+    state = "converged" if baseline.converged else "not converged"
+    title(ax, "baseline by wavelets", f"{state} after {baseline.n_iterations} steps")
     return ax

@@ -157,12 +157,12 @@ def _held(result: "RefinementResult") -> str:
     name = next((n for n in ("thickness", "gl") if n in result.names), result.names[0])
     unit, rows = UNITS.get(name, ""), []
     for held, facts in result.held.items():
-        wanted = facts["value"] + facts["wanted"]
+        estimate = facts["value"] + facts["wanted"]
         rows.append(
             [
                 escape(held),
                 f"{facts['value']:.6g}",
-                f"{wanted:.5g} ± {facts['sigma']:.2g}",
+                f"{estimate:.5g} ± {facts['sigma']:.2g}",
                 f"{100 * facts['explains']:.1f}",
                 f"{facts['moves'].get(name, float('nan')):.4g}",
             ]

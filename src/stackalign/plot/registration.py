@@ -122,8 +122,8 @@ def plot_score_surface(
     r, m = np.asarray(reference), np.asarray(moving)
     sigma = result.sigma[:2]
     if extent is None:
-        wanted = 12 * float(sigma.max()) if np.isfinite(sigma).all() else np.inf
-        extent = float(np.clip(wanted, 1.5, max(2.0, min(r.shape) / 4)))
+        width = 12 * float(sigma.max()) if np.isfinite(sigma).all() else np.inf
+        extent = float(np.clip(width, 1.5, max(2.0, min(r.shape) / 4)))
     steps = np.linspace(-extent, extent, SURFACE_POINTS)
     candidates = np.tile(result.parameters, (SURFACE_POINTS**2, 1))
     candidates[:, 0] += np.repeat(steps, SURFACE_POINTS)

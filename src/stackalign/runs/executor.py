@@ -92,8 +92,8 @@ def _reader(source: Source) -> StackReader:
             msg = f"the input {reader.path} is not the same for a worker as for the client, or has changed"
             raise DataError(msg)
         _opened.key, _opened.reader = source.key, reader
-    found: StackReader = _opened.reader
-    return found
+    opened: StackReader = _opened.reader
+    return opened
 
 
 def run_chunk(source: Source, function: "Callable[[NDArray[Any], int], Part]", start: int, stop: int) -> "Part":

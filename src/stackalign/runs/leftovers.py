@@ -31,14 +31,14 @@ def find_leftovers(folder: Path) -> dict[str, list[Path]]:
     dict
         Name of an output to its unfinished files.
     """
-    found: dict[str, list[Path]] = {}
+    leftovers: dict[str, list[Path]] = {}
     if not folder.is_dir():
-        return found
+        return leftovers
     for path in folder.iterdir():
         named = _PART.fullmatch(path.name)
         if named and not _is_running(int(named["pid"])):
-            found.setdefault(named["stem"] + (named["suffix"] or ""), []).append(path)
-    return found
+            leftovers.setdefault(named["stem"] + (named["suffix"] or ""), []).append(path)
+    return leftovers
 
 
 def remove_leftovers(output: Path, paths: Iterable[Path]) -> None:
