@@ -27,6 +27,7 @@ def renamed(**names: str) -> Callable[[_Function], _Function]:
 
     Examples
     --------
+    >>> from stackalign._renamed import renamed
     >>> @renamed(found="center")
     ... def draw(center):
     ...     return center

@@ -8,6 +8,7 @@ __all__ = [
     "FinishedError",
     "InputChangedError",
     "Interrupted",
+    "MaskError",
     "MaskWarning",
     "MissingDependencyError",
     "OutputError",
@@ -46,6 +47,13 @@ class MissingDependencyError(StackalignError, ImportError):
 
 class DataError(StackalignError, ValueError):
     """A file or array cannot be used as it is; the text names the file, the item and the remedy."""
+
+
+class MaskError(DataError, TypeError):
+    """A mask is not boolean, or does not have the shape of the images; True = valid.
+
+    It is a `ValueError` and a `TypeError`, so that either handler gets all masks that cannot be used.
+    """
 
 
 class OutputError(DataError):

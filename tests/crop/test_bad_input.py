@@ -111,8 +111,8 @@ def test_center_outside(center, tmp_path):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.ones((36, 40), bool), r"mask has the shape \(36, 40\), the patterns are \(40, 36\); a mask is one frame"),
-        (np.ones((6, 40, 36), bool), r"mask has the shape \(6, 40, 36\)"),
+        (np.ones((36, 40), bool), r"mask must have the shape \(40, 36\) of a pattern, got \(36, 40\)"),
+        (np.ones((6, 40, 36), bool), r"mask must have the shape \(40, 36\) of a pattern, got \(6, 40, 36\)"),
         (np.ones((40, 36), np.uint8), "mask must be boolean, True = valid, got uint8"),
         (np.zeros((40, 36), bool), "all 6 patterns of .* are empty .*does the mask cover the beam"),
     ],

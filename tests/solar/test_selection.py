@@ -82,7 +82,7 @@ def test_boxes_are_where_the_header_says() -> None:
         ({"values": 3.0}, r"values must be limits \(lower, upper\)"),
         ({"field": (1.0, 2.0, 3.0)}, "field must be"),
         ({"exclude": [((1.0, 2.0), (3.0 * u.s, 4.0 * u.s))]}, "exclude must be limits"),
-        ({"mask": np.ones((3, 3), bool)}, "mask must be boolean, True = valid"),
+        ({"mask": np.ones((3, 3), bool)}, r"mask must have the shape \(\d+, \d+\) of the target, got \(3, 3\)"),
         ({"mask": np.ones((64, 56))}, "mask must be boolean, True = valid"),
         ({"background": -3}, "background must be a positive angle or number of pixels"),
         ({"background": "3 kg"}, "background must be a positive angle or number of pixels"),

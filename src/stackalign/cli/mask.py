@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stackalign._masks import FEW_VALID
+
 from ._console import EXIT, USAGE, fail, out, print_facts, say
 from ._frame import Reading, command, command_line, run_or_load
 from ._options import Images
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from stackalign.diffraction.masks_file import MaskFile
 
 __all__ = ["mask_command"]
-
-FEW_VALID = 0.05
 
 
 @command

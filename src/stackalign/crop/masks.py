@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
+from stackalign._masks import check_mask
 from stackalign.errors import DataError
 from stackalign.io import StackReader
 
@@ -26,13 +27,7 @@ def combine_masks(reader: StackReader, mask: NDArray[np.bool_] | str | None) -> 
             msg = f'mask must be a boolean frame or "auto", got {mask!r}'
             raise DataError(msg)
         return mask_of_stack(reader, own)
-    valid: NDArray[np.bool_] = ops.asarray(mask, "cpu")
-    if valid.dtype != np.bool_:
-        msg = f"mask must be boolean, True = valid, got {valid.dtype}"
-        raise DataError(msg)
-    if valid.shape != frame:
-        msg = f"mask has the shape {valid.shape}, the patterns are {frame}; a mask is one frame, True = valid"
-        raise DataError(msg)
+    valid: NDArray[np.bool_] = check_mask(ops.asarray(mask, "cpu"), frame, of="a pattern")
     return valid if own is None else valid & own
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign._masks import check_mask
 from stackalign.errors import DataError, InputChangedError, Interrupted, OutputError, OutputExistsError, StackalignError
 from stackalign.io import StackReader, open_stack
 
@@ -113,6 +114,8 @@ class FrameFiles:
 def combined_mask(mask: NDArray[np.bool_] | None, reader: StackReader) -> NDArray[np.bool_] | None:
     """The mask that was given and that of the file; True = valid in both."""
     own = reader.info.mask
+    if mask is not None:
+        check_mask(mask, reader.info.shape[1:], of="the images")
     if mask is None or own is None:
         return own if mask is None else mask
     return combine_masks(own, mask)

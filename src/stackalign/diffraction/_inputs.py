@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
+from stackalign._masks import stack_mask, warn_if_few
 from stackalign.backends import Array
 from stackalign.errors import DataError, MaskWarning
 from stackalign.ops import asarray
 
 __all__ = ["Images", "check_center", "checked_images", "checked_mask"]
-
-FEW_VALID = 0.05
 
 
 class Images(NamedTuple):
@@ -68,23 +67,13 @@ def checked_mask(mask: Any, shape: tuple[int, ...], device: str, name: str = "ma
     """Bring a mask for images (N, H, W) to a device as (1 or N, H, W); warn where it leaves next to nothing."""
     if mask is None:
         return None
-    valid = asarray(mask, device)
-    if valid.dtype != np.bool_:
-        msg = f"{name} must be boolean, True = valid, got {valid.dtype}; pass {name}.astype(bool)"
-        raise TypeError(msg)
-    if tuple(valid.shape) not in (shape[1:], shape, (1, *shape[1:])):
-        msg = f"{name} must have the shape {shape[1:]} of an image, or {shape}, got {tuple(valid.shape)}"
-        raise DataError(msg)
-    if valid.ndim == 2:
-        valid = valid[None]
+    valid = stack_mask(asarray(mask, device), shape, name=name, of="the images")
     counts = array_namespace(valid).count_nonzero(valid, axis=(1, 2))
     share = float(counts.min()) / (shape[1] * shape[2])
     if share == 0.0:
         msg = f"{name} leaves no valid pixel; True means valid here: pass ~{name} if it marks bad pixels"
         raise DataError(msg)
-    if share < FEW_VALID:
-        text = f"{name} leaves {share:.1%} of the pixels; True means valid here: pass ~{name} if it marks bad pixels"
-        warnings.warn(text, MaskWarning, stacklevel=4)
+    warn_if_few(share, name)
     return valid
 
 

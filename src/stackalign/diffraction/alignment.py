@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import __version__
+from stackalign._masks import stack_mask
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
@@ -393,7 +394,7 @@ def track_peak(
            [ 2., -4.]])
     """
     window = (row_slice or slice(None), col_slice or slice(None))
-    valid = None if mask is None else asarray(mask, device)[window]
+    whole = None if mask is None else asarray(mask, device)
     fixed = None if reference is None else asarray(reference, device)[window]
     found: list[NDArray[np.float64]] = []
     stream = (asarray(image, device) for image in unwrapped(images, "images"))
@@ -407,6 +408,7 @@ def track_peak(
             raise DataError(msg)
         if fixed is None:
             fixed = part[0]
+        valid = None if whole is None else stack_mask(whole, (1, *block[0].shape), of="the images")[(0, *window)]
         checked = checked_images(part, valid, device)
         onto = asarray(fixed, device)
         if tuple(onto.shape) != tuple(part.shape[1:]):

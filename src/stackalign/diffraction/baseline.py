@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError, MissingDependencyError
@@ -207,14 +208,8 @@ def _axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
 def _valid(data: FloatArray, mask: Any) -> NDArray[np.bool_]:
     valid: NDArray[np.bool_] = np.isfinite(data)
     if mask is not None:
-        given = np.asarray(mask)
-        if given.dtype != np.bool_:
-            msg = f"mask must be boolean, True = valid, got {given.dtype}; pass mask.astype(bool)"
-            raise TypeError(msg)
-        if given.shape != data.shape[data.ndim - given.ndim :]:
-            msg = f"mask must have the shape {data.shape} of the array, got {given.shape}"
-            raise DataError(msg)
-        valid = valid & given
+        trailing = (data.shape[first:] for first in range(data.ndim + 1))
+        valid = valid & check_mask(np.asarray(mask), *trailing, of="the array")
     if not valid.any():
         msg = "no element is valid; True means valid here: pass ~mask if it marks bad elements"
         raise DataError(msg)

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
+from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
-from stackalign.errors import DataError
+from stackalign.errors import DataError, MaskError
 from stackalign.io import StackReader
 from stackalign.io.provenance import provenance, to_jsonable
 from stackalign.runs import Progress, ProgressCallback
@@ -370,9 +371,9 @@ def combine_masks(*masks: Any) -> NDArray[np.bool_]:
     Raises
     ------
     ValueError
-        There is no mask, or shapes do not fit.
-    TypeError
-        A mask is not boolean.
+        There is no mask.
+    MaskError
+        A mask is not boolean, or shapes do not fit.
 
     Examples
     --------
@@ -387,17 +388,15 @@ def combine_masks(*masks: Any) -> NDArray[np.bool_]:
         raise ValueError(msg)
     arrays = [m.mask if isinstance(m, PixelMask) else ops.to_numpy(ops.asarray(m)) for m in masks]
     for k, array in enumerate(arrays):
-        if array.dtype != np.bool_:
-            msg = f"mask {k} must be boolean, True = valid, got {array.dtype}; pass mask.astype(bool)"
-            raise TypeError(msg)
+        check_mask(array, array.shape, name=f"mask {k}")
         if array.shape[-2:] != arrays[0].shape[-2:] or array.ndim not in (2, 3):
             msg = f"masks must have one shape (H, W), or (N, H, W), got {[a.shape for a in arrays]}"
-            raise DataError(msg)
+            raise MaskError(msg)
     try:
         combined = arrays[0]
         for array in arrays[1:]:
             combined = combined & array
     except ValueError as error:
         msg = f"masks of stacks must hold the same number of images, got {[a.shape for a in arrays]}"
-        raise DataError(msg) from error
+        raise MaskError(msg) from error
     return np.array(combined)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops, runs
+from stackalign._masks import FEW_VALID, check_mask
 from stackalign.errors import DataError
 from stackalign.io.images import write_images
 from stackalign.io.provenance import provenance
@@ -26,7 +27,6 @@ RECORD = "_mask.json"
 BLOCK_BYTES = 1 << 26
 LEAST_FRAMES = 16
 """Frames that are summed before they are merged: always the same number, so that the bits do not depend on memory."""
-FEW_VALID = 0.05
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,8 @@ def _check_shapes(files: FrameFiles, mask: NDArray[np.bool_] | None) -> None:
             shape = tuple(described["shape"][1:])
             msg = f"images of {path} have the shape {shape}, those of {files.paths[0]} have {frame}; give one kind"
             raise DataError(msg)
-    if mask is not None and mask.shape != frame:
-        msg = f"the mask has the shape {mask.shape}, the images have {frame}"
-        raise DataError(msg)
+    if mask is not None:
+        check_mask(mask, frame, of="the images")
 
 
 @dataclass(frozen=True)

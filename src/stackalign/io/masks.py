@@ -4,14 +4,12 @@ import os
 import warnings
 from pathlib import Path
 
+from stackalign._masks import FEW_VALID
 from stackalign._types import BoolArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.io.images import read_image
 
 __all__ = ["read_mask"]
-
-FEW = 0.05
-"""Share of valid pixels below which a mask is probably inverted."""
 
 _REMEDY = "give one frame as .npy, .tif or .h5, non-zero = valid"
 
@@ -66,7 +64,7 @@ def read_mask(path: str | os.PathLike[str], *, dataset: str | None = None) -> Bo
     if not valid.any():
         msg = f"mask {path} has no valid pixel; True or non-zero means valid"
         raise DataError(msg)
-    if valid.mean() < FEW:
+    if valid.mean() < FEW_VALID:
         text = f"mask {path} leaves {valid.mean():.1%} of the pixels; non-zero means valid, is it inverted?"
         warnings.warn(text, StackalignWarning, stacklevel=2)
     return valid

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._masks import stack_mask
 from stackalign.backends import Array, Backend, backend_for, refuse_hidden
 from stackalign.backends._protocol import KERNEL_DTYPES
 from stackalign.device import default_workers, within_limit
@@ -72,20 +73,12 @@ def _kernel_type(x: Array, name: str) -> Array:
     return x
 
 
-def mask_array(mask: Array | None, patterns: Array) -> Array | None:
+def mask_array(mask: Array | None, patterns: Array, name: str = "mask") -> Array | None:
     """Check a mask (H, W) or (N, H, W) and give it a leading axis of 1 or N."""
     if mask is None:
         return None
-    if mask.dtype != np.bool_:
-        msg = f"mask must be boolean, True = valid, got {mask.dtype}"
-        raise TypeError(msg)
-    frame = tuple(patterns.shape[1:])
-    if tuple(mask.shape) not in (frame, tuple(patterns.shape), (1, *frame)):
-        msg = f"mask must have the shape {frame} or {tuple(patterns.shape)} of the patterns, got {tuple(mask.shape)}"
-        raise ValueError(msg)
-    if mask.ndim == 2:
-        mask = mask[None]
-    return mask if mask.flags.c_contiguous else mask.copy(order="C")
+    valid = stack_mask(mask, tuple(patterns.shape), name=name, of="the patterns")
+    return valid if valid.flags.c_contiguous else valid.copy(order="C")
 
 
 def points(x: ArrayLike, n: int, name: str) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._masks import check_mask
 from stackalign.backends import Array
 from stackalign.backends._bins import BinTable
 
@@ -138,13 +139,7 @@ def azimuthal_geometry(
     height, width = (int(side) for side in shape)
     (middle,) = _check.points(center, 1, "center")
     if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != np.bool_:
-            msg = f"mask must be boolean, True = valid, got {mask.dtype}"
-            raise TypeError(msg)
-        if mask.shape != (height, width):
-            msg = f"mask must have the shape {(height, width)} of the images, got {mask.shape}"
-            raise ValueError(msg)
+        mask = check_mask(np.asarray(mask), (height, width), of="the images")
     if not (math.isfinite(step) and step > 0):
         msg = f"step must be a positive number of pixels, got {step}"
         raise ValueError(msg)

@@ -118,7 +118,10 @@ def _problem(
             f"got {reference.shape} and {moving.shape}"
         )
         raise ValueError(msg)
-    masks = (_check.mask_array(reference_mask, fixed.patterns), _check.mask_array(moving_mask, moved.patterns))
+    masks = (
+        _check.mask_array(reference_mask, fixed.patterns, "reference_mask"),
+        _check.mask_array(moving_mask, moved.patterns, "moving_mask"),
+    )
     r_mask, v_mask = (None if m is None else m[:, None] for m in masks)
     r, v = fixed.patterns[:, None], moved.patterns[:, None]
     if n_moved < n_fixed:  # the batch axis is that of the moving images
@@ -274,7 +277,7 @@ def _template_mask(mask: Array | None, templates: Array, shape: tuple[int, ...])
         return None
     for_all = mask.ndim == 3 and tuple(mask.shape) == shape[1:]
     flat = mask if mask.ndim < 3 or for_all else mask.reshape(-1, *mask.shape[-2:])
-    valid: Array = _check.mask_array(flat, templates[: shape[1]] if for_all else templates)
+    valid: Array = _check.mask_array(flat, templates[: shape[1]] if for_all else templates, "template_mask")
     return valid[None] if for_all or len(valid) == 1 else valid.reshape(shape)
 
 
@@ -363,7 +366,7 @@ def match_template(
         msg = f"templates must be no larger than images, got {small} and {tuple(frame)}"
         raise ValueError(msg)
     v = moved.reshape(-1, planes, *small)
-    image_valid = _check.mask_array(image_mask, fixed.patterns)
+    image_valid = _check.mask_array(image_mask, fixed.patterns, "image_mask")
     masks = None if image_valid is None else image_valid[None], _template_mask(template_mask, moved, v.shape)
     threads = _check.n_workers(workers)
     lags = Lags(0, 0, frame[0] - small[0], frame[1] - small[1])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._masks import check_mask
 from stackalign.backends import Array
 from stackalign.backends._persistence import merge_tree
 from stackalign.errors import DataError
@@ -85,14 +86,7 @@ def persistence_pairs(image: Array, *, mask: Array | None = None) -> Persistence
     values = given.astype(np.float64)
     valid = np.isfinite(values)
     if mask is not None:
-        known = to_numpy(mask)
-        if known.dtype != np.bool_:
-            msg = f"mask must be boolean, True = valid, got {known.dtype}; pass mask.astype(bool)"
-            raise TypeError(msg)
-        if known.shape != values.shape:
-            msg = f"mask must have the image's shape {values.shape}, got {known.shape}"
-            raise DataError(msg)
-        valid &= known
+        valid &= check_mask(to_numpy(mask), values.shape, of="the image")
     if not valid.any():
         msg = "no pixel of the image is valid; True means valid in a mask"
         raise DataError(msg)

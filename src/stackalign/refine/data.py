@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.backends import refuse_hidden
 
@@ -68,10 +69,7 @@ class DiffractionData:
         if len(images) != len(self.reflections):
             msg = f"there must be one image per reflection, got {len(images)} for {len(self.reflections)}"
             raise ValueError(msg)
-        mask = np.asarray(self.mask)
-        if mask.dtype != bool or mask.shape not in (images.shape, images.shape[1:]):
-            msg = f"mask must be boolean, of the shape of the images {images.shape} or of one, got {mask.shape}"
-            raise ValueError(msg)
+        mask = check_mask(np.asarray(self.mask), images.shape[1:], images.shape, of="the images")
         valid = np.isfinite(images) & mask
         if self.variance is not None:
             variance = np.broadcast_to(np.asarray(self.variance), images.shape)
@@ -173,9 +171,7 @@ class DiffractionData:
             msg = f"radius must be that of the disks in pixels, 2 or more, got {radius}"
             raise ValueError(msg)
         valid = np.ones(array.shape, dtype=bool) if mask is None else np.asarray(mask)
-        if valid.shape != array.shape or valid.dtype != bool:
-            msg = f"mask must be boolean, of the shape of the pattern {array.shape}, got {valid.dtype} {valid.shape}"
-            raise ValueError(msg)
+        check_mask(valid, array.shape, of="the pattern")
         noise = None if variance is None else np.broadcast_to(np.asarray(variance), array.shape)
         g = (crystal.g_vectors(np.array(listed)) @ beam.frame(crystal).T)[:, :2]
         middles = frame.to_experiment(g[:, ::-1] * (-1, 1) / frame.step)

@@ -1,6 +1,5 @@
 """What `register` accepts, checked once, with sentences that name what to do."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,14 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._masks import stack_mask, warn_if_few
 from stackalign._types import FloatArray
 from stackalign.backends import Array
-from stackalign.errors import MaskWarning
 
 __all__ = ["Settings", "checked_images", "checked_settings"]
 
 
-FEW_VALID = 0.05
 SCALES = (0.5, 2.0)
 """Bounds of scales that the caller leaves open."""
 
@@ -65,25 +63,10 @@ def checked_images(images: Array, name: str, mask: Array | None) -> Array:
         images = images[None]
     if mask is None:
         return images
-    if mask.dtype != np.bool_:
-        msg = f"{name}_mask must be boolean, True = valid, got {mask.dtype}"
-        raise TypeError(msg)
-    frame = tuple(images.shape[1:])
-    if tuple(mask.shape) not in (frame, tuple(images.shape), (1, *frame)):
-        msg = f"{name}_mask must have the shape {frame} or {tuple(images.shape)}, got {tuple(mask.shape)}"
-        raise ValueError(msg)
-    share = float(mask.mean())
-    if share < FEW_VALID:
-        warnings.warn(
-            f"{name}_mask leaves {share:.1%} of the pixels; True means valid here: "
-            f"if it marks bad pixels, pass ~{name}_mask",
-            MaskWarning,
-            stacklevel=4,
-        )
+    valid = stack_mask(mask, tuple(images.shape), name=f"{name}_mask", of="the images")
+    warn_if_few(float(valid.mean()), f"{name}_mask")
     masked = images.astype(np.float64 if images.dtype.itemsize > 4 or images.dtype.name == "uint32" else np.float32)
-    masked[~(mask if mask.ndim == 3 and mask.shape[0] > 1 else mask.reshape(1, *frame).repeat(len(images), axis=0))] = (
-        np.nan
-    )
+    masked[~(valid if len(valid) > 1 else valid.repeat(len(images), axis=0))] = np.nan
     return masked
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign._masks import check_mask
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
@@ -344,9 +345,8 @@ def _reference(
 def _combined(
     mask: NDArray[np.bool_] | None, image: NDArray[Any], name: str, own: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_] | None:
-    if mask is not None and mask.shape != image.shape:
-        msg = f"the mask has the shape {mask.shape}, the images of {name} have {image.shape}"
-        raise DataError(msg)
+    if mask is not None:
+        check_mask(mask, image.shape, of=f"the images of {name}")
     if mask is None or own is None:
         return own if mask is None else mask
     both: NDArray[np.bool_] = mask & own

@@ -14,6 +14,7 @@ from astropy.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 from sunpy.map import GenericMap
 
+from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
@@ -61,14 +62,7 @@ class Selection:
         """
         chosen = np.ones(solar_map.data.shape, np.bool_)
         if self.mask is not None:
-            mask = np.asarray(self.mask)
-            if mask.shape != chosen.shape or mask.dtype != np.bool_:
-                msg = (
-                    f"mask must be boolean, True = valid, of the target's shape {chosen.shape}, got {mask.dtype} "
-                    f"of the shape {mask.shape}"
-                )
-                raise ValueError(msg)
-            chosen &= mask
+            chosen &= check_mask(np.asarray(self.mask), chosen.shape, of="the target")
         if self.values is not None:
             low, high = _limits(self.values, "values")
             with np.errstate(invalid="ignore"):
