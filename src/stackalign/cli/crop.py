@@ -92,6 +92,17 @@ class CropOptions(Reading):
     layout: Annotated[
         str, typer.Option(metavar="input|NHW|NCHW", help="Axes of the output.", rich_help_panel=_OUTPUT)
     ] = "input"
+    bin: Annotated[
+        int, typer.Option(metavar="N", help="Sum blocks of N x N pixels before anything else.", rich_help_panel=_OUTPUT)
+    ] = 1
+    gap: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|mask|mean",
+            help="Invalid pixels in the output: as recorded, 0 or NaN, or the mean of those around.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "keep"
     one_window: Annotated[
         bool,
         typer.Option(

@@ -17,6 +17,7 @@ from stackalign.crop.analysis import analyze
 from stackalign.crop.arrays import crop_reader, shaped_like
 from stackalign.crop.assemble import assemble, retention
 from stackalign.crop.budget import chunk_plan
+from stackalign.crop.conditioned import conditioned
 from stackalign.crop.config import CroppingConfig
 from stackalign.crop.convert import converted, output_form
 from stackalign.crop.cutting import cut
@@ -95,7 +96,7 @@ class DiffractionCropper:
         dict
             The analysis.
         """
-        reader = open_array(data)
+        reader = self._reader(data)
         return analyze(reader, self.config, plan=self._plan(reader)).to_dict()
 
     def crop_patterns(self, data: Any, analysis_results: Mapping[str, Any]) -> Any:
@@ -113,7 +114,7 @@ class DiffractionCropper:
         array
             The cropped patterns, of the kind of `data`.
         """
-        reader = open_array(data)
+        reader = self._reader(data)
         windows = _windows(analysis_results, self.config)
         _same_number(reader, len(windows.corners), "analysis")
         blocks: list[NDArray[Any]] = []
@@ -140,7 +141,7 @@ class DiffractionCropper:
         dict
             Statistics of what the windows kept.
         """
-        reader, windows = open_array(data), open_array(cropped)
+        reader, windows = self._reader(data), open_array(cropped)
         _same_number(reader, windows.info.shape[0], "cropped data")
         before, after = self._totals(reader), self._totals(windows)
         excluded = np.zeros(len(before), np.bool_)
@@ -176,7 +177,7 @@ class DiffractionCropper:
         """
         from stackalign.plot.crop import crop_figure, save_crop_figure
 
-        reader, windows = open_array(data), open_array(cropped)
+        reader, windows = self._reader(data), open_array(cropped)
         _same_number(reader, windows.info.shape[0], "cropped data")
         analysis = _analysis_from(analysis_results, reader)
         result = assemble(
@@ -197,6 +198,10 @@ class DiffractionCropper:
 
     def _plan(self, reader: StackReader) -> ChunkPlan:
         return chunk_plan(reader, self.config, self.config.memory_limit or default_memory_limit())
+
+    def _reader(self, data: Any) -> StackReader:
+        """Patterns, binned as the configuration asks."""
+        return conditioned(open_array(data), self.config, None)[0]
 
     def _totals(self, reader: StackReader) -> NDArray[np.float64]:
         totals = np.empty(reader.info.shape[0])
@@ -248,7 +253,7 @@ def _save(reader: StackReader, cropped: NDArray[Any], result: CropResult, final:
     """Write an array in memory to a file, under a temporary name first."""
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.partial{final.suffix}")
-    form = output_form(result.config, reader.info, final)
+    form = output_form(result.config, dataclasses.replace(reader.info, dtype=cropped.dtype), final)
     flat = cropped.reshape(reader.info.shape[0], *result.analysis.window)
     flat = converted(flat, form.dtype, 0, "the array")
     writer = create_stack(

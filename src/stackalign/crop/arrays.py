@@ -18,10 +18,10 @@ from stackalign.runs import ProgressCallback
 from .analysis import analyze
 from .assemble import assemble
 from .budget import chunk_plan
+from .conditioned import conditioned, conditioning_notes
 from .config import CroppingConfig
 from .convert import converted, output_form
 from .cutting import cut
-from .masks import automatic_mask_note, combine_masks
 from .measure import N_MEAN, source_name
 from .result import CropResult
 from .window import placed_windows
@@ -48,10 +48,11 @@ def crop_reader(
     began = time.perf_counter()
     device = ops.device_of(ops.asarray(np.zeros(1), config.device))  # "auto" is settled here, once
     config = dataclasses.replace(config, device=device)
+    opened = reader
+    reader, valid, conditioning = conditioned(opened, config, mask)
     plan = chunk_plan(reader, config, config.memory_limit or default_memory_limit())
-    valid = combine_masks(reader, mask)
     analysis = analyze(reader, config, mask=valid, plan=plan, progress=progress)
-    notes = (*automatic_mask_note(reader, mask, valid), *analysis.notes)
+    notes = (*conditioning_notes(opened, config, mask, conditioning), *analysis.notes)
     analysis = dataclasses.replace(analysis, notes=notes)
     windows = placed_windows(
         analysis.centers,

@@ -64,7 +64,7 @@ def assemble(
         validation=validation,
         config=config,
         processing_time=seconds,
-        input_bytes=info.nbytes,
+        input_bytes=info.metadata.get("input_bytes", info.nbytes),
         output_bytes=info.shape[0] * analysis.window[0] * analysis.window[1] * (output_dtype or info.dtype).itemsize,
         device=device,
         status="short" if short else "done",

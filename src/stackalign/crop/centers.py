@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from stackalign.errors import DataError
 from stackalign.io import StackReader
 
+from .conditioned import binned_points
 from .config import CroppingConfig
 from .result import CenterFit
 
@@ -104,7 +105,7 @@ def stated_centers(reader: StackReader, config: CroppingConfig) -> NDArray[np.fl
         return None
     if config.center_method == "manual":
         assert config.manual_center is not None  # the configuration has checked it
-        y, x = config.manual_center
+        y, x = binned_points(np.array(config.manual_center, np.float64), config.bin).tolist()
         if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
             msg = (
                 f"manual_center ({y:g}, {x:g}) lies outside the {height} x {width} patterns; "

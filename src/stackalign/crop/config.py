@@ -61,6 +61,14 @@ class CroppingConfig:
         arithmetic for unsigned integers of more than 8 bits, so that these become the next larger signed type.
     layout : {"input", "NHW", "NCHW"}
         Axes of the output: as the input has them, or patterns in a row, with a channel axis of length 1.
+    bin : int
+        Sum blocks of ``bin x bin`` pixels before anything is measured. Integers become a type that holds the sums; rows
+        and columns that fill no block are left out, and a block with an invalid pixel is invalid (see `gap`). Centres,
+        radii and `margin_pixels` are then in binned pixels; `manual_center` is in those of the input.
+    gap : {"keep", "mask", "mean"}
+        Invalid pixels (gaps between chips, dead pixels) of the mask: left as recorded, set to 0 (NaN in floats), or
+        replaced by the mean of the nearest valid ones. They count for nothing in the measurement either way; with
+        "mean" a binned block counts when at least half of its pixels are valid.
     strict : bool
         Also call the result short of its target when a pattern is flagged or misses `target_retention`.
 
@@ -93,6 +101,8 @@ class CroppingConfig:
     one_window: bool = False
     output_dtype: str | None = None
     layout: Literal["input", "NHW", "NCHW"] = "input"
+    bin: int = 1
+    gap: Literal["keep", "mask", "mean"] = "keep"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, each with the rule that it breaks."""
@@ -104,6 +114,7 @@ class CroppingConfig:
             self,
         )
         _require(_whole(self.margin_pixels, 0), "margin_pixels must be a whole number, 0 or more", self)
+        _require(_whole(self.bin, 1) and self.bin <= 64, "bin must be a whole number from 1 to 64", self)
         _require(_whole(self.chunk_size, 1), "chunk_size must be a whole number, 1 or more", self)
         _require(self.workers is None or _whole(self.workers, 1), "workers must be a whole number, 1 or more", self)
         _require(
@@ -160,6 +171,7 @@ _CHOICES = {
     "negative": ("keep", "clip", "error"),
     "nan": ("mask", "error"),
     "layout": ("input", "NHW", "NCHW"),
+    "gap": ("keep", "mask", "mean"),
 }
 
 

@@ -21,22 +21,23 @@ from stackalign.errors import DataError
 from stackalign.io import StackReader, create_stack, open_stack
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.provenance import provenance
-from stackalign.runs import ChunkPlan, Journal, ProgressCallback, StopRequest
+from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from . import run as crop_run
 from .analysis import analyze
 from .assemble import assemble, cropped_calibration
 from .budget import chunk_plan
 from .centers import check_centers
+from .conditioned import binned_points, conditioned, conditioning_notes, open_conditioned
 from .config import CroppingConfig
 from .convert import converted, output_form
 from .cutting import cut
-from .masks import automatic_mask_note, combine_masks
 from .measure import N_MEAN, Measurements, source_name
 from .outputs import RESULTS, check_output, prepare_results, result_paths
 from .result import CropAnalysis, CropResult
 from .reuse import reused_analysis
 from .run import NOT_IN_THE_BYTES, plan_record
+from .sums import Sums
 from .window import Windows, placed_windows
 
 __all__ = ["crop_file", "is_complete"]
@@ -148,16 +149,16 @@ def crop_file(
     check_output(final, compression)
     began = time.perf_counter()
     limit = config.memory_limit or default_memory_limit()
-    opener = partial(open_stack, source, memory_limit=limit, **(open_options or {}))
-    reader = opener()
+    options = {"memory_limit": limit, **(open_options or {})}
+    reader = opened = open_stack(source, **options)
     try:
         if final.exists() and Path(source).resolve() == final.resolve():
             msg = f"output {final} is the input; choose another name"
             raise DataError(msg)
-        valid = combine_masks(reader, mask)
-        stated = None if centers is None else check_centers(centers, reader)
+        stated = None if centers is None else binned_points(check_centers(centers, opened), config.bin)
+        reader, valid, conditioning = conditioned(opened, config, mask)
         earlier = None if reuse is None else Path(reuse)
-        plan = plan_record(reader, config, valid, stated, earlier, open_options or {}, compression)
+        plan = plan_record(reader, config, conditioning.mask, stated, earlier, open_options or {}, compression)
         paths = result_paths(final)
         with runs.Run(
             final,
@@ -169,42 +170,18 @@ def crop_file(
             beside=(paths.npz, paths.picture),
             checkpoint_seconds=crop_run.CHECKPOINT_SECONDS,
         ) as run:
+            opener = partial(open_conditioned, source, conditioning=conditioning, options=options)
             shared = runs.Source.of(opener, plan.inputs[0]["fingerprint"])
             work = _Crop(
                 reader, config, run, valid, stated, earlier, compression, limit, progress, stop, executor, shared
             )
-            result = work.result(command, began, automatic_mask_note(reader, mask, valid))
+            notes = conditioning_notes(opened, config, mask, conditioning)
+            result = work.result(command, began, notes)
             contents, files = prepare_results(result, final, run.journal.folder)
             run.publish(contents, files, status=result.status)
             return result
     finally:
         reader.close()
-
-
-@dataclasses.dataclass
-class _Sums:
-    """What the second pass adds up; saved with every checkpoint. ``mean_done`` windows are in ``mean_sum``."""
-
-    kept: NDArray[np.float64]
-    mean_sum: NDArray[np.float64]
-    totals: NDArray[np.float64] | None
-    mean_done: int = 0
-
-    @classmethod
-    def restore(cls, journal: Journal, n: int, window: tuple[int, int], *, with_totals: bool) -> "_Sums":
-        """Those of an interrupted run, or zeros."""
-        sums = cls(np.zeros(n), np.zeros(window), np.zeros(n) if with_totals else None)
-        if journal.has_arrays("crop"):
-            saved = journal.load_arrays("crop")
-            sums.kept, sums.mean_sum = saved["kept"], saved["mean_sum"]
-            sums.totals = saved["totals"] if with_totals else None
-            sums.mean_done = int(saved["mean_done"])
-        return sums
-
-    def save(self, journal: Journal, done: int) -> None:
-        """Store them, after `done` patterns."""
-        totals = {} if self.totals is None else {"totals": self.totals}
-        journal.save_arrays("crop", kept=self.kept, mean_sum=self.mean_sum, mean_done=np.array(done), **totals)
 
 
 @dataclasses.dataclass
@@ -246,7 +223,7 @@ class _Crop:
             legacy=config.legacy_window,
             one=config.one_window,
         )
-        sums = _Sums.restore(run.journal, reader.info.shape[0], windows.shape, with_totals=self.reuse is not None)
+        sums = Sums.restore(run.journal, reader.info.shape[0], windows.shape, with_totals=self.reuse is not None)
         run.kept_on_error = True
         self._write(analysis, windows, sums, rows, plan)
         if self.reuse is not None:
@@ -300,7 +277,7 @@ class _Crop:
             self.saved_rows = rows.done
 
     def _write(
-        self, analysis: CropAnalysis, windows: Windows, sums: _Sums, rows: Measurements | None, plan: ChunkPlan
+        self, analysis: CropAnalysis, windows: Windows, sums: Sums, rows: Measurements | None, plan: ChunkPlan
     ) -> None:
         """Second pass into the partial file, from where the journal says."""
         run, reader = self.run, self.reader

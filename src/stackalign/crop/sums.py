@@ -1,0 +1,36 @@
+"""What the second pass adds up, and how a resumed run has it again."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign.runs import Journal
+
+__all__ = ["Sums"]
+
+
+@dataclasses.dataclass
+class Sums:
+    """What the second pass adds up; saved with every checkpoint. ``mean_done`` windows are in ``mean_sum``."""
+
+    kept: NDArray[np.float64]
+    mean_sum: NDArray[np.float64]
+    totals: NDArray[np.float64] | None
+    mean_done: int = 0
+
+    @classmethod
+    def restore(cls, journal: Journal, n: int, window: tuple[int, int], *, with_totals: bool) -> "Sums":
+        """Those of an interrupted run, or zeros."""
+        sums = cls(np.zeros(n), np.zeros(window), np.zeros(n) if with_totals else None)
+        if journal.has_arrays("crop"):
+            saved = journal.load_arrays("crop")
+            sums.kept, sums.mean_sum = saved["kept"], saved["mean_sum"]
+            sums.totals = saved["totals"] if with_totals else None
+            sums.mean_done = int(saved["mean_done"])
+        return sums
+
+    def save(self, journal: Journal, done: int) -> None:
+        """Store them, after `done` patterns."""
+        totals = {} if self.totals is None else {"totals": self.totals}
+        journal.save_arrays("crop", kept=self.kept, mean_sum=self.mean_sum, mean_done=np.array(done), **totals)
