@@ -21,6 +21,7 @@ What is different, because it was wrong there:
 - `diffread` reads read-only and non-square files right.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,22 @@ from stackalign.errors import MissingDependencyError
 from stackalign.io.stacks import picture_extensions
 from stackalign.ops import asarray
 
+from ._skued_images import (
+    auto_masking,
+    dmread,
+    imibread,
+    isnr,
+    mask_image,
+    mibheader,
+    mibread,
+    snr_from_collection,
+    triml,
+    trimr,
+)
+
 __all__ = [
     "align",
+    "auto_masking",
     "autocenter",
     "azimuthal_average",
     "baseline_dwt",
@@ -45,11 +60,20 @@ __all__ = [
     "brilluoin_zones",
     "combine_masks",
     "diffread",
+    "dmread",
     "ialign",
+    "imibread",
+    "isnr",
     "itrack_peak",
     "mask_from_collection",
+    "mask_image",
+    "mibheader",
+    "mibread",
     "nfold",
     "reflection",
+    "snr_from_collection",
+    "triml",
+    "trimr",
 ]
 
 EDGE = 1e-9
@@ -111,11 +135,19 @@ def ialign(
     images: Iterable[ArrayLike], reference: ArrayLike | None = None, mask: Any = None, fill_value: float = 0.0
 ) -> Iterator[NDArray[Any]]:
     """Yield images moved onto a reference, by default the first of them. See `stackalign.diffraction.ialign`."""
-    stream = (_plain(image) for image in images)
+    taken: deque[NDArray[Any]] = deque()
+
+    def stream() -> Iterator[NDArray[Any]]:
+        for image in images:
+            taken.append(_plain(image))
+            yield taken[-1]
+
     fixed = None if reference is None else _plain(reference)
-    for image in stream:
-        fixed = image if fixed is None else fixed
-        yield align(image, fixed, mask, fill_value)
+    aligned = diffraction.ialign(
+        stream(), fixed, mask=_mask(mask), subpixel=False, fill_value=fill_value, fill_masked=False
+    )
+    for found in aligned:  # in batches, which share the work on reference and mask
+        yield _aligned(found, taken.popleft())
 
 
 def itrack_peak(

@@ -10,7 +10,7 @@ import numpy as np
 
 from stackalign.errors import DataError
 from stackalign.io._flat import FlatReader
-from stackalign.io._gate import Confinement
+from stackalign.io._gate import Confinement, require_file
 from stackalign.io._merlin_raw import RawLayout
 from stackalign.io._merlin_scan import (
     promised,
@@ -23,11 +23,11 @@ from stackalign.io._merlin_scan import (
     too_many_frames,
 )
 from stackalign.io._protocol import StackInfo, StackReader
-from stackalign.io._reader import OpenOptions, make_info
+from stackalign.io._reader import OpenOptions, damage_as_data_error, make_info
 from stackalign.io._selected import ChainedReader
 from stackalign.io._shapes import choose_frames, interpret_shape
 
-__all__ = ["open_reader", "series_from"]
+__all__ = ["open_reader", "read_header", "series_from"]
 
 _DTYPES = {"U08": "u1", "U16": ">u2", "U32": ">u4", "U64": ">u8"}
 _LONGEST = 16384
@@ -183,6 +183,21 @@ def _check_header(path: Path, frame: int) -> None:
     if ending != header:
         msg = f"frame {frame} of {path} has another header ({ending}) than the first; copy the file again"
         raise DataError(msg)
+
+
+def read_header(path: Path, position: int = 0) -> tuple[_Header, str]:
+    """Fields of the header at a byte of a file, and its text.
+
+    Raises
+    ------
+    DataError
+        There is no header.
+    """
+    require_file(path)
+    with damage_as_data_error(str(path), "the header"), path.open("rb") as file:
+        header = _read_header(file, path, position, 0)
+        file.seek(position)
+        return header, file.read(header.size).decode("latin-1").rstrip("\0 \n\r")
 
 
 def _read_header(file: BinaryIO, path: Path, position: int, frame: int) -> _Header:
