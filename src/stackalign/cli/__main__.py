@@ -60,6 +60,8 @@ def common(
 ) -> None:
     """Options of every command."""
     user_log.setLevel(logging.WARNING)
+    user_log.detailed = False
+    logging.getLogger("stackalign").setLevel(logging.NOTSET)
     logging.getLogger("stackalign").addHandler(user_log)
     context.with_resource(plain_warnings())
 

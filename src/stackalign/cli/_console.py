@@ -83,11 +83,14 @@ def worded(error: BaseException) -> str:
 
 
 class UserLog(logging.Handler):
-    """Print what the library has to say to the user, as one line each."""
+    """Print what the library has to say to the user, as one line each; with its origin where details are asked for."""
+
+    detailed = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.emit`."""
-        say(record.getMessage())
+        origin = f"{record.levelname.lower()} {record.name}: " if self.detailed else ""
+        say(origin + record.getMessage())
 
 
 user_log = UserLog(logging.WARNING)

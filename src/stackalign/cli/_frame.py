@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from ._config import save_config
 from ._console import FAILED, USAGE, fail, progress_reporter, say, user_log, worded
 from ._options import (
     AllowExternal,
     AsJson,
     Axes,
+    ConfigFile,
     DatasetName,
     DeviceName,
     LayoutType,
+    LogLevel,
     MaskFile,
     MemoryLimit,
     Offset,
@@ -29,6 +32,7 @@ from ._options import (
     ReadTimeout,
     Report,
     Resume,
+    SaveConfig,
     ScanShape,
     Scheduler,
     Shape,
@@ -77,6 +81,9 @@ class Common:
     resume: Resume = False
     overwrite: Overwrite = False
     quiet: Quiet = False
+    log_level: LogLevel = "warning"
+    config: ConfigFile = None
+    save_config: SaveConfig = None
 
     @property
     def replace(self) -> bool:
@@ -104,9 +111,22 @@ class Common:
         from . import _inputs as checks
 
         _ = self.bytes
+        self._set_log_level()
         if self.report is not None:
             checks.require_plots()
             checks.check_report(self.report, replace=self.replace)
+
+    def _set_log_level(self) -> None:
+        """Say as much as --log-level and --quiet ask for."""
+        levels = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")}
+        if self.log_level not in levels:
+            raise fail(f"--log-level must be one of {', '.join(levels)}, got {self.log_level!r}", USAGE)
+        if self.quiet and self.log_level in ("debug", "info"):
+            raise fail(f"give --quiet or --log-level {self.log_level}, not both", USAGE)
+        level = logging.ERROR if self.quiet else levels[self.log_level]
+        user_log.setLevel(level)
+        user_log.detailed = level <= logging.INFO
+        logging.getLogger("stackalign").setLevel(level)
 
     @property
     def run_options(self) -> dict[str, Any]:
@@ -248,10 +268,10 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
     def framed(context: typer.Context, **values: Any) -> None:
         _context.set(context)
         common = shared(**{f.name: values.pop(f.name) for f in fields if f.name in values and f.name not in taken})
-        if common.quiet:
-            user_log.setLevel(logging.ERROR)
         with command_frame():
             common.check()
+            if common.save_config is not None:
+                save_config(context, common.save_config, replace=common.replace)
             code = function(**values, common=common)
         raise typer.Exit(code)
 
@@ -285,9 +305,9 @@ def whole_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
 
 
 def stated(option: str) -> bool:
-    """Tell whether the user has given an option (by the name of its argument), instead of its default."""
+    """Tell whether an option (by the name of its argument) was given, on the command line or in --config."""
     source = _context.get().get_parameter_source(option)
-    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+    return source is not None and source.name != "DEFAULT"
 
 
 def refuse_idle(option: str, effective: bool, reason: str) -> None:

@@ -5,15 +5,19 @@ from typing import Annotated
 
 import typer
 
+from ._config import load_config
+
 __all__ = [
     "AllowExternal",
     "AsJson",
     "Axes",
     "Centers",
+    "ConfigFile",
     "DatasetName",
     "DeviceName",
     "Images",
     "LayoutType",
+    "LogLevel",
     "MaskFile",
     "MemoryLimit",
     "Offset",
@@ -22,6 +26,7 @@ __all__ = [
     "ReadTimeout",
     "Report",
     "Resume",
+    "SaveConfig",
     "ScanShape",
     "Scheduler",
     "Shape",
@@ -95,3 +100,22 @@ ReadTimeout = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUN)]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        help="Options and inputs in a file; the command line goes before.",
+        callback=load_config,
+        is_eager=True,
+        rich_help_panel=_RUN,
+    ),
+]
+SaveConfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.toml", help="Write the options of this run, for --config.", rich_help_panel=_RUN),
+]
+LogLevel = Annotated[
+    str,
+    typer.Option(metavar="debug|info|warning|error", help="What is said on stderr.", rich_help_panel=_RUN),
+]

@@ -2,6 +2,7 @@
 
 import glob
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -11,7 +12,7 @@ from stackalign.errors import DataError
 from stackalign.io import is_sidecar
 from stackalign.io.stacks import readable_extensions, writable_extensions
 
-__all__ = ["Job", "check_outputs", "expand", "plan_jobs"]
+__all__ = ["Job", "check_outputs", "expand", "input_names", "plan_jobs"]
 
 _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 """A folder that holds one of these is a store, and one input."""
@@ -26,11 +27,11 @@ class Job:
 
 
 def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
-    """Turn files, folders and globs into files, in order, each once."""
+    """Turn files, folders and globs into files, in order, each once; "-" stands for names on standard input."""
     files: list[Path] = []
     # Archives and headers are opened when they are named; in a folder they stand beside the data.
     known = {extension.lower() for extension in readable} - {".zip", ".xml"}
-    for text in sources:
+    for text in input_names(sources):
         path = Path(text)
         if not _names_several(text):
             files.append(path)
@@ -50,6 +51,25 @@ def expand(sources: Sequence[str], readable: Iterable[str]) -> list[Path]:
                 raise DataError(msg)
             files += _without_later_parts(inside)
     return _without_sidecars(list(dict.fromkeys(files)))
+
+
+def input_names(sources: Sequence[str]) -> list[str]:
+    """Replace "-" by the names on standard input, one a line, or each before a zero byte (``find -print0``)."""
+    names: list[str] = []
+    for text in sources:
+        if text != "-":
+            names.append(text)
+            continue
+        if sys.stdin.isatty():
+            msg = "- stands for file names on standard input: pipe a list into the command, one name a line"
+            raise ValueError(msg)
+        piped = sys.stdin.read()
+        lines = [line for line in (piped.split("\0") if "\0" in piped else piped.splitlines()) if line.strip()]
+        if not lines:
+            msg = "standard input names no file"
+            raise DataError(msg)
+        names += lines
+    return names
 
 
 def _without_sidecars(files: list[Path]) -> list[Path]:
@@ -119,8 +139,9 @@ def plan_jobs(
 
     In a folder an output has the name of its input after `prefix`, and its extension where that can be written.
     """
+    piped, sources = "-" in sources, input_names(sources)
     files = expand(sources, readable_extensions(pictures=False))
-    many = len(files) > 1 or any(map(_names_several, sources))
+    many = piped or len(files) > 1 or any(map(_names_several, sources))
     writable = {extension.lower() for extension in (writable_extensions() if writable is None else writable)}
     is_folder = output.is_dir() and output.suffix.lower() not in writable
     if not many and not is_folder:

@@ -12,6 +12,7 @@ import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, worded
 from ._frame import Spread, command, command_line, long_run, refuse_idle
+from ._plan import input_names
 
 if TYPE_CHECKING:
     from stackalign.solar.files import Outcome, Task
@@ -179,6 +180,7 @@ def coalign(
 
     from ._inputs import check_report
 
+    reference = [Path(name) for name in input_names([str(name) for name in reference or ()])]
     _check(target, batch, output, dry_run, table, pages or report is not None, common)
     archive = fsi_dir is not None or batch is not None
     refuse_idle("channel", archive, "without --fsi-dir")
