@@ -12,7 +12,6 @@ import typer
 
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, say, worded
 from ._frame import Spread, command, command_line, long_run, refuse_idle
-from ._plan import input_names
 
 if TYPE_CHECKING:
     from stackalign.solar.files import Outcome, Task
@@ -179,6 +178,7 @@ def coalign(
     from stackalign.solar import manifest
 
     from ._inputs import check_report
+    from ._plan import input_names
 
     reference = [Path(name) for name in input_names([str(name) for name in reference or ()])]
     _check(target, batch, output, dry_run, table, pages or report is not None, common)

@@ -8,7 +8,6 @@ import typer
 
 from ._console import DONE, EXIT, FAILED, SHORT, USAGE, fail, out, print_facts, say, worded
 from ._frame import Spread, command
-from ._plan import input_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +56,8 @@ def refine(
     """
     # No device at all is that of the configuration.
     chosen = Spread(**{**vars(common), "device": device or ""})
+    from ._plan import input_names
+
     _check(chosen)
     configs = [Path(name) for name in input_names([str(name) for name in configs])]
     if len(configs) > 1:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._results import Tabular
 from stackalign.io import Calibration
 
 from .config import CroppingConfig
@@ -248,7 +249,7 @@ class CropValidation:
 
 
 @dataclass(frozen=True)
-class CropResult:
+class CropResult(Tabular):
     """Everything about one crop.
 
     ``status`` is "done", or "short" when a quality target was missed; ``messages`` say in sentences why.
@@ -267,6 +268,30 @@ class CropResult:
     calibration: Calibration | None = None
     input_name: str = ""
     output_name: str = ""
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return a table by columns: centre, radius, total, retention and flags, one row a pattern."""
+        analysis = self.analysis
+        scan = np.indices(analysis.scan_shape).reshape(len(analysis.scan_shape), -1)
+        named = zip(("scan_y", "scan_x"), scan, strict=True) if len(scan) == 2 else ()
+        words = {
+            flags: ", ".join(f.words for f in Flag if flags & int(f)) for flags in np.unique(analysis.flags).tolist()
+        }
+        return {
+            "pattern": np.arange(analysis.n_patterns),
+            **dict(named),
+            "center_y": analysis.centers[:, 0],
+            "center_x": analysis.centers[:, 1],
+            "radius": analysis.radii,
+            "total": analysis.total,
+            "retention": self.validation.retentions,
+            "excluded": analysis.excluded,
+            "flags": np.array([words[flags] for flags in analysis.flags.tolist()]),
+        }
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return dict.fromkeys(("center_y", "center_x", "radius"), "pix")
 
     @property
     def saved(self) -> float:

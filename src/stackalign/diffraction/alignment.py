@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stackalign import __version__
 from stackalign._masks import stack_mask
+from stackalign._results import Tabular
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
@@ -40,7 +41,7 @@ LEAST_OVERLAP = 0.1
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(Tabular):
     """Images brought onto a reference; arrays have one row per image, or no such axis for a single image.
 
     Parameters
@@ -84,6 +85,24 @@ class Alignment:
     def ok(self) -> bool:
         """Tell whether no image is flagged."""
         return not any(self.flags)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return a table by columns, one row an image."""
+        shifts = self.shift.reshape(-1, 2)
+        n = len(shifts)
+        numbers = ("score", "second_score", "overlap", "significance")
+        return {
+            "image": np.arange(n),
+            "row": shifts[:, 0],
+            "col": shifts[:, 1],
+            **{name: np.array(np.broadcast_to(np.reshape(getattr(self, name), -1), n)) for name in numbers},
+            "flags": np.array([" ".join(flags) for flags in self.flags]),
+            "reason": np.array(self.reasons or ("",) * n),
+        }
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return {"row": "pix", "col": "pix"}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, for JSON."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
+from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
@@ -52,7 +53,7 @@ EXACT = 0.02
 
 
 @dataclass(frozen=True)
-class Center:
+class Center(Tabular):
     """Centres of diffraction patterns; arrays have one row per image, or no such axis for a single image.
 
     Parameters
@@ -90,6 +91,25 @@ class Center:
     def ok(self) -> bool:
         """Tell whether no image is flagged."""
         return not any(self.flags)
+
+    def columns(self) -> dict[str, Any]:
+        """Return a table by columns, one row an image."""
+        centers = self.center.reshape(-1, 2)
+        n = len(centers)
+        return {
+            "image": np.arange(n),
+            "row": centers[:, 0],
+            "col": centers[:, 1],
+            "sigma": np.broadcast_to(self.sigma, n),
+            "confidence": self.confidence.reshape(-1),
+            "kind": np.array(self.kind),
+            "flags": np.array([" ".join(flags) for flags in self.flags]),
+            "reason": np.array(self.reasons or ("",) * n),
+        }
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return dict.fromkeys(("row", "col", "sigma"), "pix")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
@@ -45,7 +46,7 @@ TAILED = 1.3
 
 
 @dataclass(frozen=True)
-class BraggPeaks:
+class BraggPeaks(Tabular):
     """Peaks of one image, the most significant first.
 
     Parameters
@@ -71,6 +72,15 @@ class BraggPeaks:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return a table by columns, one row a peak."""
+        rows, columns = self.position.reshape(-1, 2).T
+        return {"row": rows, "col": columns, "intensity": self.intensity, "snr": self.snr}
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return {"row": "pix", "col": "pix"}
 
     def sorted_by_distance(self, center: ArrayLike) -> "BraggPeaks":
         """The same peaks, the nearest to a point (row, col) first.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stackalign import ops
+from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.io.provenance import provenance, to_jsonable
@@ -18,7 +19,7 @@ __all__ = ["AzimuthalProfile", "azimuthal_average"]
 
 
 @dataclass(frozen=True)
-class AzimuthalProfile:
+class AzimuthalProfile(Tabular):
     """Averages around the centre of one image, (R,) or (A, R), or of N images, (N, R) or (N, A, R), on the host.
 
     Parameters
@@ -54,6 +55,22 @@ class AzimuthalProfile:
         with np.errstate(invalid="ignore", divide="ignore"):
             error: FloatArray = np.sqrt(np.where(spare > 0, self.variance / spare, np.nan))
         return error
+
+    def columns(self) -> dict[str, Any]:
+        """Return a table by columns, one row a ring: of each image, and of each sector of a polar image."""
+        flat = {name: getattr(self, name).reshape(-1) for name in ("intensity", "variance", "weight", "standard_error")}
+        n = flat["intensity"].size
+        table: dict[str, Any] = {}
+        sectors = 1 if self.angle is None else self.angle.size
+        if self.centers.ndim == 2:
+            table["image"] = np.repeat(np.arange(len(self.centers)), n // max(1, len(self.centers)))
+        if self.angle is not None:
+            table["angle"] = np.tile(np.repeat(self.angle, self.radius.size), n // (sectors * self.radius.size))
+        return table | {"radius": np.tile(self.radius, n // self.radius.size)} | flat
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return {"radius": "pix", "angle": "deg"}
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON knows them; NaN becomes None."""

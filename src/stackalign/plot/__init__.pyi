@@ -1,4 +1,4 @@
-from . import crop, diffraction, refine, registration, solar
+from . import crop, diffraction, notebook, refine, registration, solar
 from .crop import (
     crop_figure,
     plot_center_drift,
@@ -56,6 +56,7 @@ __all__ = [
     "crop_figure",
     "diffraction",
     "disks_figure",
+    "notebook",
     "plot_alignment",
     "plot_alignment_before_after",
     "plot_baseline",

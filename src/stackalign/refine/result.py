@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.io.atomic import write_text_atomic
 
@@ -43,7 +44,7 @@ class Refiner(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class RefinementResult:
+class RefinementResult(Tabular):
     """Values that bring the simulation closest to the experiment, with error bars.
 
     Parameters
@@ -141,6 +142,16 @@ class RefinementResult:
     def sigma(self) -> dict[str, float]:
         """Standard deviations of the fitted parameters."""
         return dict(zip(self.names, np.sqrt(np.diagonal(self.covariance)).tolist(), strict=True))
+
+    def columns(self) -> dict[str, Any]:
+        """Return a table by columns, one row a refined parameter."""
+        systematic = self.systematic or {}
+        return {
+            "parameter": np.array(self.names),
+            "value": np.array([self.values[name] for name in self.names], np.float64),
+            "sigma": np.sqrt(np.diagonal(self.covariance)),
+            "systematic": np.array([systematic.get(name, np.nan) for name in self.names], np.float64),
+        }
 
     def correlation_of(self, first: str, second: str) -> float:
         """Correlation coefficient of two fitted parameters.

@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.io.provenance import to_jsonable
 from stackalign.ops import resample_affine
+
+from .exports import Exports, theta_of
 
 __all__ = ["FLAGS", "RegistrationResult", "RegistrationStack"]
 
@@ -37,7 +40,7 @@ BETWEEN = " | "
 
 
 @dataclass(frozen=True)
-class RegistrationResult:
+class RegistrationResult(Tabular, Exports):
     """The transform that brings a moving image onto a reference, with its error bar.
 
     Parameters
@@ -221,6 +224,14 @@ class RegistrationResult:
         """
         return resample_affine(moving, self.matrix, output_shape=output_shape, order=order)
 
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return a table of one row, as `RegistrationStack.columns` has many."""
+        return RegistrationStack([self]).columns()
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return column_units(self.names)
+
     def to_dict(self) -> dict[str, Any]:
         """Return numbers, strings and lists, as JSON takes them; what is not finite becomes None."""
         record = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -229,7 +240,15 @@ class RegistrationResult:
         return plain
 
 
-class RegistrationStack(Sequence[RegistrationResult]):
+def column_units(names: Sequence[str]) -> dict[str, str]:
+    """Units of parameters and of their standard deviations, for tables."""
+    units = dict.fromkeys(("dy", "dx"), "pix") | {"angle": "deg"}
+    units = {name: units[name] for name in names if name in units}
+    smooth = {"smooth_reference": "pix", "smooth_moving": "pix"}
+    return units | {f"sigma_{name}": unit for name, unit in units.items()} | smooth
+
+
+class RegistrationStack(Tabular, Sequence[RegistrationResult]):
     """Results of B pairs: a sequence of `RegistrationResult`, and their numbers as arrays.
 
     Parameters
@@ -321,3 +340,32 @@ class RegistrationStack(Sequence[RegistrationResult]):
         table["flags"] = np.array([" ".join(r.flags) for r in self])
         table["remarks"] = np.array([BETWEEN.join(f"{k}: {text}" for k, text in r.remarks.items()) for r in self])
         return table
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return column_units(self.names)
+
+    def to_theta(
+        self,
+        moving_shape: tuple[int, int],
+        output_shape: tuple[int, int] | None = None,
+        *,
+        align_corners: bool = False,
+    ) -> FloatArray:
+        """Return the matrices that `torch.nn.functional.affine_grid` takes, see `RegistrationResult.to_theta`.
+
+        Parameters
+        ----------
+        moving_shape : tuple of int
+            (Hm, Wm) of the moving images.
+        output_shape : tuple of int, optional
+            (H, W) of the reference; that of the moving images by default.
+        align_corners : bool
+            As it is given to `affine_grid` and `grid_sample`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (B, 2, 3) float64.
+        """
+        return theta_of(self.matrices, moving_shape, output_shape or moving_shape, align_corners=align_corners)

@@ -12,6 +12,7 @@ import numpy as np
 from astropy.units import Quantity
 from sunpy.map import GenericMap
 
+from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
@@ -29,7 +30,7 @@ __all__ = ["CoalignmentResult"]
 
 
 @dataclass(frozen=True)
-class CoalignmentResult:
+class CoalignmentResult(Tabular):
     """The correction of a map's coordinates, and what speaks for it.
 
     Parameters
@@ -129,6 +130,22 @@ class CoalignmentResult:
     def __getitem__(self, name: str) -> float:
         """Value of a parameter by name."""
         return self.last[name]
+
+    def columns(self) -> dict[str, Any]:
+        """Return a table of one row: parameters, the shift on the sky, score and flags."""
+        values = dict(zip(self.names, self.parameters, strict=True))
+        errors = {f"sigma_{name}": value for name, value in zip(self.names, self.sigma, strict=True)}
+        sky = {"shift_tx": self.shift_arcsec.value[0], "shift_ty": self.shift_arcsec.value[1]}
+        sky |= {"sigma_tx": self.sigma_arcsec.value[0], "sigma_ty": self.sigma_arcsec.value[1]}
+        row = {**values, **errors, **sky, "score": self.score, "overlap": self.overlap, "flags": " ".join(self.flags)}
+        return {name: np.array([value]) for name, value in row.items()}
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        pixels = {"dx": "pix", "dy": "pix", "angle": "deg"}
+        known = {name: pixels[name] for name in self.names if name in pixels}
+        known |= {f"sigma_{name}": unit for name, unit in known.items()}
+        return known | dict.fromkeys(("shift_tx", "shift_ty", "sigma_tx", "sigma_ty"), "arcsec")
 
     @property
     def shift(self) -> Quantity:
