@@ -3,8 +3,8 @@ Benchmark your machine
 ======================
 
 How fast are the operations that matter to you, on this machine? This tutorial measures four of them beside plain NumPy
-and SciPy, and checks that both give the same answer. ``benchmarks/`` in the repository holds the full benchmarks, whose
-results are on :doc:`the page on validation </validation>`.
+and SciPy, and checks that both give the same answer. The command ``stackalign bench`` measures all operations and
+pipelines, see :doc:`the page on it </howto/benchmarks>`.
 """
 
 # %%

@@ -32,6 +32,7 @@ PACKAGES = {
     "stackalign.plot.diffraction": "Figures of diffraction patterns",
     "stackalign.plot.solar": "Figures of coalignments",
     "stackalign.plot.refine": "Figures of refinements",
+    "stackalign.bench": "Benchmarks of this machine",
     "stackalign.device": "Devices, threads and memory",
     "stackalign.errors": "Exceptions and warnings",
 }

@@ -11,6 +11,7 @@ from stackalign import __version__
 from ._console import plain_warnings, user_log
 from ._report_flag import ReportOrPages
 from .align import align
+from .bench import bench
 from .center import center
 from .coalign import coalign
 from .crop import crop
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(align)
+app.command()(bench)
 app.command()(center)
 app.command(cls=ReportOrPages)(coalign)
 app.command()(crop)
