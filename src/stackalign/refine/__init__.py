@@ -1,12 +1,15 @@
 """Refinement of CBED and LARBED patterns: dynamical simulations, and their matching with measured disks."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .abtem import AbtemSimulator
 from .batch import RefinedPattern, refine_files
 from .beam import Beam
 from .bloch.selection import BeamList, BeamSelection
 from .bloch.simulator import BeamConvergence, BlochSimulator
 from .bloch.solver import PreparedBloch
-from .coarse import CoarseOptimize, CoarseRefine
+from .coarse import CoarseRefine
 from .config import Configuration, Step, load_config
 from .crystal import Crystal
 from .dat import DatFile, read_dat
@@ -18,6 +21,9 @@ from .preprocess import high_pass, local_normalise, log1p, ridge
 from .result import RefinementResult
 from .scattering import ScatteringFactors, kirkland
 from .simulator import CallableSimulator, Prepared, Simulator, StackSimulator
+
+if TYPE_CHECKING:
+    from stackalign.compat.coarse import CoarseOptimize
 
 __all__ = [
     "ROI",
@@ -57,3 +63,10 @@ __all__ = [
     "refine_files",
     "ridge",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CoarseOptimize":  # of the original; it stands on this package
+        return importlib.import_module("stackalign.compat.coarse").CoarseOptimize
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,5 +1,7 @@
 """Coarse refinement: parameters from the correlation of simulated with measured disks, found globally."""
 
+import functools
+import importlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +16,7 @@ from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import StackalignWarning
 
-from ._original import OriginalNames, either, require_reflections
+from ._arguments import either, require_reflections
 from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
@@ -28,14 +30,14 @@ from .preprocess import Hook
 from .result import RefinementResult
 from .simulator import AdjustableSimulator, Simulator
 
-__all__ = ["CoarseOptimize", "CoarseRefine"]
+__all__ = ["CoarseRefine"]
 
 Bounds = Sequence[float] | None
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class CoarseRefine(OriginalNames):
+class CoarseRefine:
     """Find parameters by matching simulated with measured disks. Nothing is computed before a method is called.
 
     Parameters
@@ -406,6 +408,15 @@ class CoarseRefine(OriginalNames):
             self.device,
         )
 
+    def __getattr__(self, name: str) -> Any:
+        # Scripts call the original's names of methods on this class as well as on `CoarseOptimize`.
+        if name.startswith("optimize"):
+            original = vars(importlib.import_module("stackalign.compat.coarse").CoarseOptimize)
+            if name in original:
+                return functools.partial(original[name], self)
+        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(msg)
+
     def with_(self, **changes: Any) -> "CoarseRefine":
         """Return a refiner in which some settings differ.
 
@@ -422,7 +433,7 @@ class CoarseRefine(OriginalNames):
         names = ["simulator", "data", "roi", "thickness", "search_radius", "grid", "fine_grid", "preprocess"]
         names += ["metric", "weights", "blur", "beam_check", "check_held", "device", "progress"]
         settings = {name: getattr(self, name) for name in names}
-        return CoarseRefine(**settings | changes)
+        return type(self)(**settings | changes)
 
     def with_result(self, result: RefinementResult) -> "CoarseRefine":
         """Return a refiner that starts from a result: tilt, gl, rotation, thickness and structure.
@@ -517,6 +528,3 @@ class CoarseRefine(OriginalNames):
             candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.structure))
             candidate, converged = finish(search, search.refine(candidates, net))
         return replace(outcome.result(search, candidate, converged, time.perf_counter() - began), _refiner=self)
-
-
-CoarseOptimize = CoarseRefine
