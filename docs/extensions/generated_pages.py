@@ -4,12 +4,14 @@ import importlib
 import inspect
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from sphinx.application import Sphinx
 
 from stackalign.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 __all__ = ["api_pages", "command_page", "setup"]
 
@@ -27,6 +29,7 @@ PACKAGES = {
     "stackalign.runs": "Long runs: plans, checkpoints, executors",
     "stackalign.torch": "Cropped patterns as a data set of PyTorch",
     "stackalign.compat.skued": "Names of scikit-ued",
+    "stackalign.compat.coarse": "The original's names of refinement",
     "stackalign.plot.crop": "Figures of crop",
     "stackalign.plot.registration": "Figures of alignments",
     "stackalign.plot.diffraction": "Figures of diffraction patterns",
@@ -146,7 +149,7 @@ def copied_pages(source: Path) -> None:
         write(source / target, text)
 
 
-def generate(app: Sphinx, _config: object) -> None:
+def generate(app: "Sphinx", _config: object) -> None:
     """Write all generated pages before Sphinx looks for its sources."""
     source = Path(app.srcdir)
     api_pages(source / "reference" / "api")
@@ -154,7 +157,7 @@ def generate(app: Sphinx, _config: object) -> None:
     copied_pages(source)
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Write the pages before Sphinx lists its sources: autosummary makes pages for what it finds in that list."""
     app.connect("config-inited", generate)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,11 +1,13 @@
 """What must be there for an operation and for a backend; fails when one of the pieces is missing."""
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stackalign
@@ -80,6 +82,22 @@ def test_a_row_is_complete(op: Op) -> None:
 
 def test_every_name_of_the_array_api_is_at_the_top() -> None:
     assert set(ops.__all__) <= set(stackalign.__all__)
+
+
+def test_every_operation_is_in_the_reference() -> None:
+    file = Path(__file__).parents[2] / "docs" / "extensions" / "generated_pages.py"
+    spec = importlib.util.spec_from_file_location("generated_pages", file)
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    assert "stackalign" in pages.PACKAGES
+    assert {name for op in OPERATIONS.values() for name in op.public} <= set(pages.exported("stackalign"))
+
+
+@pytest.mark.parametrize("op", [op for op in OPERATIONS.values() if op.kernel], ids=lambda op: op.method)
+def test_the_warm_up_has_every_operation(op: Op) -> None:
+    """That these calls compile all that other calls need is tested with the cases of the operation."""
+    launches = importlib.import_module(f"stackalign.backends.cpu.{SUBJECTS[op.method]}")
+    assert op.method in [method for method, _ in launches.first_calls(np.dtype("float32"))]
 
 
 @pytest.mark.parametrize("op", [op for op in OPERATIONS.values() if op.kernel], ids=lambda op: op.method)
