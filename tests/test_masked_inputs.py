@@ -1,45 +1,31 @@
 """Whatever carries a mask of its own is refused at every public door, or used with it: a mask is never lost."""
 
 import types
+from inspect import signature
 
 import numpy as np
 import pytest
 
 import stackalign as sa
+from doors import IMAGE, IMAGES, STACK, operations
 from stackalign import diffraction, refine
 from stackalign.compat import skued
 from stackalign.crop import CroppingConfig, crop_array
 from stackalign.errors import DataError
 
-IMAGE = np.random.default_rng(8).poisson(30.0, (32, 40)).astype(np.float64)
-STACK = np.stack([IMAGE, IMAGE[::-1]])
 BAD = np.zeros(IMAGE.shape, np.bool_)
 BAD[10:20, 12:30] = True
-M = np.array([[1.0, 0, 0.3], [0, 1, 0.2]])
 
 DOORS = {
     "asarray": sa.asarray,
     "to_numpy": sa.to_numpy,
     "device_of": sa.device_of,
-    "prepare_pair": lambda x: sa.prepare_pair(x, IMAGE),
-    "prepare_pair moving": lambda x: sa.prepare_pair(IMAGE, x),
-    "masked_ncc": lambda x: sa.masked_ncc(x, IMAGE),
-    "masked_shift": lambda x: sa.masked_shift(IMAGE, x),
-    "match_template": lambda x: sa.match_template(x, IMAGE[:8, :8]),
-    "match_template template": lambda x: sa.match_template(np.tile(IMAGE, (2, 2)), x),
-    "resample_affine": lambda x: sa.resample_affine(x, M),
-    "bin_mean": lambda x: sa.bin_mean(x, 2),
-    "rotational_average": lambda x: sa.rotational_average(x, (15.5, 19.5), 2),
-    "mirror_average": lambda x: sa.mirror_average(x, (15.5, 19.5), 0.0),
-    "centroid": sa.centroid,
-    "pattern_summary": lambda x: sa.pattern_summary(x, 0.9),
-    "second_moments": lambda x: sa.second_moments(x, (15.5, 19.5)),
-    "radial_cumulative": lambda x: sa.radial_cumulative(x, (15.5, 19.5)),
-    "retention_radius": lambda x: sa.retention_radius(x, (15.5, 19.5), 0.9),
-    "crop_windows": lambda x: sa.crop_windows(x, (0, 0), (4, 4)),
-    "azimuthal_average": lambda x: sa.azimuthal_average(x, (15.5, 19.5)),
-    "stack_statistics": sa.stack_statistics,
-    "persistence_pairs": sa.persistence_pairs,
+    **{
+        name if argument == next(iter(signature(getattr(sa, name)).parameters)) else f"{name} {argument}": call
+        for name, argument, call in operations(IMAGES.__contains__)
+        if (name, argument) != ("match_template", "templates")
+    },
+    "match_template templates": lambda x: sa.match_template(np.tile(IMAGE, (2, 2)), x),
     "register": lambda x: sa.register(x, IMAGE),
     "register moving": lambda x: sa.register(IMAGE, x),
     "register_stack": lambda x: sa.register_stack(IMAGE, x),

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 import stackalign as sa
+from doors import IMAGE, MIDDLE, STACK, operations
 from stackalign import crop, diffraction, io, ops, plot, refine, registration, solar
 from stackalign._masks import check_mask, stack_mask, warn_if_few
 from stackalign.errors import DataError, MaskError, MaskWarning
 from stackalign.registration.files import align_file
 from stackalign.solar.observation import Selection
 
-IMAGE = np.random.default_rng(8).poisson(30.0, (32, 40)).astype(np.float64)
-STACK = np.stack([IMAGE, IMAGE[::-1]])
-MIDDLE = (15.5, 19.5)
 QUIET = crop.CroppingConfig(visualization=False)
 FRAME = refine.DisplayFrame(0.5, 40, (10, 10))
 DIFFRACTION = {
@@ -34,28 +32,12 @@ DIFFRACTION = {
     "track_peak": lambda m: list(diffraction.track_peak(STACK, slice(4, 20), slice(4, 20), mask=m)),
 }
 OPS = {
-    "azimuthal_average": lambda m: sa.azimuthal_average(STACK, MIDDLE, mask=m),
+    **{
+        f"{name} {argument}": call
+        for name, argument, call in operations(lambda text: text == "mask" or text.endswith("_mask"))
+    },
     "azimuthal_geometry": lambda m: sa.azimuthal_geometry(IMAGE.shape, MIDDLE, mask=m),
-    "bin_mean": lambda m: sa.bin_mean(STACK, 2, mask=m),
-    "centroid": lambda m: sa.centroid(STACK, mask=m),
-    "crop_windows": lambda m: sa.crop_windows(STACK, (0, 0), (4, 4), mask=m),
-    "masked_ncc reference": lambda m: sa.masked_ncc(IMAGE, STACK, reference_mask=m),
-    "masked_ncc moving": lambda m: sa.masked_ncc(IMAGE, STACK, moving_mask=m),
-    "masked_shift reference": lambda m: sa.masked_shift(IMAGE, STACK, reference_mask=m),
-    "masked_shift moving": lambda m: sa.masked_shift(IMAGE, STACK, moving_mask=m),
-    "match_template image": lambda m: sa.match_template(IMAGE, IMAGE[:8, :8], image_mask=m),
-    "match_template template": lambda m: sa.match_template(np.tile(IMAGE, (2, 2)), IMAGE, template_mask=m),
-    "mirror_average": lambda m: sa.mirror_average(STACK, MIDDLE, 0.0, mask=m),
-    "pattern_summary": lambda m: sa.pattern_summary(STACK, 0.9, mask=m),
-    "persistence_pairs": lambda m: sa.persistence_pairs(IMAGE, mask=m),
-    "prepare_pair reference": lambda m: sa.prepare_pair(IMAGE, STACK, reference_mask=m),
-    "prepare_pair moving": lambda m: sa.prepare_pair(IMAGE, STACK, moving_mask=m),
-    "radial_cumulative": lambda m: sa.radial_cumulative(STACK, MIDDLE, mask=m),
-    "resample_affine": lambda m: sa.resample_affine(STACK, np.eye(2, 3), mask=m),
-    "retention_radius": lambda m: sa.retention_radius(STACK, MIDDLE, 0.9, mask=m),
-    "rotational_average": lambda m: sa.rotational_average(STACK, MIDDLE, 2, mask=m),
-    "second_moments": lambda m: sa.second_moments(STACK, MIDDLE, mask=m),
-    "stack_statistics": lambda m: sa.stack_statistics(STACK, mask=m),
+    "match_template template_mask": lambda m: sa.match_template(np.tile(IMAGE, (2, 2)), IMAGE, template_mask=m),
 }
 OTHERS = {
     "registration.register reference": lambda m: sa.register(IMAGE, IMAGE, reference_mask=m),

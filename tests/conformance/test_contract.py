@@ -82,6 +82,9 @@ def test_a_row_is_complete(op: Op) -> None:
 
 def test_every_name_of_the_array_api_is_at_the_top() -> None:
     assert set(ops.__all__) <= set(stackalign.__all__)
+    stub = Path(stackalign.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    assert re.search(r"^from \.ops import \*", stub, re.M)
+    assert re.search(r"^__all__ \+= ops\.__all__$", stub, re.M)
 
 
 def test_every_operation_is_in_the_reference() -> None:
