@@ -5,6 +5,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,23 @@ def test_every_page_is_reached_by_a_table_of_contents() -> None:
                     reached.add(target)
                     todo.append(target)
     assert {page for page in PAGES if page.parent != ROOT} <= reached
+
+
+def test_the_page_on_architecture_has_the_import_contracts() -> None:
+    page = (ROOT / "docs" / "development" / "architecture.md").read_text(encoding="utf-8")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    table = page.partition("| contract |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| (?!-)([^|]+?) \|", table, re.M) == [one["name"] for one in settings["contracts"]]
+    layers = [layer.strip("()") for layer in settings["contracts"][0]["layers"]]
+    assert re.findall(r"^    (cli > .*)$", page, re.M) == [" > ".join(layers)]
+
+
+def test_the_tree_of_the_architecture_is_the_tree() -> None:
+    page = (ROOT / "docs" / "development" / "architecture.md").read_text(encoding="utf-8")
+    tree = page.partition("src/stackalign/\n")[2].partition("\n```")[0]
+    listed = set(re.findall(r"(\w+)/(?= |$)", tree, re.M))
+    packages = {file.parent.name for file in (ROOT / "src" / "stackalign").glob("*/__init__.py")}
+    assert packages <= listed
 
 
 def test_citation_has_the_version_of_the_package() -> None:
