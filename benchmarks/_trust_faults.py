@@ -1,63 +1,13 @@
 """What goes wrong with pairs of images, one `Fault` each, for any scene, model, size and noise."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
-from scipy.ndimage import convolve1d, gaussian_filter, zoom
+from scipy.ndimage import convolve1d
 
-from _trust_scenes import Scene
+import _trust_faults_detector as detector
+from _trust_view import Fault, FloatArray, Pair, View
 
 __all__ = ["FAULTS", "NOMINAL", "Fault", "View"]
-
-FloatArray = NDArray[np.float64]
-Pair = tuple[FloatArray, FloatArray]
-
-
-@dataclass(frozen=True)
-class View:
-    """What a fault can use: the scene, another one, and where the pixels of both images see it.
-
-    `here` and `there` (H, W, 2) are the points (y, x) of the scene that pixels of the reference and of the moving image
-    show; `deviation` is the contrast of the reference.
-    """
-
-    scene: Scene
-    other: Scene
-    here: FloatArray
-    there: FloatArray
-    rng: np.random.Generator
-    deviation: float = 1.0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.here.shape[0], self.here.shape[1]
-
-    @property
-    def unit(self) -> FloatArray:
-        """(2, H, W) coordinates from -1 to 1."""
-        return np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in self.shape), indexing="ij"))
-
-    def sampled(self, points: FloatArray, scene: Scene | None = None) -> FloatArray:
-        """Values of the scene at points."""
-        return (scene or self.scene)(points[..., 0], points[..., 1])
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Where the moving image looks instead, what happens before the noise, and what after it.
-
-    `answered` is False where no transform is right, so that only a flag is; `affine` is True where the motion is affine
-    and the true transform, whatever the model.
-    """
-
-    move: Callable[[View], FloatArray] | None = None
-    before: Callable[[View, Pair], Pair] | None = None
-    after: Callable[[View, Pair], Pair] | None = None
-    answered: bool = True
-    affine: bool = False
 
 
 def _vignetted(v: View, images: Pair) -> Pair:
@@ -207,117 +157,6 @@ def _pasted(v: View, images: Pair) -> Pair:
     )
 
 
-def _saturated(v: View, images: Pair) -> Pair:
-    return images[0], np.minimum(images[1], np.quantile(images[1], v.rng.uniform(0.4, 0.9)))
-
-
-def _both_saturated(v: View, images: Pair) -> Pair:
-    share = v.rng.uniform(0.4, 0.9)
-    return np.minimum(images[0], np.quantile(images[0], share)), np.minimum(images[1], np.quantile(images[1], share))
-
-
-def _gain_pattern(v: View, images: Pair) -> Pair:
-    gain = 1 + v.rng.uniform(0.02, 0.3) * v.rng.normal(size=v.shape)
-    return tuple((image - image.min()) * gain for image in images)  # type: ignore[return-value]
-
-
-def _smooth_gain(v: View, images: Pair) -> Pair:
-    """An uneven, structured gain of several pixels that stands still, as of a scintillator or a fibre bundle."""
-    gain = gaussian_filter(v.rng.normal(size=v.shape), v.rng.uniform(1.0, 4.0))
-    gain = 1 + v.rng.uniform(0.05, 0.3) * gain / gain.std()
-    return tuple((image - image.min()) * gain for image in images)  # type: ignore[return-value]
-
-
-def _column_gain(v: View, images: Pair) -> Pair:
-    gain = 1 + v.rng.uniform(0.05, 0.3) * v.rng.normal(size=v.shape[1])
-    return tuple((image - image.min()) * gain for image in images)  # type: ignore[return-value]
-
-
-def _dead_columns(v: View, images: Pair) -> Pair:
-    dead = v.rng.random(v.shape[1]) < v.rng.uniform(0.01, 0.1)
-    level = images[0].min() - v.rng.uniform(0, 3)
-    return tuple(np.where(dead[None, :], level, image) for image in images)  # type: ignore[return-value]
-
-
-def _hot_pixels(v: View, images: Pair) -> Pair:
-    hot = v.rng.random(v.shape) < 10 ** v.rng.uniform(-4, -2)
-    level = 10 ** v.rng.uniform(0.5, 2) * v.rng.uniform(0.5, 1.5, v.shape)
-    return tuple(image + hot * level for image in images)  # type: ignore[return-value]
-
-
-def _hot_clusters(v: View, images: Pair) -> Pair:
-    """Faults of several pixels that stand still: dust, scratches, blooming."""
-    spots = gaussian_filter((v.rng.random(v.shape) < 0.002).astype(float), v.rng.uniform(0.8, 2.0))
-    still = v.rng.choice([-1, 1]) * v.rng.uniform(1.0, 8.0) * spots / max(float(spots.max()), 1e-12)
-    return tuple(image + still for image in images)  # type: ignore[return-value]
-
-
-def _background(v: View, images: Pair) -> Pair:
-    """Smooth light that stands still, several times the scene's contrast."""
-    light = gaussian_filter(v.rng.normal(size=v.shape), min(v.shape) / v.rng.uniform(4, 10), mode="nearest")
-    still = v.rng.uniform(1.0, 6.0) * light / light.std()
-    return tuple(image + still for image in images)  # type: ignore[return-value]
-
-
-def _stamped(v: View, images: Pair) -> Pair:
-    """Characters of a time stamp or a scale bar in one corner, which stand still."""
-    height, width = (max(8, n // 8) for n in v.shape)
-    stamp = zoom((v.rng.random((3, width // 3 + 1)) < 0.5).astype(float), (height / 3, 3), order=0)[:height, :width]
-    level = v.rng.uniform(2, 8)
-    out = []
-    for image in images:
-        image = image.copy()
-        corner = image[-stamp.shape[0] :, : stamp.shape[1]]
-        corner[...] = np.where(stamp > 0, image.mean() + level, corner)
-        out.append(image)
-    return out[0], out[1]
-
-
-def _row_noise(v: View, images: Pair) -> Pair:
-    size = v.rng.uniform(0.1, 0.6)
-    return tuple(image + size * v.rng.normal(size=(v.shape[0], 1)) for image in images)  # type: ignore[return-value]
-
-
-def _pink_noise(v: View, images: Pair) -> Pair:
-    size = v.rng.uniform(0.1, 0.5)
-    noises = [gaussian_filter(v.rng.normal(size=v.shape), v.rng.uniform(1.0, 4.0)) for _ in images]
-    return tuple(i + size * n / n.std() for i, n in zip(images, noises, strict=True))  # type: ignore[return-value]
-
-
-def _partly_outside(v: View, images: Pair) -> Pair:
-    """Beyond the moving image's field of view its frame is filled with one value."""
-    moving = images[1].copy()
-    axis, share = int(v.rng.integers(2)), v.rng.uniform(0.1, 0.4)
-    n = int(share * v.shape[axis])
-    rows = np.moveaxis(moving, axis, 0)
-    rows[slice(0, n) if v.rng.random() < 0.5 else slice(-n, None)] = v.rng.choice([0.0, moving.min() - 2.0])
-    return images[0], moving
-
-
-def _framed(v: View, images: Pair) -> Pair:
-    """Both images have a frame of one value, which stands still."""
-    n = int(v.rng.uniform(0.04, 0.15) * min(v.shape))
-    level = images[0].min() - v.rng.uniform(0.0, 3.0)
-    return tuple(np.pad(image[n:-n, n:-n], n, constant_values=level) for image in images)  # type: ignore[return-value]
-
-
-def _round_field(v: View, images: Pair) -> Pair:
-    """Both images are seen through a round aperture that stands still."""
-    seen = np.hypot(*v.unit) < v.rng.uniform(0.7, 1.0)
-    level = images[0].min() - v.rng.uniform(0.0, 2.0)
-    return tuple(np.where(seen, image, level) for image in images)  # type: ignore[return-value]
-
-
-def _coarse_pixels(v: View, images: Pair) -> Pair:
-    """The moving image was taken with pixels of twice or three times the size, and brought to the reference's grid."""
-    factor = int(v.rng.integers(2, 4))
-    height, width = (n - n % factor for n in v.shape)
-    moving = images[1].copy()
-    binned = moving[:height, :width].reshape(height // factor, factor, width // factor, factor).mean(axis=(1, 3))
-    moving[:height, :width] = binned.repeat(factor, axis=0).repeat(factor, axis=1)
-    return images[0], moving
-
-
 def _mirrored(v: View, images: Pair) -> Pair:
     return images[0], images[1][:, ::-1] if v.rng.random() < 0.5 else images[1][::-1]
 
@@ -333,7 +172,7 @@ def _unrelated(v: View, images: Pair) -> Pair:
 
 def _unrelated_still(v: View, images: Pair) -> Pair:
     """Unrelated images with one thing in common that belongs to the instrument, of which nothing can be learnt."""
-    return _round_field(v, _unrelated(v, images))
+    return detector.round_field(v, _unrelated(v, images))
 
 
 def _inverted(v: View, images: Pair) -> Pair:
@@ -489,22 +328,22 @@ FAULTS: dict[str, Fault] = {
     "object that moves": Fault(before=_object),
     "ghost image": Fault(before=_doubled),
     "duplicated object": Fault(before=_pasted),
-    "one saturated": Fault(before=_saturated),
-    "both saturated": Fault(before=_both_saturated),
-    "pixel gain pattern": Fault(after=_gain_pattern),
-    "smooth gain pattern": Fault(after=_smooth_gain),
-    "column gain pattern": Fault(after=_column_gain),
-    "dead columns": Fault(after=_dead_columns),
-    "hot pixels": Fault(after=_hot_pixels),
-    "dust that stands still": Fault(after=_hot_clusters),
-    "light that stands still": Fault(before=_background),
-    "time stamp": Fault(after=_stamped),
-    "row noise": Fault(after=_row_noise),
-    "correlated noise": Fault(after=_pink_noise),
-    "partly outside": Fault(after=_partly_outside),
-    "frame that stands still": Fault(after=_framed),
-    "round field that stands still": Fault(after=_round_field),
-    "coarser pixels": Fault(before=_coarse_pixels),
+    "one saturated": Fault(before=detector.saturated),
+    "both saturated": Fault(before=detector.both_saturated),
+    "pixel gain pattern": Fault(after=detector.gain_pattern),
+    "smooth gain pattern": Fault(after=detector.smooth_gain),
+    "column gain pattern": Fault(after=detector.column_gain),
+    "dead columns": Fault(after=detector.dead_columns),
+    "hot pixels": Fault(after=detector.hot_pixels),
+    "dust that stands still": Fault(after=detector.hot_clusters),
+    "light that stands still": Fault(before=detector.background),
+    "time stamp": Fault(after=detector.stamped),
+    "row noise": Fault(after=detector.row_noise),
+    "correlated noise": Fault(after=detector.pink_noise),
+    "partly outside": Fault(after=detector.partly_outside),
+    "frame that stands still": Fault(after=detector.framed),
+    "round field that stands still": Fault(after=detector.round_field),
+    "coarser pixels": Fault(before=detector.coarse_pixels),
     "mirrored": Fault(before=_mirrored, answered=False),
     "transposed": Fault(before=_transposed, answered=False),
     "unrelated": Fault(before=_unrelated, answered=False),

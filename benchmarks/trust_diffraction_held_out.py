@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from _scenes_diffraction import HELD_OUT, SHAPES, Frame, Pattern, cbed, detected, grains, lattice, rings
+from _detected_diffraction import SHAPES, Frame, Pattern, detected
+from _scenes_diffraction import HELD_OUT, cbed, grains, lattice, rings
 from _scenes_diffraction import precession as precession_of
 from _scenes_diffraction import texture as texture_of
 
