@@ -6,6 +6,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,22 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e6:.2g} us"
 
 
+RowsOf = Callable[[str], Rows]
+"""The rows of a section of the results; none where it is absent."""
+
+
 def headlines(contents: dict[str, Any]) -> list[list[str]]:
     """At most one row per operation, for the problem with the smallest ratio: of fifteen operations at most."""
 
     def rows(section: str) -> Rows:
-        found: Rows = contents[section]["rows"] if section in contents else []
-        return found
+        measured: Rows = contents[section]["rows"] if section in contents else []
+        return measured
 
+    return [*_of_operations(rows), *_of_registration(rows), *_of_pipelines(rows)]
+
+
+def _of_operations(rows: RowsOf) -> list[list[str]]:
+    """Radii, cropping, scores and resampling."""
     lines = []
     if best := hardest(rows("radial"), {"over_sqrt_bincount": "NumPy", "over_mask_per_radius": "NumPy"}):
         over, peer, r = best
@@ -76,6 +86,12 @@ def headlines(contents: dict[str, Any]) -> list[list[str]]:
         time = f"{r['ns_per_pixel']:.2g} ns per pixel"
         problem = f"1024^2, {r['case']}, 5 % NaN"
         lines.append(["`resample_affine`", problem, time, f"{ratio(over)} {peer}", f"{r['error_float64']:.0e}"])
+    return lines
+
+
+def _of_registration(rows: RowsOf) -> list[list[str]]:
+    """Optimisers, registration, correlation and matching."""
+    lines = []
     for name, key, time_of, error_of, how in (
         ("`optimize.gauss_newton`", "over_ecc", "gauss_newton_ms", "corner_error", "from 3 px off"),
         ("`register`", "register_over_ecc", "register_ms", "register_corner_error", "from anywhere, with error bars"),
@@ -101,8 +117,14 @@ def headlines(contents: dict[str, Any]) -> list[list[str]]:
         over, peer, r = best
         time = f"{duration(r['ms_per_template'] / 1e3)} per template"
         lines.append(["`match_template`", r["case"], time, f"{ratio(over)} {peer}", f"{r['error']:.0e}"])
-    found = [r for r in rows("diffraction") if r.get("best of pyFAI") is not None]
-    if best := hardest(found, {"over scikit-ued": "scikit-ued", "over the best of pyFAI": "pyFAI"}):
+    return lines
+
+
+def _of_pipelines(rows: RowsOf) -> list[list[str]]:
+    """Diffraction, refinement and coalignment."""
+    lines = []
+    frames = [r for r in rows("diffraction") if r.get("best of pyFAI") is not None]
+    if best := hardest(frames, {"over scikit-ued": "scikit-ued", "over the best of pyFAI": "pyFAI"}):
         over, peer, r = best
         time = f"{duration(r['ours, ms per frame'] / 1e3)} per frame"
         lines.append(["`azimuthal_average`", f"{r['case']}, all cores", time, f"{ratio(over)} {peer}", "-"])

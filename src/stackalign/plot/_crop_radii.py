@@ -45,8 +45,6 @@ def plot_radius_histogram(result: "CropResult", *, ax: "Axes | None" = None) -> 
     >>> axes = plot.plot_radius_histogram(result)
     """
     ax = axes_or_new(ax)
-    from matplotlib.ticker import MaxNLocator
-
     analysis = result.analysis
     radii, excluded = analysis.radii, analysis.excluded
     empty = (analysis.flags & Flag.EMPTY) != 0
@@ -78,21 +76,27 @@ def plot_radius_histogram(result: "CropResult", *, ax: "Axes | None" = None) -> 
         linewidth=1.6,
         label=f"{words} {analysis.global_radius} px",
     )
-    top = int(max(counts.max(initial=0), others.max(initial=0), 1))
+    _scale_histogram(ax, (left, right), int(max(counts.max(initial=0), others.max(initial=0), 1)))
+    title(ax, f"Radius that holds {result.config.target_retention:.4g} of the intensity", _largest(analysis))
+    _point_at_largest(ax, analysis)
+    return ax
+
+
+def _scale_histogram(ax: "Axes", span: tuple[float, float], top: int) -> None:
+    """Limits, ticks and labels of the histogram; `top` is its highest bar."""
+    from matplotlib.ticker import MaxNLocator
+
     if top > LOG_ABOVE:
         ax.set_yscale("log")
         ax.set_ylim(0.6, top**1.45)
     else:
         ax.set_ylim(0, 1.5 * top)
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    ax.set_xlim(left, right)
+    ax.set_xlim(span)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     ax.set_xlabel("retention radius (px)")
     ax.set_ylabel("patterns (count)")
     ax.legend(loc="upper left", fontsize=8, ncols=2, framealpha=0.9)
-    title(ax, f"Radius that holds {result.config.target_retention:.4g} of the intensity", _largest(analysis))
-    _point_at_largest(ax, analysis)
-    return ax
 
 
 def plot_cumulative(result: "CropResult", *, ax: "Axes | None" = None) -> "Axes":

@@ -72,6 +72,23 @@ def write_refinement_report(
     if not steps:
         msg = "a report needs at least one step"
         raise ValueError(msg)
+    body = [
+        f"<header><h1>{escape(title)}</h1>",
+        '<p class="soft">Scores are zero-normalised correlations of measured with simulated disks; the residual over '
+        "noise is reduced chi-square, 1 for a perfect model. ± is one standard deviation, from noise and from "
+        "what is not noise ('systematic'): beams left out, disks that disagree, parameters that were held.</p>",
+        "</header>",
+        _overview(steps),
+        *(_section(step, k) for k, step in enumerate(steps, start=1)),
+    ]
+    if provenance:
+        body += ["<section><h2>Provenance</h2>", definitions(_code(_known(provenance))), "</section>"]
+    write_text_atomic(path, page(title, "\n".join(body)))
+
+
+def _overview(steps: Sequence[RefinedStep]) -> str:
+    """Table with a row for each step."""
+    columns = ("score", "residual / noise", "thickness (Å)", "warnings", "decompositions", "evaluations", "seconds")
     rows = [
         [
             f'<a href="#step-{k}">{escape(step.title)}</a>',
@@ -85,34 +102,18 @@ def write_refinement_report(
         ]
         for k, step in enumerate(steps, start=1)
     ]
-    head = [
-        "step",
-        "score",
-        "residual / noise",
-        "thickness (Å)",
-        "warnings",
-        "decompositions",
-        "evaluations",
-        "seconds",
-    ]
-    body = [
-        f"<header><h1>{escape(title)}</h1>",
-        '<p class="soft">Scores are zero-normalised correlations of measured with simulated disks; the residual over '
-        "noise is reduced chi-square, 1 for a perfect model. ± is one standard deviation, from noise and from "
-        "what is not noise ('systematic'): beams left out, disks that disagree, parameters that were held.</p>",
-        "</header>",
-        table(head, rows, range(1, 8)),
-        *(_section(step, k) for k, step in enumerate(steps, start=1)),
-    ]
-    if provenance:
-        known = [(name, provenance.get(key)) for name, key in (("command", "command"), ("time (UTC)", "time_utc"))]
-        known += [("device", provenance.get("device")), ("platform", provenance.get("platform"))]
-        versions = provenance.get("versions") or {}
-        known.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
-        for source in provenance.get("inputs") or ():
-            known += [("input", source.get("path")), ("fingerprint", source.get("fingerprint"))]
-        body += ["<section><h2>Provenance</h2>", definitions(_code(known)), "</section>"]
-    write_text_atomic(path, page(title, "\n".join(body)))
+    return table(["step", *columns], rows, range(1, 8))
+
+
+def _known(provenance: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What a provenance says, by the words of the page."""
+    known = [(name, provenance.get(key)) for name, key in (("command", "command"), ("time (UTC)", "time_utc"))]
+    known += [("device", provenance.get("device")), ("platform", provenance.get("platform"))]
+    versions = provenance.get("versions") or {}
+    known.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
+    for source in provenance.get("inputs") or ():
+        known += [("input", source.get("path")), ("fingerprint", source.get("fingerprint"))]
+    return known
 
 
 def _section(step: RefinedStep, k: int) -> str:

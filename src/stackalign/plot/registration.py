@@ -124,17 +124,8 @@ def plot_score_surface(
     if extent is None:
         width = 12 * float(sigma.max()) if np.isfinite(sigma).all() else np.inf
         extent = float(np.clip(width, 1.5, max(2.0, min(r.shape) / 4)))
-    steps = np.linspace(-extent, extent, SURFACE_POINTS)
-    candidates = np.tile(result.parameters, (SURFACE_POINTS**2, 1))
-    candidates[:, 0] += np.repeat(steps, SURFACE_POINTS)
-    candidates[:, 1] += np.tile(steps, SURFACE_POINTS)
-    matrices = transforms.matrices_from_parameters(candidates, result.model, result.center)
-    pair = prepare_pair(np.asarray(r, np.float64), np.asarray(m, np.float64), smooth=result.smooth)
     step = 1 if result.model == "shift" else -(-max(r.shape) // LARGEST_SURFACE)
-    if step > 1:
-        pair = replace(pair, reference=np.ascontiguousarray(pair.reference[:, ::step, ::step]))
-        matrices[..., :2] *= step
-    scores = np.asarray(score_affine(pair, matrices)).reshape(SURFACE_POINTS, SURFACE_POINTS)
+    scores = _scores_around(result, np.asarray(r, np.float64), np.asarray(m, np.float64), extent, step)
     half = extent / (SURFACE_POINTS - 1)
     dy, dx = result.parameters[:2]
     drawn = ax.imshow(
@@ -249,6 +240,22 @@ def plot_displacements(
     detail = f"longest {longest:.2g} px; {int(clearly.sum())} of {len(rows)} regions beyond {significant:g} sigma"
     title(ax, "what regions want beyond the result", detail)
     return ax
+
+
+def _scores_around(
+    result: "RegistrationResult", reference: FloatArray, moving: FloatArray, extent: float, step: int
+) -> FloatArray:
+    """(SURFACE_POINTS, SURFACE_POINTS) scores at shifts of up to `extent` px, over every `step`-th pixel."""
+    steps = np.linspace(-extent, extent, SURFACE_POINTS)
+    candidates = np.tile(result.parameters, (SURFACE_POINTS**2, 1))
+    candidates[:, 0] += np.repeat(steps, SURFACE_POINTS)
+    candidates[:, 1] += np.tile(steps, SURFACE_POINTS)
+    matrices = transforms.matrices_from_parameters(candidates, result.model, result.center)
+    pair = prepare_pair(reference, moving, smooth=result.smooth)
+    if step > 1:
+        pair = replace(pair, reference=np.ascontiguousarray(pair.reference[:, ::step, ::step]))
+        matrices[..., :2] *= step
+    return np.asarray(score_affine(pair, matrices)).reshape(SURFACE_POINTS, SURFACE_POINTS)
 
 
 def registration_figure(

@@ -81,27 +81,7 @@ def _section(done: "AlignedFile", k: int) -> str:
         plot_parameters(done.results, ax=figure.add_subplot())
         parts += [picture(figure, "Shifts over the frames")]
     if shown is not None and np.isfinite(shown.aligned).any():
-        figure = registration_figure(
-            done.results[shown.frame], shown.reference, shown.moving, shown.aligned, compared=shown.compared
-        )
-        parts += [
-            f"<h3>Frame {shown.frame}, the one with the largest shift</h3>",
-            '<div class="columns"><div><p>before</p>',
-            blink(shown.reference, shown.moving, "reference and moving image"),
-            "</div><div><p>aligned</p>",
-            blink(shown.reference, shown.aligned, "reference and aligned image"),
-            "</div></div>",
-            picture(figure, "Images, differences and score surface"),
-            f'<p class="soft">{escape(_compared(shown))}</p>',
-        ]
-        if shown.displacements is not None:
-            figure = new_figure(6.5, 5.5)
-            plot_displacements(shown.displacements, shown.reference, ax=figure.add_subplot())
-            parts += [
-                picture(figure, "Displacements of regions"),
-                '<p class="soft">Arrows say where the content of each region would have to move on, enlarged; grey '
-                "ones are within 3 standard errors, and those within one are left out.</p>",
-            ]
+        parts += _frame(done, shown)
     parts += [
         '<div class="columns"><div>',
         "<h3>Facts</h3>",
@@ -124,6 +104,32 @@ def _section(done: "AlignedFile", k: int) -> str:
         "</section>",
     ]
     return "\n".join(parts)
+
+
+def _frame(done: "AlignedFile", shown: "Preview") -> list[str]:
+    """Pictures of one frame, before and after."""
+    figure = registration_figure(
+        done.results[shown.frame], shown.reference, shown.moving, shown.aligned, compared=shown.compared
+    )
+    parts = [
+        f"<h3>Frame {shown.frame}, the one with the largest shift</h3>",
+        '<div class="columns"><div><p>before</p>',
+        blink(shown.reference, shown.moving, "reference and moving image"),
+        "</div><div><p>aligned</p>",
+        blink(shown.reference, shown.aligned, "reference and aligned image"),
+        "</div></div>",
+        picture(figure, "Images, differences and score surface"),
+        f'<p class="soft">{escape(_compared(shown))}</p>',
+    ]
+    if shown.displacements is not None:
+        figure = new_figure(6.5, 5.5)
+        plot_displacements(shown.displacements, shown.reference, ax=figure.add_subplot())
+        parts += [
+            picture(figure, "Displacements of regions"),
+            '<p class="soft">Arrows say where the content of each region would have to move on, enlarged; grey '
+            "ones are within 3 standard errors, and those within one are left out.</p>",
+        ]
+    return parts
 
 
 def _compared(shown: "Preview") -> str:

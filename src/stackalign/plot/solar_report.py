@@ -49,23 +49,10 @@ def write_coalignment_report(
     """
     before, after = result.reference_images()
     target = np.where(np.isfinite(result.target.data), result.target.data, np.nan).astype(np.float64)
-    name = str(result.source or result.target.meta.get("filename") or "the map")
-    (tx, ty), (sx, sy) = result.shift_arcsec.value, result.sigma_arcsec.value
-    verdict = (
-        '<p class="done">No flag is set.</p>'
-        if result.ok
-        else '<p class="short">Not to be trusted:</p>' + items(result.to_dict()["flags"].values())
-    )
     lengths = pixel_lengths(result.target)
-    more = "" if result.plan is None else f" and {len(result.plan.used)} frames of a sequence"
     body = [
         BLINK_STYLE,
-        f"<header><h1>{escape(title)}</h1>",
-        f'<p class="soft">{escape(short_name(name, 100))} against '
-        f"{escape(str(result.reference.meta.get('filename') or 'the reference'))}{more}</p></header>",
-        verdict,
-        f"<p>The middle of the image moves by ({tx:.3f} &plusmn; {sx:.2g}, {ty:.3f} &plusmn; {sy:.2g}) arcsec.</p>",
-        *_uncorrected(result),
+        *_summary(result, title),
         "<h2>Blinking</h2>",
         '<p class="soft">The map and the reference on its pixels take turns; they pause under the pointer.</p>',
         '<div class="columns">',
@@ -94,6 +81,26 @@ def write_coalignment_report(
         ]
     body += ["<h2>Facts</h2>", _facts(result)]
     write_text_atomic(path, page(title, "\n".join(body)))
+
+
+def _summary(result: "CoalignmentResult", title: str) -> list[str]:
+    """Heading, verdict and shift."""
+    name = str(result.source or result.target.meta.get("filename") or "the map")
+    (tx, ty), (sx, sy) = result.shift_arcsec.value, result.sigma_arcsec.value
+    verdict = (
+        '<p class="done">No flag is set.</p>'
+        if result.ok
+        else '<p class="short">Not to be trusted:</p>' + items(result.to_dict()["flags"].values())
+    )
+    more = "" if result.plan is None else f" and {len(result.plan.used)} frames of a sequence"
+    return [
+        f"<header><h1>{escape(title)}</h1>",
+        f'<p class="soft">{escape(short_name(name, 100))} against '
+        f"{escape(str(result.reference.meta.get('filename') or 'the reference'))}{more}</p></header>",
+        verdict,
+        f"<p>The middle of the image moves by ({tx:.3f} &plusmn; {sx:.2g}, {ty:.3f} &plusmn; {sy:.2g}) arcsec.</p>",
+        *_uncorrected(result),
+    ]
 
 
 def _uncorrected(result: "CoalignmentResult") -> list[str]:
