@@ -16,6 +16,7 @@ __all__ = [
     "OutputLockedError",
     "StackalignError",
     "StackalignWarning",
+    "UnfitStateError",
 ]
 
 
@@ -58,6 +59,18 @@ class MaskError(DataError, TypeError):
 
 class OutputError(DataError):
     """An output cannot be written, as on a full disk; the text says what is needed."""
+
+
+class UnfitStateError(DataError):
+    """What an interrupted run has left is damaged or incomplete, so that no run can go on from it.
+
+    Its argument is the reason; the text adds the remedy.
+    """
+
+    hint = "restart"
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; start again without resuming"
 
 
 class OutputExistsError(StackalignError, FileExistsError):

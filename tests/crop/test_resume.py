@@ -182,7 +182,7 @@ def progress(state):
     if count == int(after) and state.stage == where:
         pause()
 
-rename, moved = runs.run.replace_path, []
+rename, moved = runs.publication.replace_path, []
 
 def paused(source, target, **options):
     if where == "publish" or (where == "record" and moved):
@@ -190,7 +190,7 @@ def paused(source, target, **options):
     moved.append(target)
     rename(source, target, **options)
 
-runs.run.replace_path = paused
+runs.publication.replace_path = paused
 crop_file(source, output, CroppingConfig(visualization=False, chunk_size=6, workers=1), progress=progress)
 """
 
@@ -386,7 +386,7 @@ def test_output_below_a_file_is_one_sentence(source, tmp_path):
 @pytest.mark.parametrize("due", [True, False])
 def test_results_are_the_last_thing_written(due, source, tmp_path, monkeypatch):
     monkeypatch.setattr("stackalign.runs.Run.due", lambda run: due)
-    rename = runs.run.replace_path
+    rename = runs.publication.replace_path
 
     def fail(path, target, **options):
         if target.suffix == ".json":
@@ -397,7 +397,7 @@ def test_results_are_the_last_thing_written(due, source, tmp_path, monkeypatch):
 
     output = tmp_path / "out.npy"
     with monkeypatch.context() as patch:
-        patch.setattr("stackalign.runs.run.replace_path", fail)
+        patch.setattr("stackalign.runs.publication.replace_path", fail)
         with pytest.raises(DataError, match="disk gone; what was done is kept"):
             crop_file(source, output, config())
     assert not is_complete(output)

@@ -16,30 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import pipelines
-from faults.injected import deny, fill_device, mounted, obey_permissions
-
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
-"""What the interpreter tells audit hooks of when something in the folder of the outputs is touched."""
-
-
-def at_event(out: Path, point: int, act: Callable[[], None]) -> Callable[[], int]:
-    """Act just before the event of that number, from 0; returns a function that says how many there were."""
-    count, busy = 0, False
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count, busy
-        if busy or event not in EVENTS or not isinstance(arguments[0], str | os.PathLike):
-            return
-        if not os.fspath(arguments[0]).startswith(str(out)):
-            return
-        count += 1
-        if count == point + 1:
-            busy = True
-            act()
-            busy = False
-
-    sys.addaudithook(hook)
-    return lambda: count
+from faults.injected import at_event, deny, fill_device, mounted, obey_permissions
 
 
 def forked(work: Callable[[], Any]) -> tuple[int, Any]:

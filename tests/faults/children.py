@@ -1,20 +1,25 @@
 """Commands in processes of their own that share nothing but imported modules, with checkpoints after every chunk."""
 
+import functools
 import os
 import resource
+import shutil
+import signal
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 
-from faults.injected import fill_device, obey_permissions
+from faults.injected import at_event, deny, fill_device, obey_permissions
 
-__all__ = ["COMMANDS", "DEVICE_CALLS", "PRELOAD", "Ended", "Fault", "run_child", "start_child"]
+__all__ = ["COMMANDS", "DEVICE_CALLS", "EVENTS", "PRELOAD", "Ended", "Fault", "run_child", "start_child"]
 
-DEVICE_CALLS = "calls of the backend: "
-"""Begins the last line of a child that counts them."""
+DEVICE_CALLS, EVENTS = "calls of the backend: ", "events in the folder: "
+"""Begin the last line of a child that counts them."""
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "crop.npy": ("crop", "{d}/in{x}", "--no-visualization", "--chunk-size", "7", "--workers", "1"),
@@ -30,7 +35,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 """Output and command line of each; ``{d}`` is the folder of the inputs, ``{x}`` their extension."""
 
 PRELOAD = [
-    "faults.children", "stackalign.cli.__main__", "stackalign.crop", "stackalign.registration.files",
+    "faults.warm", "stackalign.cli.__main__", "stackalign.crop", "stackalign.registration.files",
     "stackalign.diffraction.symmetry_file", "stackalign.diffraction.centers_file", "stackalign.diffraction.bragg_file",
     "stackalign.diffraction.profiles_file", "stackalign.diffraction.masks_file", "stackalign.io.hdf5_writer",
     "stackalign.cli._crop_jobs", "stackalign.cli._align_jobs", "hdf5plugin", "zarr",
@@ -67,16 +72,58 @@ class Fault:
         Number of the first call of a backend, from 0, for which the device has no memory.
     device_calls : int
         How many calls in a row have none.
+    event : int, optional
+        Number of the event in the folder of the output, from 0, before which it acts.
+    act : str
+        Name of a signal, or "gone", "denied", "cut", "paused".
+    victims : tuple of Path
+        Inputs that are cut; or for "paused" two files: one that is made, and one that it waits for.
     """
 
     limit: int | None = None
     permissions: bool = False
     device_call: int | None = None
     device_calls: int = 1
+    event: int | None = None
+    act: str = ""
+    victims: tuple[Path, ...] = ()
+
+    def acting(self, out: Path) -> Callable[[], object]:
+        """What it does at its event."""
+
+        def pause() -> None:
+            reached, go = self.victims
+            reached.touch()
+            while not go.exists():
+                time.sleep(0.001)
+
+        acts: dict[str, Callable[[], object]] = {
+            "": lambda: None,
+            "gone": lambda: shutil.rmtree(out, ignore_errors=True),
+            "denied": lambda: deny(out),
+            "cut": lambda: [os.truncate(path, 4000) for path in self.victims],
+            "paused": pause,
+        }
+        return acts.get(self.act) or (lambda: os.kill(os.getpid(), signal.Signals[self.act]))
+
+
+@functools.cache
+def _start_server() -> None:
+    """Start the process that the children are copies of; its path is that of the environment alone."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def start_child(words: tuple[str, ...], log: Path, fault: Fault | None = None) -> Any:
     """Start a command."""
+    _start_server()
     process = _context.Process(target=_work, args=(words, str(log), fault or Fault()), daemon=True)
     process.start()
     return process
@@ -109,6 +156,8 @@ def _work(words: tuple[str, ...], log: str, fault: Fault) -> None:
     if fault.permissions:
         obey_permissions()
     called = None if fault.device_call is None else fill_device(fault.device_call, fault.device_calls)
+    out = Path(words[words.index("-o") + 1]).parent
+    met = None if fault.event is None else at_event(out, fault.event, fault.acting(out))
     code = 70
     try:
         app(list(words))
@@ -118,5 +167,7 @@ def _work(words: tuple[str, ...], log: str, fault: Fault) -> None:
         traceback.print_exc()
     if called is not None:
         sys.stderr.write(f"{DEVICE_CALLS}{called()}\n")
+    if met is not None:
+        sys.stderr.write(f"{EVENTS}{met()}\n")
     sys.stderr.flush()
     os._exit(code)

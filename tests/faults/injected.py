@@ -1,9 +1,10 @@
-"""Faults: permissions that hold for root too, small disks, a device without memory."""
+"""Faults: at a counted event, permissions that hold for root too, small disks, a device without memory."""
 
 import ctypes
 import functools
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,57 @@ from typing import Any
 from stackalign import backends
 from stackalign.backends import Backend
 
-__all__ = ["MAY_MOUNT", "deny", "fill_device", "mounted", "obey_permissions"]
+__all__ = ["MAY_MOUNT", "at_event", "deny", "fill_device", "mounted", "obey_permissions"]
+
+_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.listdir", "os.scandir"}
+"""What the interpreter tells audit hooks of when something in the folder of the outputs is touched."""
+
+_CALLS = ("fsync", "pwrite")
+"""Of `os`, of which audit hooks are not told."""
 
 _VERSION_3 = 0x20080522
 _OVERRIDE = 1 << 1 | 1 << 2
 """CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+
+
+def at_event(out: Path, number: int, act: Callable[[], object]) -> Callable[[], int]:
+    """Act just before the event of that number, from 0, of what this process does with the folder of its outputs.
+
+    Returns
+    -------
+    callable
+        How many events there were.
+    """
+    count, busy = 0, False
+
+    def met() -> None:
+        nonlocal count, busy
+        if busy:
+            return
+        count += 1
+        if count == number + 1:
+            busy = True
+            act()
+            busy = False
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _EVENTS or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        if os.fsdecode(arguments[0]).startswith(str(out)):
+            met()
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            met()
+            return function(*arguments)
+
+        return call
+
+    sys.addaudithook(hook)
+    for name in _CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    return lambda: count
 
 
 def obey_permissions() -> None:

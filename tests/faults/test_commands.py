@@ -1,43 +1,35 @@
 """Whatever happens to a long command, its output is complete and right, or absent, and the same command resumes.
 
-``FAULT_POINTS`` (default 2) is the number of seeded moments for each command and kind of fault; `make faults` sets it.
+``FAULT_POINTS`` (default 2) is the number of seeded moments for each command and kind of fault; `make faults` sets it,
+and draws moments by the clock, too.
 """
 
-import os
-import shutil
-import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from faults.children import COMMANDS, Ended, Fault, run_child, start_child
-from faults.undisturbed import DONE, POINTS, check, content, whole, words_of
+from faults.children import COMMANDS, Fault, run_child, start_child
+from faults.undisturbed import DONE, MOMENTS, POINTS, check, content, disturbed, whole, words_of
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGINT"])
 @pytest.mark.slow
-def test_signals(number: int, name: str, place: Path, tmp_path: Path, point) -> None:
-    _, seconds = whole(name, place)
-    rng = np.random.default_rng([int(number), *name.encode()])
-    for k in range(POINTS if number == signal.SIGKILL else max(1, POINTS // 2)):
-        with point(signal.Signals(number).name):
+def test_signals(number: str, name: str, moment: str, place: Path, tmp_path: Path, point) -> None:
+    rng = np.random.default_rng([1, *number.encode(), *name.encode()])
+    for k in range(POINTS if number == "SIGKILL" else max(1, POINTS // 2)):
+        with point(number):
             folder = tmp_path / str(k)
-            process = start_child(words_of(name, place, folder), place / "log.txt")
-            time.sleep(seconds * rng.uniform(0.05, 1.0))  # a moment of the run, whatever it is doing then
-            with suppress(ProcessLookupError):  # it was quicker this time
-                os.kill(process.pid, number)
-            process.join(60)
-            assert process.exitcode is not None
-            check(Ended(process.exitcode, (place / "log.txt").read_text()), name, place, folder)
+            ended = disturbed(number, name, place, folder, rng.uniform(0, 1), moment)
+            check(ended, name, place, folder)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_files_that_cannot_grow(name: str, place: Path, tmp_path: Path, point) -> None:
-    expected, _ = whole(name, place)
+    expected = whole(name, place).content
     rng = np.random.default_rng([7, *name.encode()])
     largest = max(map(len, expected.values()))
     for k in range(POINTS):
@@ -50,51 +42,35 @@ def test_files_that_cannot_grow(name: str, place: Path, tmp_path: Path, point) -
             check(ended, name, place, folder)
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_output_folder_removed(name: str, place: Path, tmp_path: Path, point) -> None:
-    _, seconds = whole(name, place)
+def test_output_folder_removed(name: str, moment: str, place: Path, tmp_path: Path, point) -> None:
     rng = np.random.default_rng([8, *name.encode()])
     for k in range(max(1, POINTS // 2)):
         with point("folder removed"):
             folder = tmp_path / str(k)
-            process = start_child(words_of(name, place, folder), place / "log.txt")
-            time.sleep(seconds * rng.uniform(0.1, 0.9))
-            shutil.rmtree(folder, ignore_errors=True)
-            process.join(60)
-            ended = Ended(process.exitcode, (place / "log.txt").read_text())
+            ended = disturbed("gone", name, place, folder, rng.uniform(0, 1), moment)
             assert ended.plain, ended.err
-            if not folder.exists():
-                folder.mkdir()
-            if ended.code in DONE and (folder / name).exists():
-                continue  # it was done before the folder went
-            again = run_child(words_of(name, place, folder, "--resume", "--overwrite"), place / "log.txt")
-            if again.code not in DONE:
-                # What a removal in the middle of a write leaves may be refused, in a sentence.
-                assert again.plain, again.err
-                shutil.rmtree(folder)
-                folder.mkdir()
-                run_child(words_of(name, place, folder), place / "log.txt")
-            assert content(folder / name) == whole(name, place)[0]
+            folder.mkdir(exist_ok=True)
+            if not (ended.code in DONE and (folder / name).exists()):  # it was done before the folder went
+                run_child(words_of(name, place, folder, "--resume", "--overwrite"), place / "log.txt")
+            assert content(folder / name) == whole(name, place).content
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_input_cut_while_it_is_read(name: str, place: Path, tmp_path: Path, point) -> None:
-    expected, seconds = whole(name, place)
+def test_input_cut_while_it_is_read(name: str, moment: str, place: Path, tmp_path: Path, point) -> None:
+    expected = whole(name, place).content
     good = {path: path.read_bytes() for path in (place / "in.npy", place / "short.npy")}
     rng = np.random.default_rng([9, *name.encode()])
     for k in range(max(1, POINTS // 2)):
         folder = tmp_path / str(k)
         with point("input cut"):
-            process = start_child(words_of(name, place, folder), place / "log.txt")
-            time.sleep(seconds * rng.uniform(0.2, 0.8))
             try:
-                for path in good:
-                    os.truncate(path, 4000)
-                process.join(60)
+                ended = disturbed("cut", name, place, folder, rng.uniform(0, 1), moment, tuple(good))
             finally:
                 for path, data in good.items():
                     path.write_bytes(data)
-            ended = Ended(process.exitcode, (place / "log.txt").read_text())
             assert ended.plain, ended.err
             if ended.code in DONE:  # it had read everything
                 assert content(folder / name) == expected
@@ -107,20 +83,25 @@ def test_input_cut_while_it_is_read(name: str, place: Path, tmp_path: Path, poin
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_two_runs_of_one_output(name: str, place: Path, tmp_path: Path, point) -> None:
-    expected, seconds = whole(name, place)
+    """The first one stands still at some event while the second one is started, and goes on when that has ended."""
+    known = whole(name, place)
     rng = np.random.default_rng([10, *name.encode()])
     for k in range(max(1, POINTS // 2)):
         with point("two runs"):
-            folder = tmp_path / str(k)
-            first = start_child(words_of(name, place, folder, "--resume"), tmp_path / "first.txt")
-            time.sleep(seconds * rng.uniform(0, 0.6))
-            second = start_child(words_of(name, place, folder, "--resume"), tmp_path / "second.txt")
-            for process in (first, second):
-                process.join(60)
-            codes = sorted((first.exitcode, second.exitcode))
-            texts = (tmp_path / "first.txt").read_text() + (tmp_path / "second.txt").read_text()
-            assert "Traceback" not in texts, texts
-            assert codes[0] in DONE or codes[1] in DONE, texts
-            if 1 in codes:
-                assert "being written by another run" in texts
-            assert content(folder / name) == expected
+            folder, reached, go = tmp_path / str(k), tmp_path / f"reached{k}", tmp_path / f"go{k}"
+            words = words_of(name, place, folder, "--resume")
+            fault = Fault(event=int(rng.uniform(0, 1) * known.events), act="paused", victims=(reached, go))
+            first = start_child(words, tmp_path / "first.txt", fault)
+            while not reached.exists() and first.is_alive():
+                time.sleep(0.001)
+            second = run_child(words, tmp_path / "second.txt")
+            go.touch()
+            first.join(60)
+            said = (tmp_path / "first.txt").read_text()
+            assert first.exitcode in DONE, said
+            assert "Traceback" not in said
+            assert second.plain, second.err
+            if second.code not in DONE:
+                assert second.code == 1, second.err
+                assert "being written by another run" in second.err
+            assert content(folder / name) == known.content

@@ -4,22 +4,21 @@ As in `test_commands`: the output is complete and right, or absent, and the same
 """
 
 import os
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from faults.children import DEVICE_CALLS, Ended, Fault, run_child, start_child
-from faults.injected import MAY_MOUNT, deny, mounted
-from faults.undisturbed import DONE, POINTS, SOME, check, content, whole, words_of
+from faults.children import DEVICE_CALLS, Fault, run_child
+from faults.injected import MAY_MOUNT, mounted
+from faults.undisturbed import DONE, MOMENTS, POINTS, SOME, check, content, disturbed, whole, words_of
 
 
 @pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount file systems")
 @pytest.mark.parametrize("name", SOME)
 def test_disk_full(name: str, place: Path, tmp_path: Path, point) -> None:
-    expected, _ = whole(name, place)
+    expected = whole(name, place).content
     size = sum(map(len, expected.values()))
     rng = np.random.default_rng([11, *name.encode()])
     for k in range(max(1, POINTS // 2)):
@@ -34,21 +33,16 @@ def test_disk_full(name: str, place: Path, tmp_path: Path, point) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs permissions of POSIX")
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", SOME)
-def test_permission_lost(name: str, place: Path, tmp_path: Path, point) -> None:
-    _, seconds = whole(name, place)
+def test_permission_lost(name: str, moment: str, place: Path, tmp_path: Path, point) -> None:
     rng = np.random.default_rng([12, *name.encode()])
     for k in range(max(1, POINTS // 2)):
         folder = tmp_path / str(k)
         with point("permission lost"):
-            process = start_child(words_of(name, place, folder), place / "log.txt", Fault(permissions=True))
-            time.sleep(seconds * rng.uniform(0.1, 0.9))
-            lost = deny(folder)
-            process.join(60)
-            for path in lost[::-1]:
-                path.chmod(0o700)
-            assert process.exitcode in (*DONE, 1)
-            check(Ended(process.exitcode, (place / "log.txt").read_text()), name, place, folder)
+            ended = disturbed("denied", name, place, folder, rng.uniform(0, 1), moment)
+            assert ended.code in (*DONE, 1), ended.err
+            check(ended, name, place, folder)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -60,7 +54,7 @@ def test_chunk_that_cannot_be_read(name: str, place: Path, tmp_path: Path, point
             with h5py.File(path, "w") as store:
                 data = np.load(place / f"{file}.npy")
                 store.create_dataset("data", data=data, chunks=(2, *data.shape[1:]), compression="gzip")
-    expected, _ = whole(name, place, ".h5")
+    expected = whole(name, place, ".h5").content
     rng = np.random.default_rng([13, *name.encode()])
     for k in range(max(1, POINTS // 4)):
         folder = tmp_path / str(k)

@@ -115,7 +115,7 @@ def test_wrong_regions(tmp_path: Path) -> None:
     target.write(0, STACK[:k])
     with pytest.raises(ValueError, match=f"has no patterns from {k} on: a region was not written"):
         target.finish({})
-    with pytest.raises(DataError, match="cannot be reopened"):
+    with pytest.raises(DataError, match="cannot be read"):
         RegionTarget.create(tmp_path / "b.zarr", STACK.shape, "u2", scan_shape=(60,), resume=True)
     for extension in (".npy", ".h5"):
         (tmp_path / f"b{extension}").write_bytes(b"short")

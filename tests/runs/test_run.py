@@ -148,7 +148,7 @@ def test_leftovers_beside_a_finished_output(source: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("moved", [0, 1])
 def test_killed_while_publishing(moved: int, source: Path, tmp_path: Path, monkeypatch) -> None:
-    from stackalign.runs import run as module
+    from stackalign.runs import publication as module
 
     output, rename, calls = tmp_path / "out.txt", module.replace_path, []
 

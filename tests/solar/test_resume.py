@@ -176,7 +176,7 @@ def test_leftovers_of_a_run_that_was_killed_at_its_end(folder: Path, plan: str |
 
 @pytest.mark.parametrize("moved", [0, 1])
 def test_killed_while_publishing(folder: Path, moved: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stackalign.runs import run as module
+    from stackalign.runs import publication as module
 
     shutil.rmtree(folder / "out")
     rename, calls = module.replace_path, []

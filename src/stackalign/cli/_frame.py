@@ -1,6 +1,7 @@
 """What every command on files does around its own work: shared options, checks, stop requests, errors, exit codes."""
 
 import dataclasses
+import errno
 import functools
 import inspect
 import logging
@@ -373,6 +374,11 @@ def command_frame(resumable: str = "from here") -> Iterator[None]:
         if missing is None:
             raise
         raise fail(missing, FAILED) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever reads the output wants no more of it
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        raise fail(f"the system refuses: {error.strerror or error}{place}", FAILED) from error
     except ValueError as error:  # a setting that only shows to be wrong with the images at hand
         raise fail(str(error), USAGE) from error
 

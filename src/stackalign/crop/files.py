@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stackalign import __version__, ops, runs
 from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit, format_bytes
-from stackalign.errors import DataError
+from stackalign.errors import DataError, UnfitStateError
 from stackalign.io import StackReader, create_stack, open_stack
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.provenance import provenance
@@ -223,9 +223,8 @@ class _Crop:
             legacy=config.legacy_window,
             one=config.one_window,
         )
-        sums = Sums.restore(run.journal, reader.info.shape[0], windows.shape, with_totals=self.reuse is not None)
         run.kept_on_error = True
-        self._write(analysis, windows, sums, rows, plan)
+        sums = self._write(analysis, windows, rows, plan)
         if self.reuse is not None:
             analysis = reused_analysis(self.reuse, reader, config, totals=sums.totals)
         form = output_form(config, reader.info, run.output)
@@ -248,12 +247,16 @@ class _Crop:
 
     def _restored_rows(self) -> Measurements:
         """Rows of an interrupted first pass, or empty ones."""
-        if not self.run.journal.has_arrays("analysis"):
-            n, height, width = self.reader.info.shape
-            return Measurements(n, (height, width))
-        rows = Measurements.from_arrays(self.run.journal.load_arrays("analysis"))
-        self.saved_rows = rows.done
-        return rows
+        if self.run.journal.has_arrays("analysis"):
+            try:
+                rows = Measurements.from_arrays(self.run.journal.load_arrays("analysis"))
+            except UnfitStateError as error:
+                self.run.begin_anew(error)
+            else:
+                self.saved_rows = rows.done
+                return rows
+        n, height, width = self.reader.info.shape
+        return Measurements(n, (height, width))
 
     def _measured(self, plan: ChunkPlan, rows: Measurements) -> CropAnalysis:
         """First pass, saving its rows."""
@@ -276,15 +279,12 @@ class _Crop:
             self.run.journal.save_arrays("analysis", **rows.to_arrays())
             self.saved_rows = rows.done
 
-    def _write(
-        self, analysis: CropAnalysis, windows: Windows, sums: Sums, rows: Measurements | None, plan: ChunkPlan
-    ) -> None:
+    def _write(self, analysis: CropAnalysis, windows: Windows, rows: Measurements | None, plan: ChunkPlan) -> Sums:
         """Second pass into the partial file, from where the journal says."""
         run, reader = self.run, self.reader
         info, journal = reader.info, run.journal
         n = info.shape[0]
         self._check_space(analysis, rows)
-        state = run.last_note().get("state")
         form = output_form(self.config, info, run.output)
         shape = (n, *windows.shape)
         stored: dict[str, Any] = {
@@ -300,9 +300,9 @@ class _Crop:
         )
         create: Any = runs.RegionSink if by_workers else create_stack
         calibration = cropped_calibration(info.calibration, analysis, windows)
-        writer = create(
-            run.data, shape, form.dtype, calibration=calibration, final_path=run.output, resume=state, **stored
-        )
+        create = partial(create, run.data, shape, form.dtype, calibration=calibration, final_path=run.output, **stored)
+        zeros = partial(Sums.zeros, n, windows.shape, with_totals=self.reuse is not None)
+        writer, sums, state = self._resumed(create, zeros)
         start = writer.done if by_workers else int(state["patterns"]) if state else 0
 
         def store(block: NDArray[Any]) -> None:
@@ -343,8 +343,21 @@ class _Crop:
             )
             arrays = {"corners": windows.corners, "centers": analysis.centers}
             writer.finish(_stored_metadata(reader, self.config, analysis), arrays)
+            return sums
         finally:
             writer.close()
+
+    def _resumed(self, create: Callable[..., Any], zeros: Callable[[], Sums]) -> tuple[Any, Sums, Any]:
+        """Writer, sums and state of an interrupted second pass, or of one that begins."""
+        sums, state = zeros(), self.run.last_note().get("state")
+        if state is not None:
+            try:
+                sums.restore(self.run.journal)
+                return create(resume=state), sums, state
+            except UnfitStateError as error:
+                self.run.begin_anew(error)
+                self.saved_rows = None  # they are to be saved once more
+        return create(resume=None), zeros(), None
 
     def _check_space(self, analysis: CropAnalysis, rows: Measurements | None) -> None:
         """Refuse before the second pass what will not fit on the disk."""

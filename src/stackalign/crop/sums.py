@@ -20,15 +20,17 @@ class Sums:
     mean_done: int = 0
 
     @classmethod
-    def restore(cls, journal: Journal, n: int, window: tuple[int, int], *, with_totals: bool) -> "Sums":
-        """Those of an interrupted run, or zeros."""
-        sums = cls(np.zeros(n), np.zeros(window), np.zeros(n) if with_totals else None)
-        if journal.has_arrays("crop"):
-            saved = journal.load_arrays("crop")
-            sums.kept, sums.mean_sum = saved["kept"], saved["mean_sum"]
-            sums.totals = saved["totals"] if with_totals else None
-            sums.mean_done = int(saved["mean_done"])
-        return sums
+    def zeros(cls, n: int, window: tuple[int, int], *, with_totals: bool) -> "Sums":
+        """Those of a pass that begins."""
+        return cls(np.zeros(n), np.zeros(window), np.zeros(n) if with_totals else None)
+
+    def restore(self, journal: Journal) -> None:
+        """Take over those of an interrupted run."""
+        saved = journal.load_arrays("crop")
+        self.kept, self.mean_sum = saved["kept"], saved["mean_sum"]
+        if self.totals is not None:
+            self.totals = saved["totals"]
+        self.mean_done = int(saved["mean_done"])
 
     def save(self, journal: Journal, done: int) -> None:
         """Store them, after `done` patterns."""

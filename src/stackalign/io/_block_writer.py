@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError
+from stackalign.errors import UnfitStateError
 from stackalign.io._portable import CLOEXEC
 from stackalign.io._writer import BaseWriter, WriteSpec, fsync_path, pwrite_all
 
@@ -134,8 +134,8 @@ class BlockWriter(BaseWriter):
         # The run went on after the checkpoint, so that the block was stored before it stopped.
         patterns = np.ascontiguousarray(self._load_block(self._stored, self._filled))
         if zlib.crc32(_raw(patterns)) != state["waiting_crc32"]:
-            msg = f"the partial output {self._path} was changed since its state was saved; start again without resuming"
-            raise DataError(msg)
+            msg = f"the partial output {self._path} was changed since its state was saved"
+            raise UnfitStateError(msg)
         self._buffer[: self._filled] = patterns
         self._waiting.unlink(missing_ok=True)
 

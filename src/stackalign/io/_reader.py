@@ -1,5 +1,6 @@
 """What all readers have in common: checks, plain words for damage, positioned reads."""
 
+import errno
 import hashlib
 import os
 import struct
@@ -17,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError, StackalignError
+from stackalign.errors import DataError, StackalignError, UnfitStateError
 from stackalign.io._portable import CLOEXEC, pread
 from stackalign.io._protocol import Calibration, ChunkGeometry, StackInfo
 from stackalign.io._shapes import Layout, handed_out_dtype, require_possible
@@ -28,6 +29,7 @@ __all__ = [
     "BaseReader",
     "OpenOptions",
     "damage_as_data_error",
+    "damage_as_unfit_state",
     "fingerprint_files",
     "foreign_errors_as_data_error",
     "make_info",
@@ -35,6 +37,7 @@ __all__ = [
 
 DEFAULT_MEMORY_LIMIT = 1 << 30
 DEFAULT_READ_TIMEOUT = 600.0
+_ANEW = "start again without resuming"
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
 _EDGE_BYTES = 65536
@@ -97,6 +100,24 @@ def damage_as_data_error(name: str, item: str, remedy: str = "check or copy the 
     except MemoryError as error:
         msg = f"{item} of {name} asks for more memory than there is ({_first_line(error)}); {remedy}"
         raise DataError(msg) from error
+
+
+@contextmanager
+def damage_as_unfit_state(name: str, item: str) -> Iterator[None]:
+    """Do as `damage_as_data_error` for what an interrupted run has left; a file that is missing counts as damage.
+
+    What the system will not read at the moment, such as a file without permission, is no reason to give it up.
+    """
+    try:
+        with damage_as_data_error(name, item, _ANEW):
+            yield
+    except UnfitStateError:
+        raise
+    except DataError as error:
+        number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+        if number not in (None, errno.ENOENT, errno.ENOTDIR):
+            raise error.with_hint("restart") from error.__cause__
+        raise UnfitStateError(str(error).removesuffix(f"; {_ANEW}")) from error
 
 
 @contextmanager

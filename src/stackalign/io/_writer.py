@@ -14,11 +14,19 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError, OutputError
+from stackalign.errors import DataError, OutputError, StackalignError, UnfitStateError
 from stackalign.io._portable import CLOEXEC, pwrite
 from stackalign.io._protocol import Calibration
 
-__all__ = ["BaseWriter", "FlatWriter", "WriteSpec", "fsync_path", "full_disk_as_data_error", "pwrite_all"]
+__all__ = [
+    "BaseWriter",
+    "FlatWriter",
+    "WriteSpec",
+    "fsync_path",
+    "full_disk_as_data_error",
+    "output_error",
+    "pwrite_all",
+]
 
 
 @dataclass(frozen=True)
@@ -65,18 +73,29 @@ def full_disk_as_data_error(path: Path, name: str, needed: int | None = None) ->
     """Turn a failed write into one sentence with what is needed and what is free."""
     try:
         yield
+    except StackalignError:
+        raise
     except (OSError, RuntimeError) as error:  # the latter is what h5py raises where closing a file fails
-        if isinstance(error, IsADirectoryError):
-            msg = f"output {name} is a folder; give a file name"
-            raise OutputError(msg) from error
-        folder = path.parent
-        while not folder.exists():
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        required = "" if needed is None else f"{needed} bytes are needed, "
-        msg = f"output {name} cannot be written ({reason}): {required}{free} bytes are free in {folder}"
-        raise OutputError(msg) from error
+        raise output_error(path, name, error, needed) from error
+
+
+def output_error(path: Path, name: str, error: Exception, needed: int | None = None) -> OutputError:
+    """Word what the system says of a write that failed."""
+    if isinstance(error, IsADirectoryError):
+        return OutputError(f"output {name} is a folder; give a file name")
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    required = "" if needed is None else f"{needed} bytes are needed, "
+    return OutputError(f"output {name} cannot be written ({reason}): {required}{_free_space(path.parent)}")
+
+
+def _free_space(folder: Path) -> str:
+    """Say how much is free in a folder, or in the next one above that is there and can be asked."""
+    for place in (folder, *folder.parents):
+        try:
+            return f"{shutil.disk_usage(place).free} bytes are free in {place}"
+        except OSError:
+            continue
+    return "nothing is known of what is free"
 
 
 class BaseWriter(ABC):
@@ -163,6 +182,17 @@ class BaseWriter(ABC):
     def _complete(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
         """Write what comes last and make the file durable."""
 
+    def _open_file(self, *, new: bool) -> int:
+        """Create the partial file, or open that of an interrupted run."""
+        with full_disk_as_data_error(self._path, self._name, self._spec.nbytes):
+            try:
+                return os.open(self._path, os.O_RDWR | CLOEXEC | (os.O_CREAT | os.O_TRUNC if new else 0), 0o666)
+            except FileNotFoundError as error:
+                if new:
+                    raise
+                msg = f"the partial output {self._path} is missing"
+                raise UnfitStateError(msg) from error
+
     def _resume_at(self, state: Mapping[str, Any]) -> int:
         """Check a checkpoint and return the number of patterns in it."""
         patterns = state.get("patterns")
@@ -171,9 +201,8 @@ class BaseWriter(ABC):
             raise self._unfit(state)
         return patterns
 
-    def _unfit(self, state: Mapping[str, Any]) -> DataError:
-        msg = f"the saved state of {self._name} does not fit it ({dict(state)}); start again without resuming"
-        return DataError(msg)
+    def _unfit(self, state: Mapping[str, Any]) -> UnfitStateError:
+        return UnfitStateError(f"the saved state of {self._name} does not fit it ({dict(state)})")
 
     def __enter__(self) -> Self:
         return self
@@ -221,9 +250,7 @@ class FlatWriter(BaseWriter):
         self._prologue = prologue
         self._epilogue = epilogue
         self._crc: int | None = 0 if with_crc else None
-        with full_disk_as_data_error(path, self._name, spec.nbytes):
-            flags = os.O_RDWR | CLOEXEC | (0 if resume is not None else os.O_CREAT | os.O_TRUNC)
-            self._fd = os.open(path, flags, 0o666)
+        self._fd = self._open_file(new=resume is None)
         try:
             if resume is not None:
                 self._cut_back(resume)
@@ -238,11 +265,8 @@ class FlatWriter(BaseWriter):
         end = self._position(self._written)
         size = os.fstat(self._fd).st_size
         if size < end:
-            msg = (
-                f"the partial output {self._path} has {size} bytes, its saved state needs {end}: it was changed since; "
-                "start again without resuming"
-            )
-            raise DataError(msg)
+            msg = f"the partial output {self._path} has {size} bytes, its saved state needs {end}: it was changed since"
+            raise UnfitStateError(msg)
         if self._crc is not None:
             self._crc = self._saved_crc(state)
         with full_disk_as_data_error(self._path, self._name, self._spec.nbytes):
@@ -251,8 +275,8 @@ class FlatWriter(BaseWriter):
     def _saved_crc(self, state: Mapping[str, Any]) -> int:
         crc = state.get("crc32")
         if not isinstance(crc, int):
-            msg = f"the saved state of {self._name} has no checksum; start again without resuming"
-            raise DataError(msg)
+            msg = f"the saved state of {self._name} has no checksum"
+            raise UnfitStateError(msg)
         return crc
 
     def allocate(self) -> int:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from time import monotonic as _now
@@ -95,7 +95,8 @@ def atomic_path(final: str | os.PathLike[str], *, durable: bool = True) -> Itera
             if durable:
                 _sync_folder(target.parent)
     finally:
-        _delete(partial)
+        with suppress(OSError):  # where it cannot be deleted now, a later run does so
+            _delete(partial)
 
 
 _PARTIAL = re.compile(r"\..+\.([0-9a-f]{8}-\d+-\d+-\d+)\.part")

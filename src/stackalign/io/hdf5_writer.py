@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError, MissingDependencyError
+from stackalign.errors import MissingDependencyError, UnfitStateError
 from stackalign.io._block_writer import BlockWriter
 from stackalign.io._emd import add_calibration, add_tree, pattern_origins
 from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk, write_array
 from stackalign.io._hyperspy import add_signal
 from stackalign.io._portable import CLOEXEC, pread
 from stackalign.io._protocol import Calibration
-from stackalign.io._reader import damage_as_data_error
+from stackalign.io._reader import damage_as_unfit_state
 from stackalign.io._writer import BaseWriter, FlatWriter, WriteSpec, fsync_path, full_disk_as_data_error, pwrite_all
 from stackalign.io.provenance import dump_json
 
@@ -125,7 +125,6 @@ class _PlainWriter(FlatWriter):
 
 
 _ENTRY = struct.Struct("<QQQ")  # position, size and filter mask of a chunk
-_REMEDY = "start again without resuming"
 
 
 class _CompressedWriter(BlockWriter):
@@ -145,9 +144,7 @@ class _CompressedWriter(BlockWriter):
         self._list = path.with_name(path.name + ".chunks")
         self._new = bytearray()  # entries that the list does not hold yet
         self._listed = self._crc = 0
-        with full_disk_as_data_error(path, self._name, spec.nbytes):
-            flags = os.O_RDWR | CLOEXEC | (0 if resume is not None else os.O_CREAT | os.O_TRUNC)
-            self._fd = os.open(path, flags, 0o666)
+        self._fd = self._open_file(new=resume is None)
         self._memory = MemoryFile()
         self._file = _create(self._memory, spec)
         try:
@@ -233,9 +230,9 @@ class _CompressedWriter(BlockWriter):
         if len(entries) < len(firsts) or zlib.crc32(raw) != state.get("chunks_crc32") or size < end:
             msg = (
                 f"the partial output {self._path} has {size} bytes and does not fit its saved state: "
-                f"it was changed since; {_REMEDY}"
+                "it was changed since"
             )
-            raise DataError(msg)
+            raise UnfitStateError(msg)
         self._crc = zlib.crc32(raw)
         if self._list.exists():
             self._listed = len(entries)
@@ -253,8 +250,8 @@ class _CompressedWriter(BlockWriter):
             self._memory.recent.clear()
             self._dataset.id.write_direct_chunk(corner, blank[:size], skipped)
             if taken_chunk(self._memory, self._dataset, corner)[0] != position:
-                msg = f"the partial output {self._path} was written with another version of HDF5; {_REMEDY}"
-                raise DataError(msg)
+                msg = f"the partial output {self._path} was written with another version of HDF5"
+                raise UnfitStateError(msg)
             # Between the chunks may stand structure of an end that was interrupted.
             pwrite_all(self._fd, memoryview(bytes(position - end)), end)
             end = position + size
@@ -269,7 +266,7 @@ class _CompressedWriter(BlockWriter):
                 raw = stream.read(len(firsts) * _ENTRY.size)
             return [_ENTRY.unpack_from(raw, k) for k in range(0, len(raw) - _ENTRY.size + 1, _ENTRY.size)]
         h5py = importlib.import_module("h5py")
-        with damage_as_data_error(str(self._path), "the list of chunks", _REMEDY), h5py.File(self._path, "r") as file:
+        with damage_as_unfit_state(str(self._path), "the list of chunks"), h5py.File(self._path, "r") as file:
             stored = file[_GROUP]["data"].id
             infos = [stored.get_chunk_info_by_coord(self._place(first, 1)[0]) for first in firsts]
             return [(int(info.byte_offset), int(info.size), int(info.filter_mask)) for info in infos]
@@ -277,7 +274,7 @@ class _CompressedWriter(BlockWriter):
     def _load_block(self, first: int, count: int) -> NDArray[Any]:
         number = self._listed + len(self._new) // _ENTRY.size
         entries = self._saved_entries([first], number)
-        with damage_as_data_error(str(self._path), f"the chunk of pattern {first}", _REMEDY):
+        with damage_as_unfit_state(str(self._path), f"the chunk of pattern {first}"):
             position, size, skipped = entries[0]
             scratch = _create(MemoryFile(), self._spec)
             try:

@@ -108,6 +108,7 @@ class RegionTarget:
         compression: str | None = None,
         resume: bool = False,
         done: int | None = None,
+        stored_bytes: int | None = None,
     ) -> "RegionTarget":
         """Create the partial file, or take up that of an interrupted run with what is in it.
 
@@ -118,8 +119,10 @@ class RegionTarget:
         resume : bool
             Keep the regions that are there. No other process may be writing.
         done : int, optional
-            With `resume`: only the first patterns are needed, all by default. A partial file that was written in order
-            has no more.
+            With `resume`: only the first patterns are needed, and must be there; all by default. A partial file that
+            was written in order has no more.
+        stored_bytes : int, optional
+            What a store had for them in its files, as `checkpoint` says.
 
         Returns
         -------
@@ -148,7 +151,9 @@ class RegionTarget:
             msg = f"output {spec.final_path} can be written by one process only; write it in order with create_stack"
             raise ValueError(msg)
         target = cls(file, spec, alignment)
-        state = target._state() | ({} if done is None else {"patterns": done})
+        state = target._state() if done is None else target._state_after(done)
+        if stored_bytes is not None:
+            state["bytes"] = stored_bytes
         with module.create_writer(file, spec, state if resume else None) as writer:
             offset = writer.allocate() if isinstance(writer, FlatWriter) else 0
         return dataclasses.replace(target, offset=offset)
@@ -187,6 +192,22 @@ class RegionTarget:
             finally:
                 os.close(fd)
 
+    def checkpoint(self, done: int) -> dict[str, Any]:
+        """Return the state to resume from when the first patterns are written, which also a `StackWriter` can do.
+
+        Parameters
+        ----------
+        done : int
+            Number of patterns, a multiple of `alignment`, or all.
+
+        Returns
+        -------
+        dict
+            Plain values.
+        """
+        state = self._state_after(done)
+        return state | {"bytes": zarr_writer.shard_bytes(self.path, self.spec, done)} if self._is_store else state
+
     def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Write what comes last and make the file durable. It is then complete, under its temporary name.
 
@@ -211,11 +232,17 @@ class RegionTarget:
     def _is_store(self) -> bool:
         return self._extension == ".zarr"
 
+    def _state_after(self, done: int) -> dict[str, Any]:
+        """Return the checkpoint of a writer that has written the first patterns in order."""
+        if self._is_store:
+            return {"format": "zarr", "patterns": done, "stored": done, "waiting_crc32": 0}
+        return self._state() | {"patterns": done}
+
     def _state(self, *, checksum: bool = False) -> dict[str, Any]:
-        """Return the checkpoint of a writer that has written all patterns in order."""
+        """Return the checkpoint of a writer that has written all patterns, those of a store in any order."""
         count = self.spec.shape[0]
         if self._is_store:
-            return {"format": "zarr", "patterns": count, "stored": count, "waiting_crc32": 0}
+            return self._state_after(count) | {"in_order": False}
         kind = {".npy": "npy", ".pt": "pt", ".pth": "pt"}.get(self._extension, "h5")
         return {"format": kind, "patterns": count, "crc32": self._checksum() if checksum else 0}
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError
+from stackalign.errors import DataError, UnfitStateError
 from stackalign.io._block_writer import BlockWriter
-from stackalign.io._reader import damage_as_data_error
+from stackalign.io._reader import damage_as_unfit_state
 from stackalign.io._writer import WriteSpec, fsync_path, full_disk_as_data_error
 from stackalign.io.provenance import to_jsonable
 
-__all__ = ["create_writer", "region_alignment", "write_images", "write_region"]
+__all__ = ["create_writer", "region_alignment", "shard_bytes", "write_images", "write_region"]
 
 _SHARD_BYTES = 32 << 20
 _CHUNK_BYTES = 512 << 10
@@ -67,6 +67,11 @@ def write_region(path: Path, spec: WriteSpec, start: int, block: NDArray[Any], *
             writer._sync_blocks()
 
 
+def shard_bytes(path: Path, spec: WriteSpec, done: int) -> int:
+    """Return the size of the shards of the first patterns, whoever has written them; each must be there."""
+    return _ZarrWriter(path, spec, None, attach=True).shard_bytes(done)
+
+
 class _ZarrWriter(BlockWriter):
     """Writes a shard when all of its patterns are there."""
 
@@ -76,11 +81,13 @@ class _ZarrWriter(BlockWriter):
         shard, chunk = _grid(spec)
         self._shard = shard
         self._unsynced: list[tuple[int, ...]] = []
+        self._bytes = 0  # of the shards that are durable
         with full_disk_as_data_error(path, self._name, spec.nbytes):
             new = resume is None and not attach
             self._array = self._create(chunk, overwrite=True) if new else self._reopen(chunk)
         if resume is not None:
             self._resume_blocks(resume)
+            self._check_shards(resume)
             with full_disk_as_data_error(path, self._name, spec.nbytes):
                 for left in path.rglob("*.partial"):  # zarr's own, of a shard that was being written
                     left.unlink()
@@ -112,15 +119,12 @@ class _ZarrWriter(BlockWriter):
         )
 
     def _reopen(self, chunk: tuple[int, ...]) -> Any:
-        try:
+        with damage_as_unfit_state(str(self._path), "the partial output"):
             array = self._zarr.open_array(store=str(self._path), mode="r+", config={"write_empty_chunks": True})
-        except (OSError, ValueError, KeyError) as error:
-            msg = f"the partial output {self._path} cannot be reopened ({error}); start again without resuming"
-            raise DataError(msg) from error
         expected = self._spec.array_shape, self._spec.dtype, (*chunk, *self._spec.shape[1:])
         if (array.shape, array.dtype, array.chunks) != expected:
-            msg = f"the partial output {self._path} has another layout than planned; start again without resuming"
-            raise DataError(msg)
+            msg = f"the partial output {self._path} has another layout than planned"
+            raise UnfitStateError(msg)
         return array
 
     def _region(self, first: int) -> tuple[tuple[int, ...], tuple[slice, ...]]:
@@ -153,23 +157,49 @@ class _ZarrWriter(BlockWriter):
         """Raise where a shard was not written by anybody."""
         first = 0
         while first < self._spec.shape[0]:
-            file = self._path.joinpath("c", *(str(k) for k in self._region(first)[0]), "0", "0")
-            if not file.is_file():
+            if not self._shard_file(self._region(first)[0]).is_file():
                 msg = f"{self._name} has no patterns from {first} on: a region was not written"
                 raise ValueError(msg)
             first += self._block_length(first)
 
     def _load_block(self, first: int, count: int) -> NDArray[Any]:
-        with damage_as_data_error(str(self._path), f"the shard of pattern {first}", "start again without resuming"):
+        with damage_as_unfit_state(str(self._path), f"the shard of pattern {first}"):
             patterns: NDArray[Any] = self._array[self._region(first)[1]].reshape(-1, *self._spec.shape[1:])
         return patterns[:count]
 
     def _sync_blocks(self) -> None:
+        shards = [self._shard_file(index) for index in self._unsynced]
         self._sync_files([])
+        self._bytes += sum(file.stat().st_size for file in shards)
+
+    def _sync(self) -> dict[str, Any]:
+        return {**super()._sync(), "bytes": self._bytes}
+
+    def _shard_file(self, index: tuple[int, ...]) -> Path:
+        return self._path.joinpath("c", *(str(k) for k in index), "0", "0")
+
+    def _check_shards(self, state: Mapping[str, Any]) -> None:
+        """Refuse to go on where a complete shard is missing or was cut: it would be read as zeros, or not at all."""
+        if state.get("in_order") is False:
+            return
+        self._bytes = self.shard_bytes(self._stored)
+        needed = state.get("bytes", self._bytes)  # earlier versions did not count them
+        if self._bytes != needed:
+            msg = f"the shards of {self._path} have {self._bytes} bytes, their saved state needs {needed}"
+            raise UnfitStateError(msg)
+
+    def shard_bytes(self, stop: int) -> int:
+        """Size of the shards of the first patterns; each must be there."""
+        first = total = 0
+        with damage_as_unfit_state(str(self._path), f"a shard before pattern {stop}"):
+            while first < stop:
+                total += self._shard_file(self._region(first)[0]).stat().st_size
+                first += self._block_length(first)
+        return total
 
     def _sync_files(self, others: list[Path]) -> None:
         """Make the new shards and some other files durable, and the folders that they are in."""
-        files = [self._path.joinpath("c", *(str(k) for k in index), "0", "0") for index in self._unsynced] + others
+        files = [self._shard_file(index) for index in self._unsynced] + others
         folders = {parent for file in files for parent in file.parents if parent.is_relative_to(self._path)}
         for path in (*files, *sorted(folders, reverse=True)):
             fsync_path(path)

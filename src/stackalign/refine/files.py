@@ -2,13 +2,15 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stackalign.errors import DataError, StackalignError
+from stackalign.errors import DataError, StackalignError, StackalignWarning, UnfitStateError
+from stackalign.io._reader import damage_as_unfit_state
 from stackalign.io.provenance import provenance
 from stackalign.runs import Plan, Progress, ProgressCallback, Run, StopRequest
 from stackalign.runs.executor import result_of
@@ -179,19 +181,22 @@ class _Refinement:
         finished: list[FinishedStep] = []
         for k, step in enumerate(self.config.steps):
             now = refiner.with_(**step.settings) if step.settings else refiner
-            result, trials, seconds = self._kept(k, kept[k]) if k in kept else self._taken(k, now, step)
+            known = self._kept(k, kept[k]) if k in kept else None
+            result, trials, seconds = known or self._taken(k, now, step)
             now = now.with_(data=replace(now.data, frame=result.frame))
-            finished.append(FinishedStep(step, result, now, trials, seconds, k in kept))
+            finished.append(FinishedStep(step, result, now, trials, seconds, known is not None))
             refiner = refiner.with_result(result)  # settings of a step are its own; what was found goes on
         return tuple(finished)
 
-    def _kept(self, k: int, note: Mapping[str, Any]) -> tuple[RefinementResult, Trials, float]:
+    def _kept(self, k: int, note: Mapping[str, Any]) -> tuple[RefinementResult, Trials, float] | None:
+        """A step of an interrupted run; None, with a warning, where its result is lost."""
         file = self.run.journal.folder / f"step-{k}.json"
         try:
-            result = RefinementResult.load(file)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            msg = f"{file} cannot be read ({type(error).__name__}: {error}); start anew without resuming"
-            raise DataError(msg).with_hint("restart") from error
+            with damage_as_unfit_state(str(file), "the result"):
+                result = RefinementResult.load(file)
+        except UnfitStateError as error:
+            warnings.warn(f"{error.args[0]}: step {k + 1} is taken once more", StackalignWarning, stacklevel=2)
+            return None
         return result, tuple((str(words), score, value) for words, score, value in note["trials"]), note["seconds"]
 
     def _taken(self, k: int, now: CoarseRefine, step: Step) -> tuple[RefinementResult, Trials, float]:

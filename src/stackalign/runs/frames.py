@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import __version__
-from stackalign.errors import Interrupted
+from stackalign.errors import Interrupted, UnfitStateError
 from stackalign.io import StackReader, StackWriter, create_stack
 from stackalign.io.images import write_images
 from stackalign.io.stacks import writable_extensions
@@ -127,16 +128,36 @@ class StackOutput:
         self._run, self._single, self._header = run, single, header
         self._streamed = run.output.suffix.lower() in writable_extensions() and not single
         self._path = run.data if self._streamed else run.data.with_name("stream.npy")
-        state = run.last_note().get("state")
         scan = scan_shape if self._streamed else shape[:1]
         final = run.output if self._streamed else self._path
-        self._writer: StackWriter | RegionSink
-        if remote and takes_regions(final, shape, dtype, scan_shape=scan):
-            self._writer = RegionSink(self._path, shape, dtype, scan_shape=scan, final_path=final, resume=state)
+        by_workers = remote and takes_regions(final, shape, dtype, scan_shape=scan)
+        self._create = partial(
+            RegionSink if by_workers else create_stack, self._path, shape, dtype, scan_shape=scan, final_path=final
+        )
+        try:
+            self._open(run.last_note().get("state"))
+        except UnfitStateError as error:
+            run.begin_anew(error)
+            self._open(None)
+
+    def _open(self, state: Mapping[str, Any] | None) -> None:
+        self._writer: StackWriter | RegionSink = self._create(resume=state)
+        if isinstance(self._writer, RegionSink):
             self.done = self._writer.done
         else:
-            self._writer = create_stack(self._path, shape, dtype, scan_shape=scan, final_path=final, resume=state)
             self.done = 0 if state is None else int(state["patterns"])
+
+    def begin_anew(self, reason: UnfitStateError) -> None:
+        """Drop the images of an interrupted run, whose rows are lost.
+
+        Parameters
+        ----------
+        reason : UnfitStateError
+            What is lost.
+        """
+        self._writer.close()
+        self._run.begin_anew(reason)
+        self._open(None)
 
     def placed(self, function: "ChunkFunction", plan: ChunkPlan) -> "tuple[ChunkFunction, ChunkPlan]":
         """Return the function and the chunks to work with: where workers write regions, both are adapted to that.
@@ -295,11 +316,22 @@ class FrameJob:
 
     def _restore(self, key: str, collector: Collector, output: StackOutput | None) -> int:
         journal = self._run.journal
-        if not journal.has_arrays(key):
+        images = 0 if output is None else output.done  # of some formats whole blocks only
+        if not (images or journal.has_arrays(key)):
             return 0
-        arrays = journal.load_arrays(key)
-        saved = int(arrays.pop("done"))
-        done = saved if output is None else output.done  # some formats go back to whole blocks
+        try:
+            arrays = journal.load_arrays(key)
+            saved = int(arrays.pop("done"))
+            if saved < images:
+                msg = f"{journal.folder} has the images of {images} frames, and the rows of {saved}"
+                raise UnfitStateError(msg)
+        except UnfitStateError as error:
+            if output is None:
+                self._run.begin_anew(error)
+            else:
+                output.begin_anew(error)
+            return 0
+        done = saved if output is None else images
         collector.restore(arrays, done)
         return done
 

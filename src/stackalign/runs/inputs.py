@@ -1,14 +1,16 @@
 """Inputs of a run that are compared as whole files, whatever they contain."""
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from stackalign.errors import DataError
+from stackalign.errors import DataError, InputChangedError, StackalignError
 from stackalign.io._reader import fingerprint_files
 
-__all__ = ["FileInput", "Fingerprinted"]
+__all__ = ["FileInput", "Fingerprinted", "InputWatch"]
 
 
 class Fingerprinted(Protocol):
@@ -71,3 +73,34 @@ class FileInput:
 @lru_cache(maxsize=4096)
 def _fingerprint(path: Path, *state: int) -> str:
     return fingerprint_files([path])
+
+
+@dataclass
+class InputWatch:
+    """Inputs of a run, whose content is compared again while they are read.
+
+    Parameters
+    ----------
+    described : sequence of mapping
+        The inputs of the plan.
+    readers : dict
+        Those that are watched, by their number.
+    """
+
+    described: Sequence[Mapping[str, Any]]
+    readers: dict[int, Fingerprinted]
+
+    def changed(self) -> InputChangedError | None:
+        """Return what to raise where an input has no longer the content of the plan."""
+        for k, reader in self.readers.items():
+            stated = self.described[k]
+            try:
+                same = reader.fingerprint() == stated["fingerprint"]
+            except StackalignError:
+                same = False
+            if not same:
+                return InputChangedError(
+                    f"the input {stated['name']} changed while it was read; "
+                    "nothing was written, start again when it is complete"
+                )
+        return None

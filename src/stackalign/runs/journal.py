@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError
+from stackalign.errors import UnfitStateError
 from stackalign.io._portable import CLOEXEC, pwrite, remove_tree
-from stackalign.io._reader import damage_as_data_error
+from stackalign.io._reader import damage_as_unfit_state
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import atomic_path, fsync_path, write_text_atomic
 from stackalign.io.provenance import dump_json, to_jsonable
@@ -20,8 +20,6 @@ from stackalign.io.provenance import dump_json, to_jsonable
 from .plan import value_differences
 
 __all__ = ["Journal"]
-
-_REMEDY = "start again without resuming"
 
 
 class Journal:
@@ -71,11 +69,11 @@ class Journal:
     def plan(self) -> dict[str, Any]:
         """The stored plan."""
         file = self._folder / "plan.json"
-        with damage_as_data_error(str(file), "the plan", _REMEDY):
+        with damage_as_unfit_state(str(file), "the plan"):
             plan = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(plan, dict):
-            msg = f"{file} holds no plan; {_REMEDY}"
-            raise DataError(msg)
+            msg = f"{file} holds no plan"
+            raise UnfitStateError(msg)
         return plan
 
     def matches(self, plan: Mapping[str, Any]) -> list[str]:
@@ -137,7 +135,7 @@ class Journal:
             Arrays by name.
         """
         file = self._folder / f"{name}.npz"
-        with damage_as_data_error(str(file), "the saved arrays", _REMEDY), np.load(file, allow_pickle=False) as archive:
+        with damage_as_unfit_state(str(file), "the saved arrays"), np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -173,7 +171,7 @@ class Journal:
     def _parse(self) -> list[tuple[dict[str, Any], int]]:
         if not self._log.exists():
             return []
-        with damage_as_data_error(str(self._log), "the log", _REMEDY):
+        with damage_as_unfit_state(str(self._log), "the log"):
             lines = self._log.read_bytes().splitlines(keepends=True)
         parsed: list[tuple[dict[str, Any], int]] = []
         for number, line in enumerate(lines):
@@ -181,8 +179,8 @@ class Journal:
             if record is None:
                 if number == len(lines) - 1:
                     break
-                msg = f"line {number + 1} of {self._log} is damaged; {_REMEDY}"
-                raise DataError(msg)
+                msg = f"line {number + 1} of {self._log} is damaged"
+                raise UnfitStateError(msg)
             parsed.append((record, len(line)))
         return parsed
 

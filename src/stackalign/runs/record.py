@@ -10,6 +10,8 @@ from typing import Any
 from stackalign.io._reader import damage_as_data_error
 from stackalign.io.provenance import dump_json
 
+from .plan import Plan
+
 __all__ = [
     "SUFFIXES",
     "check_content",
@@ -18,6 +20,7 @@ __all__ = [
     "load_record",
     "record_digest",
     "record_path",
+    "why_foreign",
 ]
 
 SUFFIXES = (
@@ -151,7 +154,7 @@ def record_digest(record: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
-def check_content(output: Path, record: dict[str, Any]) -> str | None:
+def check_content(output: Path, record: Mapping[str, Any]) -> str | None:
     """Say what is wrong with an output that its record describes; None where it is what the run has written."""
     run = record.get("run", {})
     said = run.get("digest")
@@ -165,3 +168,14 @@ def check_content(output: Path, record: dict[str, Any]) -> str | None:
     if content_fingerprint(output) != stored:
         return f"the content of {output} is not what its run has written"
     return None
+
+
+def why_foreign(output: Path, plan: Plan, record: Mapping[str, Any] | None) -> str:
+    """Say why an existing output is not that of a run, to go on after "it exists"."""
+    if record is None or not isinstance(record.get("run"), dict):
+        return " and was not written by an earlier run of this command"
+    differences = plan.differences(record["run"].get("plan", {}))
+    if differences:
+        return f" and belongs to another run ({'; '.join(differences[:3])})"
+    problem = check_content(output, record)
+    return f" and is not what an earlier run has written ({problem})" if problem else ""

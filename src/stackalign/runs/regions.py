@@ -86,7 +86,9 @@ class RegionSink:
             final_path=final_path,
             **options,
             resume=resume is not None,
-            done=self.done if path.suffix == ".npy" else None,
+            done=None if resume is None else self.done,
+            # A writer in order may have stored more, of which nothing is said here.
+            stored_bytes=resume.get("bytes") if resume is not None and resume.get("stored") == self.done else None,
         )
 
     def plan(self, plan: ChunkPlan) -> ChunkPlan:
@@ -140,9 +142,7 @@ class RegionSink:
         """Return the state that a resumed run goes on from; the workers have made durable what is done."""
         step = self.target.alignment
         done = self.done if self.done == self.target.spec.shape[0] else self.done // step * step
-        if self.target.path.suffix == ".zarr":
-            return {"format": "zarr", "patterns": done, "stored": done, "waiting_crc32": 0}
-        return {"format": "npy", "patterns": done}
+        return self.target.checkpoint(done)
 
     def finish(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Complete the file.

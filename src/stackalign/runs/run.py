@@ -1,8 +1,8 @@
 """One output on its way: is it finished, can it be resumed, when to save, and how it gets its final name."""
 
 import json
-import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,27 +14,35 @@ from stackalign.errors import (
     FinishedError,
     InputChangedError,
     Interrupted,
+    OutputError,
     OutputExistsError,
     StackalignError,
+    StackalignWarning,
+    UnfitStateError,
 )
-from stackalign.io._portable import CLOEXEC
-from stackalign.io._writer import full_disk_as_data_error
-from stackalign.io.atomic import one_folder_sync, recover_path, replace_path
+from stackalign.io._writer import full_disk_as_data_error, output_error
+from stackalign.io.atomic import recover_path
 from stackalign.io.provenance import dump_json
 
-from .inputs import Fingerprinted
+from .inputs import Fingerprinted, InputWatch
 from .journal import Journal
 from .lock import OutputLock
 from .plan import Plan
-from .record import check_content, content_fingerprint, find_record, load_record, record_digest, record_path
+from .publication import RECORD, Moves, Publication
+from .record import (
+    check_content,
+    content_fingerprint,
+    find_record,
+    load_record,
+    record_digest,
+    record_path,
+    why_foreign,
+)
 
 __all__ = ["CHECKPOINT_SECONDS", "Run", "journal_folder"]
 
 CHECKPOINT_SECONDS = 2.0
 """Time between checkpoints, and so the work that a kill can cost; longer where a checkpoint itself takes long."""
-
-_PUBLICATION = "publish.json"
-_RECORD = "record.json"
 
 
 def journal_folder(output: Path) -> Path:
@@ -112,16 +120,18 @@ class Run:
         self._suffix = suffix
         self._overwrite = overwrite
         self._replaced: str | None = None
-        self._watched = dict(enumerate(readers))
+        self._watch = InputWatch(plan.inputs, dict(enumerate(readers)))
         self._beside = tuple(beside)
         self._interval = checkpoint_seconds
         self._saved = time.monotonic()
         self._cost = 0.0
         self._published = False
+        self._publication = Publication(self.journal.folder, output)
         self._lock = OutputLock(output)
         self._lock.acquire()
         try:
-            self._open(resume)
+            with full_disk_as_data_error(output, str(output)):
+                self._open(resume)
         except BaseException:
             self._lock.release()
             raise
@@ -136,21 +146,37 @@ class Run:
             self._complete_publication()
             self._raise_if_finished(record)
             if self.journal.exists():
-                differences = self.plan.differences(self.journal.plan)
-                if differences and not self._overwrite:
-                    msg = (
-                        f"{self.journal.folder} belongs to another run ({'; '.join(differences[:3])}); "
-                        "repeat the settings of that run, or start anew without resuming"
-                    )
-                    raise DataError(msg).with_hint("restart")
-                if not differences:
-                    self._restore(record)
-                    return
+                self.resumed = self._may_resume()
         self._refuse_existing(record, resume)
+        if self.resumed:
+            return
         self._replaced = content_fingerprint(self.output) if self.output.exists() else None
         self.journal.discard()
-        with full_disk_as_data_error(self.journal.folder, str(self.output)):
-            self.journal.folder.mkdir()
+        self._make_folder()
+
+    def _may_resume(self) -> bool:
+        """Tell whether the journal is that of this plan, and not damaged."""
+        try:
+            differences = self.plan.differences(self.journal.plan)
+        except UnfitStateError as error:  # whose it is cannot be told
+            if not self._overwrite:
+                raise
+            _warn_of(error)
+            return False
+        if differences and not self._overwrite:
+            msg = (
+                f"{self.journal.folder} belongs to another run ({'; '.join(differences[:3])}); "
+                "repeat the settings of that run, or start anew without resuming"
+            )
+            raise DataError(msg).with_hint("restart")
+        if differences:
+            return False
+        try:
+            self._replaced = self._replaced_by_the_journal()
+        except UnfitStateError as error:
+            _warn_of(error)
+            return False
+        return True
 
     def _raise_if_finished(self, record: dict[str, Any] | None) -> None:
         if record is None or not isinstance(record.get("run"), dict):
@@ -161,11 +187,22 @@ class Run:
             msg = f"{self.output} was finished by an earlier run"
             raise FinishedError(msg, record)
 
-    def _restore(self, record: dict[str, Any] | None) -> None:
-        first = next(iter(self.journal.records()), {})
-        self._replaced = first.get("replaces")
-        self.resumed = True
-        self._refuse_existing(record, resume=True)
+    def begin_anew(self, reason: UnfitStateError) -> None:
+        """Drop what an interrupted run has left, and say so: the work is done from its beginning.
+
+        Parameters
+        ----------
+        reason : UnfitStateError
+            Why it cannot be used.
+        """
+        _warn_of(reason)
+        self.journal.discard()
+        self._make_folder()
+        self.resumed = False
+
+    def _make_folder(self) -> None:
+        with full_disk_as_data_error(self.journal.folder, str(self.output)):
+            self.journal.folder.mkdir()
 
     def _refuse_existing(self, record: dict[str, Any] | None, resume: bool) -> None:
         """Refuse to replace what this run may not replace."""
@@ -176,22 +213,11 @@ class Run:
         for path in dict.fromkeys((self.output, target, *self._beside)):
             if not (path.exists() or path.is_symlink()) or (path != self.output and own):
                 continue
-            if path == self.output and self._replaced is not None and content_fingerprint(path) == self._replaced:
-                continue  # the interrupted run was allowed to replace this very file
-            msg = f"output {path} exists{self._other(record, resume)}; choose another name or allow it to be replaced"
+            if path == self.output and self._is_what_was_there(path):
+                continue
+            why = why_foreign(self.output, self.plan, record) if resume else ""
+            msg = f"output {path} exists{why}; choose another name or allow it to be replaced"
             raise OutputExistsError(msg).with_hint("overwrite")
-
-    def _other(self, record: dict[str, Any] | None, resume: bool) -> str:
-        """Why an existing output is not this run's, for the message."""
-        if not resume:
-            return ""
-        if record is None or not isinstance(record.get("run"), dict):
-            return " and was not written by an earlier run of this command"
-        differences = self.plan.differences(record["run"].get("plan", {}))
-        if differences:
-            return f" and belongs to another run ({'; '.join(differences[:3])})"
-        problem = check_content(self.output, record)
-        return f" and is not what an earlier run has written ({problem})" if problem else ""
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -232,18 +258,6 @@ class Run:
 
     # ------------------------------------------------------------------ inputs
 
-    def _changed_input(self) -> str | None:
-        """Name of an input whose content is no longer that of the plan."""
-        for k, reader in self._watched.items():
-            described = self.plan.inputs[k]
-            try:
-                same = reader.fingerprint() == described["fingerprint"]
-            except StackalignError:
-                same = False
-            if not same:
-                return str(described["name"])
-        return None
-
     @contextmanager
     def watching(self, reader: Fingerprinted, index: int) -> Iterator[None]:
         """Compare the content of ``plan.inputs[index]`` at the checkpoints within this context, and at its end.
@@ -265,7 +279,7 @@ class Run:
         InputChangedError
             It has changed since the plan was made; raised also in place of the error of a read that failed.
         """
-        self._watched[index] = reader
+        self._watch.readers[index] = reader
         try:
             yield
             self._notice_changes()
@@ -274,13 +288,13 @@ class Run:
                 self._notice_changes(error)
             raise
         finally:
-            del self._watched[index]
+            del self._watch.readers[index]
 
     def _notice_changes(self, cause: Exception | None = None) -> None:
-        changed = self._changed_input()
+        changed = self._watch.changed()
         if changed is not None:
             self.kept_on_error = False
-            raise InputChangedError(_changed(changed)) from cause
+            raise changed from cause
 
     # ------------------------------------------------------------------ publication
 
@@ -322,46 +336,46 @@ class Run:
             "status": status,
             "summary": summary,
         }
-        folder = self.journal.folder
         moves = [(self.data.name, self.output)] if written and self._suffix else []
         moves += [(source.name, target) for source, target in (files or {}).items()]
-        moves.append((_RECORD, record_path(self.output, self._suffix)))
+        moves.append((RECORD, record_path(self.output, self._suffix)))
         text = dump_json({**record, "run": about})
-        _write_durably(folder / _RECORD, text)
-        publication = {"plan": about["plan"], "moves": [[name, target.name] for name, target in moves]}
-        _write_durably(folder / _PUBLICATION, json.dumps(publication))
-        self._move(publication["moves"])
+        names = [(name, target.name) for name, target in moves]
+        self._publication.begin(about["plan"], text, names)
+        self._move(names)
         contents: dict[str, Any] = json.loads(text)
         return contents
 
-    def _move(self, moves: Sequence[Sequence[str]]) -> None:
-        """Carry out what is left of a publication; what has no source any more was moved before."""
-        folder = self.journal.folder
+    def _move(self, moves: Moves) -> None:
+        """Carry out what is left of a publication."""
+
+        def may_replace(target: Path) -> bool:
+            return self._overwrite or target != self.output or self._is_what_was_there(target)
+
         self.kept_on_error = True
-        with one_folder_sync():
-            for name, target_name in moves:
-                source, target = folder / name, self.output.with_name(target_name)
-                if source.exists():
-                    own = target != self.output or (
-                        self._replaced is not None and target.exists() and content_fingerprint(target) == self._replaced
-                    )
-                    replace_path(source, target, overwrite=self._overwrite or own)
+        self._publication.carry_out(moves, may_replace)
         self._published = True
+
+    def _is_what_was_there(self, path: Path) -> bool:
+        """Whether a file is the one that this run, or the interrupted one, was allowed to replace."""
+        return self._replaced is not None and path.exists() and content_fingerprint(path) == self._replaced
 
     def _complete_publication(self) -> None:
         """Finish the renames of a run of the same plan that was killed among them."""
-        publication = load_record(self.journal.folder / _PUBLICATION)
-        if publication is None or self.plan.differences(publication["plan"]):
+        moves = self._publication.interrupted(self.plan.differences)
+        if moves is None:
             return
-        moves = publication["moves"]
-        missing = [n for n, t in moves if not ((self.journal.folder / n).exists() or self.output.with_name(t).exists())]
-        if not missing:
-            self._replaced = next(iter(self.journal.records()), {}).get("replaces")
-            self._move(moves)
-            record = load_record(self.output.with_name(moves[-1][1])) or {}
-            self.journal.discard()
-            msg = f"{self.output} was finished by an earlier run"
-            raise FinishedError(msg, record)
+        self._replaced = self._replaced_by_the_journal()
+        self._move(moves)
+        record = load_record(self.output.with_name(moves[-1][1])) or {}
+        self.journal.discard()
+        msg = f"{self.output} was finished by an earlier run"
+        raise FinishedError(msg, record)
+
+    def _replaced_by_the_journal(self) -> str | None:
+        """Fingerprint of the output that the interrupted run was allowed to replace."""
+        first: str | None = next(iter(self.journal.records()), {}).get("replaces")
+        return first
 
     # ------------------------------------------------------------------ the end
 
@@ -372,7 +386,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._settle(error)
+            with full_disk_as_data_error(self.output, str(self.output)):
+                self._settle(error)
         finally:
             self._lock.release()
 
@@ -383,30 +398,24 @@ class Run:
         if error is None or not isinstance(error, Exception) or isinstance(error, Interrupted):
             return
         hopeless = isinstance(error, (ValueError, TypeError)) and not isinstance(error, StackalignError)
-        changed = None if hopeless or isinstance(error, OutputExistsError) else self._changed_input()
+        changed = None if hopeless or isinstance(error, OutputExistsError) else self._watch.changed()
         if hopeless or changed is not None or not self.kept_on_error:
             self.journal.discard()
         if changed is not None:
-            raise InputChangedError(_changed(changed)) from error
+            raise changed from error
+        if isinstance(error, OSError) and not isinstance(error, StackalignError):
+            error = output_error(self.output, str(self.output), error)
         final = isinstance(error, InputChangedError) or getattr(error, "hint", None) == "restart"
         if isinstance(error, DataError) and not final and self._resumable():
             msg = f"{error}; what was done is kept, and can be resumed"
             raise DataError(msg).with_hint("resume") from error
+        if isinstance(error, OutputError):
+            raise error
 
     def _resumable(self) -> bool:
         """Tell whether a run that resumes this one would find anything."""
-        return self.journal.exists() or (self.journal.folder / _PUBLICATION).exists()
+        return self.journal.exists() or self._publication.exists()
 
 
-def _changed(name: str) -> str:
-    return f"the input {name} changed while it was read; nothing was written, start again when it is complete"
-
-
-def _write_durably(path: Path, text: str) -> None:
-    """Write a small file and wait for the disk; a torn one is recognised, since it is no JSON."""
-    with full_disk_as_data_error(path, str(path), len(text)):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | CLOEXEC, 0o666)
-        with os.fdopen(fd, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+def _warn_of(reason: UnfitStateError) -> None:
+    warnings.warn(f"{reason.args[0]}: what was done before is lost, and done again", StackalignWarning, stacklevel=3)
