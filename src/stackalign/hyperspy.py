@@ -202,23 +202,25 @@ def align(signal: Any, *, reference: int | ArrayLike = 0, **options: Any) -> tup
     -------
     aligned : signal of the same kind
         float, NaN where an image says nothing.
-    found : RegistrationStack
+    registration : RegistrationStack
         One result for each image.
     """
     axes = _axes(signal)
     images = np.asarray(signal.data.compute() if _lazy(signal) else signal.data)
     flat = images.reshape(-1, *images.shape[-2:])
     fixed = flat[int(reference)] if np.ndim(reference) == 0 else np.asarray(reference)  # type: ignore[arg-type]
-    found = register_stack(fixed, flat, **options)
+    registration = register_stack(fixed, flat, **options)
     # 64-bit integers are taken as floats; so is all that has no NaN.
-    moved = np.asarray(found.apply(flat.astype(np.result_type(flat.dtype, np.float32)), output_shape=fixed.shape))
+    moved = np.asarray(
+        registration.apply(flat.astype(np.result_type(flat.dtype, np.float32)), output_shape=fixed.shape)
+    )
     data = moved.reshape(*images.shape[:-2], *fixed.shape)
     if _lazy(signal):
         import dask.array as da
 
         data = da.from_array(data)
     sizes = [axis | {"size": length} for axis, length in zip(axes[-2:], fixed.shape, strict=True)]
-    return _like(signal, data, [*axes[:-2], *sizes], "aligned"), found
+    return _like(signal, data, [*axes[:-2], *sizes], "aligned"), registration
 
 
 def azimuthal_average(
@@ -275,5 +277,5 @@ def azimuthal_average(
 def _average(block: NDArray[Any], center: NDArray[np.float64], mask: Any, step: float) -> NDArray[np.float64]:
     """Profiles of a chunk."""
     flat = np.ascontiguousarray(block).reshape(-1, *block.shape[-2:])
-    found = diffraction.azimuthal_average(flat, center, mask=mask, step=step, device="cpu", workers=1)
-    return np.asarray(found.intensity).reshape(*block.shape[:-2], -1)
+    profile = diffraction.azimuthal_average(flat, center, mask=mask, step=step, device="cpu", workers=1)
+    return np.asarray(profile.intensity).reshape(*block.shape[:-2], -1)

@@ -60,5 +60,5 @@ class BinTable:
         middle = np.full(self.n_bins + 1, -1, np.int64)
         half = flat.size // 2
         middle[flat[half:][::-1]] = np.arange(flat.size - 1, half - 1, -1)
-        found: NDArray[np.int64] = np.stack([first, middle, last])[:, :-1] // k
-        return found
+        bins: NDArray[np.int64] = np.stack([first, middle, last])[:, :-1] // k
+        return bins

@@ -52,10 +52,10 @@ def group(candidates: Candidates) -> Groups:
     order = np.lexsort((m[:, 0, 2], m[:, 1, 2], m[:, 1, 1], problem))
     key = np.column_stack([problem, m[:, 1, 1:]])[order]
     starts = np.flatnonzero(np.append(True, (key[1:] != key[:-1]).any(axis=1)))
-    found = key[starts]
+    keys = key[starts]
     return Groups(
-        problem=found[:, 0].astype(np.int64),
-        columns=np.ascontiguousarray(found[:, 1:]),
+        problem=keys[:, 0].astype(np.int64),
+        columns=np.ascontiguousarray(keys[:, 1:]),
         rows=np.ascontiguousarray(candidates.matrices[:, 0, ::2]),
         members=chosen[order],
         bounds=np.append(starts, len(order)).astype(np.int64),

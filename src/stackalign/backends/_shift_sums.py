@@ -27,7 +27,7 @@ def _sums(xp: Any, fft: Any, reference: Array, moving: Array, reach: tuple[int, 
     lengths = tuple(fast_length(max(a, b) + r) for a, b, r in zip(reference.shape, moving.shape, reach, strict=True))
     rows = xp.arange(-reach[0], reach[0] + 1)
     columns = xp.arange(-reach[1], reach[1] + 1)
-    found = xp.empty((rows.size, columns.size, sum(map(count_sums, SHIFT_TAPS))), xp.float64)
+    sums = xp.empty((rows.size, columns.size, sum(map(count_sums, SHIFT_TAPS))), xp.float64)
     column = 0
 
     def forward(plane: Array) -> Array:
@@ -37,7 +37,7 @@ def _sums(xp: Any, fft: Any, reference: Array, moving: Array, reach: tuple[int, 
         nonlocal column
         # Along y first, where only a few rows of the result are wanted.
         strip = fft.ifft(left * right, axis=0, overwrite_x=True, **settings)[rows]
-        found[:, :, column] = fft.irfft(strip, lengths[1], axis=1, overwrite_x=True, **settings)[:, columns]
+        sums[:, :, column] = fft.irfft(strip, lengths[1], axis=1, overwrite_x=True, **settings)[:, columns]
         column += 1
 
     valid = xp.isfinite(reference)
@@ -60,7 +60,7 @@ def _sums(xp: Any, fft: Any, reference: Array, moving: Array, reach: tuple[int, 
                 keep(left, right)
         for a, b in combinations_with_replacement(values, 2):
             keep(n_r, forward(a * b))
-    return found
+    return sums
 
 
 def shift_sums(

@@ -50,6 +50,6 @@ def measure_ceilings(device: str, workers: int, *, megabytes: int = 256, side: i
             runs["link"] = lambda: ops.asarray(host, device)
         runs["arithmetic"] = lambda: xp.matmul(matrix, matrix)
         times = take_turns(runs, rounds=7, seconds=1.0, synchronize=lambda: ops.synchronize(source))
-    best = {name: min(found.wall) for name, found in times.items()}
+    best = {name: min(timing.wall) for name, timing in times.items()}
     sizes = {"read": 4.0 * n, "copy": 8.0 * n, "link": 4.0 * n, "arithmetic": 2.0 * side**3}
     return {name: sizes[name] / seconds for name, seconds in best.items()}

@@ -52,9 +52,9 @@ def _cpu() -> str:
     if not info.is_file():
         return platform.processor() or platform.machine()
     text = info.read_text()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
     flags = " avx512" if " avx512f" in text else " avx2" if " avx2" in text else ""
-    return (found[1] if found else platform.machine()) + flags
+    return (model[1] if model else platform.machine()) + flags
 
 
 def slug(block: dict[str, Any]) -> str:

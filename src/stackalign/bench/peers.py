@@ -36,12 +36,12 @@ def limit_peers(threads: int) -> None:
 def radii(patterns: Image, centers: Image, fraction: float) -> NDArray[np.int64]:
     """Radius that holds a fraction of each pattern: one histogram over whole distances each."""
     y, x = np.indices(patterns.shape[1:])
-    found = np.empty(len(patterns), np.int64)
+    radii = np.empty(len(patterns), np.int64)
     for k, pattern in enumerate(patterns):
         ring = np.ceil(np.sqrt((y - centers[k, 0]) ** 2 + (x - centers[k, 1]) ** 2)).astype(np.int64)
         cumulative = np.cumsum(np.bincount(ring.ravel(), pattern.ravel()))
-        found[k] = np.searchsorted(cumulative, fraction * cumulative[-1])
-    return found
+        radii[k] = np.searchsorted(cumulative, fraction * cumulative[-1])
+    return radii
 
 
 def centroids(patterns: Image) -> list[Any]:

@@ -17,10 +17,10 @@ __all__ = ["write_plots"]
 def write_plots(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Draw what there is to draw of each result; give the files."""
     written = []
-    for k, found in enumerate(results, 1):
-        stem = f"{slug(dict(found['machine']))}-{k}"
+    for k, result in enumerate(results, 1):
+        stem = f"{slug(dict(result['machine']))}-{k}"
         for name, draw in (("speedup", _speedup), ("roofline", _roofline), ("growth", _growth)):
-            figure = draw(found)
+            figure = draw(result)
             if figure is not None:
                 path = folder / f"{stem}-{name}.png"
                 save_figure(figure, path, 110)
@@ -28,9 +28,9 @@ def write_plots(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path
     return written
 
 
-def _speedup(found: Mapping[str, Any]) -> Any:
+def _speedup(result: Mapping[str, Any]) -> Any:
     """Bars of the time of the fastest other package over ours."""
-    rows = fastest_peers(found)
+    rows = fastest_peers(result)
     if not rows:
         return None
     figure = new_figure(8, 1.2 + 0.28 * len(rows))
@@ -49,12 +49,12 @@ def _speedup(found: Mapping[str, Any]) -> Any:
     return figure
 
 
-def _roofline(found: Mapping[str, Any]) -> Any:
+def _roofline(result: Mapping[str, Any]) -> Any:
     """Operations per second over operations per byte, under the machine's ceilings."""
-    ceilings = found["ceilings"]
+    ceilings = result["ceilings"]
     points = [
         (row["operations"] / row["bytes"], row["operations"] / row["seconds"]["median"], row["case"])
-        for row in found["rows"]
+        for row in result["rows"]
         if row["operations"] and row["bytes"]
     ]
     if not points or not {"read", "arithmetic"} <= set(ceilings):
@@ -76,9 +76,9 @@ def _roofline(found: Mapping[str, Any]) -> Any:
     return figure
 
 
-def _growth(found: Mapping[str, Any]) -> Any:
+def _growth(result: Mapping[str, Any]) -> Any:
     """Time over size for each case of several sizes."""
-    grown = {key: points for key, points in series_of(found).items() if exponent(points) is not None}
+    grown = {key: points for key, points in series_of(result).items() if exponent(points) is not None}
     if not grown:
         return None
     kinds = list(dict.fromkeys(of for _, of in grown))

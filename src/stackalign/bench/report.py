@@ -13,8 +13,8 @@ from stackalign.io.atomic import write_text_atomic
 __all__ = ["exponent", "markdown", "write_report"]
 
 
-def _rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = found["rows"]
+def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = result["rows"]
     return rows
 
 
@@ -34,16 +34,16 @@ def markdown(results: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ())
     """
     parts = ["# Benchmarks", ""]
     parts += [f"![{Path(name).stem.replace('-', ' ')}]({name})" for name in pictures]
-    for found in results:
-        parts += ["", *_machine(found), "", *_table(found), "", *_growth(found)]
+    for result in results:
+        parts += ["", *_machine(result), "", *_table(result), "", *_growth(result)]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _machine(found: Mapping[str, Any]) -> list[str]:
-    block, ceilings = found["machine"], found["ceilings"]
+def _machine(result: Mapping[str, Any]) -> list[str]:
+    block, ceilings = result["machine"], result["ceilings"]
     where = block["gpus"][0]["name"] if block["device"].startswith("cuda") and block["gpus"] else block["cpu"]
     rates = {name: f"{rate / 1e9:,.3g} {'Gop' if name == 'arithmetic' else 'GB'}/s" for name, rate in ceilings.items()}
-    threads = found["settings"]["workers"]
+    threads = result["settings"]["workers"]
     return [
         f"## {where}, {threads} thread{'' if threads == 1 else 's'}",
         "",
@@ -55,11 +55,11 @@ def _machine(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _table(found: Mapping[str, Any]) -> list[str]:
+def _table(result: Mapping[str, Any]) -> list[str]:
     head = ["case", "problem", "time", "CPU time", "spread", "per unit", "first call", "of the ceiling"]
     head += ["over other packages", "error"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in _rows(found):
+    for row in _rows(result):
         wall, cpu = row["seconds"]["median"], row["cpu_seconds"]["median"]
         binds = max(row["ceilings"].items(), key=lambda item: item[1], default=None)
         peers = ", ".join(f"{peer['over']:.2g}x {peer['name']}" for peer in row["peers"])
@@ -74,10 +74,10 @@ def _table(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _growth(found: Mapping[str, Any]) -> list[str]:
+def _growth(result: Mapping[str, Any]) -> list[str]:
     """Exponents of the time over the sizes that grow."""
     lines = []
-    for (case, of), points in _series(found).items():
+    for (case, of), points in _series(result).items():
         power = exponent(points)
         if power is not None:
             lines.append(f"| `{case}` | {of} | {points[0][0]:,.0f} to {points[-1][0]:,.0f} | {power:.2f} |")
@@ -85,10 +85,10 @@ def _growth(found: Mapping[str, Any]) -> list[str]:
     return [*head, *lines] if lines else []
 
 
-def _series(found: Mapping[str, Any]) -> dict[tuple[str, str], list[tuple[float, float]]]:
+def _series(result: Mapping[str, Any]) -> dict[tuple[str, str], list[tuple[float, float]]]:
     """Points (size, seconds of one problem) of each case whose size grows."""
     points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for row in _rows(found):
+    for row in _rows(result):
         if row["series"]:
             of, size = row["series"]
             # What a stack has many of is counted in pieces, that the size of a piece does not mix with their number.
@@ -140,10 +140,10 @@ def write_report(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Pat
     return [*written, page]
 
 
-def fastest_peers(found: Mapping[str, Any]) -> list[tuple[str, float, str]]:
+def fastest_peers(result: Mapping[str, Any]) -> list[tuple[str, float, str]]:
     """Give each case's problem, its ratio to its fastest peer, and the peer's name."""
     best = []
-    for row in _rows(found):
+    for row in _rows(result):
         peers = [peer for peer in row["peers"] if math.isfinite(peer["over"])]
         if peers:
             fastest = min(peers, key=lambda peer: peer["over"])

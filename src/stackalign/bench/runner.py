@@ -83,7 +83,7 @@ def run_benchmarks(
     >>> sorted(found)
     ['ceilings', 'format', 'machine', 'rows', 'settings']
     """
-    chosen = list(GROUPS) if "all" in (wanted := list(groups)) else list(dict.fromkeys(wanted))
+    chosen = list(GROUPS) if "all" in (requested := list(groups)) else list(dict.fromkeys(requested))
     unknown = [name for name in chosen if name not in GROUPS]
     if unknown or not chosen:
         msg = f"there is no benchmark {', '.join(unknown) or '(none named)'}; known are {', '.join(GROUPS)} and all"
@@ -161,13 +161,13 @@ def _peer(name: str, ours: Times, theirs: Times, share: float) -> dict[str, Any]
     """Times of a peer for the whole problem, and how many times ours they are, round by round."""
     pairs = list(zip(theirs.wall, ours.wall, strict=False))
     alone = list(zip(theirs.cpu, ours.cpu, strict=False))
-    found = theirs.summary(share)
+    timing = theirs.summary(share)
     return {
         "name": name,
-        "seconds": found["wall"],
-        "cpu_seconds": found["cpu"],
-        "first_seconds": found["first"],
-        "samples": found["samples"],
+        "seconds": timing["wall"],
+        "cpu_seconds": timing["cpu"],
+        "first_seconds": timing["first"],
+        "samples": timing["samples"],
         "share": share,
         "over": float(np.median([a / b for a, b in pairs])) / share,
         "cpu_over": float(np.median([a / max(b, 1e-9) for a, b in alone])) / share,
@@ -188,12 +188,12 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def save(found: dict[str, Any], folder: Path) -> Path:
+def save(result: dict[str, Any], folder: Path) -> Path:
     """Write results into a folder, under the name of the machine and the time.
 
     Parameters
     ----------
-    found : dict
+    result : dict
         What `run_benchmarks` returned.
     folder : Path
         Made where it does not exist.
@@ -204,7 +204,7 @@ def save(found: dict[str, Any], folder: Path) -> Path:
         Of the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = found["machine"]["time_utc"].replace(":", "").replace("+0000", "")
-    path = folder / f"{slug(found['machine'])}-{stamp}.json"
-    write_text_atomic(path, json.dumps(found, indent=1) + "\n")
+    stamp = result["machine"]["time_utc"].replace(":", "").replace("+0000", "")
+    path = folder / f"{slug(result['machine'])}-{stamp}.json"
+    write_text_atomic(path, json.dumps(result, indent=1) + "\n")
     return path

@@ -56,8 +56,10 @@ def _value(parameter: Any, value: Any, path: Path) -> Any:
     several = getattr(parameter, "multiple", False) or parameter.nargs != 1
     flag = bool(getattr(parameter, "is_flag", False))
     if isinstance(value, list) != several or isinstance(value, bool) != flag:
-        wanted = "true or false" if flag else "a list" if several else "one value, in quotes where it is text"
-        raise fail(f"--config {path}: {_key(parameter)} must be {wanted}, got {json.dumps(value, default=str)}", USAGE)
+        expected = "true or false" if flag else "a list" if several else "one value, in quotes where it is text"
+        raise fail(
+            f"--config {path}: {_key(parameter)} must be {expected}, got {json.dumps(value, default=str)}", USAGE
+        )
     return value if several or flag else str(value)
 
 

@@ -56,11 +56,11 @@ def bench(
         if tolerance < 0:
             raise fail(f"--tolerance must be 0 or more, got {tolerance:g}", USAGE)
         old = None if compare is None else _load(compare)
-        found = _measure(names, device, workers, quick=quick, peers=peers, quiet=quiet)
-        path = _saved(found, output)
-        slower = old is not None and _compare(old, found, tolerance, quiet=quiet)
+        results = _measure(names, device, workers, quick=quick, peers=peers, quiet=quiet)
+        path = _saved(results, output)
+        slower = old is not None and _compare(old, results, tolerance, quiet=quiet)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(results))
     elif not quiet:
         say(f"results: {path}; stackalign bench report {path} -o {output}")
     raise typer.Exit(FAILED if slower else DONE)
@@ -87,12 +87,12 @@ def _measure(
     )
 
 
-def _saved(found: dict[str, Any], folder: Path) -> Path:
+def _saved(results: dict[str, Any], folder: Path) -> Path:
     from stackalign.bench import save
     from stackalign.errors import DataError
 
     try:
-        return save(found, folder)
+        return save(results, folder)
     except OSError as error:
         msg = f"the results cannot be written to {folder} ({error.strerror}); choose another folder with --output"
         raise DataError(msg) from error
@@ -103,15 +103,15 @@ def _load(path: Path) -> dict[str, Any]:
     from stackalign.errors import DataError
 
     try:
-        found = json.loads(path.read_text())
-        known = isinstance(found, dict) and {"machine", "settings", "rows", "ceilings"} <= set(found)
+        results = json.loads(path.read_text())
+        known = isinstance(results, dict) and {"machine", "settings", "rows", "ceilings"} <= set(results)
     except (OSError, ValueError) as error:
         msg = f"{path} cannot be read as results of stackalign bench ({error})"
         raise DataError(msg) from error
     if not known:
         msg = f"{path} holds no results of stackalign bench"
         raise DataError(msg)
-    return dict(found)
+    return dict(results)
 
 
 def _report(files: list[str], folder: Path, *, quiet: bool) -> None:

@@ -156,12 +156,12 @@ class Coaligner:
 
     def run_binned_xcorr(self) -> dict[str, Any]:
         """Phase 1: every shift of the image in blocks of ``bin_kernel_arcsec``; gives `best_params`."""
-        given = self._checked(self.xcorr_binned_kwargs, _BINNED, "xcorr_binned_kwargs")
+        options = self._checked(self.xcorr_binned_kwargs, _BINNED, "xcorr_binned_kwargs")
         factors = bin_factors(self.map_to_coalign, self.bin_kernel_arcsec)
         # Sides of at least 24 blocks: fewer leave the shift undetermined where there is noise.
         limits = [max(1, n // 24) for n in self.map_to_coalign.data.shape]
         binning = (min(factors[0], limits[0]), min(factors[1], limits[1]))
-        x, y = self._pair(given.get("shift_range") or (20, 20))
+        x, y = self._pair(options.get("shift_range") or (20, 20))
         far = Quantity(self.target_FOV_expension_arcsec).to_value(u.arcsec) / step_arcsec(self.map_to_coalign.wcs)
         if not (far > 0).all():
             msg = f"target_FOV_expension_arcsec must be a positive angle, got {self.target_FOV_expension_arcsec}"
@@ -169,7 +169,7 @@ class Coaligner:
         self._phases = []
         reach = (min(float(y * factors[0]), float(far[1])), min(float(x * factors[1]), float(far[0])))
         phase = Phase("binned", self._model("shift"), binning, reach, True)
-        return self._run("binned", phase, PixelTransform.identity(), given)
+        return self._run("binned", phase, PixelTransform.identity(), options)
 
     def run_one_map_xcorr(self, seed_shift: Sequence[float] | None = None) -> dict[str, Any]:
         """Phase 2: the pixels as they are, against one image.
@@ -184,33 +184,33 @@ class Coaligner:
         dict
             `best_params`.
         """
-        given = self._checked(self.xcorr_one_map_kwargs, _ONE_MAP, "xcorr_one_map_kwargs")
+        options = self._checked(self.xcorr_one_map_kwargs, _ONE_MAP, "xcorr_one_map_kwargs")
         start = self._correction
         if seed_shift is not None:
             start = PixelTransform(np.eye(2), np.array(self._pair(seed_shift, "seed_shift", signed=True)))
         factors = bin_factors(self.map_to_coalign, self.bin_kernel_arcsec)
-        x, y = self._pair(given.get("shift_range") or (2 * factors[1], 2 * factors[0]))
+        x, y = self._pair(options.get("shift_range") or (2 * factors[1], 2 * factors[0]))
         phase = Phase("full", self._model("shift"), (1, 1), (float(y), float(x)), True)
-        return self._run("one_map", phase, start, given)
+        return self._run("one_map", phase, start, options)
 
     def run_synthetic_raster_xcorr(self) -> dict[str, Any]:
         """Phase 3: shift and scale against a synthetic raster, rebuilt until it moves no more; gives `best_params`."""
-        given = self._checked(self.synthetic_kwargs, _SYNTHETIC, "synthetic_kwargs")
-        scaled = (bool(given.get("scale_step_x", 1e-3)), bool(given.get("scale_step_y", 1e-3)))
-        x, y = self._pair(given.get("shift_range") or (40, 40))
+        options = self._checked(self.synthetic_kwargs, _SYNTHETIC, "synthetic_kwargs")
+        scaled = (bool(options.get("scale_step_x", 1e-3)), bool(options.get("scale_step_y", 1e-3)))
+        x, y = self._pair(options.get("shift_range") or (40, 40))
         phase = Phase(
             "synthetic",
             self._model(_MODELS.get(scaled, "shift")),
             (1, 1),
             (float(y), float(x)),
             False,
-            tuple(self._frames(given)),
+            tuple(self._frames(options)),
         )
-        raster = {} if given.get("threshold_time") is None else {"threshold_time": given["threshold_time"]}
-        scale_range = None if given.get("scale_range") is None else self._pair(given["scale_range"], "scale_range")
-        order = 1 if given.get("order", 3) in (0, 1) else 3
+        raster = {} if options.get("threshold_time") is None else {"threshold_time": options["threshold_time"]}
+        scale_range = None if options.get("scale_range") is None else self._pair(options["scale_range"], "scale_range")
+        order = 1 if options.get("order", 3) in (0, 1) else 3
         return self._run(
-            "synthetic_raster", phase, self._correction, given, scale_range=scale_range, raster=raster, order=order
+            "synthetic_raster", phase, self._correction, options, scale_range=scale_range, raster=raster, order=order
         )
 
     # --- how ---
@@ -234,18 +234,18 @@ class Coaligner:
         name: str,
         phase: Phase,
         start: PixelTransform,
-        given: Mapping[str, Any],
+        options: Mapping[str, Any],
         *,
         scale_range: tuple[float, float] | None = None,
         raster: dict[str, Any] | None = None,
         order: int = 3,
     ) -> dict[str, Any]:
-        if (self.n_neighbors is not None or given.get("n_neighbors") is not None) and not self._warned:
+        if (self.n_neighbors is not None or options.get("n_neighbors") is not None) and not self._warned:
             self._warned = True
             msg = "n_neighbors has no effect: every shift is looked at, and the optimum found by Gauss-Newton"
             warnings.warn(msg, StackalignWarning, stacklevel=3)
         settings = Settings(
-            "howard", 1.0, order, "auto", 0.3, 0.01, 8, scale_range, raster or {}, partial(_enough, given)
+            "howard", 1.0, order, "auto", 0.3, 0.01, 8, scale_range, raster or {}, partial(_enough, options)
         )
         target = Target.of(Observation(self.map_to_coalign), Observation(self.reference_map), settings, self._moments())
         self._sampler = reference_sampler(phase, target, settings)
@@ -253,12 +253,12 @@ class Coaligner:
         answer: Any = None
         while True:
             try:
-                wanted = work.send(answer)
+                request = work.send(answer)
             except StopIteration as stop:
                 done: PhaseResult = stop.value
                 break
             answer = register(
-                wanted.reference, wanted.moving, device=self.device, workers=self.n_jobs, **wanted.settings
+                request.reference, request.moving, device=self.device, workers=self.n_jobs, **request.settings
             )
         self._phases = [p for p in self._phases if p.name != done.name] + [done]
         self.best_params = self._parameters(done)
@@ -302,28 +302,28 @@ class Coaligner:
         return {name: str(getattr(self, name)) for name in names}
 
     @staticmethod
-    def _checked(given: dict[str, Any], known: Sequence[str], what: str) -> dict[str, Any]:
-        unknown = [key for key in given if key not in known]
+    def _checked(options: dict[str, Any], known: Sequence[str], what: str) -> dict[str, Any]:
+        unknown = [key for key in options if key not in known]
         if unknown:
             msg = f"{what} has no setting {', '.join(map(str, unknown))}; there are {', '.join(known)}"
             raise ValueError(msg)
-        return given
+        return options
 
     @staticmethod
-    def _pair(given: Any, what: str = "shift_range", *, signed: bool = False) -> tuple[float, float]:
-        values = np.asarray(given, np.float64).ravel()
+    def _pair(pair: Any, what: str = "shift_range", *, signed: bool = False) -> tuple[float, float]:
+        values = np.asarray(pair, np.float64).ravel()
         if values.size != 2 or not np.isfinite(values).all() or (not signed and (values <= 0).any()):
-            msg = f"{what} must be two {'' if signed else 'positive '}numbers (x, y), got {given!r}"
+            msg = f"{what} must be two {'' if signed else 'positive '}numbers (x, y), got {pair!r}"
             raise ValueError(msg)
         return float(values[0]), float(values[1])
 
-    def _frames(self, given: dict[str, Any]) -> Sequence[Any]:
+    def _frames(self, options: dict[str, Any]) -> Sequence[Any]:
         if self.list_of_reference_maps is not None:
             if not len(self.list_of_reference_maps):
                 msg = "list_of_reference_maps is empty"
                 raise DataError(msg)
             return self.list_of_reference_maps
-        folder = given.get("reference_local_dir") or "."
+        folder = options.get("reference_local_dir") or "."
         solar_map = self.map_to_coalign
         date = observation_time(solar_map)
         times = date[None]
@@ -331,29 +331,29 @@ class Coaligner:
             times = column_times(solar_map.meta, solar_map.data.shape)
         window = self.synthetic_reference_time_window
         margin = duration_seconds(window) * u.s
-        channel = given.get("reference_channel_keyword")
-        found = get_EUI_paths(
+        channel = options.get("reference_channel_keyword")
+        frames = get_EUI_paths(
             times.min() - margin,
             times.max() + margin,
             folder,
             channel=channel,
-            exclude=given.get("reference_exclude_tokens") or (),
+            exclude=options.get("reference_exclude_tokens") or (),
         )
-        if not found:
+        if not frames:
             place = f"the folder {folder}" if folder != "." else "the current folder"
             msg = (
                 f"{place} has no file of {channel or 'any channel'} within {window} of the raster; give "
                 "list_of_reference_maps, or the frames' folder as synthetic_kwargs['reference_local_dir']"
             )
             raise DataError(msg)
-        return found
+        return frames
 
 
-def _enough(given: Mapping[str, Any], scores: Sequence[float]) -> bool:
+def _enough(options: Mapping[str, Any], scores: Sequence[float]) -> bool:
     """Whether the correlations of a phase's rounds end it, by its dictionary."""
-    highest = float(given.get("max_corr", -1))
+    highest = float(options.get("max_corr", -1))
     if 0 <= highest <= scores[-1]:
         return True
-    last = scores[-max(2, int(given.get("plateau_iters", 3))) :]
-    spread = float(given.get("corr_atol", 1e-4)) + float(given.get("corr_rtol", 1e-3)) * abs(float(np.mean(last)))
-    return len(last) >= max(2, int(given.get("plateau_iters", 3))) and max(last) - min(last) <= spread
+    last = scores[-max(2, int(options.get("plateau_iters", 3))) :]
+    spread = float(options.get("corr_atol", 1e-4)) + float(options.get("corr_rtol", 1e-3)) * abs(float(np.mean(last)))
+    return len(last) >= max(2, int(options.get("plateau_iters", 3))) and max(last) - min(last) <= spread

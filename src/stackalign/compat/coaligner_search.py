@@ -173,6 +173,6 @@ def optimize_alignment_local_grad_disc_persworkers(
     if center is not None:
         best["center"] = tuple(objective.center.tolist())
     if verbose:
-        found = ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name != "center")
-        sys.stderr.write(f"{found} after {int(result.n_evaluations[0])} evaluations: {result.reason[0]}\n")
+        optimum = ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name != "center")
+        sys.stderr.write(f"{optimum} after {int(result.n_evaluations[0])} evaluations: {result.reason[0]}\n")
     return best, result.history[0]

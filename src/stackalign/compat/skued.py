@@ -146,8 +146,8 @@ def ialign(
     aligned = diffraction.ialign(
         stream(), fixed, mask=_mask(mask), subpixel=False, fill_value=fill_value, fill_masked=False
     )
-    for found in aligned:  # in batches, which share the work on reference and mask
-        yield _aligned(found, taken.popleft())
+    for alignment in aligned:  # in batches, which share the work on reference and mask
+        yield _aligned(alignment, taken.popleft())
 
 
 def itrack_peak(

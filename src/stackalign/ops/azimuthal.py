@@ -233,11 +233,11 @@ def _parts(
         return [(np.where((nearest < 0) | (nearest >= size), -1, nearest), np.ones(1, np.float32))]
     scaled = np.rint(position * FRACTIONS).astype(np.int64)
     below, part = scaled // FRACTIONS, (scaled % FRACTIONS).astype(np.float32) / np.float32(FRACTIONS)
-    found = []
+    entries = []
     for index, weight in ((below, 1 - part), (below + 1, part)):
         wrapped = index % size if wrap else index
-        found.append((np.where((wrapped < 0) | (wrapped >= size) | (weight == 0), -1, wrapped), weight))
-    return found
+        entries.append((np.where((wrapped < 0) | (wrapped >= size) | (weight == 0), -1, wrapped), weight))
+    return entries
 
 
 def _table(

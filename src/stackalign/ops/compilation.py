@@ -60,19 +60,19 @@ def warmup(dtypes: Sequence[str] | None = None, pipelines: Sequence[str] | None 
         if name not in KERNEL_DTYPES:
             msg = f"there are no kernels for {name!r}; choose from {', '.join(KERNEL_DTYPES)}"
             raise ValueError(msg)
-    wanted: dict[str, set[str]] = {name: set() for name in chosen}
+    subjects_by_name: dict[str, set[str]] = {name: set() for name in chosen}
     if pipelines is None:
-        wanted = {name: set(SUBJECTS.values()) for name in chosen}
+        subjects_by_name = {name: set(SUBJECTS.values()) for name in chosen}
     for pipeline in pipelines or ():
         if pipeline not in PIPELINES:
             msg = f"there is no pipeline {pipeline!r}; choose from {', '.join(PIPELINES)}"
             raise ValueError(msg)
         subjects, planes = PIPELINES[pipeline]
         for name in (*chosen, *planes):
-            wanted.setdefault(name, set()).update(subjects)
+            subjects_by_name.setdefault(name, set()).update(subjects)
     cpu: Any = load("cpu")  # it alone compiles
     seconds = {}
-    for name, subjects_of in wanted.items():
+    for name, subjects_of in subjects_by_name.items():
         began = time.perf_counter()
         cpu.warm(name, subjects_of)
         seconds[name] = time.perf_counter() - began

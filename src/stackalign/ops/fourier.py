@@ -261,8 +261,8 @@ def masked_shift(
     (array([2., 1.]), 1.0)
     """
     problem = _problem(reference, moving, reference_mask, moving_mask, max_shift, overlap_ratio, workers)
-    found = problem.backend.masked_peaks(*problem.arguments)
-    lags, peaks, overlap, neighbours, rings = fetched(found)
+    peaks_found = problem.backend.masked_peaks(*problem.arguments)
+    lags, peaks, overlap, neighbours, rings = fetched(peaks_found)
     shift = lags.astype(np.float64)
     if subpixel:
         shift += _peaks.offsets(neighbours)

@@ -76,14 +76,14 @@ def persistence_pairs(image: Array, *, mask: Array | None = None) -> Persistence
     >>> pairs.birth_index[:, 1], pairs.persistence  # columns of the maxima, and how far they stand out
     (array([0, 4, 2]), array([8., 6., 3.]))
     """
-    given = to_numpy(image)
-    if given.dtype.kind not in "buif":
-        msg = f"image must hold real numbers, got {given.dtype}; take abs() of a complex image first"
+    pixels = to_numpy(image)
+    if pixels.dtype.kind not in "buif":
+        msg = f"image must hold real numbers, got {pixels.dtype}; take abs() of a complex image first"
         raise TypeError(msg)
-    if given.ndim != 2 or not given.size:
-        msg = f"image must have the shape (H, W), got {given.shape}; loop over the images of a stack"
+    if pixels.ndim != 2 or not pixels.size:
+        msg = f"image must have the shape (H, W), got {pixels.shape}; loop over the images of a stack"
         raise DataError(msg)
-    values = given.astype(np.float64)
+    values = pixels.astype(np.float64)
     valid = np.isfinite(values)
     if mask is not None:
         valid &= check_mask(to_numpy(mask), values.shape, of="the image")

@@ -91,9 +91,9 @@ def pattern_summary(
     """
     backend, stack, _ = _check.stack(patterns, "patterns", mask)
     valid = _check.mask_array(mask, stack)
-    wanted = _check.fractions_array(fractions)[0] if np.size(fractions) else np.empty(0)
+    shares = _check.fractions_array(fractions)[0] if np.size(fractions) else np.empty(0)
     middle = None if centers is None else _check.points(centers, len(stack), "centers")
-    return PatternSummary(*backend.pattern_summary(stack, valid, middle, wanted.tolist(), _check.n_workers(workers)))
+    return PatternSummary(*backend.pattern_summary(stack, valid, middle, shares.tolist(), _check.n_workers(workers)))
 
 
 def centroid(patterns: Array, *, mask: Array | None = None, workers: int | None = None) -> Array:
@@ -188,8 +188,8 @@ def retention_radius(
     >>> sa.retention_radius(disk, (32, 32), (0.25, 0.5, 1.0)).tolist()  # half of the area is within 20 / sqrt(2)
     [10, 15, 20]
     """
-    wanted, one = _check.fractions_array(fractions)
-    summary = pattern_summary(patterns, wanted.tolist(), centers=centers, mask=mask, workers=workers)
+    shares, one = _check.fractions_array(fractions)
+    summary = pattern_summary(patterns, shares.tolist(), centers=centers, mask=mask, workers=workers)
     radii = summary.radii[:, 0] if one else summary.radii
     return radii[0] if patterns.ndim == 2 else radii
 

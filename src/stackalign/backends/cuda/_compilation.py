@@ -30,10 +30,10 @@ OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false")
 
 def architecture_option(nvrtc: Any, capability: str) -> str:
     """Option of NVRTC for a GPU: its own code, or, for one newer than NVRTC, what the driver translates."""
-    known, wanted = nvrtc.getSupportedArchs(), int(capability)
-    if wanted in known:
-        return f"--gpu-architecture=sm_{wanted}"
-    return f"--gpu-architecture=compute_{max((a for a in known if a < wanted), default=min(known))}"
+    known, asked = nvrtc.getSupportedArchs(), int(capability)
+    if asked in known:
+        return f"--gpu-architecture=sm_{asked}"
+    return f"--gpu-architecture=compute_{max((a for a in known if a < asked), default=min(known))}"
 
 
 def compile_kernels(nvrtc: Any, source: str, options: tuple[str, ...]) -> bytes:

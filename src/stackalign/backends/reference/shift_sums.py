@@ -32,5 +32,5 @@ def shift_sums(reference: Array, moving: Array, reach: tuple[int, int], workers:
     """See `Backend.shift_sums`."""
     lags = [(y, x) for y in range(-reach[0], reach[0] + 1) for x in range(-reach[1], reach[1] + 1)]
     pairs = zip(reference.astype(np.float64), moving.astype(np.float64), strict=True)
-    found = np.array([[_at_lag(r, v, lag) for lag in lags] for r, v in pairs])
-    return found.reshape(len(reference), 2 * reach[0] + 1, 2 * reach[1] + 1, -1)
+    sums = np.array([[_at_lag(r, v, lag) for lag in lags] for r, v in pairs])
+    return sums.reshape(len(reference), 2 * reach[0] + 1, 2 * reach[1] + 1, -1)
