@@ -74,8 +74,8 @@ OPTIONS = ["--chunk-size", "20", "--no-visualization", "--workers", "1"]
 STOPPED = r"stopped (during the analysis|while cropping); the same command with --resume goes on from here"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("extension", [".npy", ".h5"])
+# Every format is interrupted at every step in tests/crop/test_resume.py: here each signal meets one of them.
+@pytest.mark.parametrize(("number", "extension"), [(signal.SIGINT, ".npy"), (signal.SIGTERM, ".h5")])
 def test_interrupted_and_resumed(number: int, extension: str, tmp_path: Path) -> None:
     source = save(tmp_path / "in.npy", STACK)
     output = tmp_path / f"out{extension}"
