@@ -110,16 +110,7 @@ def gauss_newton(
     params = starts_array(start)
     n_problems, n_parameters = params.shape
     lower, upper = bounds_array(bounds, (n_problems, n_parameters))
-    agree = per_parameter(tolerance, n_parameters, "tolerance")
-    if not (agree > 0).all():
-        msg = f"tolerance must be positive, got {tolerance!r}"
-        raise ValueError(msg)
-    longest = np.full(n_parameters, np.inf)
-    if max_step is not None:
-        longest = per_parameter(max_step, n_parameters, "max_step")
-    if not (longest > 0).all():
-        msg = f"max_step must be positive, got {max_step!r}; bounds hold a parameter"
-        raise ValueError(msg)
+    agree, longest = _step_limits(tolerance, max_step, n_parameters)
     if max_iter < 1 or not damping > 0:
         msg = f"max_iter must be 1 or more and damping positive, got {max_iter} and {damping}"
         raise ValueError(msg)
@@ -139,10 +130,8 @@ def gauss_newton(
         arrived = np.all(np.abs(np.clip(params + full, lower, upper) - params) <= agree, axis=1)
         short = np.all(np.abs(step) <= agree, axis=1)
         for b in np.flatnonzero(running & (arrived | short | (iterations >= max_iter))):
-            if not gradient[b].any() and not normal[b].any():
-                reason[b] = "flat"
-            else:
-                reason[b] = "converged" if arrived[b] else "stalled" if short[b] else "max_iter"
+            flat = not gradient[b].any() and not normal[b].any()
+            reason[b] = "flat" if flat else "converged" if arrived[b] else "stalled" if short[b] else "max_iter"
             running[b] = False
         if not running.any():
             break
@@ -154,10 +143,7 @@ def gauss_newton(
         predicted = np.einsum("bp,bp->b", gradient, step) - 0.5 * np.einsum("bp,bpq,bq->b", step, normal, step)
         gain = new[0] - score
         accepted = running & (gain >= 0)
-        # Where nothing is predicted nothing can be confirmed: such a step counts as a poor one.
-        quality = np.divide(gain, predicted, out=np.zeros(n_problems), where=predicted > 0)
-        lam = np.where(quality > 0.75, lam / 10, np.where(quality < 0.25, lam * 10, lam))
-        lam = np.clip(lam, LEAST_DAMPING, MOST_DAMPING)
+        lam = _damped(lam, gain, predicted)
         params = np.where(accepted[:, None], trial, params)
         score = np.where(accepted, new[0], score)
         gradient = np.where(accepted[:, None], new[1], gradient)
@@ -175,6 +161,29 @@ def gauss_newton(
         normal=normal,
         covariance=None if covariance is None else np.asarray(covariance(params, score, normal), np.float64),
     )
+
+
+def _step_limits(tolerance: ArrayLike, max_step: ArrayLike | None, n_parameters: int) -> tuple[FloatArray, FloatArray]:
+    """Steps (P,) below which a problem has converged, and the longest ones."""
+    agree = per_parameter(tolerance, n_parameters, "tolerance")
+    if not (agree > 0).all():
+        msg = f"tolerance must be positive, got {tolerance!r}"
+        raise ValueError(msg)
+    longest = np.full(n_parameters, np.inf)
+    if max_step is not None:
+        longest = per_parameter(max_step, n_parameters, "max_step")
+    if not (longest > 0).all():
+        msg = f"max_step must be positive, got {max_step!r}; bounds hold a parameter"
+        raise ValueError(msg)
+    return agree, longest
+
+
+def _damped(lam: FloatArray, gain: FloatArray, predicted: FloatArray) -> FloatArray:
+    """Damping (B,) of the next step: lower where the gain was that predicted, higher where it was far from it."""
+    # Where nothing is predicted nothing can be confirmed: such a step counts as a poor one.
+    quality = np.divide(gain, predicted, out=np.zeros(len(lam)), where=predicted > 0)
+    lam = np.where(quality > 0.75, lam / 10, np.where(quality < 0.25, lam * 10, lam))
+    return np.clip(lam, LEAST_DAMPING, MOST_DAMPING)
 
 
 def _row(iteration: int, params: FloatArray, score: float) -> FloatArray:
