@@ -16,7 +16,7 @@ from cli.runner import run
 from stackalign import io
 from stackalign.crop import CroppingConfig, crop_file
 from stackalign.diffraction import diffread
-from stackalign.io import stacks
+from stackalign.io import formats
 from stackalign.io._flat import FlatReader
 from stackalign.io._reader import OpenOptions, make_info
 from stackalign.io._shapes import interpret_shape
@@ -53,8 +53,8 @@ def foo(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("stackalign.io.foo")
     vars(module).update(open_reader=open_reader, create_writer=create_writer, write_images=write_images)
     monkeypatch.setitem(sys.modules, "stackalign.io.foo", module)
-    monkeypatch.setattr(stacks, "_READERS", (*stacks._READERS, stacks._Reader("foo", (".foo",), (b"FOO ",))))
-    monkeypatch.setattr(stacks, "_WRITERS", (*stacks._WRITERS, stacks._Writer("foo", (".foo",))))
+    monkeypatch.setattr(formats, "READERS", (*formats.READERS, formats.Reader("foo", (".foo",), (b"FOO ",))))
+    monkeypatch.setattr(formats, "WRITERS", (*formats.WRITERS, formats.Writer("foo", (".foo",))))
 
 
 def patterns() -> np.ndarray:
@@ -65,10 +65,10 @@ def patterns() -> np.ndarray:
 
 
 def test_the_page_names_what_is_done_here() -> None:
-    for name in ("_READERS", "_WRITERS", "open_reader(path, options)", "create_writer(path, spec, state)",
+    for name in ("READERS", "WRITERS", "open_reader(path, options)", "create_writer(path, spec, state)",
                  "write_images(path, images, header)"):  # fmt: skip
         assert name in PAGE
-    for row in (stacks._Reader, stacks._Writer):
+    for row in (formats.Reader, formats.Writer):
         for field in dataclasses.fields(row)[2:]:  # what a row can say beside module and extensions
             if field.name not in ("magic", "stream", "images"):
                 assert f"{field.name}=True" in PAGE

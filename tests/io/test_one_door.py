@@ -11,7 +11,7 @@ from stackalign.cli._plan import plan_jobs
 from stackalign.crop import CroppingConfig, crop_file
 from stackalign.diffraction.files import open_frames
 from stackalign.errors import DataError
-from stackalign.io import images, stacks
+from stackalign.io import formats, images, stacks
 from stackalign.registration.files import align_file
 
 QUIET = CroppingConfig(visualization=False, verbose=False)
@@ -110,13 +110,13 @@ def test_formats_are_known_by_their_first_bytes(tmp_path: Path) -> None:
 
 def test_every_row_of_the_tables_is_true() -> None:
     """A module has the functions that its row says, and an extension stands in one row."""
-    for row in stacks._READERS:
+    for row in formats.READERS:
         assert callable(importlib.import_module(f"stackalign.io.{row.module}").open_reader)
-    for row in stacks._WRITERS:
+    for row in formats.WRITERS:
         module = importlib.import_module(f"stackalign.io.{row.module}")
         assert hasattr(module, "create_writer") == row.stream, row.module
         assert hasattr(module, "write_images") == row.images, row.module
-    for table in (stacks._READERS, stacks._WRITERS):
+    for table in (formats.READERS, formats.WRITERS):
         extensions = [extension for row in table for extension in row.extensions]
         assert len(extensions) == len(set(extensions))
 

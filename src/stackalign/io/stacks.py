@@ -1,11 +1,10 @@
-"""Open and create stacks of images in files: one door, one table of readers, and one of writers."""
+"""Open and create stacks of images in files of any format: one door for reading, and one for writing."""
 
 import importlib
 import math
 import os
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +12,25 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from stackalign.errors import DataError
-from stackalign.io._gate import require_file
 from stackalign.io._protocol import Calibration, StackReader, StackWriter
 from stackalign.io._reader import DEFAULT_MEMORY_LIMIT, DEFAULT_READ_TIMEOUT, OpenOptions, damage_as_data_error
 from stackalign.io._selected import select_frames
 from stackalign.io._shapes import handed_out_dtype
 from stackalign.io._writer import WriteSpec
+from stackalign.io.formats import (
+    COMPRESSIONS,
+    FITS_EXTENSIONS,
+    image_extensions,
+    is_apart,
+    is_fits,
+    picture_extensions,
+    readable_extensions,
+    reader_module,
+    region_extensions,
+    writable_extensions,
+    writer_module,
+    writer_of,
+)
 
 __all__ = [
     "COMPRESSIONS",
@@ -38,99 +50,6 @@ __all__ = [
     "writer_module",
     "writer_of",
 ]
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A module with ``open_reader(path, options) -> StackReader``."""
-
-    module: str
-    extensions: tuple[str, ...]
-    magic: tuple[bytes, ...] = ()
-    apart: bool = False
-    """Read in a process of its own: on a damaged file its library can hang, or end the process."""
-    picture: bool = False
-    """What lies in a folder of results as well: read when it is named, not when its folder is."""
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """A module with ``create_writer(path, spec, state)``, ``write_images(path, images, header)``, or both."""
-
-    module: str
-    extensions: tuple[str, ...]
-    stream: bool = True
-    """It has `create_writer`, for stacks that are written in pieces and resumed."""
-    images: bool = True
-    """It has `write_images`, for one image or a stack that is there as a whole."""
-    regions: bool = False
-    """A checkpoint of regions is that of a stream, so that either goes on where the other stopped."""
-
-
-# The modules are imported when a file asks for them: `import stackalign.io` stays free of h5py, zarr, torch and so on.
-FITS_EXTENSIONS = (".fits", ".fit", ".fts", ".fits.gz")
-_READERS = (
-    _Reader("npy", (".npy",), (b"\x93NUMPY",)),
-    _Reader("npz", (".npz",)),
-    _Reader("torch_file", (".pt", ".pth"), (b"PK\x03\x04",)),
-    _Reader(
-        "hdf5",
-        (".h5", ".hdf5", ".emd", ".hdf", ".nxs", ".cxi", ".py4dstem", ".hspy"),
-        (b"\x89HDF\r\n\x1a\n",),
-        apart=True,
-    ),
-    _Reader("zarr_store", (".zarr", ".zspy", ".zip")),
-    _Reader("tiff", (".tif", ".tiff", ".btf"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    _Reader("raw", (".raw", ".bin", ".dat", ".xml")),
-    _Reader("mib", (".mib",), (b"MQ1,",)),
-    _Reader("fits", FITS_EXTENSIONS, (b"SIMPLE  =",)),
-    _Reader(
-        "pictures",
-        (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".webp", ".jp2"),
-        (b"\x89PNG\r\n", b"\xff\xd8\xff"),
-        picture=True,
-    ),
-    _Reader("vendor", (".dm3", ".dm4", ".blo", ".tvips", ".mrc", ".ser", ".emi"), apart=True),
-)
-_WRITERS = (
-    _Writer("npy", (".npy",), regions=True),
-    _Writer("torch_file", (".pt", ".pth"), images=False),
-    _Writer("hdf5_writer", (".h5", ".hdf5", ".emd", ".hspy")),
-    _Writer("zarr_writer", (".zarr",), regions=True),
-    _Writer("tiff", (".tif", ".tiff"), stream=False),
-    _Writer("fits", FITS_EXTENSIONS, stream=False),
-)
-COMPRESSIONS = (None, "none", "lz4", "zstd", "gzip")
-
-
-def readable_extensions(*, pictures: bool = True) -> tuple[str, ...]:
-    """Return the extensions that `open` knows, in the order of its table, with or without those of pictures."""
-    return tuple(e for entry in _READERS if pictures or not entry.picture for e in entry.extensions)
-
-
-def picture_extensions() -> tuple[str, ...]:
-    """Return the extensions of pictures such as PNG."""
-    return tuple(e for entry in _READERS if entry.picture for e in entry.extensions)
-
-
-def writable_extensions() -> tuple[str, ...]:
-    """Return the extensions that `create_stack` knows."""
-    return tuple(e for entry in _WRITERS if entry.stream for e in entry.extensions)
-
-
-def image_extensions() -> tuple[str, ...]:
-    """Return the extensions that `write_images` knows."""
-    return tuple(e for entry in _WRITERS if entry.images for e in entry.extensions)
-
-
-def region_extensions() -> tuple[str, ...]:
-    """Return the extensions of outputs that go on in regions where a stream stopped, and the reverse."""
-    return tuple(e for entry in _WRITERS if entry.regions for e in entry.extensions)
-
-
-def is_fits(path: str | os.PathLike[str]) -> bool:
-    """Tell by its name whether a file is FITS."""
-    return str(path).lower().endswith(FITS_EXTENSIONS)
 
 
 def open(
@@ -242,12 +161,12 @@ def checked_timeout(seconds: float | None) -> float:
 def open_with(file: Path, options: OpenOptions) -> StackReader:
     """Open a file as `open` does."""
     with damage_as_data_error(f"input {file}", "the file"):
-        module = _reader_module(file, options)
+        module = reader_module(file, options)
     if module != "raw" and (options.shape is not None or options.dtype is not None or options.offset):
         msg = f"input {file} states its own layout; shape, dtype and offset are for raw binary files"
         raise DataError(msg)
     plain = module
-    if options.read_timeout and any(entry.module == module and entry.apart for entry in _READERS):
+    if options.read_timeout and is_apart(module):
         module = "apart"
     opener = importlib.import_module(f"stackalign.io.{module}").open_reader
     skipping = bool(options.skip_frames or options.skip_per_row)
@@ -267,47 +186,6 @@ def open_with(file: Path, options: OpenOptions) -> StackReader:
         except BaseException:
             base.close()
             raise
-
-
-def _reader_module(file: Path, options: OpenOptions) -> str:
-    """Choose the module by extension, then by the first bytes."""
-    require_file(file, directory=True)
-    extension = file.suffix.lower()
-    if file.is_dir():
-        if extension == ".zarr" or any((file / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
-            return "zarr_store"
-        msg = f"input {file} is a directory; expected a file, or a Zarr store"
-        raise DataError(msg)
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    if not head:
-        msg = f"input {file} is empty; copy it again"
-        raise DataError(msg)
-    if options.shape is not None or options.dtype is not None:
-        if file.name.lower().endswith(tuple(e for r in _READERS if r.module != "raw" for e in r.extensions)):
-            msg = f"input {file} states its own layout; shape, dtype and offset are for raw binary files"
-            raise DataError(msg)
-        return "raw"
-    for entry in _READERS:
-        if file.name.lower().endswith(entry.extensions):
-            return entry.module
-    if head.startswith(b"PK\x03\x04"):
-        return _archive_module(file)
-    for entry in _READERS:
-        if head.startswith(entry.magic or (b"\0no magic",)):
-            return entry.module
-    known = " ".join(readable_extensions())
-    msg = f"input {file} is of no known format; known are {known}, and raw binary with its shape and dtype stated"
-    raise DataError(msg)
-
-
-def _archive_module(file: Path) -> str:
-    """Tell apart what is kept in zip archives, by the names of their members."""
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-    if any(name.rpartition("/")[2] in ("zarr.json", ".zarray", ".zgroup") for name in names):
-        return "zarr_store"
-    return "npz" if any(name.endswith(".npy") for name in names) else "torch_file"
 
 
 def create_stack(
@@ -403,18 +281,3 @@ def write_spec(
         msg = f"output {final}: {shape} patterns do not fit the scan shape {spec.scan_shape}"
         raise ValueError(msg)
     return module, spec
-
-
-def writer_module(final: Path) -> Any:
-    """Return the module that writes a format, by the extension of the output."""
-    return importlib.import_module(f"stackalign.io.{writer_of(final).module}")
-
-
-def writer_of(final: Path, *, images: bool = False) -> _Writer:
-    """Return the row of the format of an output: of stacks that are written in pieces, or of whole images."""
-    for entry in _WRITERS:
-        if (entry.images if images else entry.stream) and final.name.lower().endswith(entry.extensions):
-            return entry
-    known = image_extensions() if images else writable_extensions()
-    msg = f"output {final} has no known extension; known are {' '.join(known)}"
-    raise DataError(msg)
