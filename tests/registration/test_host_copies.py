@@ -6,6 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 import stackalign as sa
 from stackalign.backends import cpu
+from stackalign.ops import transfer
 
 
 @pytest.mark.parametrize("model", ["shift", "shift+scale", "affine"])
@@ -17,6 +18,7 @@ def test_a_pair_needs_few_copies(model, rng, monkeypatch) -> None:
         return np.asarray(x)
 
     monkeypatch.setattr(cpu, "to_numpy", counted)
+    monkeypatch.setattr(transfer, "_on_host", lambda arrays: False)
     scene = gaussian_filter(rng.normal(size=(300, 320)), 3)
     result = sa.register(scene[10:266, 10:298], scene[13:269, 8:296], model=model)
     assert result.ok

@@ -4,7 +4,7 @@ A lag (dy, dx) moves the content of the moving image towards larger indices: ref
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,15 @@ STEPS = 64
 """Overlaps are rounded down to this fraction of the image, so that similar masks share the length of the transforms."""
 
 
-class _Axis(NamedTuple):
-    size: int
-    moving: int
-    low: int
-    high: int
+def _with_enough(low: int, high: int, size: int, moving: int, least: float) -> tuple[int, int]:
+    """First and last lag of an axis at which at least so many of its pixels meet; all where none has so many.
 
-    def overlap(self, lag: int) -> int:
-        """Pixels of the axis that a lag makes meet."""
-        return max(0, min(self.size, lag + self.moving) - max(0, lag))
+    A lag makes ``min(size, lag + moving) - max(0, lag)`` pixels meet: fewer and fewer away from a plateau.
+    """
+    pixels = max(1, math.ceil(least))
+    if pixels > min(size, moving):
+        return low, high
+    return max(low, pixels - moving), min(high, size - pixels)
 
 
 def possible(shape: tuple[int, int], moving: tuple[int, int]) -> Lags:
@@ -88,11 +88,9 @@ def supported(lags: Lags, shape: tuple[int, int], moving: tuple[int, int], depth
     least = math.floor(least / area * STEPS) / STEPS * area
     across = min(shape[1], moving[1]) * depth
     down = min(shape[0], moving[0]) * depth
-    rows = _Axis(shape[0], moving[0], lags.low_y, lags.high_y)
-    columns = _Axis(shape[1], moving[1], lags.low_x, lags.high_x)
-    y = [k for k in range(rows.low, rows.high + 1) if rows.overlap(k) * across >= least]
-    x = [k for k in range(columns.low, columns.high + 1) if columns.overlap(k) * down >= least]
-    return Lags(y[0], x[0], y[-1], x[-1])
+    y = _with_enough(lags.low_y, lags.high_y, shape[0], moving[0], least / across)
+    x = _with_enough(lags.low_x, lags.high_x, shape[1], moving[1], least / down)
+    return Lags(y[0], x[0], y[1], x[1])
 
 
 def _within_distance(lags: Lags, center: Lags, distance: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -229,7 +229,8 @@ def linearize_shared(
     chain, n_pixels = _chain(reference, matrices, jacobian, of_reference=True), _n_pixels(reference)
     linear = _linearized(sums[0], chain, n_pixels, True, None, True, noise_share)
     # (a b) = ((a + b)^2 - (a - b)^2) / 4
-    plus, minus = (_linearized(s, chain, n_pixels, False, None, True).normal for s in sums[1:])
+    both = _linearized(np.concatenate(sums[1:]), np.concatenate([chain, chain]), n_pixels, False, None, True)
+    plus, minus = np.split(both.normal, 2)
     return linear, np.asarray((0.25 * contrast_of(sums[0]))[:, None, None] * (plus - minus))
 
 
@@ -361,8 +362,7 @@ def _linearized(
     if with_covariance:
         gain = cov / var_v
         parts = _contributions(tiles, chain, total, gain, linear, b / var_v[:, None])
-        rows = zip(parts, tiles[..., 0] > 0, curvature, gain, some, strict=True)
-        spread = np.array([_sandwich(p[used], c, g if ok else 0.0) for p, used, c, g, ok in rows])
+        spread = _sandwich(parts, (tiles[..., 0] > 0).sum(axis=1), curvature, np.where(some, gain, 0.0))
     return AffineLinearization(
         score=score,
         overlap=n / n_pixels,
@@ -393,17 +393,23 @@ def _contributions(
     return contributions
 
 
-def _sandwich(contributions: FloatArray, curvature: FloatArray, gain: float) -> FloatArray:
-    """Covariance from independent contributions (T, P); infinite where the curvature leaves a direction open."""
-    n_tiles, n_parameters = contributions.shape
-    unit = np.sqrt(np.clip(np.diagonal(curvature), 0.0, None))
-    unknown = np.full(curvature.shape, np.inf)
-    if n_tiles <= n_parameters + 2 or gain == 0.0 or not (unit > 0).all():
-        return unknown
-    scaled = curvature / np.outer(unit, unit)
-    if np.linalg.eigvalsh(scaled)[0] < 1e-9:
-        return unknown
-    inverse = np.linalg.inv(scaled) / np.outer(unit, unit)
-    meat = contributions.T @ contributions * (n_tiles / (n_tiles - n_parameters))
-    covariance: FloatArray = inverse @ meat @ inverse / gain**2
-    return covariance
+def _sandwich(
+    contributions: FloatArray, n_tiles: NDArray[np.int64], curvature: FloatArray, gain: FloatArray
+) -> FloatArray:
+    """Covariances (B, P, P) from independent contributions (B, T, P) of which `n_tiles` (B,) are not empty.
+
+    Infinite where the curvature leaves a direction open.
+    """
+    n_parameters = contributions.shape[2]
+    unit = np.sqrt(np.clip(np.diagonal(curvature, axis1=1, axis2=2), 0.0, None))
+    known = (n_tiles > n_parameters + 2) & (gain != 0.0) & (unit > 0).all(axis=1)
+    unit = np.where(known[:, None], unit, 1.0)
+    scale = unit[:, :, None] * unit[:, None, :]
+    scaled = np.where(known[:, None, None], curvature / scale, np.eye(n_parameters))
+    known &= np.linalg.eigvalsh(scaled)[:, 0] >= 1e-9
+    scaled = np.where(known[:, None, None], scaled, np.eye(n_parameters))
+    inverse = np.linalg.inv(scaled) / scale
+    freedom = n_tiles / np.where(known, n_tiles - n_parameters, 1) / np.where(known, gain, 1.0) ** 2
+    meat = np.swapaxes(contributions, 1, 2) @ contributions
+    covariance = inverse @ meat @ inverse * freedom[:, None, None]
+    return np.where(known[:, None, None], covariance, np.inf)

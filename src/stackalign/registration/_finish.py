@@ -21,11 +21,12 @@ from stackalign.ops.linearize import (
 )
 from stackalign.ops.transfer import fetched
 
+from ._interpolation import interpolation_covariance, interpolation_errors, roughness
 from ._noise import smoothed_noise
 from ._search import Climbed, Images, reach_of
 from .background import smooth_background
 
-__all__ = ["CubicSamples", "Refined", "filled", "finish", "summed", "widened_by", "wider_of"]
+__all__ = ["CubicSamples", "Refined", "filled", "finish", "widened_by", "wider_of"]
 
 
 POLISH_STEPS, POLISHED = 12, 1e-2
@@ -38,15 +39,16 @@ than four fifths of it: two are enough but where images are mostly noise."""
 BORDER_IN_SIGMAS, NARROW = 1.5, 32
 """Width of the border that is left out, and the shortest side in such widths from which on it is."""
 
+SPLINE_BORDER = 3
+"""Pixels from the border of clean images that a spline, which takes them for mirrored there, gets wrong: what is wrong
+fades to a quarter with each."""
+
 FILL = 1.5
 """Sigma in pixels of the Gaussian whose mean stands in holes for the spline."""
 
-ENOUGH = 2e-3
-"""Pixels that the last cubic step may move the farthest pixel by: the next would move it a fifth of that."""
-
-INTERPOLATION = 0.05
-"""Share of the difference between bilinear and cubic samples that is taken to be left: measured 0.08 to 0.2 on scenes
-of fine structure without noise."""
+LEAST_STEP, ENOUGH = 2e-4, 2e-3
+"""Pixels that the last cubic step may move the farthest pixel by, and at most one standard error within these limits:
+the next would move it a fifth of that."""
 
 FARTHEST_POLISH = 1.0
 """Pixels from the optimum of the score beyond which the solution of the estimating equation is not believed."""
@@ -117,13 +119,14 @@ def finish(
     samples = CubicSamples(whole, smooth, workers)
     pair = samples.pair
     objective = AffineNCC(pair, model, center, workers)
-    reach = reach_of(model, tuple(whole.reference.shape[1:]))
+    shape = (int(whole.reference.shape[1]), int(whole.reference.shape[2]))
+    reach = reach_of(model, shape)
     farthest = FARTHEST_POLISH * max(1.0, *smooth)
     parameters, passes = _polished(objective, climbed.parameters, bounds, reach, farthest, climbed.history)
     slopes = reference_slopes(pair.reference)
     tile = covariance_tile(pair.reference.shape[1:], max(smooth))
     noise_share = _noise_share(noise, smooth)
-    bilinear, at, step = parameters, parameters, np.zeros_like(parameters)
+    at, step = parameters, np.zeros_like(parameters)
     active = np.ones(len(at), np.bool_)
     for k in range(CUBIC_STEPS):
         # Pairs that have arrived stay: what they get does not depend on the others of the batch.
@@ -133,8 +136,9 @@ def finish(
         jacobian = transforms.matrix_jacobian(at, model, center)
         if k == 0:
             both = (slopes, reference_slopes(resampled))
-            tiles, *products = fetched(shared_sums(pair.reference, resampled, both, tile, workers))
-            linear, shared = linearize_shared([tiles, *products], pair.reference, matrices, jacobian, noise_share)
+            rough = roughness(pair.reference, resampled)
+            *rough, tiles, plus, minus = fetched([*rough, *shared_sums(pair.reference, resampled, both, tile, workers)])
+            linear, shared = linearize_shared([tiles, plus, minus], pair.reference, matrices, jacobian, noise_share)
             sums, gain, wider = tiles, _shift_gain(linear.normal, shared), wider_of(linear.normal, shared)
         else:
             linear, sums = linearize_resampled(
@@ -145,14 +149,15 @@ def finish(
         trial = np.clip(at + newton, bounds[..., 0], bounds[..., 1])
         far = (np.abs(trial - climbed.parameters) * reach).max(axis=1) > farthest
         step = np.where(far[:, None], 0.0, trial - at)
+        assert linear.covariance is not None
         passes += active
-        active &= (np.abs(step) * reach > ENOUGH).any(axis=1) | (k == 0)
+        active &= (np.abs(step) * reach > _small_step(linear.covariance, reach)).any(axis=1) | (k == 0)
         if not active.any():
             break
     parameters = np.clip(at + step, bounds[..., 0], bounds[..., 1])
     assert linear.covariance is not None
     covariance = widened_by(linear.covariance, wider) / _kept_apart(smooth, tile)
-    systematic = _interpolation(parameters - bilinear, reach)
+    systematic = interpolation_covariance(interpolation_errors(rough), model, reach, matrices, shape)
     covariance = covariance + systematic
     held = (parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])
     on_bound: NDArray[np.bool_] = held & (bounds[..., 0] < bounds[..., 1])
@@ -183,14 +188,18 @@ def _noise_share(noise: FloatArray, smooth: tuple[float, float]) -> FloatArray:
     return np.asarray(of_both[1] / of_both.sum(axis=0))
 
 
-def _inner(planes: Array, sigma: float) -> Array:
-    """Planes without the pixels at their borders, where a plane was fitted in place of a Gaussian mean.
+def _smoothed_border(planes: Array, sigma: float) -> int:
+    """Width of the border of planes at which a plane was fitted in place of a Gaussian mean; 0 where it is kept.
 
     What is at the border of one image is inside the other, and smoothed in another way.
     """
     width = round(BORDER_IN_SIGMAS * sigma)
-    height_and_width = planes.shape[1:]
-    if width == 0 or width * NARROW > min(height_and_width):
+    return width if width * NARROW <= min(planes.shape[1:]) else 0
+
+
+def _inner(planes: Array, width: int) -> Array:
+    """Planes without a border of a width."""
+    if width == 0:
         return planes
     xp = array_namespace(planes)
     inner = xp.full_like(planes, xp.nan)
@@ -211,7 +220,10 @@ class CubicSamples:
     """
 
     def __init__(self, pair: ImagePair, smooth: tuple[float, float], workers: int | None) -> None:
-        self.pair = ImagePair(_inner(pair.reference, smooth[0]), _inner(pair.moving, smooth[1]), single=False)
+        borders = [_smoothed_border(p, s) for p, s in zip((pair.reference, pair.moving), smooth, strict=True)]
+        if not any(smooth):
+            borders[1] = min(SPLINE_BORDER, min(pair.moving.shape[1:]) // NARROW)
+        self.pair = ImagePair(_inner(pair.reference, borders[0]), _inner(pair.moving, borders[1]), single=False)
         self._whole = filled(pair.moving)
         self._holes = bool(array_namespace(pair.moving).isnan(self.pair.moving).any())
         self._workers = workers
@@ -237,6 +249,12 @@ def filled(planes: Array) -> Array:
     return xp.where(holes, xp.nan_to_num(near).astype(planes.dtype), planes)
 
 
+def _small_step(covariance: FloatArray, reach: FloatArray) -> FloatArray:
+    """Pixels (B, P) by which a step is small: a standard error, within limits."""
+    sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)) * reach
+    return np.asarray(np.clip(sigma, LEAST_STEP, ENOUGH))
+
+
 def _noted(
     history: list[list[FloatArray]], active: NDArray[np.bool_], at: FloatArray, score: FloatArray, k: int
 ) -> None:
@@ -253,22 +271,19 @@ def _shift_gain(normal: FloatArray, shared: FloatArray) -> FloatArray:
 
 
 def wider_of(normal: FloatArray, shared: FloatArray) -> FloatArray:
-    """Matrices (B, P, P) by which solutions of `normal` become those of `shared`."""
-    return np.array([_shares(*both) for both in zip(normal, shared, strict=True)])
-
-
-def _shares(normal: FloatArray, shared: FloatArray) -> FloatArray:
-    """Matrix (P, P) by which a solution of `normal` is to be multiplied for one of `shared`, within limits."""
-    unit = np.sqrt(np.clip(np.diagonal(normal), 0.0, None))
-    if not (unit > 0).all():
-        return np.eye(len(unit))
-    values, vectors = np.linalg.eigh(normal / np.outer(unit, unit))
-    root = np.sqrt(np.maximum(values, 1e-9))
+    """Matrices (B, P, P) by which solutions of `normal` become those of `shared`, within limits."""
+    unit = np.sqrt(np.clip(np.diagonal(normal, axis1=1, axis2=2), 0.0, None))
+    known = np.asarray((unit > 0).all(axis=1))
+    unit = np.where(known[:, None], unit, 1.0)
+    scale = unit[:, :, None] * unit[:, None, :]
+    values, vectors = np.linalg.eigh(np.where(known[:, None, None], normal / scale, np.eye(unit.shape[1])))
+    root = np.sqrt(np.maximum(values, 1e-9))[:, None, :]
     # Multiplied by `whiten`, parameters have the normal matrix 1.
-    whiten, back = (vectors / root).T, vectors * root
-    share, axes = np.linalg.eigh(whiten @ (shared / np.outer(unit, unit)) @ whiten.T)
-    inverse = (axes / np.clip(share, LEAST_SHARED, MOST_SHARED)) @ axes.T
-    return np.asarray((whiten.T @ inverse @ back.T) / unit[:, None] * unit[None, :])
+    whiten, back = vectors / root, vectors * root
+    share, axes = np.linalg.eigh(np.swapaxes(whiten, 1, 2) @ (shared / scale) @ whiten)
+    inverse = (axes / np.clip(share, LEAST_SHARED, MOST_SHARED)[:, None, :]) @ np.swapaxes(axes, 1, 2)
+    matrices = (whiten @ inverse @ np.swapaxes(back, 1, 2)) / unit[:, :, None] * unit[:, None, :]
+    return np.where(known[:, None, None], matrices, np.eye(unit.shape[1]))
 
 
 def widened_by(covariance: FloatArray, wider: FloatArray) -> FloatArray:
@@ -287,17 +302,6 @@ def _kept_apart(smooth: tuple[float, float], tile: int) -> float:
     """
     s = min(smooth)
     return float((1.0 - min(2.0 * s / np.sqrt(np.pi) / tile, 0.5)) ** 2)
-
-
-def summed(planes: Array) -> Array:
-    """Sums over the last two axes in float64, the same bits whatever stands on the axes before."""
-    return planes.sum(axis=-1, dtype=np.float64).sum(axis=-1)
-
-
-def _interpolation(moved: FloatArray, reach: FloatArray) -> FloatArray:
-    """Covariance (B, P, P) of what interpolation by a cubic spline still does, from what it did after bilinear."""
-    size = INTERPOLATION * (np.abs(moved) * reach).max(axis=1, keepdims=True) / reach
-    return np.asarray(size[:, :, None] ** 2 * np.eye(moved.shape[1]))
 
 
 def _polished(

@@ -14,14 +14,15 @@ from stackalign.io.provenance import provenance
 from stackalign.objectives import AffineNCC
 from stackalign.ops import ImagePair, device_of, prepare_pair
 
+from ._agreement import wanted_text
 from ._check import Settings
 from ._dead_lines import without_dead_lines
 from ._finish import Refined, finish
 from ._noise import NOISY, levels, smoothed_noise, smoothing_for
-from ._regions import regions_of, wanted_text
+from ._regions import regions_of
 from ._rivals import WORTH_A_LOOK, open_directions, open_parameters, rival_scores, standing_still, widened
 from ._scales import scales_of
-from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing, reach_of
+from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
 from ._starts import begun_again
 from ._trust import CHANCE, Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult
@@ -159,8 +160,9 @@ def _judged(
     still = standing_still(images, fine, settings.workers) if noisy else np.zeros(len(noise))
     scales = scales_of(fine, settings.workers)
     rivals, lost = rival_scores(images, seen, fine, coarse, settings)
-    spread = fine.covariance + (regions.together - regions.alone)
-    covariance = widened(spread, directions, left_open / reach_of(model, shape), max(shape))
+    agreement = regions.agreement
+    spread = fine.covariance + (agreement.together - agreement.alone)
+    covariance = widened(spread, directions, left_open, max(shape))
     corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
     results = []
     for b in range(len(noise)):
@@ -182,7 +184,7 @@ def _judged(
             flags=(),
             provenance=record,
             goodness=float(regions.goodness[b]),
-            systematic=fine.systematic[b] + regions.together[b],
+            systematic=fine.systematic[b] + agreement.together[b],
             displacements=regions.displacements(b, shape),
         )
         evidence = Evidence(
@@ -211,12 +213,14 @@ def _judged(
             structure=float(regions.structure[b]),
             clearly=float(regions.clearly[b]),
             as_sharp=fine.smooth[0] == fine.smooth[1],
-            wanted=partial(wanted_text, matrices[b], regions.affine[b], center, shape),
-            wanted_significance=float(regions.significance[b]),
-            corner=float(regions.corner[b]),
-            disagreement=float(regions.disagreement[b]),
-            scatter=float(regions.scatter[b]),
-            without=regions.without[b] + (0.0, 0.0, *transforms.image_center(shape)),
+            wanted=partial(wanted_text, matrices[b], agreement.affine[b], center, shape),
+            wanted_significance=float(agreement.significance[b]),
+            corner=float(agreement.corner[b]),
+            disagreement=float(agreement.disagreement[b]),
+            scatter=float(agreement.scatter[b]),
+            without=agreement.without[b] + (0.0, 0.0, *transforms.image_center(shape)),
+            bent=float(agreement.bent[b]),
+            bent_shift=float(agreement.bent_shift[b]),
             scale_significance=float(scales.significance[b]),
             scale_shift=float(scales.shift[b]),
             scale_size=float(scales.size[b]),

@@ -18,7 +18,8 @@ from stackalign.ops import bin_mean
 from stackalign.ops.linearize import covariance_tile, linearize_shared, reference_slopes, shared_sums
 from stackalign.ops.transfer import fetched
 
-from ._finish import Refined, summed, widened_by, wider_of
+from ._finish import Refined, widened_by, wider_of
+from ._sums import summed
 from ._trust import significance
 
 __all__ = ["Scales", "scales_of"]
@@ -55,22 +56,29 @@ class Scales:
 def scales_of(fine: Refined, workers: int | None) -> Scales:
     """Let a second difference of the images at each binning say how the moving image would have to move on."""
     levels = list(_levels(fine, workers))
-    # The levels know nothing of each other: one copy to the host for all of them.
-    numbers = iter(fetched([a for level in levels for a in (*level.sums, *level.alike)]) if levels else ())
-    n_problems = len(fine.score)
-    best = Scales(*(np.zeros(n_problems) for _ in range(4)))
-    for level in levels:
-        sums = [next(numbers) for _ in level.sums]
-        shift, errors, chance = _step(level.reference, sums, [next(numbers) for _ in level.alike])
-        shift = shift * level.factor
-        more = (errors > best.significance) & (shift > LEAST_SHIFT)
-        best = Scales(
-            np.where(more, errors, best.significance),
-            np.where(more, shift, best.shift),
-            np.where(more, float(level.factor), best.size),
-            np.maximum(best.chance, chance),
-        )
-    return best
+    n_problems, n_levels = len(fine.score), len(levels)
+    if not levels:
+        return Scales(*(np.zeros(n_problems) for _ in range(4)))
+    # The levels know nothing of each other: one copy to the host for all of them, and one batch of small matrices.
+    numbers = fetched([a for level in levels for a in (*level.sums, *level.alike)])
+    each = [numbers[k :: len(numbers) // n_levels] for k in range(len(numbers) // n_levels)]
+    tiles = np.zeros((n_levels, n_problems, max(t.shape[1] for t in each[0]), each[0][0].shape[2]))
+    for padded, of_level in zip(tiles, each[0], strict=True):
+        padded[:, : of_level.shape[1]] = of_level
+    sums = [tiles.reshape(-1, *tiles.shape[2:]), *(np.concatenate(s) for s in each[1:3])]
+    step = _step(levels[0].reference, sums, [np.concatenate(s) for s in each[3:]])
+    shift, errors, chance = (a.reshape(n_levels, n_problems) for a in step)
+    size = np.array([[float(level.factor)] for level in levels])
+    shift = shift * size
+    errors = np.where(shift > LEAST_SHIFT, errors, 0.0)
+    worst = errors.argmax(axis=0), np.arange(n_problems)
+    some = errors[worst] > 0.0
+    return Scales(
+        errors[worst],
+        np.where(some, shift[worst], 0.0),
+        np.where(some, size[worst[0], 0], 0.0),
+        np.maximum(chance.max(axis=0), 0.0),
+    )
 
 
 class _Level(NamedTuple):
@@ -111,8 +119,11 @@ def _detail(planes: Array) -> Array:
 def _step(
     reference: Array, sums: list[FloatArray], products: list[FloatArray]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Length (B,) in pixels of a Newton step of the shift, and in standard errors, and the score's above chance."""
-    n_problems = len(reference)
+    """Length (B,) in pixels of a Newton step of the shift, and in standard errors, and the score's above chance.
+
+    Of the shape of `reference` shifts know nothing.
+    """
+    n_problems = len(sums[0])
     matrices = np.tile(np.eye(2, 3), (n_problems, 1, 1))
     jacobian = transforms.matrix_jacobian(np.zeros((n_problems, 2)), "shift", np.zeros(2))
     linear, shared = linearize_shared(sums, reference, matrices, jacobian)

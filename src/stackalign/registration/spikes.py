@@ -115,20 +115,38 @@ def _contrast(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(middle), float(high - low) / 1.349
 
 
-def _neighbours(padded: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N, 24) pixels around places of a plane that is padded by 2."""
-    at = places[:, None] + 2 + AROUND
-    return np.asarray(padded[at[..., 0], at[..., 1]])
+def _neighbours(
+    padded: NDArray[np.float64], places: NDArray[np.int64], around: NDArray[np.int64] = AROUND
+) -> NDArray[np.float64]:
+    """(N, 24) pixels around places of a plane that is padded by 2, or those at other offsets."""
+    width = padded.shape[1]
+    offsets = around @ np.array([width, 1])
+    return np.asarray(padded.ravel()[((places + 2) @ np.array([width, 1]))[:, None] + offsets])
+
+
+def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Medians (N,) of the numbers in rows of which some are NaN, not all."""
+    values = np.sort(values, axis=1)  # NaN come last
+    count = np.isfinite(values).sum(axis=1)
+    rows = np.arange(len(values))
+    return np.asarray(0.5 * (values[rows, (count - 1) // 2] + values[rows, count // 2]))
+
+
+def _stand_out(plane: NDArray[np.float64], padded: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether all but two of the eight neighbours lie on one side of a place, which few places of an image do."""
+    beside = _neighbours(padded, places, AROUND[BESIDE]) - plane[tuple(places.T)][:, None]
+    return np.asarray(((beside >= 0).sum(axis=1) <= 2) | ((beside <= 0).sum(axis=1) <= 2))
 
 
 def _spikes(plane: NDArray[np.float64], places: NDArray[np.int64], deviation: float) -> NDArray[np.int64]:
     """Those of the outlying places that are spikes."""
     padded = np.pad(plane, 2, constant_values=np.nan)
+    places = places[_stand_out(plane, padded, places)]
     around = _neighbours(padded, places)
     enough = np.isfinite(around).sum(axis=1) >= len(AROUND) // 2
     places, around = places[enough], around[enough]
     values = plane[tuple(places.T)]
-    height = values - np.nanmedian(around, axis=1)
+    height = values - _medians(around)
     sign = np.sign(height)
     # The third largest neighbour, towards the spike; what is not known is below all.
     beside = np.where(np.isfinite(around[:, BESIDE]), sign[:, None] * around[:, BESIDE], -np.inf)
