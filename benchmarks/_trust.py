@@ -17,7 +17,7 @@ from _harness import RESULTS, machine
 
 __all__ = ["HELD_OUT", "PIPELINES", "Row", "Trial", "measured", "report", "save", "saved", "summary", "table"]
 
-HELD_OUT = ("solar_held_out", "diffraction_held_out", "refine_held_out")
+HELD_OUT = ("register_held_out", "solar_held_out", "diffraction_held_out", "refine_held_out")
 """Tables of situations that no threshold was chosen on; they are run when they are named."""
 
 PIPELINES = ("register", "solar", "diffraction", "refine")

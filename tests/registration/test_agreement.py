@@ -86,3 +86,19 @@ def test_an_angle_and_a_shear_of_a_narrow_image_are_told_apart() -> None:
     assert result.ok, result.remarks
     # In a narrow frame the one undoes nearly all that the other does to pixels: each by itself is known worse.
     assert result["angle"] == pytest.approx(0.6, abs=0.1)
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.3])
+def test_noise_where_images_are_bright_is_not_taken_for_a_blur(blur, rng) -> None:
+    """Speckle on a few bright spots: most of both images is dark and shows no noise at all."""
+    spots = np.zeros((170, 170))
+    spots[tuple(rng.integers(0, 170, (2, 60)))] = rng.uniform(0.5, 1.0, 60)
+    scene = gaussian_filter(spots, 3.0)
+    moving = gaussian_filter(scene[11:161, 8:158], blur) if blur else scene[11:161, 8:158]
+    reference = scene[10:160, 10:160]
+    if not blur:
+        reference, moving = (image * rng.gamma(20.0, 1 / 20.0, image.shape) for image in (reference, moving))
+    result = sa.register(reference, moving)
+    assert (result.smooth[0] != result.smooth[1]) == (blur > 0)
+    assert result.smooth[0] > 0
+    np.testing.assert_allclose(result.parameters, (1.0, -2.0), atol=0.02 + 4 * result.sigma.max())

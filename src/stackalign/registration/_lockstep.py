@@ -18,8 +18,8 @@ from ._agreement import wanted_text
 from ._check import Settings
 from ._dead_lines import without_dead_lines
 from ._finish import Refined, finish
-from ._noise import NOISY, levels, smoothed_noise, smoothing_for
-from ._regions import regions_of
+from ._noise import NOISY, levels, smoothed_noise, smoothing_for, unsmoothed_noise
+from ._regions import regions_of, white_residual
 from ._rivals import WORTH_A_LOOK, open_directions, open_parameters, rival_scores, standing_still, widened
 from ._scales import scales_of
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
@@ -34,6 +34,10 @@ __all__ = ["register_batch"]
 MISFIT, LEAST_MISFIT = 3.0, 0.001
 """Images whose score is farther from 1 than this many times their noise, and than the second number, are taken not to
 be equally sharp, and the sharper one is smoothed until they agree best."""
+
+LEAST_UNLIKE = 2.2
+"""Variance of the residual over that of its own white noise from which on images are taken not to be equally sharp:
+blurred ones had 2.5 to 160, noise that is not the same everywhere 1.0 to 1.9."""
 
 MAKES_UP = 0.5
 """Share of the largest part of a direction that a parameter has to have to be named."""
@@ -78,7 +82,7 @@ def _register_alike(
     model, center, workers = settings.model, settings.center, settings.workers
     climbed = climb(images, model, center, start, settings.bounds, smooth, max_iter=settings.max_iter, workers=workers)
     climbed = begun_again(images, seen, climbed, smooth, noise, settings)
-    groups = _finished(images, climbed, smooth, noise, settings)
+    groups = _finished(images, climbed, smooth, noise, rough, settings)
     results: dict[int, RegistrationResult] = {}
     independent = correlated_pixels(seen, settings.workers)
     for members, fine in groups:
@@ -111,7 +115,7 @@ def _beginning(seen: Images, settings: Settings) -> tuple[Coarse, FloatArray]:
 
 
 def _finished(
-    images: Images, climbed: Climbed, smooth: float, noise: FloatArray, settings: Settings
+    images: Images, climbed: Climbed, smooth: float, noise: FloatArray, rough: FloatArray, settings: Settings
 ) -> list[tuple[NDArray[np.int64], Refined]]:
     """Last steps of all pairs, in groups of those that were smoothed by the same two widths."""
     model, center, workers = settings.model, settings.center, settings.workers
@@ -123,7 +127,7 @@ def _finished(
     if settings.smooth is not None or not worse.any():
         return [(every, fine)]
     chosen = np.flatnonzero(worse)
-    widths = matched_smoothing(images.of(chosen), model, center, fine.parameters[chosen], smooth, workers)
+    widths = _widths(images.of(chosen), fine.of(chosen), smooth, rough[chosen], settings)
     kept = np.concatenate([every[~worse], chosen[[width == both for width in widths]]])
     groups = [(kept, fine if len(kept) == len(every) else fine.of(kept))] if len(kept) else []
     for width in sorted(set(widths) - {both}):
@@ -133,6 +137,27 @@ def _finished(
         )
         groups.append((these, redone))
     return groups
+
+
+def _widths(
+    images: Images, fine: Refined, smooth: float, rough: FloatArray, settings: Settings
+) -> list[tuple[float, float]]:
+    """Sigmas for reference and moving image of pairs that their noise does not explain.
+
+    Either one image is less sharp, or the noise is larger than the images by themselves show: that of counts and of
+    speckle is where images are bright, and the most of many images is dark.
+    """
+    power, seen = white_residual(fine, rough)
+    more = [smoothing_for(level) for level in unsmoothed_noise(0.5 * seen, smooth)]
+    widths = [(max(smooth, s), max(smooth, s)) for s in more]
+    unlike = np.flatnonzero(power > LEAST_UNLIKE * seen)
+    if len(unlike):
+        matched = matched_smoothing(
+            images.of(unlike), settings.model, settings.center, fine.parameters[unlike], smooth, settings.workers
+        )
+        for b, width in zip(unlike.tolist(), matched, strict=True):
+            widths[b] = width
+    return widths
 
 
 def _judged(

@@ -15,6 +15,7 @@ __all__ = [
     "second_difference_share",
     "smoothed_noise",
     "smoothing_for",
+    "unsmoothed_noise",
 ]
 
 SAMPLED = 1 << 15
@@ -87,6 +88,12 @@ def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.floa
     # A measured deviation may be above 1, which is all there is.
     variance, power = np.minimum(noise, 1.0) ** 2, _autocorrelation(smooth, 0)
     return np.asarray(variance * power**2 / (1.0 - variance + variance * power**2))
+
+
+def unsmoothed_noise(variance: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:
+    """Do the reverse of `smoothed_noise`: the standard deviation before a plane was smoothed and standardised."""
+    share = np.minimum(variance, 1.0) / _autocorrelation(smooth, 0) ** 2
+    return np.asarray(np.sqrt(share / (1.0 - np.minimum(variance, 1.0) + share)))
 
 
 def _autocorrelation(smooth: float, lag: int) -> float:

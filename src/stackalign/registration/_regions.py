@@ -11,6 +11,7 @@ from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.ops import bin_mean
+from stackalign.ops.linearize import contrast_of
 from stackalign.ops.transfer import fetched
 
 from ._agreement import Agreement, agreement_of, displacement_fields, surface
@@ -18,7 +19,7 @@ from ._finish import Refined
 from ._noise import block_share, response_levels, second_difference_share
 from ._sums import summed
 
-__all__ = ["Regions", "regions_of"]
+__all__ = ["Regions", "regions_of", "white_residual"]
 
 
 FLAT = 1e-4
@@ -103,6 +104,22 @@ def regions_of(
     jacobian = transforms.matrix_jacobian(fine.parameters, model, center)
     agreement = agreement_of(shift, weight, displacement_fields(matrices, jacobian, shape), place, shape)
     return Regions(goodness, motion, structure, clearly, shift, weight, place, agreement), numbers
+
+
+def white_residual(fine: Refined, rough: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Variance (B,) of the residual after one gain and one offset, and that of the white noise in it.
+
+    `rough` (B, 2) are the `response_levels` of the images before they were smoothed.
+    """
+    total = fine.sums[..., :6].sum(axis=1)
+    count = np.maximum(total[:, 0], 1.0)
+    gain = contrast_of(fine.sums)
+    mean_r, mean_v = total[:, 1] / count, total[:, 2] / count
+    power = total[:, 3] / count - mean_r**2 - gain**2 * (total[:, 4] / count - mean_v**2)
+    xp = array_namespace(fine.reference)
+    residual = fine.reference - xp.asarray(gain.astype(np.float32))[:, None, None] * fine.resampled
+    seen = (response_levels(residual) / second_difference_share(rough, fine.smooth)) ** 2
+    return np.maximum(power, 0.0), seen
 
 
 def _brightness(sums: FloatArray, place: FloatArray, shape: tuple[int, int]) -> FloatArray:
