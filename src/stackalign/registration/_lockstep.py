@@ -24,7 +24,7 @@ from ._rivals import WORTH_A_LOOK, open_directions, open_parameters, rival_score
 from ._scales import scales_of
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
 from ._starts import begun_again
-from ._trust import CHANCE, Evidence, correlated_pixels, flags_of, significance
+from ._trust import CHANCE, QUICK_SIDE, Evidence, correlated_pixels, flags_of, significance
 from .result import RegistrationResult
 from .spikes import without_spikes_of
 
@@ -84,7 +84,6 @@ def _register_alike(
     climbed = begun_again(images, seen, climbed, smooth, noise, settings)
     groups = _finished(images, climbed, smooth, noise, rough, settings)
     results: dict[int, RegistrationResult] = {}
-    independent = correlated_pixels(seen, settings.workers)
     for members, fine in groups:
         some = seen if len(members) == len(noise) else seen.of(members)
         judged = _judged(
@@ -94,7 +93,6 @@ def _register_alike(
             coarse.of(members),
             noise[members],
             rough[members],
-            independent[members],
             settings.of(members),
         )
         results |= dict(zip(members.tolist(), judged, strict=True))
@@ -167,7 +165,6 @@ def _judged(
     coarse: Coarse,
     noise: FloatArray,
     rough: FloatArray,
-    correlated: FloatArray,
     settings: Settings,
 ) -> list[RegistrationResult]:
     """Results of pairs with what speaks against them."""
@@ -176,7 +173,7 @@ def _judged(
     n_common = fine.overlap * shape[0] * shape[1]
     matrices = transforms.matrices_from_parameters(fine.parameters, model, center)
     record = provenance(settings.to_dict(), [], device=device_of(images.reference))
-    peak, above = _peaks(seen, fine.parameters, coarse, n_common / correlated, settings)
+    peak, above = _peaks(seen, fine.parameters, coarse, n_common, settings)
     regions, counts = regions_of(fine, rough, model, center, _counts(images))
     directions = open_directions(fine, settings.workers)
     left_open = open_parameters(fine, model, center, settings.workers)
@@ -256,7 +253,7 @@ def _judged(
 
 
 def _peaks(
-    seen: Images, parameters: FloatArray, coarse: Coarse, independent: FloatArray, settings: Settings
+    seen: Images, parameters: FloatArray, coarse: Coarse, n_common: FloatArray, settings: Settings
 ) -> tuple[FloatArray, FloatArray]:
     """Score (B,) of each pair as its second peak was scored, and how far it is above chance.
 
@@ -264,6 +261,11 @@ def _peaks(
     of the result.
     """
     peak = np.nan_to_num(coarse.score)
+    independent = n_common / correlated_pixels(seen, settings.workers, QUICK_SIDE)
+    # Binned images leave fewer pixels to chance than there are: what is beyond doubt on them is so on all.
+    doubtful = np.flatnonzero(~(significance(peak, independent) > BEYOND_DOUBT))
+    if len(doubtful) and seen.longest > QUICK_SIDE:
+        independent[doubtful] = n_common[doubtful] / correlated_pixels(seen.of(doubtful), settings.workers)
     above = significance(peak, independent)
     unsure = ~(above > BEYOND_DOUBT) | (coarse.second > WORTH_A_LOOK * coarse.score)
     if unsure.any():

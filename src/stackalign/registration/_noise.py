@@ -50,7 +50,8 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
 
 def response_levels(planes: Array) -> NDArray[np.float64]:
     """Do as `noise_levels` for planes without structure: by mean squares, so that few counts and large ones count."""
-    return np.asarray(levels(planes)[0][1])
+    bands = fetched([_bands(planes)])[0]
+    return np.array([_plain(_response(each.astype(np.float64))) for each in bands])
 
 
 def levels(*stacks: Array) -> list[NDArray[np.float64]]:
@@ -69,15 +70,24 @@ def _bands(planes: Array) -> Array:
 
 def _level(bands: NDArray[np.float32]) -> tuple[float, float]:
     values = bands.astype(np.float64)
-    across = values[:, 0] - 2 * values[:, 1] + values[:, 2]
-    response = np.abs(across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:])
-    response = response[np.isfinite(response)]
+    response = _response(values)
     if not response.size:
         return 0.0, 0.0
-    robust, plain = 1.4826 * float(np.median(response)) / 6.0, float(np.sqrt(np.mean(response**2))) / 6.0
+    robust, plain = 1.4826 * float(np.median(np.abs(response))) / 6.0, _plain(response)
     # The median of a few counts is one of their steps.
     some = values.ravel()[:: max(1, values.size // COUNTED)]
     return plain if len(np.unique(some[np.isfinite(some)])) <= FEW_VALUES else robust, plain
+
+
+def _response(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Finite responses of the mask to bands (places, 3, W)."""
+    across = values[:, 0] - 2 * values[:, 1] + values[:, 2]
+    response = across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:]
+    return np.asarray(response[np.isfinite(response)])
+
+
+def _plain(response: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(response**2))) / 6.0 if response.size else 0.0
 
 
 def smoothed_noise(noise: NDArray[np.float64], smooth: float) -> NDArray[np.float64]:

@@ -11,7 +11,15 @@ from stackalign.ops.transfer import fetched
 
 from ._search import SMALLEST_LEVEL, Images
 
-__all__ = ["Evidence", "correlated_pixels", "fits_badly", "flags_of", "least_rival", "significance"]
+__all__ = [
+    "QUICK_SIDE",
+    "Evidence",
+    "correlated_pixels",
+    "fits_badly",
+    "flags_of",
+    "least_rival",
+    "significance",
+]
 
 FEWEST_PIXELS = 100
 """Valid common pixels below which nothing is claimed."""
@@ -39,7 +47,8 @@ higher."""
 STANDS_STILL = 6.0
 """Deviations of chance from which on a peak of single pixels at no shift is one."""
 
-CHANCE_SIDE = 256
+QUICK_SIDE, CHANCE_SIDE = 128, 256
+"""Longest sides of the images that chance is measured on, the second where the first leaves a doubt."""
 
 MISFIT, MISFIT_MOTION = 5.0, 0.5
 """Variance of the residual over that of its noise, and pixels of motion that would leave as much, beyond both of which
@@ -266,14 +275,14 @@ def _fisher(score: float | NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.arctanh(np.clip(score, -1.0 + 1e-12, 1.0 - 1e-12)), np.float64)
 
 
-def correlated_pixels(images: Images, workers: int | None) -> NDArray[np.float64]:
+def correlated_pixels(images: Images, workers: int | None, side: int = CHANCE_SIDE) -> NDArray[np.float64]:
     """How many pixels (B,) count as one when the images of a pair are compared.
 
     The score of unrelated images with the autocorrelations a and b has the variance ``sum(a * b) / n``, the sum taken
-    over all lags. Measured on images of at most `CHANCE_SIDE` pixels: coarser ones can only make it larger.
+    over all lags. Measured on images of at most `side` pixels: coarser ones can only make it larger.
     """
     factor = 1
-    while images.longest > factor * CHANCE_SIDE and images.shortest >= 2 * factor * SMALLEST_LEVEL:
+    while images.longest > factor * side and images.shortest >= 2 * factor * SMALLEST_LEVEL:
         factor *= 2
     small = images.binned(factor, workers)
     planes = [np.nan_to_num(p) for p in fetched((small.reference, small.moving))]
