@@ -19,6 +19,8 @@ WORTH = 0.05
 """Share of the input's bytes that a remedy must save to be worth a line."""
 SPOT, EVEN = 0.3, 0.7
 """Evenness of a diffraction pattern is mostly below 0.2, that of the image of a sample above 0.8."""
+EDGE = 0.3
+"""Share of the brightest pixels that an edge of the mean pattern reaches where the beam is cut; spots reach less."""
 FEW = 0.005
 """Share of the patterns that count as few."""
 
@@ -204,7 +206,28 @@ def _detector_and_background(observed: Observed, info: StackInfo, config: Croppi
         plain = without
     if config.background is None:
         notes += _background(observed, good, plain, target)
-    return notes
+    return notes + _cut_by_the_frame(mean, good, config)
+
+
+def _cut_by_the_frame(mean: NDArray[np.float64], good: NDArray[np.bool_], config: CroppingConfig) -> list[str]:
+    """Say where the beam of the mean pattern touches the frame's edge: its centroid is then not its centre."""
+    if config.center_method != "centroid" or min(mean.shape) < 8:
+        return []
+    values = np.where(good, mean - border_level(mean, good), 0.0)
+    top = float(np.percentile(values[good], 99.5))
+    sides = {"top": values[0], "bottom": values[-1], "left": values[:, 0], "right": values[:, -1]}
+    # The median of five neighbours: a beam is wider than a fault.
+    touched = [
+        name
+        for name, line in sides.items()
+        if top > 0 and float(np.median(np.lib.stride_tricks.sliding_window_view(line, 5), axis=1).max()) > EDGE * top
+    ]
+    if not touched:
+        return []
+    return [
+        f"the beam touches the frame's edge ({', '.join(touched)}): the centroid of what is seen is not its centre; "
+        "state centres by --centers (`stackalign center` finds them), or --center-method manual"
+    ]
 
 
 def _background(observed: Observed, good: NDArray[np.bool_], plain: int | None, target: float) -> list[str]:

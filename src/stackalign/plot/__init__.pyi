@@ -1,5 +1,6 @@
 from . import crop, diffraction, notebook, refine, registration, solar
 from .crop import (
+    crop_choice_figure,
     crop_figure,
     plot_center_drift,
     plot_cumulative,
@@ -7,6 +8,8 @@ from .crop import (
     plot_mean_window,
     plot_radius_histogram,
     plot_retention_map,
+    plot_saved_by_percentile,
+    plot_scan_image,
     save_crop_figure,
 )
 from .crop_report import write_crop_report
@@ -53,6 +56,7 @@ __all__ = [
     "blink_maps",
     "correlation_with_iteration",
     "crop",
+    "crop_choice_figure",
     "crop_figure",
     "diffraction",
     "disks_figure",
@@ -83,6 +87,8 @@ __all__ = [
     "plot_radius_histogram",
     "plot_residual",
     "plot_retention_map",
+    "plot_saved_by_percentile",
+    "plot_scan_image",
     "plot_score_surface",
     "plot_scores",
     "plot_shift_map",

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["plot_center_drift", "plot_retention_map"]
 
 MAX_SAMPLE = 4000
+LEAST_ROOM = 5e-3
+"""Of the retention's colours beyond its values: differences of 1e-4 are no structure."""
+
 ARROWS = 16
 """Arrows along the longer side of a scan; more cannot be told apart."""
 
@@ -254,7 +257,7 @@ def _retention_cells(ax: "Axes", kept: NDArray[np.float64], target: float, minim
         if low - target < 2 * (high - low):
             low = min(low, target)
         high = max(high, target)
-        room = max(0.05 * (high - low), 1e-4)
+        room = max(0.05 * (high - low), LEAST_ROOM)
         low, high = low - room, high + room
     under, over = bool((finite < low).any()), bool((finite > high).any())
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((under, over), "neither")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stackalign.io.atomic import atomic_path
 
 from ._canvas import SKY, axes_or_new, colour_bar, intensity_norm, new_figure, save_figure, say_in, title
+from ._crop_choice import crop_choice_figure, plot_saved_by_percentile, plot_scan_image
 from ._crop_facts import facts_line, middle, window_corners
 from ._crop_radii import plot_cumulative, plot_radius_histogram
 from ._crop_scan import plot_center_drift, plot_retention_map
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from stackalign.crop.result import CropResult
 
 __all__ = [
+    "crop_choice_figure",
     "crop_figure",
     "plot_center_drift",
     "plot_cumulative",
@@ -28,6 +30,8 @@ __all__ = [
     "plot_mean_window",
     "plot_radius_histogram",
     "plot_retention_map",
+    "plot_saved_by_percentile",
+    "plot_scan_image",
     "save_crop_figure",
 ]
 
@@ -122,6 +126,7 @@ def plot_mean_window(result: "CropResult", *, ax: "Axes | None" = None) -> "Axes
         ax.set_ylabel("y (px)")
     else:
         _show(ax, result, window)
+        _calibrated(ax, result)
     ax.set_xlim(-0.5, width - 0.5)
     ax.set_ylim(height - 0.5, -0.5)
     _circle(ax, inside, analysis.global_radius)
@@ -195,6 +200,20 @@ def _show(ax: "Axes", result: "CropResult", image: NDArray[np.float64]) -> None:
     ax.set_ylabel("y (px)")
     beyond = bool((image[np.isfinite(image)] > norm.vmax).any())
     colour_bar(ax, drawn, f"mean intensity ({words})", "max" if beyond else "neither")
+
+
+def _calibrated(ax: "Axes", result: "CropResult") -> None:
+    """Give the windows axes in the detector's unit on the other sides, where the input states one."""
+    known = result.calibration
+    if known is None or not known.units or known.units == "px":
+        return
+    for place, size, origin, axis in zip(("right", "top"), known.pixel_size, known.origin, "yx", strict=True):
+        to_units = (lambda p, s=size, o=origin: (p - o) * s, lambda u, s=size, o=origin: u / s + o)
+        second = getattr(ax, f"secondary_{axis}axis")(place, functions=to_units)
+        second.tick_params(labelsize=7)
+        second.set_label(f"{axis} ({known.units})")
+        if axis == "x":
+            second.set_xlabel(f"x ({known.units})", fontsize=8)
 
 
 def _circle(ax: "Axes", center: NDArray[np.float64], radius: int) -> None:
