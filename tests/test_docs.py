@@ -145,3 +145,18 @@ def test_fragments_of_the_changelog_are_named_by_topic_and_type() -> None:
         if file.name not in ("README.md", "_template.md.jinja"):
             assert re.fullmatch(r"[\w-]+\.(added|changed|fixed|removed)\.md", file.name), file.name
             assert file.read_text(encoding="utf-8").strip(), file.name
+
+
+def test_the_page_of_formats_names_all_of_them() -> None:
+    """Every extension that is read or written, and no other, but those of tables."""
+    from stackalign.io import stacks
+
+    page = (ROOT / "docs" / "howto" / "file-formats.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\.[a-z0-9]+(?:\.gz)?)`", page))
+    read = set(stacks.readable_extensions())
+    assert read <= named
+    assert named - read - {*stacks.image_extensions(), *stacks.writable_extensions()} == {".csv", ".json"}
+    writes = next(line for line in page.splitlines() if line.startswith("| `crop` |"))
+    assert {e for e in stacks.writable_extensions() if e not in (".pth", ".hdf5")} <= set(
+        re.findall(r"`(\.\w+)`", writes)
+    )

@@ -117,7 +117,7 @@ def test_the_page_needs_nothing_else(two):
     assert "script" not in page.tags
     assert "link" not in page.tags
     pictures = [link for link in page.links if link.startswith("data:image/png;base64,")]
-    assert len(pictures) == 2
+    assert len(pictures) == 4  # two for each file
     for picture in pictures:
         assert base64.b64decode(picture.partition(",")[2], validate=True).startswith(b"\x89PNG\r\n\x1a\n")
     assert set(page.links) - set(pictures) == {"#file-1", "#file-2"}
