@@ -1,30 +1,23 @@
 """From checked images to results: B pairs of one shape in lock-step."""
 
 import dataclasses
-from functools import partial
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.backends import Array
-from stackalign.io.provenance import provenance
-from stackalign.objectives import AffineNCC
-from stackalign.ops import ImagePair, device_of, prepare_pair
+from stackalign.ops import prepare_pair
 
-from ._agreement import wanted_text
 from ._check import Settings
 from ._dead_lines import without_dead_lines
 from ._finish import Refined, finish
 from ._noise import NOISY, levels, smoothed_noise, smoothing_for, unsmoothed_noise
-from ._regions import regions_of, white_residual
-from ._rivals import WORTH_A_LOOK, open_directions, open_parameters, rival_scores, standing_still, widened
-from ._scales import scales_of
+from ._regions import white_residual
 from ._search import Climbed, Coarse, Images, climb, coarse_shifts, matched_smoothing
 from ._starts import begun_again
-from ._trust import CHANCE, QUICK_SIDE, Evidence, correlated_pixels, flags_of, significance
+from ._verdict import judged
 from .result import RegistrationResult
 from .spikes import without_spikes_of
 
@@ -38,12 +31,6 @@ be equally sharp, and the sharper one is smoothed until they agree best."""
 LEAST_UNLIKE = 2.2
 """Variance of the residual over that of its own white noise from which on images are taken not to be equally sharp:
 blurred ones had 2.5 to 160, noise that is not the same everywhere 1.0 to 1.9."""
-
-MAKES_UP = 0.5
-"""Share of the largest part of a direction that a parameter has to have to be named."""
-
-BEYOND_DOUBT = 2 * CHANCE
-"""Standard deviations above chance from which on a whole-pixel score is enough."""
 
 
 def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[RegistrationResult]:
@@ -86,7 +73,7 @@ def _register_alike(
     results: dict[int, RegistrationResult] = {}
     for members, fine in groups:
         some = seen if len(members) == len(noise) else seen.of(members)
-        judged = _judged(
+        verdicts = judged(
             images.of(members),
             some,
             fine,
@@ -95,7 +82,7 @@ def _register_alike(
             rough[members],
             settings.of(members),
         )
-        results |= dict(zip(members.tolist(), judged, strict=True))
+        results |= dict(zip(members.tolist(), verdicts, strict=True))
     return [results[b] for b in range(len(noise))]
 
 
@@ -156,143 +143,3 @@ def _widths(
         for b, width in zip(unlike.tolist(), matched, strict=True):
             widths[b] = width
     return widths
-
-
-def _judged(
-    images: Images,
-    seen: Images,
-    fine: Refined,
-    coarse: Coarse,
-    noise: FloatArray,
-    rough: FloatArray,
-    settings: Settings,
-) -> list[RegistrationResult]:
-    """Results of pairs with what speaks against them."""
-    shape = (int(images.reference.shape[1]), int(images.reference.shape[2]))
-    model, center = settings.model, settings.center
-    n_common = fine.overlap * shape[0] * shape[1]
-    matrices = transforms.matrices_from_parameters(fine.parameters, model, center)
-    record = provenance(settings.to_dict(), [], device=device_of(images.reference))
-    peak, above = _peaks(seen, fine.parameters, coarse, n_common, settings)
-    regions, counts = regions_of(fine, rough, model, center, _counts(images))
-    directions = open_directions(fine, settings.workers)
-    left_open = open_parameters(fine, model, center, settings.workers)
-    # Less noisy images with such a pattern are put at no shift at all, and what moves is a misfit.
-    noisy = max(fine.smooth) >= NOISY
-    still = standing_still(images, fine, settings.workers) if noisy else np.zeros(len(noise))
-    scales = scales_of(fine, settings.workers)
-    rivals, lost = rival_scores(images, seen, fine, coarse, settings)
-    agreement = regions.agreement
-    spread = fine.covariance + (agreement.together - agreement.alone)
-    covariance = widened(spread, directions, left_open, max(shape))
-    corners = np.array([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]], np.float64)
-    results = []
-    for b in range(len(noise)):
-        result = RegistrationResult(
-            model=model,
-            parameters=fine.parameters[b],
-            covariance=covariance[b],
-            matrix=matrices[b],
-            center=center,
-            score=float(fine.score[b]),
-            second_score=float(coarse.second[b]),
-            peak_score=float(peak[b]),
-            overlap=float(fine.overlap[b]),
-            smooth=fine.smooth,
-            noise=float(noise[b].max()),
-            n_evaluations=int(np.ceil(fine.work[b])),
-            history=np.concatenate(fine.history[b]),
-            reason=fine.reason[b],
-            flags=(),
-            provenance=record,
-            goodness=float(regions.goodness[b]),
-            systematic=fine.systematic[b] + agreement.together[b],
-            displacements=regions.displacements(b, shape),
-        )
-        evidence = Evidence(
-            n_reference=int(counts[0][b]),
-            n_moving=int(counts[2][b]),
-            constant=not (counts[1][b] and counts[3][b]),
-            n_common=float(n_common[b]),
-            overlap=result.overlap,
-            min_overlap=settings.min_overlap,
-            score=result.score,
-            significance=float(above[b]),
-            detail=float(scales.chance[b]),
-            peak=result.peak_score,
-            second=result.second_score,
-            rival=float(rivals[b]),
-            lost=float(lost[b]),
-            still=float(still[b]),
-            largest_sigma=float(result.sigma_at(corners).max()),
-            direction=directions[b],
-            left_open=_named(model, left_open[b]),
-            on_bound=tuple(np.array(result.names)[fine.on_bound[b]].tolist()),
-            reason=result.reason,
-            max_iter=settings.max_iter,
-            goodness=result.goodness,
-            motion=float(regions.motion[b]),
-            structure=float(regions.structure[b]),
-            clearly=float(regions.clearly[b]),
-            as_sharp=fine.smooth[0] == fine.smooth[1],
-            wanted=partial(wanted_text, matrices[b], agreement.affine[b], center, shape),
-            wanted_significance=float(agreement.significance[b]),
-            corner=float(agreement.corner[b]),
-            disagreement=float(agreement.disagreement[b]),
-            scatter=float(agreement.scatter[b]),
-            without=agreement.without[b] + (0.0, 0.0, *transforms.image_center(shape)),
-            bent=float(agreement.bent[b]),
-            bent_shift=float(agreement.bent_shift[b]),
-            scale_significance=float(scales.significance[b]),
-            scale_shift=float(scales.shift[b]),
-            scale_size=float(scales.size[b]),
-        )
-        remarks = flags_of(evidence)
-        results.append(dataclasses.replace(result, flags=tuple(remarks), remarks=remarks))
-    return results
-
-
-def _peaks(
-    seen: Images, parameters: FloatArray, coarse: Coarse, n_common: FloatArray, settings: Settings
-) -> tuple[FloatArray, FloatArray]:
-    """Score (B,) of each pair as its second peak was scored, and how far it is above chance.
-
-    That of the best whole-pixel shift where it is beyond doubt and far above the second, else the larger of it and that
-    of the result.
-    """
-    peak = np.nan_to_num(coarse.score)
-    independent = n_common / correlated_pixels(seen, settings.workers, QUICK_SIDE)
-    # Binned images leave fewer pixels to chance than there are: what is beyond doubt on them is so on all.
-    doubtful = np.flatnonzero(~(significance(peak, independent) > BEYOND_DOUBT))
-    if len(doubtful) and seen.longest > QUICK_SIDE:
-        independent[doubtful] = n_common[doubtful] / correlated_pixels(seen.of(doubtful), settings.workers)
-    above = significance(peak, independent)
-    unsure = ~(above > BEYOND_DOUBT) | (coarse.second > WORTH_A_LOOK * coarse.score)
-    if unsure.any():
-        pair = ImagePair(seen.reference, seen.moving, single=False)
-        objective = AffineNCC(pair, settings.model, settings.center, settings.workers)
-        score = np.maximum(objective.score(parameters[:, None])[:, 0], peak)
-        peak = np.where(unsure, score, peak)
-        above = np.where(unsure, significance(score, independent), above)
-    return peak, above
-
-
-def _named(model: str, direction: FloatArray) -> str:
-    """Names of the parameters that make up a direction that is left open; empty where none is."""
-    if not np.isfinite(direction).all():
-        return ""
-    names = np.array(transforms.MODELS[model])
-    return ", ".join(names[np.abs(direction) > MAKES_UP * np.abs(direction).max()])
-
-
-def _counts(images: Images) -> list[Array]:
-    """Valid pixels (B,) of the reference, those that are not 0, and the same of the moving image.
-
-    `standardise` makes a plane without variance exactly 0.
-    """
-    xp = array_namespace(images.reference)
-    numbers = []
-    for planes in (images.reference, images.moving):
-        valid = xp.isfinite(planes)
-        numbers += [valid.sum(axis=(1, 2)), (valid & (planes != 0)).sum(axis=(1, 2))]
-    return numbers
