@@ -52,6 +52,9 @@ DOORS = {
     "skued.mask_from_collection": lambda x: skued.mask_from_collection([x, x], (0, 100)),
     "skued.itrack_peak": lambda x: list(skued.itrack_peak([x, x])),
     "skued.ialign": lambda x: list(skued.ialign([x, x])),
+    "skued.isnr": lambda x: list(skued.isnr([x, x])),
+    "skued.snr_from_collection": lambda x: skued.snr_from_collection([x, x]),
+    "skued.mask_image": lambda x: skued.mask_image(x, ~BAD),
     "refine.high_pass": lambda x: refine.high_pass(3.0)(x, ~BAD),
     "crop_array": lambda x: crop_array(x, CroppingConfig(visualization=False)),
 }
