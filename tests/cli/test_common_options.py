@@ -23,7 +23,7 @@ SHARED = {
     "--quiet": bool,
 }
 OF_READERS = {"--allow-external": bool, "--read-timeout": float}
-"""Of commands whose inputs may be HDF5: FITS, and what a configuration names, cannot lead to other folders."""
+"""Of commands whose inputs may be HDF5; the inputs of coalign are FITS, which names no other files."""
 
 
 def options(name: str) -> dict[str, tuple[type, Any]]:
@@ -55,8 +55,15 @@ def test_all_have_it_with_one_meaning(word: str) -> None:
 def test_readers_have_it(word: str) -> None:
     for name in LONG:
         found = options(name).get(word)
-        assert (found is None) == (name in ("coalign", "refine")), name
+        assert (found is None) == (name == "coalign"), name
         assert found is None or found[0] is OF_READERS[word]
+
+
+@pytest.mark.parametrize("word", OF_READERS)
+def test_coalign_refuses_them(word: str) -> None:
+    ran = run("coalign", "a.fits", "b.fits", word, "1")
+    assert ran.code == 2
+    assert word in ran.err
 
 
 def test_report_without_a_page_is_the_flag_that_it_was() -> None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Common",
+    "Guarded",
     "Masked",
     "Reading",
     "Spread",
@@ -177,7 +178,15 @@ class Spread(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Spread):
+class Guarded(Spread):
+    """Also what a file may make its reader do."""
+
+    allow_external: AllowExternal = False
+    read_timeout: ReadTimeout = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Guarded):
     """Also how files are read."""
 
     dataset: DatasetName = None
@@ -188,8 +197,6 @@ class Reading(Spread):
     skip_frames: SkipFrames = 0
     skip_per_row: SkipPerRow = 0
     axes: Axes = None
-    allow_external: AllowExternal = False
-    read_timeout: ReadTimeout = None
 
     @property
     def open_options(self) -> dict[str, Any]:
@@ -254,7 +261,10 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
     signature = inspect.signature(function)
     shared: type[Common] = signature.parameters["common"].annotation
     inherited = {
-        f.name for base in (Common, Spread, Reading, Masked) if base is not shared for f in dataclasses.fields(base)
+        f.name
+        for base in (Common, Spread, Guarded, Reading, Masked)
+        if base is not shared
+        for f in dataclasses.fields(base)
     }
     fields = sorted(dataclasses.fields(shared), key=lambda field: field.name in inherited)
     own = [p for p in signature.parameters.values() if p.name != "common"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import DONE, EXIT, FAILED, SHORT, USAGE, fail, out, print_facts, say, worded
-from ._frame import Spread, command
+from ._frame import Guarded, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def refine(
         ),
     ] = None,
     *,
-    common: Spread,
+    common: Guarded,
 ) -> int:
     r"""Refine tilt, thickness, gl, voltage, Debye-Waller factors or unit cell of a CBED or LARBED experiment.
 
@@ -55,7 +55,7 @@ def refine(
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but the last step has a warning.
     """
     # No device at all is that of the configuration.
-    chosen = Spread(**{**vars(common), "device": device or ""})
+    chosen = Guarded(**{**vars(common), "device": device or ""})
     from ._plan import input_names
 
     _check(chosen)
@@ -65,7 +65,7 @@ def refine(
     return _one(configs[0], output, chosen)
 
 
-def _check(common: Spread) -> None:
+def _check(common: Guarded) -> None:
     """Refuse values that nothing can be."""
     from stackalign.device import parse_device
 
@@ -80,7 +80,7 @@ def _check(common: Spread) -> None:
         raise fail(str(error), USAGE) from error
 
 
-def _one(config: Path, output: Path | None, common: Spread) -> int:
+def _one(config: Path, output: Path | None, common: Guarded) -> int:
     """Refine one pattern, and say what was found."""
     from stackalign.errors import FinishedError
 
@@ -105,13 +105,14 @@ def _one(config: Path, output: Path | None, common: Spread) -> int:
     return DONE if refined.ok else SHORT
 
 
-def _refined(config: Path, target: Path, common: Spread) -> "Refined":
+def _refined(config: Path, target: Path, common: Guarded) -> "Refined":
     """Do the steps of a configuration."""
     from stackalign.refine import load_config, refine_file
 
     options = common.run_options
     chosen: dict[str, Any] = {name: options.pop(name) or None for name in ("workers", "device")}
     options.pop("memory_limit")
+    chosen |= _how(common)
     read = load_config(config, memory_limit=common.memory_limit, **chosen)
 
     def on_step(k: int, step: "Step") -> None:
@@ -122,7 +123,12 @@ def _refined(config: Path, target: Path, common: Spread) -> "Refined":
         return refine_file(read, target, report=common.report, on_step=on_step, **how, **options)
 
 
-def _many(configs: list[Path], output: Path | None, common: Spread) -> int:
+def _how(common: Guarded) -> dict[str, Any]:
+    """How files that a configuration names are opened."""
+    return {"allow_external": common.allow_external, "read_timeout": common.read_timeout}
+
+
+def _many(configs: list[Path], output: Path | None, common: Guarded) -> int:
     """Refine several patterns, and say what became of each."""
     from stackalign.refine import refine_files
 
@@ -138,7 +144,7 @@ def _many(configs: list[Path], output: Path | None, common: Spread) -> int:
             said = pattern.message or ("" if pattern.refined is None else _in_short(pattern.refined.steps[-1]))
             say(f"{pattern.config}: {pattern.status}" + (f": {said}" if said else ""))
 
-    options = common.run_options | {"device": common.device_there or None}
+    options = common.run_options | {"device": common.device_there or None} | _how(common)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

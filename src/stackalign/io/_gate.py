@@ -112,7 +112,7 @@ class Confinement:
             f"{what}, which lies outside the folder of {self.source}; copy it into that folder, or state that files "
             "outside may be read (allow_external)"
         )
-        raise DataError(msg)
+        raise DataError(msg).with_hint("external")
 
 
 def is_sidecar(path: str | os.PathLike[str]) -> bool:

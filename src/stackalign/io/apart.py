@@ -103,7 +103,7 @@ class _Server:
                 f"the process that reads HDF5 and vendors' files cannot be started ({error.strerror}); "
                 "read in this one with read_timeout=0"
             )
-            raise DataError(msg) from error
+            raise DataError(msg).with_hint("read_timeout") from error
         finally:
             theirs.close()
         self._line = Connection(ours.detach())
@@ -125,7 +125,7 @@ class _Server:
             how = f"ended with status {self._process.returncode} while it started"
         self.stop()
         msg = f"the process that reads HDF5 and vendors' files {how}; read in this one with read_timeout=0"
-        raise DataError(msg)
+        raise DataError(msg).with_hint("read_timeout")
 
     def stop(self) -> None:
         """End the process, if there is one."""

@@ -46,6 +46,8 @@ def refine_files(
     workers: int | None = None,
     memory_limit: int | str | None = None,
     device: str | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
     resume: bool = False,
     overwrite: bool = False,
     each: Callable[[RefinedPattern], None] | None = None,
@@ -61,7 +63,7 @@ def refine_files(
         TOML, see `load_config`.
     folder : path-like
         Where ``<stem>_refined.json`` of each is written; it must exist.
-    workers, memory_limit, device, resume, overwrite, command
+    workers, memory_limit, device, allow_external, read_timeout, resume, overwrite, command
         As for `refine_file`.
     each : callable, optional
         Is given what became of each pattern, in order, as soon as it and those before are there.
@@ -89,7 +91,8 @@ def refine_files(
         try:
             refined = refine_file(
                 config, output, workers=workers, memory_limit=memory_limit, device=device, resume=resume,
-                overwrite=overwrite, stop=stop, executor=executor, command=command,
+                allow_external=allow_external, read_timeout=read_timeout, overwrite=overwrite, stop=stop,
+                executor=executor, command=command,
             )  # fmt: skip
         except FinishedError as error:
             return RefinedPattern(config, output, "earlier", str(error), error=error)

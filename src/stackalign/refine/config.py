@@ -13,6 +13,7 @@ import numpy as np
 
 from stackalign.device import parse_device
 from stackalign.errors import DataError
+from stackalign.io import StackReader
 from stackalign.io._reader import damage_as_data_error
 from stackalign.io.images import open_images
 from stackalign.runs import FileInput
@@ -92,6 +93,8 @@ def load_config(
     workers: int | None = None,
     memory_limit: int | str | None = None,
     device: str | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
 ) -> Configuration:
     """Read a configuration, the data and the crystal that it names; nothing is simulated.
 
@@ -103,6 +106,8 @@ def load_config(
         Of the simulations, see `BlochSimulator`.
     device : str, optional
         Of the matching, instead of the one in the configuration.
+    allow_external, read_timeout
+        How files that it names are opened, see `stackalign.io.open_stack`.
 
     Returns
     -------
@@ -160,7 +165,8 @@ def load_config(
     except tomllib.TOMLDecodeError as error:
         msg = f"{path} is not TOML: {error}"
         raise DataError(msg) from error
-    reader = _Reader(path, table)
+    how: dict[str, Any] = {} if read_timeout is None else {"read_timeout": read_timeout}
+    reader = _Reader(path, table, partial(open_images, allow_external=allow_external, **how))
     reader.known(table, ("data", "crystal", "beam", "simulation", "roi", "matching", "step"), "")
     crystal, beam = reader.crystal_and_beam()
     data = reader.data(crystal, beam)
@@ -219,8 +225,9 @@ def _is_triple(value: Any) -> bool:
 class _Reader:
     """The tables of one file; mistakes are said with the table's name."""
 
-    def __init__(self, path: Path, table: Mapping[str, Any]) -> None:
-        self.path, self.table, self.inputs = path, table, dict[Path, FileInput]()
+    def __init__(self, path: Path, table: Mapping[str, Any], open_file: Callable[..., StackReader]) -> None:
+        self.path, self.table, self.open_file = path, table, open_file
+        self.inputs = dict[Path, FileInput]()
 
     def stop(self, text: str) -> NoReturn:
         msg = f"{self.path}: {text}"
@@ -324,7 +331,7 @@ class _Reader:
         """Read all of a file; `.npz` by the name of its array."""
         path = self.file(name)
         if path.suffix != ".npz":
-            with closing(open_images(path, dataset=dataset)) as reader:
+            with closing(self.open_file(path, dataset=dataset)) as reader:
                 out = np.empty(reader.info.shape, reader.info.dtype)
                 reader.read(0, len(out), out)
                 return out[0] if reader.info.metadata.get("single") else out

@@ -75,6 +75,8 @@ def refine_file(
     workers: int | None = None,
     memory_limit: int | str | None = None,
     device: str | None = None,
+    allow_external: bool = False,
+    read_timeout: float | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -93,7 +95,7 @@ def refine_file(
         JSON of all steps, with what they follow from.
     report : path-like, optional
         HTML page with pictures; an existing one is replaced.
-    workers, memory_limit, device
+    workers, memory_limit, device, allow_external, read_timeout
         See `load_config`; not for a `Configuration`, which has them.
     resume : bool
         Keep the steps that an interrupted run of the same plan finished.
@@ -127,9 +129,15 @@ def refine_file(
         A stop was requested; ``resume=True`` goes on after the last step that was done.
     """
     if not isinstance(config, Configuration):
-        config = load_config(config, workers=workers, memory_limit=memory_limit, device=device)
-    elif (workers, memory_limit, device) != (None, None, None):
-        msg = "workers, memory_limit and device are those of the configuration: give them to load_config"
+        config = load_config(
+            config, workers=workers, memory_limit=memory_limit, device=device,
+            allow_external=allow_external, read_timeout=read_timeout,
+        )  # fmt: skip
+    elif (workers, memory_limit, device, allow_external, read_timeout) != (None, None, None, False, None):
+        msg = (
+            "workers, memory_limit, device and how files are read are those of the configuration: "
+            "give them to load_config"
+        )
         raise ValueError(msg)
     final = Path(output)
     if final.suffix.lower() != ".json":
