@@ -72,6 +72,25 @@ def test_workers_find_the_same(pool, configs: list[Path], here: dict, tmp_path: 
     assert [one.status for one in again] == ["earlier", "failed", "earlier"]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # distributed warns of its own deprecations
+def test_command_on_a_scheduler(configs: list[Path], here: dict, tmp_path: Path) -> None:
+    """On workers of dask, in processes of their own."""
+    pytest.importorskip("distributed")
+    from faults.cluster import Cluster
+
+    (tmp_path / "cluster").mkdir()
+    with Cluster(tmp_path / "cluster", 2) as cluster:
+        words = ("refine", *map(str, configs), "-o", str(tmp_path / "made"), "--scheduler", cluster.address, "--json")
+        done = run(*words)
+        again = run(*words, "--resume")
+    assert done.code == 1, done.err
+    assert [row["status"] for row in json.loads(done.out)] == ["done", "failed", "done"]
+    assert steps_in(tmp_path / "made") == here
+    assert again.err.count("finished by an earlier run") == 2
+    assert steps_in(tmp_path / "made") == here
+
+
 class Held(ThreadPoolExecutor):
     """Does its first task; the others wait for `go`."""
 
