@@ -357,3 +357,29 @@ def test_every_output_holds_the_same(extension, tmp_path):
     found = crop_file(tmp_path / "in.npy", tmp_path / f"out{extension}", config())
     assert plain(found) == plain(result)
     np.testing.assert_array_equal(content(Path(found.output_name)), expected.reshape(24, *expected.shape[2:]))
+
+
+def test_the_plane_survives_a_solver_that_works_in_place(monkeypatch):
+    """SciPy before 1.16 scales the derivatives that it is given in place."""
+    from scipy import optimize
+
+    from stackalign.crop.centers import fit_plane
+
+    plain = optimize.least_squares
+
+    def in_place(function, start, jac, **options):
+        def spoiled(c):
+            given = jac(c)
+            kept = given.copy()
+            given *= 1e-3
+            return kept
+
+        return plain(function, start, jac=spoiled, **options)
+
+    rows, columns = np.indices((8, 9))
+    centers = np.stack([20 + 0.2 * rows, 25 - 0.1 * columns], axis=-1).reshape(-1, 2)
+    centers += np.random.default_rng(0).normal(0, 0.02, centers.shape)
+    centers[::9] += 5
+    expected = fit_plane(centers, np.zeros(72, np.bool_), (8, 9))[1]
+    monkeypatch.setattr(optimize, "least_squares", in_place)
+    np.testing.assert_array_equal(fit_plane(centers, np.zeros(72, np.bool_), (8, 9))[1], expected)

@@ -63,8 +63,9 @@ def fit_plane(
             scale = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
             if scale <= 1e-9 * max(1.0, float(np.abs(b).max())):
                 break
+            # A copy each time: SciPy before 1.16 scales what it gets in place.
             start = least_squares(
-                lambda c, b=b: a @ c - b, start, jac=lambda c: a, loss="soft_l1", f_scale=scale, x_scale="jac"
+                lambda c, b=b: a @ c - b, start, jac=lambda c: a.copy(), loss="soft_l1", f_scale=scale, x_scale="jac"
             ).x
         coefficients[:, axis] = start
     fitted = design @ coefficients
