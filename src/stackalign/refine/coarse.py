@@ -21,7 +21,7 @@ from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
 from .matching import outcome
-from .matching.converge import finish
+from .matching.converge import find
 from .matching.disks import compared_disks
 from .matching.parameters import FreeParameter, canonical, free_cell, free_parameter, scan_count
 from .matching.search import Search
@@ -524,7 +524,5 @@ class CoarseRefine:
         with warnings.catch_warnings():
             # The scan goes through thicknesses for which the beams are few; what counts is where it ends.
             warnings.simplefilter("ignore", StackalignWarning)
-            search.fix_beams(net.corners)
-            candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.structure))
-            candidate, converged = finish(search, search.refine(candidates, net))
+            candidate, converged = find(search, net, counts, method)
         return replace(outcome.result(search, candidate, converged, time.perf_counter() - began), _refiner=self)

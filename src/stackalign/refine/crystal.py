@@ -186,7 +186,10 @@ class Crystal:
         >>> round(float(1 / np.linalg.norm(iron.g_vectors((1, 1, 0)))), 3)  # spacing of the planes in angstrom
         2.027
         """
-        return np.asarray(np.asarray(hkl, dtype=np.float64) @ self.reciprocal)
+        index = np.asarray(hkl, dtype=np.float64)
+        # Not a matrix product: its rounding depends on how many reflections there are.
+        along = (index[..., i, None] * self.reciprocal[i] for i in range(3))
+        return np.asarray(sum(along, np.zeros(3)))
 
     def structure_factors(self, hkl: ArrayLike, scattering: ScatteringFactors = kirkland) -> NDArray[np.complex128]:
         """Return F(hkl) in angstrom for electrons at rest, thermal motion included.
@@ -211,7 +214,8 @@ class Crystal:
         total = np.zeros(g2.shape, dtype=np.complex128)
         factor = {name: scattering(name, g2) for name in dict.fromkeys(self.species)}
         for atom, name in enumerate(self.species):
-            phase = np.exp(-2j * np.pi * (index @ self.positions[atom]))
+            x, y, z = self.positions[atom]
+            phase = np.exp(-2j * np.pi * (index[..., 0] * x + index[..., 1] * y + index[..., 2] * z))
             total += self.occupancy[atom] * factor[name] * self._thermal(atom, index, g2) * phase
         return total
 

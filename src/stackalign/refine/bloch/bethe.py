@@ -81,7 +81,7 @@ def make_fold(xp: Any, geometry: Geometry, beams: BeamList, tilts: FloatArray, r
     weak, n, n_tilts = beams.weak, len(beams), len(tilts)
     if not len(weak):
         return None
-    potential = geometry.potential(beams.strong[:, None] - weak)
+    potential = geometry.couplings(beams.strong, weak)
     potential = np.ascontiguousarray(potential.real) if real else potential
     low, high = tilts.min(0), tilts.max(0)
     center, width = (low + high) / 2, np.maximum((high - low) / 2, 1e-6)

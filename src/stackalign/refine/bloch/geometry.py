@@ -9,6 +9,8 @@ from stackalign.refine.beam import Beam
 from stackalign.refine.crystal import Crystal
 from stackalign.refine.scattering import ScatteringFactors, kirkland
 
+from .potentials import PotentialTable
+
 __all__ = ["Geometry", "Lattice"]
 
 
@@ -53,13 +55,14 @@ class Geometry:
     scattering: ScatteringFactors = kirkland
     frame: FloatArray = field(init=False)
     _lattices: dict[tuple[float, int | None], "Lattice"] = field(init=False, repr=False, default_factory=dict)
+    _potentials: PotentialTable = field(init=False, repr=False)
     inward: FloatArray = field(init=False)
     mean: float = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", self.beam.frame(self.crystal))
         object.__setattr__(self, "inward", self.beam.inward_normal(self.crystal))
-        object.__setattr__(self, "mean", 0.0)
+        object.__setattr__(self, "_potentials", PotentialTable(self._calculated))
         mean = float(self.potential(np.zeros((1, 3), dtype=np.int64))[0].real)
         object.__setattr__(self, "mean", mean)
 
@@ -69,20 +72,16 @@ class Geometry:
         return float(np.sqrt(self.beam.wavenumber**2 + (self.mean if self.refraction else 0.0)))
 
     def potential(self, hkl: IntArray) -> ComplexArray:
-        """Return U_hkl in 1/angstrom^2; each reflection is calculated once, however often it occurs."""
-        flat = hkl.reshape(-1, 3)
-        low = flat.min(0)
-        span = flat.max(0) - low + 1
-        key = np.ravel_multi_index(tuple((flat - low).T), tuple(span.tolist()))
-        # A table over the box of all keys finds the distinct ones twenty times faster than sorting does.
-        table = np.zeros(int(span.prod()), dtype=np.int64)
-        table[key] = 1
-        distinct = np.flatnonzero(table)
-        table[distinct] = np.arange(len(distinct))
-        index = np.stack(np.unravel_index(distinct, tuple(span.tolist())), -1) + low
+        """Return U_hkl in 1/angstrom^2; each reflection is calculated once, however often it is asked for."""
+        return self._potentials.values(hkl)
+
+    def couplings(self, first: IntArray, second: IntArray) -> ComplexArray:
+        """Return U_g-h (N, M) between the beams `first` (N, 3) and `second` (M, 3)."""
+        return self._potentials.differences(first, second)
+
+    def _calculated(self, hkl: IntArray) -> ComplexArray:
         scale = self.beam.mass_ratio / (np.pi * self.crystal.volume)
-        values = scale * self.crystal.structure_factors(index, self.scattering)
-        return np.asarray(values[table[key]].reshape(hkl.shape[:-1]))
+        return np.asarray(scale * self.crystal.structure_factors(hkl, self.scattering))
 
     def g_vectors(self, hkl: IntArray) -> FloatArray:
         """Return (N, 3) reciprocal lattice vectors in the frame of the beam."""

@@ -197,10 +197,14 @@ def _strengths(
     strength, best = np.zeros(len(hkl)), np.zeros(len(hkl))
     strength[origin] = 1.0
     core = np.array([origin])
+    columns: dict[int, FloatArray] = {}  # moduli of the potentials of the last step, by its first beam
     for _ in range(3):
-        coupling = np.abs(geometry.potential(hkl[:, None] - hkl[core]))
-        coupling[core, np.arange(len(core))] = 0.0  # a beam does not scatter into itself
-        best = np.maximum(best, (coupling * strength[core]).max(1))
+        new = [beam for beam in core.tolist() if beam not in columns]
+        coupling = np.abs(geometry.couplings(hkl, hkl[new]))
+        coupling[new, np.arange(len(new))] = 0.0  # a beam does not scatter into itself
+        columns |= dict(zip(new, coupling.T, strict=True))
+        for beam in core.tolist():
+            np.maximum(best, columns[beam] * strength[beam], out=best)
         strength = np.maximum(strength, np.minimum(1.0, best / width))
         core = np.argsort(-strength, kind="stable")[:CORE]
         core = core[strength[core] >= rules.strong]
@@ -212,7 +216,7 @@ def _reachable(hkl: IntArray, geometry: Geometry) -> NDArray[np.bool_]:
     potential = np.abs(geometry.potential(hkl))
     active = hkl[potential > 1e-9 * potential.max()]
     low = active[np.argsort(np.square(active).sum(1), kind="stable")][:CORE]
-    second = geometry.potential(hkl[:, None] - low)
+    second = geometry.couplings(hkl, low)
     return np.asarray((np.abs(second) > 1e-9 * potential.max()).any(1))
 
 

@@ -191,12 +191,11 @@ class Solver:
     def _matrices(self) -> Matrices:
         xp, options, geometry = self.xp, self.options, self.geometry
         strong, real = self.beams.strong, self.options.real
-        differences = strong[:, None] - strong
-        potential = geometry.potential(differences)
+        potential = geometry.couplings(strong, strong)
         absorptive = None
         if options.absorption is not None:
             ratio = options.absorptive_ratio
-            absorptive = ratio(geometry, differences) if callable(ratio) else ratio * potential
+            absorptive = ratio(geometry, strong[:, None] - strong) if callable(ratio) else ratio * potential
         np.fill_diagonal(potential, 0.0)  # the mean is in the wave vectors
 
         def moved(array: NDArray[np.complex128] | None) -> Array:
@@ -212,7 +211,7 @@ class Solver:
             return 0.0
         some = tilts[np.unique(np.linspace(0, len(tilts) - 1, 5).round().astype(int))]
         central = self.beams.strong[:12]
-        coupling = np.abs(geometry.potential(central[:, None] - omitted)) ** 2
+        coupling = np.abs(geometry.couplings(central, omitted)) ** 2
         off = geometry.detuning(some, omitted)
         off = np.where(np.abs(off) < self.options.floor, np.inf, off)  # lines: local, not a shift
         shift = -(coupling / off[:, None]).sum(-1) / (2 * geometry.incident(some)[1][:, None])

@@ -11,7 +11,7 @@ from stackalign._types import FloatArray
 from .measured import Pixels
 from .model import FREE, Correlation, Model, Point, correlate
 
-__all__ = ["End", "FineResult", "climb", "matters", "squares"]
+__all__ = ["End", "FineResult", "climb", "matters", "scattered_shift", "squares"]
 
 MATTERS = {"tilt_x": 0.1, "tilt_y": 0.1, "thickness": 2e-3, "gl": 1e-3, "rotation": 0.05, "kv": 2e-4}
 """What is worth to be said of a parameter: pixels of tilt, shares of a length, degrees."""
@@ -287,6 +287,18 @@ def _covariance(job: _Climb, state: _State, rows: FloatArray) -> tuple[FloatArra
     covariance = plain * np.outer(wider, wider) / np.outer(scale, scale)
     deviation = np.sqrt(np.maximum(np.diag(inverse), 1e-300))
     return covariance, inverse / np.outer(deviation, deviation)
+
+
+def scattered_shift(end: End, change: FloatArray) -> FloatArray:
+    """(P,) what a change (n,) of the simulated values shifts, were its sign by chance in each square of pixels."""
+    jacobian = end.profiled(end.rows)
+    scale = np.sqrt(np.maximum(np.square(jacobian).sum(1), 1e-300))
+    jacobian = jacobian / scale[:, None]
+    inverse = np.linalg.pinv(jacobian @ jacobian.T, rcond=1e-12, hermitian=True)
+    index = squares(end.model.pixels)
+    pulls = jacobian * end.profiled(change[None])[0]
+    each = inverse @ np.stack([np.bincount(index, pull) for pull in pulls])
+    return np.asarray(np.sqrt(np.square(each).sum(1)) / scale)
 
 
 def matters(fine: FineResult, name: str) -> float:

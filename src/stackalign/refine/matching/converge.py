@@ -12,33 +12,41 @@ from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray, to_numpy
 from stackalign.refine.simulator import BeamListSimulator
 
-from .climb import FineResult, matters
+from .climb import FineResult, matters, scattered_shift
+from .goodness import goodness
 from .grid import TiltGrid, rectangle
 from .model import Model, Point
 from .search import Candidate, Search
 
-__all__ = ["Converged", "beams_matter", "converge", "few_beams", "finish", "more_beams", "wider_grid"]
+__all__ = ["Converged", "beams_matter", "converge", "few_beams", "find", "finish", "more_beams", "wider_grid"]
 
-LEVELS = 2
-"""Most climbs with more beams, each with the thresholds of the one before divided by `beam_check`."""
+LEVELS = 3
+"""Most climbs with more beams after the first, each with the thresholds of the one before divided by `beam_check`."""
+FOLLOWED = 2
+"""Climbs with one difference, which is made anew where the one before has ended."""
 ROUNDS = 2
 """Simulations with more beams in one climb, where parameters of the structure move."""
 FAR = 10.0
 """Steps of the derivatives; a parameter of the structure that moved further is looked at once more."""
 SMALL = 1.0
-"""Shift of a parameter by more beams, in standard deviations of its noise, that calls for no further climb; nor does
-one that is too small to matter."""
-CLOSE = 0.03
-"""Change of an intensity by more beams, in units of the incident beam, that calls for no further climb: the error of an
-intensity falls by half with the thresholds of the beams, so that what is left is about as much again."""
-FEW = 0.05
-"""Error of an intensity, in units of the incident beam, from which on the beams are said to be few."""
+"""What beams left out may shift a parameter by, in standard deviations of its noise, that calls for no further climb;
+nor does a shift that is too small to matter."""
+FEW_SHARE, FEW_PX = 0.01, 0.5
+"""Shift that beams left out may still make from which on they are said to be few: share of a parameter, pixels of the
+tilt."""
+FEW_NAMES = ("thickness", "tilt_x", "tilt_y", "gl", "kv")
+FEW_VARIANCE = 0.02
+"""Share of the disks' variance that the last beams changed from which on they are few, whatever the parameters do."""
 SLOWEST, FASTEST = 0.75, 0.25
 """Ratio of successive shifts with which the sequence is continued: it is estimated from two of them."""
 NEAR, DISTINCT = 50.0, 0.01
 """Excess of a rival's chi-square up to which it is looked at more closely, and by how much its thickness differs."""
 MOST_BEAMS = 400
 """Beams beyond which a climb is not worth its time; what they would do is still looked at."""
+SECOND_SCAN = 4.0
+"""By what thresholds of beams are divided in a second scan, where the first one had too few of them."""
+HOPELESS, NO_CLOSER = 3.0, 0.2
+"""Reduced chi-square, and residual over that of the scan's few beams, above which a scan with more of them is made."""
 WIDER = 2.0
 """Spacing of the grid on which the next level is looked at, over that of the fine grid."""
 
@@ -111,6 +119,20 @@ class _Level:
         )
 
 
+def find(search: Search, net: TiltGrid, counts: Mapping[str, int], method: str) -> tuple[Candidate, Converged]:
+    """Scan, climb and converge; once more from the beginning where the scan had too few beams to find the hill."""
+    ends: list[tuple[Candidate, Converged]] = []
+    for factor in (1.0, SECOND_SCAN):
+        search.start_over(factor)
+        search.fix_beams(net.corners)
+        candidates = search.scan(net, counts, simplex=method == "nelder-mead" and bool(search.structure))
+        contenders = search.refine(candidates, net)
+        ends.append(finish(search, contenders))
+        if not _wrong_hill(contenders, ends[-1][1]):
+            break
+    return max(ends, key=lambda end: end[1].fine.score)
+
+
 def finish(search: Search, contenders: Sequence[tuple[Candidate, FineResult]]) -> tuple[Candidate, Converged]:
     """Converge the best of some candidates, and a rival that it leaves in doubt."""
     (candidate, fine), *others = contenders
@@ -134,6 +156,17 @@ def finish(search: Search, contenders: Sequence[tuple[Candidate, FineResult]]) -
     return candidate, replace(best, rival=(values, excess))
 
 
+def _wrong_hill(contenders: Sequence[tuple[Candidate, FineResult]], best: Converged) -> bool:
+    """Whether more beams brought the best candidate of a scan little closer to the disks, and that is not noise.
+
+    Where the simulation of the scan is of too few beams, as in strong scatterers, its best hill need not be the right
+    one.
+    """
+    if best.factor == 1 or not goodness(best.fine).total > HOPELESS:
+        return False
+    return 1 - best.fine.score > NO_CLOSER * (1 - contenders[0][1].score)
+
+
 def _pixels_per_residual(fine: FineResult) -> float:
     """Number of pixels over the share of the variance that is unexplained: scores times this count in chi-square."""
     return len(fine.end.model.pixels.values) / max(1 - fine.score, 1e-12)
@@ -149,41 +182,35 @@ def _elsewhere(one: FineResult, other: FineResult) -> bool:
 def converge(search: Search, fine: FineResult, spacing_px: float) -> Converged:
     """Climb with more beams, until yet more of them no longer move the parameters.
 
-    Each level divides the thresholds of the beams by `beam_check`. The difference that the next level makes is taken on
-    a wider grid and added to the simulated values, and the parameters follow. Where it is small, the search has ended,
-    else the climb goes on there. What beams that are still left out may do is the last shift, continued as the
-    geometric series that it and the one before it begin.
+    Each level divides the thresholds of the beams by `beam_check`. The first one is simulated on the fine grid. What
+    the further ones change is taken on a wider grid and added to the simulated values, and the parameters follow. What
+    beams that are still left out may do is the last shift, continued as the geometric series that it and the one before
+    it begin.
     """
-    step, done = search.settings.beam_check, Converged(fine)
+    step, first, done = search.settings.beam_check, search.beam_factor, Converged(fine, factor=search.beam_factor)
     if not beams_matter(search):
         return done
-    region = search.fine_grid(fine.point, spacing_px).corners
     try:
-        here = _with_more(search, fine.point.simulator, region, step)
+        here = _with_more(search, fine.point.simulator, search.fine_grid(fine.point, spacing_px).corners, first * step)
+        climbed, level = _climbed(search, fine, here, first * step, spacing_px)
+        if climbed is None:
+            return replace(done, failed="the tilt left the simulated area")
+        grid = wider_grid(climbed)
+        few = _simulated(search, level.simulator, grid)
+        before, latest, change = fine, climbed, np.zeros(len(climbed.end.values))
         for k in range(1, LEVELS + 1):
-            climbed, level = _climbed(search, done.fine, here, region, step**k, spacing_px)
-            if climbed is None:
+            factor = first * step ** (k + 1)
+            there = _with_more(search, climbed.point.simulator, grid.corners, factor)
+            further = _followed(search, latest, level, grid, (few, _simulated(search, there, grid)), spacing_px)
+            if further is None:
                 return replace(done, failed="the tilt left the simulated area")
-            region = wider_grid(climbed).corners
-            there = _with_more(search, climbed.point.simulator, region, step ** (k + 1))
-            added, change = _difference(search, climbed, level.simulator, there)
-            grid = climbed.end.model.grid
-            latest = search.climb(climbed.point, grid, spacing_px, 25, "more beams", level.prepare, added)
-            if latest is None:
-                return replace(done, failed="the tilt left the simulated area")
-            latest = replace(latest, converged=latest.converged and climbed.converged)
-            noise = np.sqrt(np.maximum(np.diagonal(latest.covariance), 1e-300))
-            moved = [_values(b) - _values(a) for a, b in ((done.fine, climbed), (climbed, latest))]
-            ratio = _ratio(moved[1] / noise, moved[0] / noise)
-            tail = ratio / (1 - ratio)
-            least = np.maximum(SMALL * noise, [matters(latest, name) for name in latest.names])
-            large = bool((np.abs(moved[1]) > least)[np.array(latest.names) != "blur"].any())
-            few = _few(latest, len(there.beams), change * tail, large and ratio >= SLOWEST)
-            systematic = np.abs(moved[1]) * tail
-            done = Converged(latest, systematic, few, factor=step ** (k + 1), beam_tilts=region)
-            if (not large and change < CLOSE) or len(there.beams) > MOST_BEAMS:
+            before, earlier, latest = latest, before, further.fine
+            last, change = further.change - change, further.change
+            left = _left_over(earlier, before, latest, last)
+            few_said = _few(latest, len(there.beams), left, last)
+            done = Converged(latest, left, few_said, "", factor, grid.corners)
+            if _settled(latest, left, last) or len(there.beams) > MOST_BEAMS:
                 break
-            here = there
     except (DataError, ValueError) as error:
         return replace(done, failed=str(error))
     return done
@@ -204,20 +231,52 @@ def _ratio(ahead: FloatArray, moved: FloatArray) -> float:
     return float(np.clip(np.linalg.norm(ahead) / max(float(np.linalg.norm(moved)), 1e-300), FASTEST, SLOWEST))
 
 
-def _few(fine: FineResult, n_beams: int, left: float, slow: bool) -> str:
-    """Say where the sequence was not seen to converge."""
-    if left <= FEW and not slow:
+def _left_over(before: FineResult, climbed: FineResult, latest: FineResult, added: FloatArray) -> FloatArray:
+    """(P,) what beams that are still left out may shift, from the last two levels and the change between them.
+
+    The last shift is the sum of what its change of the intensities does in each square of pixels. Where these cancel by
+    chance, they need not do so the next time: the shift counts as no smaller than their scatter.
+    """
+    noise = np.sqrt(np.maximum(np.diagonal(latest.covariance), 1e-300))
+    moved = [_values(b) - _values(a) for a, b in ((before, climbed), (climbed, latest))]
+    geometry = np.array(latest.names) != "blur"  # how far the blur moves says little of the others
+    ratio = _ratio((moved[1] / noise)[geometry], (moved[0] / noise)[geometry])
+    return np.maximum(np.abs(moved[1]), scattered_shift(latest.end, added)) * ratio / (1 - ratio)
+
+
+def _settled(fine: FineResult, systematic: FloatArray, change: FloatArray) -> bool:
+    """Whether more beams would change nothing that matters."""
+    noise = np.sqrt(np.maximum(np.diagonal(fine.covariance), 1e-300))
+    least = np.maximum(SMALL * noise, [matters(fine, name) for name in fine.names])
+    if (systematic > least)[np.array(fine.names) != "blur"].any():
+        return False
+    # The next change is about half of the last one, and ought to be lost in what is unexplained anyway.
+    return bool(0.25 * np.square(fine.end.profiled(change[None])).sum() < 1 - fine.score)
+
+
+def _few(fine: FineResult, n_beams: int, systematic: FloatArray, change: FloatArray) -> str:
+    """Say what beams that are left out may still do, if it is much."""
+    doing = ""
+    if np.square(fine.end.profiled(change[None])).sum() > FEW_VARIANCE:
+        doing = "the last of them still changed how the disks look"
+    for name, shift in zip(fine.names, systematic, strict=True):
+        limit = FEW_PX * fine.end.model.step if name.startswith("tilt") else FEW_SHARE * abs(fine.point.get(name))
+        if name in FEW_NAMES and shift > limit:
+            doing = f"more may still shift {name} by {shift:.2g}"
+            break
+    if not doing:
         return ""
     return (
-        f"{n_beams} beams are few for {fine.point.thickness:g} angstrom: more would still change intensities by some "
-        f"{left:.2g} of the incident beam. Lower `strong` and `weak` of the BeamSelection"
+        f"{n_beams} beams are few for {fine.point.thickness:g} angstrom: {doing}. "
+        "Lower `strong` and `weak` of the BeamSelection"
     )
 
 
 def _climbed(
-    search: Search, fine: FineResult, simulator: BeamListSimulator, region: Corners, factor: float, spacing_px: float
+    search: Search, fine: FineResult, simulator: BeamListSimulator, factor: float, spacing_px: float
 ) -> tuple[FineResult | None, _Level]:
     """Climb with more beams, again where parameters of the structure moved far; with the level that it ended on."""
+    region = search.fine_grid(fine.point, spacing_px).corners
     latest, level = fine, _Level(search, fine.point, simulator)
     for k in range(ROUNDS if search.structure else 1):
         if k:
@@ -233,24 +292,40 @@ def _climbed(
     return latest, level
 
 
-def _difference(
-    search: Search, fine: FineResult, here: BeamListSimulator, there: BeamListSimulator
-) -> tuple[FloatArray, float]:
-    """(n,) difference at the pixels that more beams make, and the largest change of an intensity."""
-    grid, model = wider_grid(fine), fine.end.model
-    images = [
-        to_numpy(grid.images(_simulated(search, each, grid), [fine.point.thickness], search.reflections))
-        for each in (here, there)
-    ]
-    both = []
-    for simulated in images:
-        other = Model(model.pixels, grid, _Fixed(simulated).prepare, search.reflections, model.hook, model.step)
+@dataclass(frozen=True, eq=False)
+class _Further:
+    """A climb with a change (n,) added to the simulated values."""
+
+    fine: FineResult
+    change: FloatArray
+
+
+def _followed(
+    search: Search, start: FineResult, level: _Level, grid: TiltGrid, prepared: tuple[Any, Any], spacing_px: float
+) -> _Further | None:
+    """Climb with the difference of two prepared simulations on a grid added, made once more where the climb ended."""
+    latest = start
+    for _ in range(FOLLOWED):
+        change = _difference(search, latest, grid, prepared)
+        climb = search.climb(latest.point, latest.end.model.grid, spacing_px, 25, "more beams", level.prepare, change)
+        if climb is None:
+            return None
+        latest = replace(climb, converged=climb.converged and start.converged)
+    return _Further(latest, change)
+
+
+def _difference(search: Search, fine: FineResult, grid: TiltGrid, prepared: tuple[Any, Any]) -> FloatArray:
+    """(n,) difference at the pixels that more beams make."""
+    model, both = fine.end.model, []
+    for each in prepared:
+        images = to_numpy(grid.images(each, [fine.point.thickness], search.reflections))
+        other = Model(model.pixels, grid, _Fixed(images).prepare, search.reflections, model.hook, model.step)
         values = other.at(other.filtered(fine.point), fine.point.frame)
         if values is None:
             msg = "the tilt left the simulated area"
             raise ValueError(msg)
         both.append(values)
-    return both[1] - both[0], float(np.abs(images[1] - images[0]).max())
+    return both[1] - both[0]
 
 
 @dataclass(frozen=True, eq=False)

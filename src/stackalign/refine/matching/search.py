@@ -66,6 +66,7 @@ class Search:
         self._prepared: dict[Any, Any] = {}
         self.simulator: Simulator = settings.simulator
         self.beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
+        self.beam_factor = 1.0
         self.structure = [p for p in self.parameters if p.structural]
         self.scanned_thickness = any(p.name == "thickness" for p in self.parameters)
 
@@ -100,8 +101,14 @@ class Search:
             # Not for the start of a Debye-Waller factor: four times as many are strong at one near 0.
             middle = {p.name: (p.low + p.high) / 2 for p in self.structure if p.name.startswith("b_iso")}
             simulator = simulator.with_parameters(self.driven(middle)) if middle else simulator
+            simulator = simulator.tighter(self.beam_factor) if self.beam_factor > 1 else simulator
             self.simulator = simulator.with_beams(rectangle(corners))
             self.beam_tilts = corners
+
+    def start_over(self, factor: float) -> None:
+        """Forget the beams, and choose more of them the next time: their thresholds are divided by the factor."""
+        self.simulator, self.beam_factor = self.settings.simulator, factor
+        self._prepared.clear()
 
     # --- the global scan ----------------------------------------------------------------------------------------------
 
