@@ -9,6 +9,7 @@ from .beam import Beam
 from .bloch.selection import BeamList, BeamSelection
 from .bloch.simulator import BeamConvergence, BlochSimulator
 from .bloch.solver import PreparedBloch
+from .bloch.thermal import thermal_absorption
 from .coarse import CoarseRefine
 from .config import Configuration, Step, load_config
 from .crystal import Crystal
@@ -62,6 +63,7 @@ __all__ = [
     "refine_file",
     "refine_files",
     "ridge",
+    "thermal_absorption",
 ]
 
 

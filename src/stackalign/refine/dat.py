@@ -241,7 +241,8 @@ class _Parser:
     def say_what_is_not_simulated(self, n_adjusted: int) -> None:
         said = []
         if self.numbers.get("abs", (0.0,))[0]:
-            said.append(("abs", 'abs asks for absorption: give absorption="exact" or "perturbative" to the simulator'))
+            wanted = 'absorption="exact" or "perturbative", and absorptive_ratio="thermal"'
+            said.append(("abs", f"abs asks for absorption: give {wanted} to the simulator"))
         if n_adjusted:
             said.append(("adj", f"adj: {n_adjusted} adjusted structure factors; those of neutral atoms are simulated"))
         if self.numbers.get("v0", (0.0,))[0]:

@@ -4,7 +4,7 @@ import functools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -22,6 +22,7 @@ from stackalign.refine.simulator import Neighbour, Reflection, as_reflections, a
 from .geometry import Geometry
 from .selection import BeamList, BeamSelection, select_beams
 from .solver import Absorption, PreparedBloch, Solver, SolverOptions
+from .thermal import thermal_absorption
 
 __all__ = ["BeamConvergence", "BlochSimulator"]
 
@@ -54,9 +55,11 @@ class BlochSimulator:
     absorption : None, "perturbative" or "exact"
         "exact" diagonalises a general complex matrix, 4 to 10 times slower. "perturbative" shifts the eigenvalues to
         first order and costs nothing; its error in intensity is 0.01 to 0.05 for ratios of 0.03 to 0.1.
-    absorptive_ratio : float or callable
-        Absorptive over elastic potential; or a function ``(geometry, hkl) -> U'`` in 1/angstrom^2 for tabulated values,
-        where `geometry.beam` and `geometry.crystal` are those in use, with the origin at `geometry.crystal`'s.
+    absorptive_ratio : float, "thermal" or callable
+        Absorptive over elastic potential. "thermal": what thermal diffuse scattering takes out, by element,
+        Debye-Waller factor and voltage, see `stackalign.refine.thermal_absorption`; the choice for measured disks. Or a
+        function ``(geometry, hkl) -> U'`` in 1/angstrom^2 for tabulated values, where `geometry.beam` and
+        `geometry.crystal` are those in use, with the origin at `geometry.crystal`'s.
     refraction : bool
         Whether the mean inner potential speeds up the electrons inside the crystal.
     scattering : callable
@@ -100,7 +103,7 @@ class BlochSimulator:
     selection: BeamSelection = field(default_factory=BeamSelection)
     beams: BeamList | None = None
     absorption: Literal["perturbative", "exact"] | None = None
-    absorptive_ratio: float | Absorption = 0.05
+    absorptive_ratio: float | Literal["thermal"] | Absorption = 0.05
     refraction: bool = True
     scattering: ScatteringFactors = kirkland
     workers: int | None = None
@@ -113,8 +116,9 @@ class BlochSimulator:
         if self.absorption not in (None, "perturbative", "exact"):
             msg = f'absorption must be None, "perturbative" or "exact", got {self.absorption!r}'
             raise ValueError(msg)
-        if not callable(self.absorptive_ratio) and not 0 <= self.absorptive_ratio < 1:
-            msg = f"absorptive_ratio must be from 0 to 1, got {self.absorptive_ratio}"
+        ratio: Any = self.absorptive_ratio
+        if not (callable(ratio) or ratio == "thermal" or (not isinstance(ratio, str) and 0 <= ratio < 1)):
+            msg = f'absorptive_ratio must be from 0 to 1, "thermal" or a function, got {ratio!r}'
             raise ValueError(msg)
         if self.workers is not None and self.workers < 1:
             msg = f"workers must be 1 or more, got {self.workers}"
@@ -126,7 +130,7 @@ class BlochSimulator:
     def parameters(self) -> dict[str, float]:
         """Values in use: "kv", "absorptive_ratio" where it is a number, and those of `Crystal.parameters`."""
         own = {"kv": self.beam.kv}
-        if self.absorption is not None and not callable(self.absorptive_ratio):
+        if self.absorption is not None and _is_number(self.absorptive_ratio):
             own["absorptive_ratio"] = float(self.absorptive_ratio)
         return own | self.crystal.parameters
 
@@ -211,7 +215,7 @@ class BlochSimulator:
         if self.absorption is None:
             some = replace(self, absorption="perturbative", absorptive_ratio=ABSORPTION_STEP)
             nearby["absorptive_ratio"] = Neighbour(0.0, ABSORPTION_STEP, some, absorbing)
-        elif not callable(ratio):
+        elif _is_number(ratio):
             step = ABSORPTION_STEP / 2
             nearby["absorptive_ratio"] = Neighbour(
                 float(ratio), step, self.with_parameters({"absorptive_ratio": ratio + step}), absorbing
@@ -245,7 +249,7 @@ class BlochSimulator:
         options = SolverOptions(
             self.crystal.inversion_center is not None,
             self.absorption,
-            self.absorptive_ratio,
+            thermal_absorption if isinstance(self.absorptive_ratio, str) else self.absorptive_ratio,
             self.selection.floor,
             self.workers,
             self.memory_limit,
@@ -341,6 +345,10 @@ class BeamConvergence:
     worst: Reflection
     n_beams: tuple[int, int]
     n_reference: tuple[int, int]
+
+
+def _is_number(ratio: object) -> TypeGuard[float]:
+    return not (callable(ratio) or isinstance(ratio, str))
 
 
 def _to_host(tilts: Array) -> FloatArray:
