@@ -121,3 +121,16 @@ def test_interrupt_stops_the_rest_of_a_batch(tmp_path: Path) -> None:
     for name, stack in (("a", STACK), ("b", STACK + 1)):
         assert crop(save(tmp_path / "again.npy", stack), "-o", tmp_path / f"{name}.npy", *OPTIONS).code == 0
         assert digest(output / f"cropped_{name}.npy") == digest(tmp_path / f"{name}.npy")
+
+
+def test_interrupted_before_the_command_line_is_read(monkeypatch, capsys) -> None:
+    from stackalign.cli import __main__
+
+    def interrupted(words: list[str] | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__, "app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Aborted.\n"

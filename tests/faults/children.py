@@ -139,7 +139,7 @@ def run_child(words: tuple[str, ...], log: Path, fault: Fault | None = None, *, 
 
 def _work(words: tuple[str, ...], log: str, fault: Fault) -> None:
     """Run the command line in this process, with small pieces."""
-    from stackalign.cli.__main__ import app
+    from stackalign.cli.__main__ import main
     from stackalign.diffraction import bragg_file, centers_file, masks_file
     from stackalign.io import hdf5_writer, zarr_writer
     from stackalign.runs import Run
@@ -160,7 +160,7 @@ def _work(words: tuple[str, ...], log: str, fault: Fault) -> None:
     met = None if fault.event is None else at_event(out, fault.event, fault.acting(out))
     code = 70
     try:
-        app(list(words))
+        main(list(words))
     except SystemExit as ended:
         code = int(ended.code or 0)
     except BaseException:

@@ -8,7 +8,7 @@ import typer
 
 from stackalign import __version__
 
-from ._console import plain_warnings, user_log
+from ._console import FAILED, plain_warnings, say, user_log
 from ._report_flag import ReportOrPages
 from .align import align
 from .bench import bench
@@ -68,9 +68,13 @@ def common(
     context.with_resource(plain_warnings())
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
+def main(words: list[str] | None = None) -> None:
+    """Run the command line, by default that of this process; also an interruption before it is read is one line."""
+    try:
+        app(words)
+    except KeyboardInterrupt as error:
+        say("Aborted.")
+        raise SystemExit(FAILED) from error
 
 
 if __name__ == "__main__":
