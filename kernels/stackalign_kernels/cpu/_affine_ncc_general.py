@@ -8,7 +8,7 @@ slices, several times faster than pixel by pixel through indices.
 import numpy as np
 
 from ._affine_rows import BLOCK, ROOM, SHORT, SOME, span, typical
-from ._jit import exact, fast, inlined
+from ._jit import borrowing, exact, fast, inlined
 from ._lanes import LANES, row_sums, sample
 
 LEVEL = 0.2
@@ -144,15 +144,21 @@ def _sample_row(image, start, end, width, qy, dy, qx, dx, first, last, level, ou
 @exact
 def general(reference, moving, problem, matrices, first_item, last_item, partial):
     """Sums of the work items first_item..last_item, an item being one block of rows of one candidate; any matrix."""
+    width = reference.shape[2]
+    taps = (np.empty(width, np.uint32), np.empty(width, np.float32), np.empty(width, np.float32))
+    room = (np.empty(width + LANES, np.float32), np.empty(ROOM))
+    _items(reference, moving, problem, matrices, first_item, last_item, taps, room, partial)
+
+
+@borrowing
+def _items(reference, moving, problem, matrices, first_item, last_item, all_taps, room, partial):
+    """See `general`, which has made the arrays."""
+    base, fy, fx = all_taps
+    sampled, some = room
     height, width = reference.shape[1], reference.shape[2]
     moving_height, moving_width = moving.shape[1], moving.shape[2]
     blocks = partial.shape[1]
     flat = moving.reshape(moving.shape[0], moving_height * moving_width)
-    base = np.empty(width, np.uint32)
-    fy = np.empty(width, np.float32)
-    fx = np.empty(width, np.float32)
-    sampled = np.empty(width + LANES, np.float32)
-    some = np.empty(ROOM)
     for item in range(first_item, last_item):
         candidate = item // blocks
         block = item % blocks

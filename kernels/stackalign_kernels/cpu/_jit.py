@@ -3,9 +3,12 @@
 
 `exact` keeps every floating-point operation as written: the same bits on every machine. `fast` lets the compiler
 reorder sums, which is what makes reductions vectorise; it keeps NaN and infinity (never ``fastmath=True``: that deletes
-NaN tests). `inlined` is `exact` for what is called per row with arrays, each of which costs as many arguments as it has
-fields. None uses Numba's own threads: a cache together with ``parallel=True`` crashes (numba issues 4807 and 10128),
-and our threads come from the backend. Compiled kernels are kept by `_once` in the folder that `_store` names.
+NaN tests). Both count who uses an array, in a way that is safe between threads: each slice, each tuple of arrays takes
+as long as a dozen pixels. `borrowing` is `exact` without that, for loops over rows: such a function makes no array, and
+those that it is given live longer than it does. `inlined` is `borrowing` for what is called per row with arrays, each
+of which costs as many arguments as it has fields. None uses Numba's own threads: a cache together with
+``parallel=True`` crashes (numba issues 4807 and 10128), and our threads come from the backend. Compiled kernels are
+kept by `_once` in the folder that `_store` names.
 """
 
 import logging
@@ -14,7 +17,7 @@ import numba
 
 from . import _store
 
-__all__ = ["STORE", "exact", "fast", "inlined"]
+__all__ = ["STORE", "borrowing", "exact", "fast", "inlined"]
 
 _log = logging.getLogger("stackalign.kernels")
 
@@ -45,5 +48,6 @@ def _decorator(**flags):
 
 
 exact = _decorator()
-inlined = _decorator(forceinline=True)
+borrowing = _decorator(_nrt=False)
+inlined = _decorator(_nrt=False, forceinline=True)
 fast = _decorator(fastmath={"reassoc", "contract", "nsz", "arcp"})

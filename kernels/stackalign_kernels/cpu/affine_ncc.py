@@ -15,11 +15,12 @@ The kernel for any other matrix is in `_affine_ncc_general`.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._affine_rows import BLOCK, ROOM, SHORT, pivot, span
-from ._jit import exact, fast, inlined
+from ._jit import borrowing, exact, fast, inlined
 from ._lanes import blend, row_sums
 
 MIN_SLOTS, SLOT_PIXELS = 32, 32768
@@ -36,7 +37,9 @@ N, R, A, B, RR, AA, AB, BB, RA, RB = range(10)
 _TERMS = [(), (0,), (1,), (2,), (0, 0), (1, 1), (1, 2), (2, 2), (0, 1), (0, 2)]
 _three_rows = row_sums(_TERMS, 1, masked=True)
 _three_short_rows = row_sums(_TERMS, 1, masked=True, double=True)
-_whole_rows = row_sums([(0, 1), (0, 2), (1, 2)], 1, masked=False)
+_products = [(0, 1), (0, 2), (1, 2)]
+_whole_rows = row_sums(_products, 1, masked=False)
+_fresh_rows = row_sums([*_products, (0,), (0, 0), (2,), (2, 2)], 1, masked=False)
 _squares = row_sums([(0,), (0, 0)], 1, masked=False)
 
 
@@ -122,6 +125,166 @@ def without_nan(planes, whole):
                 break
 
 
+class _Taps(NamedTuple):
+    """Interpolation along x of the groups of a batch: taps, weights, runs of neighbours, and where it is inside."""
+
+    i0: Any
+    i1: Any
+    weights: Any
+    starts: Any
+    n_runs: Any
+    ends: Any
+
+
+class _Rows(NamedTuple):
+    """Rows of the moving image, stretched for a group, about their pivots: row y in slot y & last_slot.
+
+    They stay as long as no other row wants the slot. `squares` has their sums with themselves, where `squared`.
+    """
+
+    stretched: Any
+    stretched_for: Any
+    pivots: Any
+    squares: Any
+    squared: Any
+
+
+class _Table(NamedTuple):
+    """Sums of a row of the reference with two stretched rows.
+
+    They are in place 2 * slot + 1 for the rows y0 and y0 + 1, and in 2 * slot for y0 alone; `known` says of which rows.
+    """
+
+    known: Any
+    sums: Any
+
+
+class _Middles(NamedTuple):
+    """Numbers near the pixels of each row of both images, see `pivot`, and room for sums."""
+
+    reference: Any
+    reference_for: Any
+    moving: Any
+    moving_for: Any
+    some: Any
+    other: Any
+
+
+@inlined
+def _tabulate(columns, first_group, last_group, moving_width, taps):
+    """Fill the table of a batch of groups."""
+    for g in range(first_group, last_group):
+        t = g - first_group
+        xa, xb = span(columns[g, 0], columns[g, 1], np.float64(moving_width), taps.weights.shape[1])
+        if xb > xa:
+            axis = taps.i0[t, xa:xb], taps.i1[t, xa:xb], taps.weights[t, xa:xb]
+            _taps(columns[g, 0], columns[g, 1], xa, axis[0], axis[1], axis[2])
+            taps.n_runs[t] = _runs(taps.i0[t], taps.i1[t], xa, xb, taps.starts[t])
+        taps.ends[t, 0], taps.ends[t, 1] = xa, xb
+
+
+@inlined
+def _stretch(moving, plane, source, key, slot, taps, t, middles, rows):
+    """Stretch a row of the moving image into a slot, unless it is there."""
+    if rows.stretched_for[slot] == key:
+        return
+    rows.stretched_for[slot] = key
+    rows.squared[slot] = False
+    width = moving.shape[2]
+    row = (plane + source) * width
+    xa, xb = taps.ends[t, 0], taps.ends[t, 1]
+    left = np.int64(min(taps.i0[t, xa], taps.i0[t, xb - 1]))
+    right = np.int64(max(taps.i1[t, xa], taps.i1[t, xb - 1])) + 1
+    near = pivot(moving, row, width, left, right, middles.moving, middles.moving_for, source, middles.other)
+    rows.pivots[slot] = near
+    starts = taps.starts
+    _stretch_row(moving, row, taps.i0, taps.i1, taps.weights, starts, t, taps.n_runs[t], near, rows.stretched, slot)
+
+
+@inlined
+def _whole_sums(reference, at, n_x, pivot_r, slots, of_reference, rows, sums, place):
+    """Sums of three rows without NaN: what is known of one of them alone is not summed again.
+
+    `of_reference` has the sums of the row of the reference at 0 and 1, if it is known at 2. Alone or together, sums
+    are made in the same order.
+    """
+    nothing = np.float32(0.0)
+    s0, s1 = slots
+    three, s, squares = (reference, rows.stretched, rows.stretched), sums[place], rows.squares
+    if of_reference[2] == 0.0 and rows.squared[s0] and not rows.squared[s1]:  # usual where candidates share nothing
+        _fresh_rows(three, at, n_x, (pivot_r,), sums, place * ROOM)
+        of_reference[0], of_reference[1] = s[3], s[4]
+        squares[s1, 0], squares[s1, 1] = s[5], s[6]
+    else:
+        for slot, start in ((s0, at[1]), (s1, at[2])):
+            if not rows.squared[slot]:
+                _squares((rows.stretched,), (start,), n_x, (nothing,), squares, slot * ROOM)
+                rows.squared[slot] = True
+        if of_reference[2] == 0.0:
+            _squares((reference,), (at[0],), n_x, (pivot_r,), of_reference, 0)
+        _whole_rows(three, at, n_x, (pivot_r,), sums, place * ROOM)
+    rows.squared[s1] = True
+    of_reference[2] = 1.0
+    s[RA], s[RB], s[AB] = s[0], s[1], s[2]
+    s[N], s[R], s[RR] = n_x, of_reference[0], of_reference[1]
+    s[A], s[AA], s[B], s[BB] = squares[s0, 0], squares[s0, 1], squares[s1, 0], squares[s1, 1]
+
+
+@inlined
+def _add_weighted(out, s, w):
+    """Add the sums with the sample (1 - w) * a + w * b: they are those with the rows a and b, weighted."""
+    wb = np.float64(w)
+    wa = 1.0 - wb
+    out[0] += s[N]
+    out[1] += s[R]
+    out[2] += wa * s[A] + wb * s[B]
+    out[3] += s[RR]
+    out[4] += wa * (wa * s[AA] + 2.0 * wb * s[AB]) + wb * wb * s[BB]
+    out[5] += wa * s[RA] + wb * s[RB]
+
+
+@borrowing
+def _group_row(
+    reference, moving, whole, k, y, g, t, rows_of, members, first, last, block, taps, rows, table, middles, partial
+):
+    """Add one row of the reference to the sums of the candidates of a group."""
+    height, width = reference.shape[1], reference.shape[2]
+    moving_height = moving.shape[1]
+    last_slot = rows.stretched.shape[0] - 1
+    xa, n_x = taps.ends[t, 0], taps.ends[t, 1] - taps.ends[t, 0]
+    r = (k * height + y) * width + xa
+    some = middles.some
+    pivot_r = pivot(reference, r - xa, width, xa, xa + n_x, middles.reference, middles.reference_for, y, some)
+    some[2] = 0.0
+    for member in range(first, last):
+        candidate = members[member]
+        q = rows_of[candidate, 0] * np.float64(y) + rows_of[candidate, 1]
+        if not (0.0 <= q <= np.float64(moving_height - 1)):
+            continue
+        y0 = np.int64(math.floor(q))
+        w = np.float32(q - np.float64(y0))
+        y1 = y0 if w == np.float32(0.0) else y0 + 1
+        s0, s1 = y0 & last_slot, y1 & last_slot
+        place = 2 * s0 + (y1 - y0)
+        key = (g * height + y) * moving_height + y0
+        if table.known[place] != key:
+            table.known[place] = key
+            for source in range(y0, y1 + 1):
+                kept = g * moving_height + source
+                _stretch(moving, k * moving_height, source, kept, source & last_slot, taps, t, middles, rows)
+            at = (r, s0 * width + xa, s1 * width + xa)
+            three = (reference, rows.stretched, rows.stretched)
+            if n_x <= SHORT:
+                _three_short_rows(three, at, n_x, (pivot_r,), table.sums, place * ROOM)
+            elif whole:
+                _whole_sums(reference, at, n_x, pivot_r, (s0, s1), some, rows, table.sums, place)
+            else:
+                _three_rows(three, at, n_x, (pivot_r,), table.sums, place * ROOM)
+            near_a, near_b = np.float64(rows.pivots[s0]), np.float64(rows.pivots[s1])
+            _from_zero(table.sums, place, np.float64(pivot_r), near_a, near_b)
+        _add_weighted(partial[candidate, block], table.sums[place], w)
+
+
 @exact
 def separable(reference, moving, whole, problem, columns, rows, members, bounds, batches, start, stop, partial):
     """Sums of the work items start..stop, an item being one block of rows of a batch of groups of candidates.
@@ -147,123 +310,78 @@ def separable(reference, moving, whole, problem, columns, rows, members, bounds,
         Output: n, r, v, rr, vv, rv.
     """
     height, width = reference.shape[1], reference.shape[2]
-    moving_height, moving_width = moving.shape[1], moving.shape[2]
-    blocks = partial.shape[1]
-    i0 = np.empty((BATCH, width), np.int32)
-    i1 = np.empty((BATCH, width), np.int32)
-    wx = np.empty((BATCH, width), np.float32)
-    starts = np.empty((BATCH, width + 1), np.int64)
-    n_runs = np.zeros(BATCH, np.int64)
-    ends = np.zeros((BATCH, 2), np.int64)
-    # Rows of the moving image, stretched for the group, about their pivots: row y in slot y & last_slot, as long as no
-    # other row wants it. `table` has sums of a row of the reference with the rows y0 and y0 + 1 of these in place
-    # 2 * slot + 1, and with y0 alone in 2 * slot; `known` says of which.
+    moving_height = moving.shape[1]
     n_slots = MIN_SLOTS
     while 2 * n_slots * width <= SLOT_PIXELS:
         n_slots *= 2
-    last_slot = n_slots - 1
-    stretched = np.empty((n_slots, width), np.float32)
-    stretched_for = np.full(n_slots, -1, np.int64)
-    pivots = np.empty(n_slots, np.float32)
-    squares = np.empty((n_slots, ROOM))
-    known = np.full(2 * n_slots, -1, np.int64)
-    table = np.empty((2 * n_slots, ROOM))
-    middle, middle_for = np.empty(height, np.float32), np.full(height, -1, np.int64)
-    moving_middle, moving_middle_for = np.empty(moving_height, np.float32), np.full(moving_height, -1, np.int64)
-    some = np.empty(ROOM)
-    other = np.empty(ROOM)
-    nothing = np.float32(0.0)
+    taps = _Taps(
+        np.empty((BATCH, width), np.int32),
+        np.empty((BATCH, width), np.int32),
+        np.empty((BATCH, width), np.float32),
+        np.empty((BATCH, width + 1), np.int64),
+        np.zeros(BATCH, np.int64),
+        np.zeros((BATCH, 2), np.int64),
+    )
+    stretched = _Rows(
+        np.empty((n_slots, width), np.float32),
+        np.full(n_slots, -1, np.int64),
+        np.empty(n_slots, np.float32),
+        np.empty((n_slots, ROOM)),
+        np.zeros(n_slots, np.bool_),
+    )
+    table = _Table(np.full(2 * n_slots, -1, np.int64), np.empty((2 * n_slots, ROOM)))
+    middles = _Middles(
+        np.empty(height, np.float32),
+        np.full(height, -1, np.int64),
+        np.empty(moving_height, np.float32),
+        np.full(moving_height, -1, np.int64),
+        np.empty(ROOM),
+        np.empty(ROOM),
+    )
+    images, groups = (reference, moving, whole), (problem, columns, rows, members, bounds, batches)
+    _items(images, groups, start, stop, taps, stretched, table, middles, partial)
+
+
+@borrowing
+def _items(images, groups, start, stop, taps, rows, table, middles, partial):
+    """See `separable`, which has made the arrays."""
+    reference, moving, whole = images
+    problem, columns, rows_of, members, bounds, batches = groups
+    blocks = partial.shape[1]
     tabulated = np.int64(-1)
     for item in range(start, stop):
-        batch = item // blocks
-        block = item % blocks
-        first_group = batches[batch]
+        batch, block = item // blocks, item % blocks
+        first_group, last_group = batches[batch], batches[batch + 1]
         k = problem[first_group]
-        for g in range(first_group, batches[batch + 1]):
+        if tabulated != batch:
+            _tabulate(columns, first_group, last_group, moving.shape[2], taps)
+            tabulated = batch
+        for g in range(first_group, last_group):
             t = g - first_group
-            if tabulated != batch:
-                xa, xb = span(columns[g, 0], columns[g, 1], np.float64(moving_width), width)
-                if xb > xa:
-                    _taps(columns[g, 0], columns[g, 1], xa, i0[t, xa:xb], i1[t, xa:xb], wx[t, xa:xb])
-                    n_runs[t] = _runs(i0[t], i1[t], xa, xb, starts[t])
-                ends[t, 0], ends[t, 1] = xa, xb
             for member in range(bounds[g], bounds[g + 1]):
-                for i in range(6):
-                    partial[members[member], block, i] = 0.0
-        tabulated = batch
-        for g in range(first_group, batches[batch + 1]):
-            t = g - first_group
-            xa, xb = ends[t, 0], ends[t, 1]
-            if xb <= xa:
+                partial[members[member], block] = 0.0
+            if taps.ends[t, 1] <= taps.ends[t, 0]:
                 continue
-            left = np.int64(min(i0[t, xa], i0[t, xb - 1]))
-            right = np.int64(max(i1[t, xa], i1[t, xb - 1])) + 1
-            n_x = xb - xa
-            for y in range(block * BLOCK, min(block * BLOCK + BLOCK, height)):
-                r = (k * height + y) * width + xa
-                pivot_r = pivot(reference, r - xa, width, xa, xb, middle, middle_for, y, some)
-                if whole[k]:
-                    _squares((reference,), (r,), n_x, (pivot_r,), some, 0)
-                for member in range(bounds[g], bounds[g + 1]):
-                    candidate = members[member]
-                    q = rows[candidate, 0] * np.float64(y) + rows[candidate, 1]
-                    if not (0.0 <= q <= np.float64(moving_height - 1)):
-                        continue
-                    y0 = np.int64(math.floor(q))
-                    w = np.float32(q - np.float64(y0))
-                    y1 = y0 if w == nothing else y0 + 1
-                    s0, s1 = y0 & last_slot, y1 & last_slot
-                    place = 2 * s0 + (y1 - y0)
-                    key = (g * height + y) * moving_height + y0
-                    if known[place] != key:
-                        for source in range(y0, y1 + 1):
-                            slot = source & last_slot
-                            if stretched_for[slot] != g * moving_height + source:
-                                stretched_for[slot] = g * moving_height + source
-                                row = (k * moving_height + source) * moving_width
-                                pivots[slot] = pivot(
-                                    moving,
-                                    row,
-                                    moving_width,
-                                    left,
-                                    right,
-                                    moving_middle,
-                                    moving_middle_for,
-                                    source,
-                                    other,
-                                )
-                                _stretch_row(
-                                    moving, row, i0, i1, wx, starts, t, n_runs[t], pivots[slot], stretched, slot
-                                )
-                                if whole[k]:
-                                    at = (slot * width + xa,)
-                                    _squares((stretched,), at, n_x, (nothing,), squares, slot * ROOM)
-                        known[place] = key
-                        at = (r, s0 * width + xa, s1 * width + xa)
-                        if n_x <= SHORT:
-                            _three_short_rows(
-                                (reference, stretched, stretched), at, n_x, (pivot_r,), table, place * ROOM
-                            )
-                        elif whole[k]:
-                            s = table[place]
-                            _whole_rows((reference, stretched, stretched), at, n_x, (pivot_r,), table, place * ROOM)
-                            s[RA], s[RB], s[AB] = s[0], s[1], s[2]
-                            s[N], s[R], s[RR] = n_x, some[0], some[1]
-                            s[A], s[AA], s[B], s[BB] = squares[s0, 0], squares[s0, 1], squares[s1, 0], squares[s1, 1]
-                        else:
-                            _three_rows((reference, stretched, stretched), at, n_x, (pivot_r,), table, place * ROOM)
-                        _from_zero(table, place, np.float64(pivot_r), np.float64(pivots[s0]), np.float64(pivots[s1]))
-                    # The sample is wa * a + wb * b: its sums are those of the two rows, weighted.
-                    wb = np.float64(w)
-                    wa = 1.0 - wb
-                    partial[candidate, block, 0] += table[place, N]
-                    partial[candidate, block, 1] += table[place, R]
-                    partial[candidate, block, 2] += wa * table[place, A] + wb * table[place, B]
-                    partial[candidate, block, 3] += table[place, RR]
-                    partial[candidate, block, 4] += (
-                        wa * (wa * table[place, AA] + 2.0 * wb * table[place, AB]) + wb * wb * table[place, BB]
-                    )
-                    partial[candidate, block, 5] += wa * table[place, RA] + wb * table[place, RB]
+            for y in range(block * BLOCK, min(block * BLOCK + BLOCK, reference.shape[1])):
+                _group_row(
+                    reference,
+                    moving,
+                    whole[k],
+                    k,
+                    y,
+                    g,
+                    t,
+                    rows_of,
+                    members,
+                    bounds[g],
+                    bounds[g + 1],
+                    block,
+                    taps,
+                    rows,
+                    table,
+                    middles,
+                    partial,
+                )
 
 
 @exact

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ._jit import exact
+from ._jit import borrowing, exact
 
 
 @exact
@@ -20,10 +20,15 @@ def _add_row(pixels, mask, use_mask, sums, counts):
 @exact
 def bin_rows(images, mask, use_mask, fy, fx, start, stop, means, counts):
     """Rows start..stop of all results (N, h, w), one after the other: columns are added first, then along x."""
+    used = means.shape[2] * fx
+    _rows(images, mask, use_mask, fy, fx, start, stop, np.empty(used), np.empty(used, np.int32), means, counts)
+
+
+@borrowing
+def _rows(images, mask, use_mask, fy, fx, start, stop, sums, numbers, means, counts):
+    """See `bin_rows`, which has made the arrays."""
     height, width = means.shape[1], means.shape[2]
-    used = width * fx
-    sums = np.empty(used)
-    numbers = np.empty(used, np.int32)
+    used = sums.size
     for item in range(start, stop):
         n = item // height
         y = item % height

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ._jit import exact, fast
+from ._jit import borrowing, exact, fast
 
 
 @exact
@@ -34,9 +34,14 @@ def _row_sums(r, dx):
 @exact
 def second_moments(patterns, mask, use_mask, centers, start, stop, out):
     """Sums of p, p*dy*dy, p*dy*dx and p*dx*dx of the patterns start..stop, row by row."""
+    width = patterns.shape[2]
+    _patterns(patterns, mask, use_mask, centers, start, stop, np.empty(width), np.empty(width), out)
+
+
+@borrowing
+def _patterns(patterns, mask, use_mask, centers, start, stop, row, dx, out):
+    """See `second_moments`, which has made the arrays."""
     height, width = patterns.shape[1], patterns.shape[2]
-    row = np.empty(width)
-    dx = np.empty(width)
     for n in range(start, stop):
         m = mask[n if mask.shape[0] > 1 else 0]
         for x in range(width):

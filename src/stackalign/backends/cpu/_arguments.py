@@ -17,7 +17,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def row_sum(dtype: np.dtype[Any]) -> NDArray[Any]:
-    """One element of the type that the sum of a row fits: see `stackalign_kernels.cpu.radial`."""
+    """One element of the type that the sum of a row fits: see `stackalign_kernels.cpu._pattern_sums`."""
     if dtype.kind == "f":
         return np.zeros(1, np.float64)
     return np.zeros(1, np.int32 if dtype.itemsize <= 2 else np.int64)

@@ -19,7 +19,7 @@ __all__ = ["first_calls", "pattern_summary", "radial_cumulative"]
 
 
 def _order_keys(patterns: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Bits, flip and end of `stackalign_kernels.cpu.radial.extrema`."""
+    """Bits, flip and end of `stackalign_kernels.cpu._pattern_sums.extrema`."""
     if patterns.dtype.kind != "f":
         return patterns, np.zeros(1, patterns.dtype), np.zeros(1, np.int64)
     integer = np.dtype(f"i{patterns.dtype.itemsize}")

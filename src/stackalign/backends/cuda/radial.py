@@ -93,7 +93,7 @@ def _settle(
     undecided = np.flatnonzero(rt.to_numpy((result.radii == UNDECIDED).any(axis=1)))
     if undecided.size == 0:
         return
-    from stackalign_kernels.cpu.radial import exact_radius
+    from stackalign_kernels.cpu._retention import exact_radius
 
     radii = np.empty(fractions.size, np.int64)
     centers = rt.to_numpy(result.centers)
