@@ -14,9 +14,6 @@ BLOCK = 32
 SOME = 32
 """Pixels of a row that tell where its pixels are."""
 
-FEW = 16
-"""Pixels that tell it of a row of less than twice as many: places of few, so that candidates share them."""
-
 SHORT = 32
 """Rows of up to so many pixels are summed in float64: by chance, a few pixels may all be far from what is typical."""
 
@@ -69,8 +66,10 @@ def pivot(image, row, width, first, last, kept, kept_for, place, sums):
         first = (first + last) // (2 * SOME) * SOME
         size = SOME
     elif size > SHORT:
-        first = max(0, min(((first + last) // 2 - FEW // 2) // FEW * FEW, width - FEW))
-        size = FEW
+        # One of few places, the first of them in the middle of the row, so that candidates share them.
+        moved = (first + last - width + SOME // 2) // SOME * (SOME // 2)
+        first = max(0, min((width - SOME) // 2 + moved, width - SOME))
+        size = SOME
     key = (row + first) * (2 * SOME) + size
     if kept_for[place] != key:
         kept_for[place] = key

@@ -172,8 +172,7 @@ def score_affine(
     backend = backend_for(pair.reference, pair.moving)
     m, single = _candidate_matrices(pair, matrices)
     result = backend.score_affine(pair.reference, pair.moving, m, _check.n_workers(workers))
-    pixels = pair.reference.shape[1] * pair.reference.shape[2]
-    scores, overlap = result.scores, result.overlap / pixels
-    if single:
-        scores, overlap = scores[0], overlap[0]
-    return (scores, overlap) if return_overlap else scores
+    scores, overlap = (a[0] if single else a for a in (result.scores, result.overlap))
+    if not return_overlap:
+        return scores
+    return scores, overlap / (pair.reference.shape[1] * pair.reference.shape[2])

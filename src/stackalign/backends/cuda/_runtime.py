@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stackalign.backends._protocol import Array
 
-__all__ = ["Kernel", "Runtime", "defines", "mask_args"]
+__all__ = ["Kernel", "Runtime", "defines", "mask_args", "uploaded"]
 
 Kernel = Callable[..., None]
 """Called as ``kernel((blocks,), (threads,), args)`` with arrays of the home and NumPy scalars."""
@@ -72,3 +72,23 @@ def mask_args(rt: Runtime, mask: Array | None) -> tuple[Array, np.int64]:
     if mask is None:
         return rt.xp.empty(1, np.bool_), np.int64(0)
     return mask, np.int64(mask.shape[0])
+
+
+ALIGNMENT = 256
+"""Bytes between the beginnings of arrays that are brought to the device together, as of allocations."""
+
+
+def uploaded(rt: Runtime, *arrays: NDArray[Any]) -> tuple[Array, ...]:
+    """Bring arrays to the device by one copy: views of one buffer."""
+    starts, size = [], 0
+    for array in arrays:
+        starts.append(size)
+        size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    host = np.zeros(size, np.uint8)
+    for array, start in zip(arrays, starts, strict=True):
+        host[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    buffer = rt.xp.asarray(host)
+    return tuple(
+        buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        for array, start in zip(arrays, starts, strict=True)
+    )

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.backends._groups import Groups, flatten, group
+from stackalign.backends._groups import Candidates, flatten, group
 from stackalign.backends._protocol import Array, ScoreArrays
 
-from ._runtime import MAX_GRID_Y, MAX_PIXELS, Runtime
+from ._runtime import MAX_GRID_Y, MAX_PIXELS, Runtime, uploaded
 
 __all__ = ["MAX_PARTIAL_BYTES", "check_size", "score_affine"]
 
@@ -65,19 +65,21 @@ def score_affine(
     check_size(reference, moving)
     candidates = flatten(matrices)
     total = len(candidates.matrices)
+    parts = _parts(candidates)
+    problem, flat, others, *on_device = uploaded(rt, candidates.problem, candidates.matrices, candidates.others, *parts)
     call = _Call(
         rt,
         reference,
         moving,
-        rt.xp.asarray(candidates.problem),
-        rt.xp.asarray(candidates.matrices),
+        problem,
+        flat,
         rt.xp.empty((total, 2), np.float32),
         ScoreArrays(rt.xp.empty(total, np.float64), rt.xp.empty(total, np.int64)),
     )
-    if candidates.diagonal.size:
-        _separable(call, group(candidates))
+    if parts:
+        _separable(call, parts[-1], tuple(on_device))
     if candidates.others.size:
-        _general(call, candidates.others)
+        _general(call, others)
     shape = matrices.shape[:2]
     return ScoreArrays(call.result.scores.reshape(shape), call.result.overlap.reshape(shape))
 
@@ -95,15 +97,26 @@ def _split(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return owner, np.append(bounds[owner] + rank * MEMBERS, bounds[-1:])
 
 
-def _separable(call: _Call, groups: Groups) -> None:
-    rt, n_tiles = call.rt, call.n_tiles
+def _parts(candidates: Candidates) -> tuple[NDArray[Any], ...]:
+    """Candidates with a diagonal matrix by what they share, in parts of at most `MEMBERS`; nothing where there is none.
+
+    The problem and the scale and offset along x of each part, the candidates in the order of the parts, and where the
+    parts begin.
+    """
+    if not candidates.diagonal.size:
+        return ()
+    groups = group(candidates)
     owner, bounds = _split(groups.bounds)
-    problem, columns, members, starts = (
-        rt.xp.asarray(a) for a in (groups.problem[owner], groups.columns[owner], groups.members, bounds)
-    )
+    return groups.problem[owner], groups.columns[owner], groups.members, bounds
+
+
+def _separable(call: _Call, bounds: NDArray[np.int64], parts: tuple[Array, ...]) -> None:
+    """Score the candidates of `_parts`, which are on the device."""
+    rt, n_tiles = call.rt, call.n_tiles
+    problem, columns, members, starts = parts
     kernel = rt.get_function(KERNELS, "affine_ncc_separable", None)
     part = 0
-    while part < len(owner):
+    while part < len(bounds) - 1:
         stop = int(np.searchsorted(bounds, bounds[part] + _at_most(n_tiles), side="right")) - 1
         first, count = int(bounds[part]), int(bounds[stop] - bounds[part])
         partial = rt.xp.empty((count, n_tiles, SUMS), np.float64)
@@ -117,9 +130,8 @@ def _separable(call: _Call, groups: Groups) -> None:
         part = stop
 
 
-def _general(call: _Call, others: NDArray[np.int64]) -> None:
-    rt, n_tiles, total = call.rt, call.n_tiles, others.size
-    members = rt.xp.asarray(others)
+def _general(call: _Call, members: Array) -> None:
+    rt, n_tiles, total = call.rt, call.n_tiles, int(members.size)
     kernel = rt.get_function(KERNELS, "affine_ncc_general", None)
     for first in range(0, total, _at_most(n_tiles)):
         count = min(_at_most(n_tiles), total - first)

@@ -133,20 +133,16 @@ class _Pairs:
     def _grouped(self, first: int, reference: _Stack, moving: _Stack, known: dict[Lags, _Known]) -> Iterator[_Batch]:
         """Yield the images of a chunk by the lags that can have enough overlap, and by whether they share a mask."""
         shared = self._shared_mask()
-        at_anchor = self.rt.to_numpy(
-            _lags.overlap_at(self.rt.xp, reference.valid, moving.valid, _lags.anchor(self.lags))
-        )
-        counts = self.rt.to_numpy(moving.count)
+        at_anchor, counts, common = self._counts(reference, moving, shared)
         alike = self.one_reference and shared is not None
-        common = int(shared.sum()) if shared is not None else -1
         groups: dict[tuple[Lags, bool], list[int]] = {}
-        for k, (n, count) in enumerate(zip(at_anchor.tolist(), counts.tolist(), strict=True)):
+        for k, (n, count) in enumerate(zip(at_anchor, counts, strict=True)):
             lags = _lags.supported(self.lags, self.shape, self.small, self.depth, self.overlap_ratio * n)
             groups.setdefault((lags, alike and count == common), []).append(k)
         for (lags, same_mask), members in groups.items():
             wide = self._wide(lags)
             lengths = _lags.lengths(wide, self.shape, self.small)
-            chosen = self.rt.xp.asarray(np.array(members))
+            chosen = _selection(self.rt, np.array(members))
             r_stack = reference if self.one_reference else _Stack(*(a[chosen] for a in reference))
             v_stack = _Stack(*(a[chosen] for a in moving))
             fixed = None
@@ -158,6 +154,14 @@ class _Pairs:
             else:
                 r = known[lags].reference if lags in known else self._spectra(r_stack, lengths)
             yield self._batch(np.array(members) + first, wide, lengths, (r_stack, r, fixed), v_stack)
+
+    def _counts(self, reference: _Stack, moving: _Stack, shared: Array | None) -> tuple[list[int], list[int], int]:
+        """Overlaps at the anchor, valid pixels of each image, and those of the mask that they share: by one copy."""
+        overlaps = _lags.overlap_at(self.rt.xp, reference.valid, moving.valid, _lags.anchor(self.lags))
+        parts = [overlaps, moving.count] + ([] if shared is None else [shared.sum().reshape(1)])
+        numbers = self.rt.to_numpy(self.rt.xp.concatenate(parts)).tolist()
+        n = len(moving.count)
+        return numbers[:n], numbers[n : 2 * n], -1 if shared is None else numbers[-1]
 
     def _shared_mask(self) -> Array | None:
         """Return the mask (1, D, h, w) of all moving images that have no invalid pixels of their own."""
@@ -237,6 +241,12 @@ class _Pairs:
         return _Batch(members, lags, row, column, planes)
 
 
+def _selection(rt: Runtime, members: NDArray[np.int64]) -> Any:
+    """Index of some images: those that follow each other need nothing on the device."""
+    first, last = int(members[0]), int(members[-1]) + 1
+    return slice(first, last) if last - first == len(members) else rt.xp.asarray(members)
+
+
 def _part(x: Array | None, chosen: slice) -> Array | None:
     return x if x is None or len(x) == 1 else x[chosen]
 
@@ -278,7 +288,7 @@ def masked_ncc(
         maps = rt.xp.zeros((len(batch.members), height, width), np.float32)
         first = (batch.lags.low_y - lags.low_y) * width + batch.lags.low_x - lags.low_x
         _score(rt, batch, batch.lags, maps, first, height * width, width)
-        out[rt.xp.asarray(batch.members)] = maps
+        out[_selection(rt, batch.members)] = maps
     return out
 
 
@@ -309,8 +319,9 @@ def masked_peaks(
     for batch in pairs.batches():
         found = arrays(len(batch.members))
         _find(rt, batch, lags, found)
+        chosen = _selection(rt, batch.members)
         for whole, part in zip(result, found, strict=True):
-            whole[xp.asarray(batch.members)] = part
+            whole[chosen] = part
     return result
 
 
