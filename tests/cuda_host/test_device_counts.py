@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import stackalign as sa
+from conformance._op import Op
+from conformance.operations import OPERATIONS, call, cases_of, inputs_of
 from cuda_host import standin
 from cuda_host._require import require_gpp
 from cuda_host.device_calls import CALLS, OPTIMISERS, PIPELINES
-from stackalign import ops
+from stackalign import backends, ops
 
 # Uploads, launches and downloads, those of the inputs and of `prepare_pair` included.
 LIMITS = {
@@ -100,19 +102,22 @@ def test_as_on_the_cpu_at_no_more_cost(name) -> None:
             np.testing.assert_allclose(ours[key], wanted, rtol=0, atol=tolerance, err_msg=f"{name}{key}")
 
 
-def test_every_operation_has_a_call() -> None:
-    on_the_host = {
-        "asarray",
-        "azimuthal_geometry",
-        "device_of",
-        "encircled_window",
-        "synchronize",
-        "to_numpy",
-        "warmup",
-    }
-    functions = {name for name in ops.__all__ if name.islower() and callable(getattr(ops, name))}
-    assert functions - on_the_host == {name.partition(",")[0] for name in CALLS}
+def test_calls_are_of_public_operations() -> None:
+    assert {name.partition(",")[0] for name in CALLS} <= set(ops.__all__)
     assert set(LIMITS) == set(EVERY)
+
+
+@pytest.mark.parametrize("op", OPERATIONS.values(), ids=OPERATIONS)
+def test_an_operation_brings_no_array_twice(op: Op) -> None:
+    """New operations too, of which there is no call above."""
+    inputs = inputs_of(op, cases_of(op)["float32"][0])
+    backend = backends.load("cuda")
+    call(backend, op, inputs, 1)
+    with standin.counted() as counts:
+        results = call(backend, op, inputs, 1)
+    assert counts.number["upload"] <= len(inputs) + 1, counts.number
+    # What decides how to go on, beside the arrays that the test itself brings back.
+    assert counts.number["download"] <= len(results) + 2, counts.number
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
