@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One pass over a masked normalised cross-correlation and its derivatives. Compile without fused multiply-add:
-// coordinates have the bits that the backend protocol gives them; sums ask for it by name.
+// requires: fixed.cuh
+// One pass over a masked normalised cross-correlation and its derivatives. Matrices are in fixed point; sums ask for
+// fused multiply-add by name.
 //
 // The reference is cut into tiles, of which sums are wanted, and a tile into units of at most UNIT x UNIT pixels. A
 // warp takes a unit, a lane one of its columns: x is then a constant, so that a lane's float32 sums need the powers of
@@ -15,12 +16,6 @@
   27  // six of the score; gy and gx, times 1, r and v, times 1 and y; gy*gy, gy*gx and gx*gx, times 1, y, y*y
 #define FULL_WARP 0xffffffffu
 
-typedef long long i64;
-
-__device__ inline float not_a_number() { return __int_as_float(0x7fc00000); }
-
-__device__ inline float mix(float a, float b, float w) { return __fmaf_rn(w, b - a, a); }
-
 // Slope where the surface has an edge: the mean of those differences that are not NaN, 0 without any.
 __device__ inline float edge(float previous, float here, float following) {
   const float back = here - previous, ahead = following - here;
@@ -28,21 +23,6 @@ __device__ inline float edge(float previous, float here, float following) {
   const float total = (some ? back : 0.0f) + (more ? ahead : 0.0f);
   return some && more ? 0.5f * total : total;
 }
-
-// Position on an axis of `size` pixels: tap and weight of the next, which is NaN outside. A tap of weight 0 is no tap.
-struct Tap {
-  int first, step;
-  float weight;
-
-  __device__ Tap(double q, int size) : first(0), step(0), weight(not_a_number()) {
-    if (q >= 0.0 && q <= double(size - 1)) {
-      const double k = floor(q);
-      first = int(k);
-      weight = float(q - k);
-      step = weight == 0.0f ? 0 : 1;
-    }
-  }
-};
 
 // A row of the moving image, interpolated along x.
 struct Along {
@@ -73,7 +53,7 @@ struct Sample {
       gy = below.value - here.value;
       gx = mix(here.slope, below.slope, down.weight);
     } else {
-      v = here.value + down.weight;  // 0, or NaN outside
+      v = mix(here.value, here.value, down.weight);  // NaN outside
       gx = here.slope;
       const float above = down.first > 0 ? Along(row - width, across, width).value : not_a_number();
       const float below = down.first + 1 < height ? Along(row + width, across, width).value : not_a_number();
@@ -138,14 +118,17 @@ __device__ inline void write_sums(const Column<DIAGONAL>& column, float* shared,
   __syncwarp();
   if (lane >= LANE_SUMS) return;
   const float* addends = shared + lane * STRIDE;
-  double s0 = 0.0, s1 = 0.0, s2 = 0.0;
+  // Powers of the distance from the middle of the 32 columns, which floats hold exactly, and then those of x.
+  Wide sum, first, second;
 #pragma unroll 4
   for (int i = 0; i < 32; ++i) {
-    const double s = addends[i], at = x + double(i);
-    s0 += s;
-    s1 += at * s;
-    s2 += at * at * s;
+    const float s = addends[i], at = float(i) - 15.5f;
+    sum.add(s);
+    first.add_product(at, s);
+    second.add_product(at * at, s);
   }
+  const double middle = x + 15.5, s0 = sum.value(), f = first.value(), s1 = f + middle * s0;
+  const double s2 = second.value() + middle * (f + s1);
   if (lane < 6) {
     out[lane * stride] = s0;
   } else if (lane < 18) {
@@ -176,8 +159,8 @@ __device__ inline void write_sums(const Column<DIAGONAL>& column, float* shared,
 template <bool DIAGONAL>
 __device__ inline void linearize(float* scratch, const float* reference, const float* moving, const float* slopes,
                                  int given, int height, int width, int moving_height, int moving_width,
-                                 const double* matrices, int tile_height, int tile_width, int units, i64 first_problem,
-                                 double* partial) {
+                                 const i64* matrices, int bits, int tile_height, int tile_width, int units,
+                                 i64 first_problem, double* partial) {
   const int across = (width + tile_width - 1) / tile_width, down = (height + tile_height - 1) / tile_height;
   const int unit = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (unit >= down * across * units) return;
@@ -187,26 +170,28 @@ __device__ inline void linearize(float* scratch, const float* reference, const f
   const int y1 = min(min(y0 + UNIT, top + tile_height), height), x = x0 + lane;
   const bool inside = x < min(left + tile_width, width);
   const i64 problem = first_problem + blockIdx.y;
-  const double* m = matrices + 6 * problem;
+  const i64* m = matrices + 6 * problem;
   const float* image = moving + problem * moving_height * moving_width;
   const float* pixels = reference + problem * height * width + x;
   const float* theirs = slopes + 2 * problem * height * width + x;
-  const double beside_y = m[1] * double(x), beside_x = m[4] * double(x);
+  const i64 step_y = m[0], step_x = m[3];
+  i64 position_y = m[2] + m[1] * x + step_y * y0, position_x = m[5] + m[4] * x + step_x * y0;
 
   Column<DIAGONAL> column;
+  float at_y = 0.5f * float(2 * y0 - (height - 1));  // from the middle
   if (inside) {
-    Tap right(m[5] + beside_x, moving_width);
+    Tap right(position_x, bits, moving_width);
 #pragma unroll 1
-    for (int y = y0; y < y1; ++y) {
-      const Tap below((m[0] * double(y) + m[2]) + beside_y, moving_height);
-      if (!DIAGONAL) right = Tap((m[3] * double(y) + m[5]) + beside_x, moving_width);
+    for (int y = y0; y < y1; ++y, at_y += 1.0f, position_y += step_y, position_x += step_x) {
+      const Tap below(position_y, bits, moving_height);
+      if (!DIAGONAL) right = Tap(position_x, bits, moving_width);
       Sample at(image, below, right, moving_height, moving_width);
       if (given) {
         at.gy = theirs[y * width];
         at.gx = theirs[(height + y) * width];
         if (at.gy != at.gy || at.gx != at.gx) at.v = not_a_number();
       }
-      column.add(pixels[y * width], at, float(double(y) - 0.5 * double(height - 1)));
+      column.add(pixels[y * width], at, at_y);
     }
   }
   double* out = partial + (i64(blockIdx.y) * (down * across) + tile) * SUMS * units + part;
@@ -217,20 +202,20 @@ __device__ inline void linearize(float* scratch, const float* reference, const f
 // slopes[problem][gy, gx][y][x] stand for those of the samples.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     affine_linearize_diagonal(const float* reference, const float* moving, const float* slopes, int given, int height,
-                              int width, int moving_height, int moving_width, const double* matrices, int tile_height,
-                              int tile_width, int units, i64 first_problem, double* partial) {
+                              int width, int moving_height, int moving_width, const i64* matrices, int bits,
+                              int tile_height, int tile_width, int units, i64 first_problem, double* partial) {
   __shared__ float scratch[WARPS][LANE_SUMS * STRIDE];
   linearize<true>(scratch[threadIdx.x / 32], reference, moving, slopes, given, height, width, moving_height,
-                  moving_width, matrices, tile_height, tile_width, units, first_problem, partial);
+                  moving_width, matrices, bits, tile_height, tile_width, units, first_problem, partial);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     affine_linearize_general(const float* reference, const float* moving, const float* slopes, int given, int height,
-                             int width, int moving_height, int moving_width, const double* matrices, int tile_height,
-                             int tile_width, int units, i64 first_problem, double* partial) {
+                             int width, int moving_height, int moving_width, const i64* matrices, int bits,
+                             int tile_height, int tile_width, int units, i64 first_problem, double* partial) {
   __shared__ float scratch[WARPS][LANE_SUMS * STRIDE];
   linearize<false>(scratch[threadIdx.x / 32], reference, moving, slopes, given, height, width, moving_height,
-                   moving_width, matrices, tile_height, tile_width, units, first_problem, partial);
+                   moving_width, matrices, bits, tile_height, tile_width, units, first_problem, partial);
 }
 
 // One warp per sum: lane l adds the units l, l + 32, ..., and then the lanes are added.

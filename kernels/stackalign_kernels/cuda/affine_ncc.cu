@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Masked normalised cross-correlation of a reference with affinely sampled moving images. Compile without fused
-// multiply-add: coordinates have the bits that the backend protocol gives them; sums ask for it by name.
+// requires: fixed.cuh
+// Masked normalised cross-correlation of a reference with affinely sampled moving images. Matrices are in fixed point;
+// sums ask for fused multiply-add by name.
 //
 // A warp takes a tile of TILE x TILE pixels of the reference, a lane one of its columns, so that a lane reads nothing
-// of the images but what it has loaded itself. A lane adds up its column in float32, the lanes are added in float64,
-// and the sums of a tile are written plainly, to be added in the order of the tiles by `affine_ncc_finish`: no bit
-// depends on what else is in the call. NaN marks whatever is not valid, be it a pixel, a row or a column outside the
-// image.
+// of the images but what it has loaded itself. A lane adds up its column in float32, the lanes are added with twice the
+// digits, and the sums of a tile are written plainly, to be added in the order of the tiles by `affine_ncc_finish`: no
+// bit depends on what else is in the call. NaN marks whatever is not valid, be it a pixel, a row or a column outside
+// the image.
 
 #define TILE 32
 #define WARPS 4
@@ -17,11 +18,6 @@
 #define FLAT 1e-5   // variance over mean square that rounding to float32 can feign
 #define FAR 1.0     // square of a mean over the variance from which an overlap is summed again, about its means
 #define FULL_WARP 0xffffffffu
-
-typedef long long i64;
-typedef unsigned int u32;
-
-__device__ inline float not_a_number() { return __int_as_float(0x7fc00000); }
 
 struct Sums {
   float n, r, v, rr, vv, rv;
@@ -42,24 +38,6 @@ struct Sums {
     }
   }
 };
-
-// Position on an axis of `size` pixels: tap and weight of the next, which is NaN outside. A tap of weight 0 is no tap,
-// so that neither a NaN nor the border beside an exact hit matters; `step` leads to the other tap.
-struct Tap {
-  int first, step;
-  float weight;
-
-  __device__ Tap(double q, int size) : first(0), step(0), weight(not_a_number()) {
-    if (q >= 0.0 && q <= double(size - 1)) {
-      const double k = floor(q);
-      first = int(k);
-      weight = float(q - k);
-      step = weight == 0.0f ? 0 : 1;
-    }
-  }
-};
-
-__device__ inline float mix(float a, float b, float w) { return __fmaf_rn(w, b - a, a); }
 
 // Where the warp is: tiles run along x, then down.
 struct Place {
@@ -82,11 +60,14 @@ __device__ inline void write_sums(const Sums& s, float* shared, int lane, double
   __syncwarp();
   const int which = lane / 4 < SUMS ? lane / 4 : 0;
   const float* addends = shared + which * STRIDE + lane % 4 * PER_LANE;
-  double sum = 0.0;
+  Wide sum;
 #pragma unroll
-  for (int i = 0; i < PER_LANE; ++i) sum += double(addends[i]);
-  for (int d = 2; d > 0; d /= 2) sum += __shfl_down_sync(FULL_WARP, sum, d, 4);
-  if (lane % 4 == 0 && lane / 4 < SUMS) out[which] = sum;
+  for (int i = 0; i < PER_LANE; ++i) sum.add(addends[i]);
+  for (int d = 2; d > 0; d /= 2) {
+    const float high = __shfl_down_sync(FULL_WARP, sum.high, d, 4), low = __shfl_down_sync(FULL_WARP, sum.low, d, 4);
+    sum.add(high, low);
+  }
+  if (lane % 4 == 0 && lane / 4 < SUMS) out[which] = sum.value();
 }
 
 // --- diagonal matrices ----------------------------------------------------------------------------------------------
@@ -134,7 +115,7 @@ __device__ inline void add_column(const float (&r)[TILE], const Scratch& s, int 
 // members[bounds[group + 1]], and their sums are written in that order.
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
     affine_ncc_separable(const float* reference, const float* moving, int height, int width, int moving_height,
-                         int moving_width, const i64* problem, const double* columns, const double* matrices,
+                         int moving_width, int bits, const i64* problem, const i64* columns, const i64* matrices,
                          const i64* members, const i64* bounds, int n_tiles, i64 first_group, double* partial) {
   __shared__ Scratch scratch[WARPS];
   const int tile = blockIdx.x * WARPS + threadIdx.x / 32;
@@ -156,7 +137,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
 #pragma unroll
   for (int i = 0; i < TILE; ++i) alone.add(r[i], 0.0f);
   const bool full = alone.n == float(TILE);
-  const Tap across(columns[2 * group] * double(at.x) + columns[2 * group + 1], moving_width);
+  const Tap across(columns[2 * group] * at.x + columns[2 * group + 1], bits, moving_width);
   const auto stretch = [&](int row) {
     const float* taps = image + row * moving_width + across.first;
     return mix(taps[0], taps[across.step], across.weight);
@@ -168,8 +149,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
   double* out = partial + ((bounds[group] - bounds[first_group]) * n_tiles + tile) * SUMS;
   for (int left = int(bounds[group + 1] - bounds[group]); left > 0; --left, ++member, out += n_tiles * i64(SUMS)) {
     // One lane for each row of the tile.
-    const double scale = matrices[6 * *member], offset = matrices[6 * *member + 2];
-    const Tap down(scale * double(at.y + at.lane) + offset, moving_height);
+    const i64 scale = matrices[6 * *member], offset = matrices[6 * *member + 2];
+    const Tap down(scale * (at.y + at.lane) + offset, bits, moving_height);
     const bool valid = down.weight == down.weight;
     // Valid rows are without gaps, because the position is monotone: the first and the last have the extreme taps.
     const u32 lanes = __ballot_sync(FULL_WARP, valid);
@@ -223,22 +204,26 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 5)
 
 // Sums of one tile of one candidate, of the differences from p and q.
 template <bool ABOUT>
-__device__ inline Sums add_tile(const float* pixels, const float* image, const double* m, int tile, int height,
+__device__ inline Sums add_tile(const float* pixels, const float* image, const i64* m, int bits, int tile, int height,
                                 int width, int moving_height, int moving_width, float p, float q) {
   const Place at(tile, height, width);
-  pixels += at.x;
-  const double beside_y = m[1] * double(at.x), beside_x = m[4] * double(at.x);
+  const bool inside = at.x < width;
+  pixels += inside ? at.y * width + at.x : 0;
+  const i64 step_y = m[0], step_x = m[3];
+  i64 position_y = m[2] + m[1] * at.x + step_y * at.y, position_x = m[5] + m[4] * at.x + step_x * at.y;
   Sums sums = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll 4
-  for (int i = 0; i < at.rows; ++i) {
-    const int y = at.y + i;
-    const Tap down((m[0] * double(y) + m[2]) + beside_y, moving_height);
-    const Tap across((m[3] * double(y) + m[5]) + beside_x, moving_width);
-    const int upper = down.first * moving_width + across.first, lower = upper + down.step * moving_width;
-    const float a = mix(image[upper], image[upper + across.step], across.weight);
-    const float b = mix(image[lower], image[lower + across.step], across.weight);
+  for (int i = 0; i < at.rows; ++i, position_y += step_y, position_x += step_x, pixels += width) {
+    const Tap down(position_y, bits, moving_height), across(position_x, bits, moving_width);
+    const float* upper = image + (down.first * moving_width + across.first);
+    const float* lower = upper + moving_width;
+    const bool beside = across.step == 1, below = down.step == 1;
+    const float upper_left = upper[0], upper_right = beside ? upper[1] : upper_left;
+    const float lower_left = below ? lower[0] : upper_left;
+    const float lower_right = below ? (beside ? lower[1] : lower_left) : upper_right;
+    const float a = mix(upper_left, upper_right, across.weight), b = mix(lower_left, lower_right, across.weight);
     const float v = mix(a, b, down.weight);
-    if (at.x < width) sums.add(ABOUT ? pixels[y * width] - p : pixels[y * width], ABOUT ? v - q : v);
+    if (inside) sums.add(ABOUT ? pixels[0] - p : pixels[0], ABOUT ? v - q : v);
   }
   return sums;
 }
@@ -246,15 +231,15 @@ __device__ inline Sums add_tile(const float* pixels, const float* image, const d
 // Block (b, c) takes WARPS tiles of a candidate.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     affine_ncc_general(const float* reference, const float* moving, int height, int width, int moving_height,
-                       int moving_width, const i64* problem, const double* matrices, const i64* members, int n_tiles,
-                       i64 first_member, double* partial) {
+                       int moving_width, int bits, const i64* problem, const i64* matrices, const i64* members,
+                       int n_tiles, i64 first_member, double* partial) {
   __shared__ float scratch[WARPS][SUMS * STRIDE];
   const int tile = blockIdx.x * WARPS + threadIdx.x / 32;
   if (tile >= n_tiles) return;
   const i64 candidate = members[first_member + blockIdx.y];
   const float* image = moving + problem[candidate] * moving_height * moving_width;
   const float* pixels = reference + problem[candidate] * height * width;
-  const Sums sums = add_tile<false>(pixels, image, matrices + 6 * candidate, tile, height, width, moving_height,
+  const Sums sums = add_tile<false>(pixels, image, matrices + 6 * candidate, bits, tile, height, width, moving_height,
                                     moving_width, 0.0f, 0.0f);
   write_sums(sums, scratch[threadIdx.x / 32], threadIdx.x % 32, partial + (i64(blockIdx.y) * n_tiles + tile) * SUMS);
 }
@@ -263,8 +248,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 // of one of them.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     affine_ncc_about(const float* reference, const float* moving, int height, int width, int moving_height,
-                     int moving_width, const i64* problem, const double* matrices, const i64* members, int n_tiles,
-                     i64 first_member, const float* pivots, double* partial) {
+                     int moving_width, int bits, const i64* problem, const i64* matrices, const i64* members,
+                     int n_tiles, i64 first_member, const float* pivots, double* partial) {
   __shared__ float scratch[WARPS][SUMS * STRIDE];
   const i64 candidate = members[first_member + blockIdx.y];
   const float p = pivots[2 * candidate], q = pivots[2 * candidate + 1];
@@ -272,8 +257,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   const float* image = moving + problem[candidate] * moving_height * moving_width;
   const float* pixels = reference + problem[candidate] * height * width;
   for (int tile = blockIdx.x * WARPS + threadIdx.x / 32; tile < n_tiles; tile += gridDim.x * WARPS) {
-    const Sums sums =
-        add_tile<true>(pixels, image, matrices + 6 * candidate, tile, height, width, moving_height, moving_width, p, q);
+    const Sums sums = add_tile<true>(pixels, image, matrices + 6 * candidate, bits, tile, height, width, moving_height,
+                                     moving_width, p, q);
     write_sums(sums, scratch[threadIdx.x / 32], threadIdx.x % 32, partial + (i64(blockIdx.y) * n_tiles + tile) * SUMS);
   }
 }

@@ -19,6 +19,11 @@ Affine samples
     the other axis are exactly zero. A sample is valid when ``0 <= qy <= Hm - 1`` and ``0 <= qx <= Wm - 1`` and every
     tap of non-zero weight is valid; the weights are the fractions rounded to float32, and interpolation is float32,
     ``a + w*(b - a)``, first along x, then along y.
+Affine samples of planes
+    As above, for the float32 planes of `standardise`, with matrices that are first rounded to a grid (`_grid.on_grid`):
+    multiples of ``2**-bits`` pixels, of which there are 40 for images of up to 2048 pixels along an axis, one less each
+    time that they are twice as long. Positions are then such multiples too, exact in float64 as in 64-bit integers, in
+    any order of the operations, and so is what is valid. A weight may be cut to 23 bits.
 """
 
 from collections.abc import Sequence
@@ -214,6 +219,8 @@ class Backend(Protocol):
     ) -> ScoreArrays:
         """Score candidates: planes (B, H, W) and (B, Hm, Wm) of `standardise`, pull matrices (B, K, 2, 3), K >= 1.
 
+        Samples are those of "Affine samples of planes".
+
         Score: n, r, v, rr, vv and rv are summed over the pixels that are valid in both, in float32 over at most one
         row, about numbers near them where they are far from 0, and in float64 beyond, in an order that depends on
         nothing but the two images and the candidate itself. The score is Pearson's coefficient from these sums, clipped
@@ -335,6 +342,8 @@ class Backend(Protocol):
         /,
     ) -> Array:
         """Return the sums of a linearization, (B, T, LINEAR_SUMS) float64, for one pull matrix (B, 2, 3) per problem.
+
+        Samples are those of "Affine samples of planes".
 
         They are taken over tiles of `tile` x `tile` pixels, which run along x, then down, the last ones being smaller;
         0 stands for one tile, the whole image.

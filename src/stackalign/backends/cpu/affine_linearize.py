@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._grid import on_grid
 from stackalign.backends._protocol import LINEAR_SUMS, Array
 from stackalign.backends._threads import run
 from stackalign.backends._tiles import tiling
@@ -27,6 +28,7 @@ def linearize_affine(
     """See `Backend.linearize_affine`."""
     from stackalign_kernels.cpu import affine_linearize
 
+    matrices = on_grid(matrices, reference.shape, moving.shape)
     problems, height, width = reference.shape
     tiles = tiling((height, width), tile)
     bands = -(-min(tiles.height, height) // affine_linearize.BAND)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._grid import on_grid
 from stackalign.backends._groups import Candidates, batch, flatten, group
 from stackalign.backends._protocol import Array, ScoreArrays
 from stackalign.backends._threads import run
@@ -24,7 +25,7 @@ def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64],
     if height * width > MAX_PIXELS:
         msg = f"images may have at most {MAX_PIXELS} pixels, got {height} x {width}: score them in parts"
         raise ValueError(msg)
-    candidates = flatten(matrices)
+    candidates = flatten(on_grid(matrices, reference.shape, moving.shape))
     total = len(candidates.matrices)
     partial = _score_sums(reference, moving, candidates, workers)
     scores, overlap = np.empty(total), np.empty(total)

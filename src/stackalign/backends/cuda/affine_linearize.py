@@ -4,6 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._grid import grid_of, on_grid, to_integers
 from stackalign.backends._protocol import LINEAR_SUMS, Array
 from stackalign.backends._tiles import tiling
 
@@ -36,7 +37,8 @@ def linearize_affine(
     n_tiles = tiles.down * tiles.across
     units = -(-tiles.height // UNIT) * -(-tiles.width // UNIT)
     out = rt.xp.empty((problems, n_tiles, LINEAR_SUMS), np.float64)
-    on_device = rt.xp.asarray(np.ascontiguousarray(matrices))
+    grid = grid_of(reference.shape, moving.shape)
+    on_device = rt.xp.asarray(to_integers(on_grid(matrices, reference.shape, moving.shape), grid))
     sums = rt.get_function(KERNELS, "affine_linearize_diagonal" if diagonal else "affine_linearize_general", None)
     finish = rt.get_function(KERNELS, "affine_linearize_finish", None)
     at_most = max(1, min(MAX_PARTIAL_BYTES // (n_tiles * units * LINEAR_SUMS * 8), MAX_GRID_Y))
@@ -53,6 +55,7 @@ def linearize_affine(
                 np.int32(slopes is not None),
                 *map(np.int32, (height, width, *moving.shape[1:])),
                 on_device,
+                np.int32(grid.bits),
                 np.int32(tiles.height),
                 np.int32(tiles.width),
                 np.int32(units),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._grid import LONGEST, Grid, grid_of, on_grid, to_integers
 from stackalign.backends._groups import Candidates, flatten, group
 from stackalign.backends._protocol import Array, ScoreArrays
 
@@ -33,6 +34,9 @@ def check_size(*planes: Array) -> None:
         if height * width > MAX_PIXELS:
             msg = f"images may have at most {MAX_PIXELS} pixels on a GPU, got {height} x {width}"
             raise ValueError(msg)
+        if max(height, width) > LONGEST:
+            msg = f"images may have at most {LONGEST} pixels along an axis on a GPU, got {height} x {width}"
+            raise ValueError(msg)
 
 
 class _Call(NamedTuple):
@@ -41,6 +45,7 @@ class _Call(NamedTuple):
     rt: Runtime
     reference: Array
     moving: Array
+    bits: int
     problem: Array
     matrices: Array
     pivots: Array
@@ -54,8 +59,8 @@ class _Call(NamedTuple):
     @property
     def images(self) -> tuple[Any, ...]:
         """What every kernel that reads pixels begins with."""
-        shapes = map(np.int32, (*self.reference.shape[1:], *self.moving.shape[1:]))
-        return (self.reference, self.moving, *shapes)
+        numbers = map(np.int32, (*self.reference.shape[1:], *self.moving.shape[1:], self.bits))
+        return (self.reference, self.moving, *numbers)
 
 
 def score_affine(
@@ -63,14 +68,17 @@ def score_affine(
 ) -> ScoreArrays:
     """See `Backend.score_affine`. Planes are float32, so the kernels have no element type."""
     check_size(reference, moving)
-    candidates = flatten(matrices)
+    grid = grid_of(reference.shape, moving.shape)
+    candidates = flatten(on_grid(matrices, reference.shape, moving.shape))
     total = len(candidates.matrices)
-    parts = _parts(candidates)
-    problem, flat, others, *on_device = uploaded(rt, candidates.problem, candidates.matrices, candidates.others, *parts)
+    parts = _parts(candidates, grid)
+    whole = to_integers(candidates.matrices, grid)
+    problem, flat, others, *on_device = uploaded(rt, candidates.problem, whole, candidates.others, *parts)
     call = _Call(
         rt,
         reference,
         moving,
+        grid.bits,
         problem,
         flat,
         rt.xp.empty((total, 2), np.float32),
@@ -97,17 +105,17 @@ def _split(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return owner, np.append(bounds[owner] + rank * MEMBERS, bounds[-1:])
 
 
-def _parts(candidates: Candidates) -> tuple[NDArray[Any], ...]:
+def _parts(candidates: Candidates, grid: Grid) -> tuple[NDArray[Any], ...]:
     """Candidates with a diagonal matrix by what they share, in parts of at most `MEMBERS`; nothing where there is none.
 
-    The problem and the scale and offset along x of each part, the candidates in the order of the parts, and where the
-    parts begin.
+    Of each part the problem, and the scale and offset along x in units of the grid; the candidates in the order of the
+    parts; and where the parts begin.
     """
     if not candidates.diagonal.size:
         return ()
     groups = group(candidates)
     owner, bounds = _split(groups.bounds)
-    return groups.problem[owner], groups.columns[owner], groups.members, bounds
+    return groups.problem[owner], to_integers(groups.columns[owner], grid), groups.members, bounds
 
 
 def _separable(call: _Call, bounds: NDArray[np.int64], parts: tuple[Array, ...]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._grid import on_grid
 from stackalign.backends._protocol import LINEAR_SUMS, Array
 from stackalign.backends._tiles import Tiling, tiling
 
@@ -71,7 +72,7 @@ def linearize_affine(
     tiles = tiling((height, width), tile)
     y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
     out = np.empty((len(matrices), tiles.down * tiles.across, LINEAR_SUMS))
-    for b, matrix in enumerate(matrices):
+    for b, matrix in enumerate(on_grid(matrices, reference.shape, moving.shape)):
         sampled = sample_affine(moving[b], matrix, (height, width))
         gy, gx = _slopes(moving[b], matrix, (height, width)) if slopes is None else slopes[b]
         both = np.isfinite(sampled) & np.isfinite(reference[b]) & np.isfinite(gy) & np.isfinite(gx)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign.backends._grid import on_grid
 from stackalign.backends._protocol import FLAT, Array, ScoreArrays
 
 from .affine_resample import sample_affine
@@ -23,6 +24,7 @@ def _pearson(r: NDArray[np.float64], v: NDArray[np.float64]) -> float:
 
 def score_affine(reference: Array, moving: Array, matrices: NDArray[np.float64], workers: int, /) -> ScoreArrays:
     """See `Backend.score_affine`."""
+    matrices = on_grid(matrices, reference.shape, moving.shape)
     problems, candidates = matrices.shape[:2]
     scores = np.zeros((problems, candidates))
     overlap = np.zeros((problems, candidates), np.int64)
