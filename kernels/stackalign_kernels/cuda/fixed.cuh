@@ -24,8 +24,7 @@ struct Tap {
     if (u32(pixel) < u32(size) && pixel + more < size) {
       first = pixel;
       step = more;
-      // 23 bits of the fraction as those of a number from 1 to 2; what is cut off is half a bit on average.
-      weight = __int_as_float(int(0x3f800000u | (u32(q >> (bits - 23)) & 0x7fffffu))) - 0.99999994f;
+      weight = float(u32(q >> (bits - 32))) * 2.3283064365386963e-10f;  // 2**-32
     }
   }
 };

@@ -23,7 +23,7 @@ Affine samples of planes
     As above, for the float32 planes of `standardise`, with matrices that are first rounded to a grid (`_grid.on_grid`):
     multiples of ``2**-bits`` pixels, of which there are 40 for images of up to 2048 pixels along an axis, one less each
     time that they are twice as long. Positions are then such multiples too, exact in float64 as in 64-bit integers, in
-    any order of the operations, and so is what is valid. A weight may be cut to 23 bits.
+    any order of the operations, and so is what is valid. The fraction may be cut to 32 bits before it is rounded.
 """
 
 from collections.abc import Sequence
