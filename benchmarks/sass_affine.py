@@ -12,11 +12,11 @@ loop                                                  counted  paper, tuned
 separable, masked, rows one after the other (330/32)  10.3     9-10 (17 as it was)
 separable, masked, other rows (502/32)                15.7
 separable, no NaN in the tile (207/32)                6.5      5.5 (10 as it was)
-any matrix                                            73       about 20
+any matrix                                            69       about 20
 ====================================================  =======  ==================
 
-The paper's figure for any matrix has coordinates in float32 and taps in pairs; ours are in float64, which is what makes
-the validity of a pixel the same on every backend.
+The paper's figure for any matrix has coordinates in float32 and taps in pairs; ours are in fixed point of 64 bits, so
+that the validity of a pixel is the same on every backend.
 """
 
 import re
