@@ -21,6 +21,7 @@ from .correct import correct_map
 from .fitsfile import WrittenFile, uncorrected_hdus, write_corrected, write_map
 from .flags import sentences
 from .frames import arcsec_per_pixel, name_of
+from .jpeg2000 import is_jpeg2000
 from .misfit import Wanted
 from .phase_result import PhaseResult
 from .pixels import PixelTransform
@@ -179,7 +180,9 @@ class CoalignmentResult(Tabular):
 
     def uncorrected_hdus(self) -> tuple[str, ...]:
         """Images of the target's file that a corrected file leaves as they are, each with the reason."""
-        return () if self.source is None else uncorrected_hdus(self.source, self.correction, self.hdu)
+        if self.source is None or is_jpeg2000(self.source):
+            return ()
+        return uncorrected_hdus(self.source, self.correction, self.hdu)
 
     def map_after(self, phase: str) -> GenericMap:
         """The target with the correction as it was after a phase.
@@ -264,7 +267,7 @@ class CoalignmentResult(Tabular):
     def write_file(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
     ) -> WrittenFile:
-        """Write a corrected FITS file: a copy of the target's file with new headers, or the map.
+        """Write a corrected FITS file: a copy of the target's file with new headers, or the map where that is no FITS.
 
         Parameters
         ----------
@@ -303,7 +306,7 @@ class CoalignmentResult(Tabular):
             # On the sky, which on pixels that are not square is not what the matrix of pixels says.
             **{name: self[name] for name in ("sx", "sy", "angle") if name in self.names},
         }
-        if self.source is not None:
+        if self.source is not None and not is_jpeg2000(self.source):
             return write_corrected(
                 self.source, path, self.correction, hdu=self.hdu, provenance=facts, again=again, overwrite=overwrite
             )

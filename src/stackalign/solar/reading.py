@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
+from numpy.typing import NDArray
 from sunpy.map import GenericMap
 from sunpy.util import MetaDict
 
@@ -32,6 +33,7 @@ from .image_hdus import (
     refuse_sequence,
     sequence,
 )
+from .jpeg2000 import is_jpeg2000, read_jpeg2000, read_jpeg2000_header
 from .maps import make_map
 from .observers import with_observer
 from .repair import binning_mismatch, repair_map
@@ -107,12 +109,12 @@ def _cube_header(cube: Any) -> MetaDict:
 
 
 def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[GenericMap]:
-    """Read every two-dimensional image of a FITS file.
+    """Read every two-dimensional image of a FITS file, or the one of a JPEG 2000 file of Helioviewer.
 
     Parameters
     ----------
     path : path-like
-        A FITS file.
+        A FITS file; or JPEG 2000 with the cards of a FITS header in it, whose values are brightness as it is shown.
     repair : bool
         Correct known faults of headers, see `repair_header`, in place of a warning.
 
@@ -136,12 +138,7 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
     """
     file = Path(path)
     refuse_special(file)
-    try:
-        with quiet(), fits.open(file, memmap=False) as hdus:
-            found = [image for hdu in hdus if is_map(hdu) for image in images(hdu)]
-            extras = beside(hdus)
-    except UNREADABLE as error:
-        raise DataError(why_unreadable(file, error)) from error
+    found, extras = ([read_jpeg2000(file)], {}) if is_jpeg2000(file) else _read_fits(file)
     if not found:
         raise DataError(no_image(file))
     maps = []
@@ -158,13 +155,22 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
     return maps
 
 
+def _read_fits(file: Path) -> tuple[list[tuple[NDArray[Any], Any]], dict[str, Any]]:
+    """Images of a FITS file with their headers, and the mask and uncertainty beside them."""
+    try:
+        with quiet(), fits.open(file, memmap=False) as hdus:
+            return [image for hdu in hdus if is_map(hdu) for image in images(hdu)], beside(hdus)
+    except UNREADABLE as error:
+        raise DataError(why_unreadable(file, error)) from error
+
+
 def read_map(path: str | os.PathLike[str], *, index: int | None = None, repair: bool = False) -> GenericMap:
-    """Read one two-dimensional image of a FITS file, the first by default; see `read_maps`.
+    """Read one two-dimensional image of a file, the first by default; see `read_maps`.
 
     Parameters
     ----------
     path : path-like
-        A FITS file.
+        A FITS file, or JPEG 2000 of Helioviewer.
     index : int, optional
         Number of the image, from 0.
     repair : bool
@@ -202,13 +208,7 @@ def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
     """Map of the first image's header alone; in the place of the pixels stands one NaN for all."""
     file = Path(path)
     refuse_special(file)
-    try:
-        with quiet(), fits.open(file, memmap=True, lazy_load_hdus=True) as hdus:
-            header = next((h.header.copy() for h in hdus if is_map(h)), None)
-    except UNREADABLE as error:
-        raise DataError(why_unreadable(file, error)) from error
-    if header is None:
-        raise DataError(no_image(file))
+    header = read_jpeg2000_header(file) if is_jpeg2000(file) else _first_header(file)
     if int(header.get("NAXIS") or 2) > 2:
         if int(header.get("NAXIS3") or 1) > 1:
             raise SequenceError(sequence(file, int(header["NAXIS3"])))
@@ -220,6 +220,18 @@ def read_without_image(path: str | os.PathLike[str]) -> GenericMap:
         return _checked(make_map(nothing, meta), repair=False)
     except DataError as error:
         raise DataError(_named(file, error)) from error
+
+
+def _first_header(file: Path) -> Any:
+    """Header of the first image of a FITS file."""
+    try:
+        with quiet(), fits.open(file, memmap=True, lazy_load_hdus=True) as hdus:
+            header = next((h.header.copy() for h in hdus if is_map(h)), None)
+    except UNREADABLE as error:
+        raise DataError(why_unreadable(file, error)) from error
+    if header is None:
+        raise DataError(no_image(file))
+    return header
 
 
 def _named(file: Path, error: Exception) -> str:

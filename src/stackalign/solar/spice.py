@@ -19,6 +19,7 @@ from stackalign.io._gate import refuse_special
 
 from .flatten import flat_header
 from .image_hdus import UNREADABLE, one_line, quiet
+from .jpeg2000 import is_jpeg2000
 from .reading import as_map, read_map, why_unreadable
 from .wcs import read_linear
 
@@ -91,8 +92,10 @@ def spectral_windows(path: str | os.PathLike[str]) -> list[WindowInfo]:
     >>> solar.spectral_windows(path)  # an image has none
     []
     """
-    found = []
+    found: list[WindowInfo] = []
     refuse_special(path)
+    if is_jpeg2000(path):
+        return found
     try:
         with quiet(), fits.open(path, memmap=True) as hdus:
             for index, hdu in enumerate(hdus):

@@ -89,7 +89,7 @@ class Task:
 def output_in(folder: Path, target: Path) -> Path:
     """Where the corrected copy of a file goes by default."""
     name = target.name
-    for ending in (".gz", ".fits", ".fit"):
+    for ending in (".gz", ".fits", ".fit", ".jp2"):
         name = name.removesuffix(ending)
     return folder / f"{name}_coaligned.fits"
 
