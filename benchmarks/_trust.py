@@ -17,7 +17,7 @@ from _harness import RESULTS, machine
 
 __all__ = ["HELD_OUT", "PIPELINES", "Row", "Trial", "measured", "report", "save", "saved", "summary", "table"]
 
-HELD_OUT = ("register_held_out", "solar_held_out", "diffraction_held_out", "refine_held_out")
+HELD_OUT = ("register_held_out", "solar_held_out", "solar_third", "diffraction_held_out", "refine_held_out")
 """Tables of situations that no threshold was chosen on; they are run when they are named."""
 
 PIPELINES = ("register", "solar", "diffraction", "refine")
@@ -226,9 +226,9 @@ def short_report(contents: dict[str, dict[str, Any]]) -> str:
     lines = [f"| {head} |", "|" + "---|" * (head.count(" | ") + 1)]
     for pipeline, content in contents.items():
         misfit, nominal = ([r for r in content["rows"] if r["kind"] == kind] for kind in ("misfit", "nominal"))
-        name = pipeline.removesuffix("_held_out")
+        name = pipeline.removesuffix("_held_out").removesuffix("_third")
         cells = [
-            f"`{name}`" if name == pipeline else f"`{name}`, other scenes",
+            f"`{name}`" if name == pipeline else f"`{name}`, {'third' if 'third' in pipeline else 'other'} scenes",
             str(sum(r["runs"] for r in misfit)),
             _share(_mean(misfit, "trusted_and_wrong"), 1),
             _share(max((r["trusted_and_wrong"] for r in misfit), default=None)),

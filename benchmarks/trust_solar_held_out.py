@@ -186,7 +186,7 @@ def rows() -> list[Row]:
     """All rows."""
 
     def row(name: str, kind: Any, change: Change | None = None, **settings: Any) -> Row:
-        return Row(name, kind, lambda seed: trial(seed, change, **settings), 10)
+        return Row(name, kind, lambda seed: trial(seed, change, **settings), 20)
 
     return [
         row("counts to 3000", "nominal", brightest=3000),

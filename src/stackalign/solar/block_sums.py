@@ -30,6 +30,31 @@ WEIGHTINGS = 3
 """Rounds of Huber's weights on those pixels, before one on all."""
 
 
+SHAPES = 6
+"""Polynomials of second degree in two coordinates."""
+
+LEAST_GAIN = 0.05
+"""Least contrast of the images to each other that is no accident."""
+
+BENT = 0.05
+"""Share of the residual's variance that a contrast that varies, or a bent response, must explain to be fitted."""
+
+BENT_CHANCE = 300.0
+"""Over the number of pixels, what those fits explain of a residual that is noise."""
+
+QUANTILES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.987, 0.992, 0.995, 0.997)
+"""Of brightness, at which the curve between two images has knots."""
+
+MAD = 1.4826
+"""Standard deviations of a Gaussian in its median deviation."""
+
+FAINTEST = 0.3
+"""Least spread at a brightness, as a share of that over all, and what it is over all of the largest."""
+
+KNOT = 64
+"""Pixels that must be beyond a knot."""
+
+
 @dataclass(frozen=True)
 class Places:
     """Where the pixels (y, x) of the compared part are in the image, whose `shape` this is.
@@ -59,12 +84,24 @@ class Places:
         alpha, beta = (2.0 * q[..., i] / n - (n - 1) / n for i, n in ((0, self.shape[1]), (1, self.shape[0])))
         return np.stack([1.0 - alpha - beta, alpha, beta])
 
+    def displacements(self, moves: FloatArray, shape: tuple[int, ...], axis: int) -> FloatArray:
+        """(lines, 2) displacements (x, y) of the lines of a part of this shape by the moves (6,) of the image.
+
+        Of the columns for axis 1, of the rows for axis 0, each in its middle.
+        """
+        at = [np.arange(n, dtype=np.float64) if i == axis else np.array([(n - 1) / 2]) for i, n in enumerate(shape)]
+        q = self.at(*np.broadcast_arrays(*at))
+        alpha, beta = (2.0 * q[..., i] / n - (n - 1) / n for i, n in ((0, self.shape[1]), (1, self.shape[0])))
+        weights = np.stack([1.0 - alpha - beta, alpha, beta], axis=-1)
+        found: FloatArray = weights @ moves.reshape(3, 2)
+        return found
+
 
 @dataclass(frozen=True)
 class Residual:
     """What brightness and contrast leave: planes with 0 where pixels are not used.
 
-    `weight` is Huber's, `inner` is 1 where it is 1.
+    `weight` is Huber's, `inner` is 1 where it is 1; `gain` is the contrast in the middle.
     """
 
     values: FloatArray
@@ -75,48 +112,148 @@ class Residual:
 
 
 def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Residual | None:
-    """Fit brightness and contrast by Huber's weights: moves that are still to be made are a fraction of a pixel."""
-    target, reference = f[use], m[use]
-    some = slice(None, None, max(1, target.size // SAMPLED))
-    weight = np.ones(target[some].size)
-    linear, spread = None, 1.0
-    for _ in range(WEIGHTINGS):
-        linear = _brightness(target[some], reference[some], weight)
-        if linear is None:
-            return None
-        weight, spread = _huber(np.abs(target[some] - linear[0] - linear[1] * reference[some]))
-    assert linear is not None
-    every = np.abs(target - linear[0] - linear[1] * reference)
-    linear = _brightness(target, reference, 1.0 / np.maximum(every / (HUBER * spread), 1.0))
-    if linear is None:
+    """Fit brightness and contrast by Huber's weights: moves that are still to be made are a fraction of a pixel.
+
+    Both may vary over the image as polynomials of second degree do, and the brightness of the one image may be any
+    smooth function of that of the other: vignetting and a bent response move nothing, and are no noise either.
+    """
+    where = np.argwhere(use)
+    some = slice(None, None, max(1, len(where) // SAMPLED))
+    scale = np.maximum(np.array(f.shape) / 2.0, 1.0)
+    y, x = (where[some] / scale - 1.0).T
+    target, reference = f[use][some], m[use][some]
+    shapes = _shapes(y, x)
+    plain = _fitted(np.stack([shapes[0], reference]), reference, target, bent=False)
+    bent = _fitted(np.concatenate([shapes, shapes * reference]), reference, target, bent=True)
+    if plain is None:
         return None
-    residual = target - linear[0] - linear[1] * reference
-    size = np.abs(residual)
-    weight = 1.0 / np.maximum(size / (HUBER * spread), 1.0)
-    gain = linear[1]
-    if not np.isfinite(gain) or gain <= 0.05:
+    share = bent.spread / plain.spread if bent is not None else 1.0
+    chosen, linear = plain, np.zeros(2 * SHAPES)
+    linear[[0, SHAPES]] = plain.linear
+    if bent is not None and share**2 < 1.0 - BENT - BENT_CHANCE / target.size:
+        chosen, linear = bent, bent.linear
+    gain = float(np.mean(linear[SHAPES:] @ shapes))
+    if not np.isfinite(gain) or gain <= LEAST_GAIN:
         return None
     planes = np.zeros((3, *f.shape))
-    for plane, values in zip(planes, (residual, weight, size <= HUBER * spread), strict=True):
-        plane[use] = values
-    return Residual(planes[0], planes[1], planes[2], spread, gain)
+    along_y, along_x = np.arange(f.shape[0]) / scale[0] - 1.0, np.arange(f.shape[1]) / scale[1] - 1.0
+    offset, contrast = (_surface(part, along_y, along_x) for part in (linear[:SHAPES], linear[SHAPES:]))
+    planes[0][use] = (f - offset - contrast * m)[use]
+    if chosen.curve is not None:
+        planes[0][use] -= chosen.curve(m[use])
+    local = chosen.noise(m[use])
+    size = np.abs(planes[0][use]) / (HUBER * local)
+    trust = np.square(chosen.spread / local)
+    planes[1][use] = trust / np.maximum(size, 1.0)
+    planes[2][use] = trust * (size <= 1.0)
+    return Residual(planes[0], planes[1], planes[2], chosen.spread, gain)
 
 
-def _brightness(target: FloatArray, reference: FloatArray, weight: FloatArray) -> tuple[float, float] | None:
-    """Offset and gain of the reference by weighted least squares; None where it does not vary."""
-    weighted = weight * reference
-    both, cross = weighted @ reference, weighted.sum()
-    try:
-        found = np.linalg.solve([[weight.sum(), cross], [cross, both]], [weight @ target, weighted @ target])
-    except np.linalg.LinAlgError:
+@dataclass(frozen=True)
+class Fitted:
+    """Brightness and contrast on some pixels.
+
+    Parameters
+    ----------
+    linear : numpy.ndarray
+        Coefficients.
+    curve, noise : Curve
+        What is added, and the spread of what is left, by the brightness of the reference: light is counted, so the
+        bright parts of an image are the noisy ones.
+    spread : float
+        Of what is left, over all.
+    """
+
+    linear: FloatArray
+    curve: "Curve | None"
+    noise: "Curve"
+    spread: float
+
+
+def _fitted(design: FloatArray, reference: FloatArray, target: FloatArray, *, bent: bool) -> Fitted | None:
+    weight = np.ones(target.size)
+    bend = np.zeros(target.size)
+    curve, noise = (Curve.of(reference) for _ in range(2))
+    spread = 1.0
+    for _ in range(WEIGHTINGS):
+        linear = _least_squares(design, target - bend, weight)
+        if linear is None:
+            return None
+        left = target - linear @ design
+        if bent:
+            curve = curve.fitted(reference, left, weight)
+            bend = curve(reference)
+        size = np.abs(left - bend)
+        spread = max(MAD * float(np.median(size)), 1e-6)
+        noise = noise.spread_of(reference, size, spread)
+        local = noise(reference)
+        weight = np.square(spread / local) / np.maximum(size / (HUBER * local), 1.0)
+    linear = _least_squares(design, target - bend, weight)
+    return None if linear is None else Fitted(linear, curve if bent else None, noise, spread)
+
+
+def _shapes(y: FloatArray, x: FloatArray) -> FloatArray:
+    return np.stack([np.ones(y.shape), y, x, y * y, y * x, x * x])
+
+
+def _surface(linear: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
+    """The polynomial with these coefficients of `_shapes` on a grid of coordinates."""
+    one, along_y, along_x, yy, yx, xx = linear
+    rows = one + along_y * y + yy * y * y
+    columns = along_x * x + xx * x * x
+    surface: FloatArray = rows[:, None] + columns + (yx * y)[:, None] * x
+    return surface
+
+
+def _least_squares(design: FloatArray, target: FloatArray, weight: FloatArray) -> FloatArray | None:
+    """Coefficients (P,) of the rows of a design (P, N); None where the reference does not vary."""
+    weighted = design * weight
+    normal = weighted @ design.T
+    scale = np.sqrt(np.diagonal(normal))
+    if not (scale > 0).all():
         return None
-    return float(found[0]), float(found[1])
+    found: FloatArray = np.linalg.lstsq(normal / np.outer(scale, scale), weighted @ target / scale, rcond=1e-10)[0]
+    return found / scale
 
 
-def _huber(size: FloatArray) -> tuple[FloatArray, float]:
-    """Weights of residuals of this size, and their robust deviation."""
-    spread = max(1.4826 * float(np.median(size)), 1e-6)
-    return 1.0 / np.maximum(size / (HUBER * spread), 1.0), spread
+@dataclass(frozen=True)
+class Curve:
+    """A function of brightness that is straight between knots, as one image's depends on the other's."""
+
+    knots: FloatArray
+    values: FloatArray
+
+    @classmethod
+    def of(cls, brightness: FloatArray) -> "Curve":
+        """The curve 0, with knots at quantiles that get denser towards the brightest pixels."""
+        enough = KNOT / max(brightness.size, 1)
+        shares = np.array([share for share in QUANTILES if enough <= share <= 1.0 - enough])
+        knots = np.unique(np.quantile(brightness, shares)) if shares.size else np.zeros(1)
+        return cls(knots, np.zeros(knots.size))
+
+    def fitted(self, brightness: FloatArray, left: FloatArray, weight: FloatArray) -> "Curve":
+        """The curve through the weighted means of what is left, around each knot."""
+        if self.knots.size < 3:
+            return self
+        cell = np.searchsorted((self.knots[1:] + self.knots[:-1]) / 2, brightness)
+        total = np.bincount(cell, weight, self.knots.size)
+        means = np.bincount(cell, weight * left, self.knots.size) / np.maximum(total, 1e-12)
+        return Curve(self.knots, means)
+
+    def spread_of(self, brightness: FloatArray, size: FloatArray, overall: float) -> "Curve":
+        """The curve of the spread, by the median size around each knot, within limits of the spread over all."""
+        if self.knots.size < 3:
+            return Curve(self.knots, np.full(self.knots.size, overall))
+        cell = np.searchsorted((self.knots[1:] + self.knots[:-1]) / 2, brightness)
+        order = np.lexsort((size, cell))
+        first = np.searchsorted(cell[order], np.arange(self.knots.size + 1))
+        middle = size[order][np.minimum((first[:-1] + first[1:]) // 2, size.size - 1)]
+        return Curve(self.knots, np.clip(MAD * middle, FAINTEST * overall, overall / FAINTEST))
+
+    def __call__(self, brightness: FloatArray) -> FloatArray:
+        """Values at some brightness."""
+        found: FloatArray = np.interp(brightness, self.knots, self.values)
+        return found
 
 
 @dataclass(frozen=True)
@@ -130,6 +267,8 @@ class Sums:
         with brightness, contrast, the six moves of the target over the gain, and the residual.
     columns, rows : numpy.ndarray
         (8, blocks, columns) and (8, blocks, rows) products of the instruments with the residual.
+    column_moves, row_moves : numpy.ndarray
+        (2, 8, columns) and (2, 8, rows) products of the instruments with a move of the target along x and y.
     positions : numpy.ndarray
         (K, 2).
     """
@@ -138,6 +277,8 @@ class Sums:
     inner: FloatArray
     columns: FloatArray
     rows: FloatArray
+    column_moves: FloatArray
+    row_moves: FloatArray
     positions: FloatArray
 
     @classmethod
@@ -156,6 +297,7 @@ class Sums:
         ys, xs = ([*edges(n, side), n] for n in f.shape)
         weighted, inner, positions = [], [], []
         columns, rows = np.empty((8, len(ys) - 1, nx)), np.empty((8, len(xs) - 1, ny))
+        column_moves, row_moves = np.zeros((2, 8, nx)), np.empty((2, 8, ny))
         # Strip by strip, which stay in the cache: all products of all pixels at once would be thirty-six images.
         for k, (top, bottom) in enumerate(itertools.pairwise(ys)):
             strip = slice(top, bottom)
@@ -166,13 +308,18 @@ class Sums:
             zw, zi = z * left.weight[strip], z * left.inner[strip]
             pushed = zw * left.values[strip]
             columns[:, k] = pushed.sum(axis=1)
+            for axis in (0, 1):
+                # The three moves add up to the same move of all pixels.
+                moving = zi * right[2 + axis : 8 : 2].sum(axis=0)
+                column_moves[axis] += moving.sum(axis=1)
+                row_moves[axis][:, strip] = moving.sum(axis=2)
             rows[:, :, strip] = np.moveaxis(np.add.reduceat(pushed, xs[:-1], axis=2), 2, 1)
             for first, last in itertools.pairwise(xs):
                 part = right[:, :, first:last].reshape(9, -1)
                 weighted.append(zw[:, :, first:last].reshape(8, -1) @ part.T)
                 inner.append(zi[:, :, first:last].reshape(8, -1) @ part[:8].T)
                 positions.append(places.at(np.array((top + bottom - 1) / 2), np.array((first + last - 1) / 2)))
-        return cls(np.array(weighted), np.array(inner), columns, rows, np.array(positions))
+        return cls(np.array(weighted), np.array(inner), columns, rows, column_moves, row_moves, np.array(positions))
 
 
 def _moves(

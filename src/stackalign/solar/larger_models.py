@@ -10,7 +10,18 @@ from stackalign.registration import RegistrationResult
 
 from .comparison import Comparison
 from .grid import Grid, sampled
-from .misfit import BETTER, CORNER, NEAR_BY, STEPS, Wanted, disagreement, expected_residual, suspicious, wanted_beyond
+from .misfit import (
+    BETTER,
+    CORNER,
+    NEAR_BY,
+    REFITTED,
+    STEPS,
+    Wanted,
+    disagreement,
+    expected_residual,
+    suspicious,
+    wanted_beyond,
+)
 from .phase import Request
 from .pixels import PixelTransform
 from .polish import Agreement
@@ -53,8 +64,8 @@ def judge_model(
     """Say what else the images want, and which of their regions disagree.
 
     The parameters that the model leaves out are tested by a linear step where the answer is, by a climb of the affine
-    model from there where more than noise is left between the images, and, where the score is poor, by a search over
-    scales and rolls within the whole reach.
+    model from there where that step is long or more than noise is left between the images, and, where that explains
+    nothing or the score is poor, by a search over scales and rolls within the whole reach.
 
     Parameters
     ----------
@@ -77,7 +88,7 @@ def judge_model(
         wanted = linear
     elif last is not None and linear is not None and (left or linear.corner > CORNER):
         wanted = yield from _near(view, correction, moving, last, found, left)
-    if wanted is None and (not usable or _poor(found)):
+    if wanted is None and (not usable or left or _poor(found)):
         wanted = yield from _far(view, found)
     wanted = wanted or (linear if linear is not None and linear.due else None)
     if wanted is not None:
@@ -117,9 +128,10 @@ def _near(
         if share and view.distance(tried.correction, correction) > NEAR_BY:
             continue
         better = view.closest(view.sampled(tried.correction), tried.correction, found.smooth)
-        if better is not None and better.residual < BETTER * last.residual:
+        # Where noise hides what a larger model mends, its parameters themselves must be beyond doubt.
+        if better is not None and better.residual < (BETTER if left else 1.0) * last.residual:
             beyond = wanted_beyond(view.phase.model, tried.correction, better)
-            if beyond is not None and beyond.due:
+            if beyond is not None and beyond.beyond(REFITTED):
                 return beyond
         if not left:
             break

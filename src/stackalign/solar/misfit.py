@@ -18,6 +18,9 @@ __all__ = ["Wanted", "disagreement", "expected_residual", "suspicious", "wanted_
 SIGNIFICANT = 4.0
 """Standard errors, rms over the parameters left out, from which on they are wanted."""
 
+REFITTED = 3.0
+"""The same where the images were compared anew with those parameters: what is left of them then hides nothing."""
+
 NEAR_BY = 6.0
 """Pixels at a corner up to which linear steps may find what is wanted."""
 
@@ -71,7 +74,11 @@ class Wanted:
     @property
     def due(self) -> bool:
         """Whether it is beyond doubt and large enough to matter."""
-        return bool(self.significance > SIGNIFICANT and self.corner > CORNER)
+        return self.beyond(SIGNIFICANT)
+
+    def beyond(self, significant: float) -> bool:
+        """Whether it is so many standard errors from what the model holds, and large enough to matter."""
+        return bool(self.significance > significant and self.corner > CORNER)
 
     def sentence(self, model: str) -> str:
         """Say it with numbers."""

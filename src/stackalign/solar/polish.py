@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stackalign._types import FloatArray
 
 from .block_sums import SMALLEST_BLOCK, Places, Sums, robust_residual
+from .lines import along_lines, cancelling_lines, displaced_lines, joined
 from .pixels import PixelTransform
 from .sampling import masked_blur
 
@@ -22,9 +23,6 @@ __all__ = ["Agreement", "compare"]
 
 LEAST_SMOOTHING = 0.7
 """Sigma in pixels of the Gaussian over both images: central differences of what is sharper are too small."""
-
-LAGS = 12
-"""Lines over which residuals of whole lines are taken to hang together: the images were smoothed by up to 3 pixels."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,16 @@ class Agreement:
         image by its uncorrected header, if all of an affine transform is free.
     normal : numpy.ndarray
         (6, 6) information on these in units of the residual's variance.
-    extra : numpy.ndarray
-        (6, 6) covariance of the estimating equation that whole columns and rows add to that of blocks.
+    extra, extra_after : numpy.ndarray
+        (6, 6) covariance of the estimating equation that whole columns and rows add to that of blocks, as the images
+        are and after all `moves`.
     positions : numpy.ndarray
         (K, 2) middles (x, y) of the blocks in pixels of the image.
     block_scores, block_normals : numpy.ndarray
         (K, 6) and (K, 6, 6) what each block contributes to the estimating equation, and to its derivative.
+    cancelling : numpy.ndarray
+        (6, 6) by which the blocks' contributions are multiplied for its covariance, since over a whole line they
+        cancel, as those of a gain or an offset that each column has for itself.
     residual, signal : float
         Variances, robust, of what is left and of the reference as it was scaled.
     """
@@ -51,9 +53,11 @@ class Agreement:
     moves: FloatArray
     normal: FloatArray
     extra: FloatArray
+    extra_after: FloatArray
     positions: FloatArray
     block_scores: FloatArray
     block_normals: FloatArray
+    cancelling: FloatArray
     residual: float
     signal: float
 
@@ -77,7 +81,7 @@ class Agreement:
         if not np.isfinite(total).all() or np.linalg.eigvalsh(_symmetric(total))[0] <= 0:
             return np.full((size, size), np.inf)
         inverse = np.linalg.inv(total)
-        parts = scores @ slope
+        parts = scores @ self.cancelling @ slope
         used = (self.block_normals != 0).any(axis=(1, 2))
         n = int(used.sum())
         if n < 3:
@@ -86,7 +90,7 @@ class Agreement:
         without = np.eye(size) - normals @ inverse
         held = np.linalg.svd(without, compute_uv=False)[:, -1] > 1e-3
         parts[held] = np.linalg.solve(without[held], parts[held][..., None])[..., 0]
-        spread = parts.T @ parts + slope.T @ self.extra @ slope
+        spread = parts.T @ parts + slope.T @ (self.extra if moves is None else self.extra_after) @ slope
         found: FloatArray = inverse @ spread @ inverse.T
         return found if held.all() else np.full((size, size), np.inf)
 
@@ -170,37 +174,28 @@ def _solve(
     normals = sums.inner[:, 2:, 2:8] - shared @ sums.inner[:, :2, 2:8]
     normals = (normals + np.swapaxes(normals, 1, 2)) / 2
     lines = [(part[2:] - np.tensordot(shared, part[:2], 1)) / left.gain for part in (sums.columns, sums.rows)]
-    extra = _along_lines(lines[0]) + _along_lines(lines[1])
+    moved = [part[:, 2:] - shared @ part[:, :2] for part in (sums.column_moves, sums.row_moves)]
+    extra = _extra(lines, moved)
+    # What all free moves take away is no scatter of lines: a wrong step of the slit displaces each column more.
+    along = [places.displacements(moves, f.shape, axis) for axis in (1, 0)]
+    rest = [
+        pieces - np.einsum("jal,lj->al", move, shift)[:, None] / pieces.shape[1]
+        for pieces, move, shift in zip(lines, moved, along, strict=True)
+    ]
+    cancelling = cancelling_lines(lines)
     signal = left.gain**2 * float(np.var(m[use]))
-    return Agreement(moves, normal, extra, sums.positions, scores, normals, left.spread**2, signal)
+    return Agreement(
+        moves, normal, extra, _extra(rest, moved), sums.positions, scores, normals, cancelling, left.spread**2, signal
+    )
 
 
-def _along_lines(pieces: FloatArray) -> FloatArray:
-    """What the covariance of the sum gains because whole lines hang together, from their pieces (6, blocks, lines).
-
-    Sums over whole columns, or rows, are compared with those over their pieces in the blocks, which the blocks count.
-    """
-    counted = _long_run(pieces)
-    # Where lines have nothing in common the difference is noise, of this share of what it is made of.
-    chance = np.sqrt(4.0 * min(LAGS, pieces.shape[2]) / (3.0 * pieces.shape[2]))
-    return _positive(_long_run(pieces.sum(axis=1, keepdims=True)) - (1.0 + chance) * counted)
-
-
-def _long_run(parts: FloatArray) -> FloatArray:
-    """Covariance (6, 6) of the sum over lines of parts (6, rows, lines), the rows independent (Newey and West 1987)."""
-    total = np.einsum("arl,brl->ab", parts, parts)
-    for lag in range(1, min(LAGS, parts.shape[2])):
-        across = np.einsum("arl,brl->ab", parts[..., lag:], parts[..., :-lag])
-        total = total + (1.0 - lag / LAGS) * (across + across.T)
-    return _symmetric(total)
+def _extra(lines: list[FloatArray], moved: list[FloatArray]) -> FloatArray:
+    """What whole columns and rows add to the covariance, from what each contributes and what its moves would."""
+    total = np.zeros((6, 6))
+    for axis, pieces, move in zip((1, 0), lines, moved, strict=True):
+        total += joined(along_lines(pieces), displaced_lines(pieces, move, axis))
+    return total
 
 
 def _symmetric(matrix: FloatArray) -> FloatArray:
     return (matrix + matrix.T) / 2
-
-
-def _positive(matrix: FloatArray) -> FloatArray:
-    """The part of a symmetric matrix with positive eigenvalues."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    found: FloatArray = (vectors * np.clip(values, 0.0, None)) @ vectors.T
-    return found
