@@ -7,6 +7,7 @@ import sunpy.map
 from astropy.coordinates import SkyCoord
 from sunpy.coordinates import (
     Helioprojective,
+    PlanarScreen,
     SphericalScreen,
     propagate_with_solar_surface,
     transform_with_sun_center,
@@ -15,7 +16,8 @@ from sunpy.coordinates import (
 from solar.make import TIME_AXIS, header, solar_map
 from stackalign import solar
 from stackalign.errors import DataError
-from stackalign.solar import geometry, sampling
+from stackalign.solar import frames, geometry, sampling
+from stackalign.solar.frames import ColumnMoments
 
 
 def maps(hours=1.5, dlon=1.2):
@@ -54,6 +56,43 @@ def test_mapping_without_rotation_agrees_with_sunpy() -> None:
     assert 80 < on_disc.sum() < len(grid())
     # sunpy lets through what the limb hides; only what both see is compared
     assert np.abs(found - expected)[on_disc].max() * 42 < 0.01, "arcsec"
+
+
+@pytest.mark.parametrize(("screen", "made"), [("sphere", SphericalScreen), ("plane", PlanarScreen)])
+@pytest.mark.parametrize("dlon", [1.2, 25.0])
+def test_screens_beyond_the_limb_agree_with_sunpy(screen, made, dlon) -> None:
+    first, second = maps(hours=0.0, dlon=dlon)
+    expected = by_sunpy(
+        first, second, grid(), made(first.observer_coordinate, only_off_disk=True), transform_with_sun_center()
+    )
+    found = solar.pixel_mapping(first, second, screen=screen)(grid())
+    world = first.pixel_to_world(*(grid().T * u.pix))
+    off = np.hypot(world.Tx, world.Ty) > 1.02 * first.rsun_obs
+    assert off.sum() > 50
+    np.testing.assert_allclose(found[off], expected[off], atol=0.01 / 42)
+    on = np.hypot(world.Tx, world.Ty) < 0.98 * first.rsun_obs
+    nearest = solar.pixel_mapping(first, second)(grid())
+    np.testing.assert_array_equal(found[on], nearest[on])
+    assert np.nanmax(np.abs(found - nearest)[off]) * 42 > 0.2 * dlon, "arcsec: the screens are not the same"
+
+
+def test_a_screen_goes_through_everything() -> None:
+    """Columns with moments of their own, synthetic rasters and resampled maps take the same screen."""
+    first, second = maps(hours=0.0, dlon=25.0)
+    moments = ColumnMoments(
+        solar.observation_time(first) + np.zeros(100) * u.s, np.tile(frames.map_position(first), (100, 1))
+    )
+    q = grid()
+    for screen in geometry.SCREENS:
+        expected = solar.pixel_mapping(first, second, screen=screen)(q)
+        by_column = frames.column_mapping(first, second, moments, screen=screen)(q, q[:, 0])
+        np.testing.assert_allclose(by_column, expected, atol=1e-9)
+        image = sunpy.map.Map(np.add.outer(np.arange(100.0), 2 * np.arange(100.0)), second.meta)
+        made = solar.reproject_map(image, first, screen=screen)
+        x, y = expected.T
+        inside = np.isfinite(x) & (x > 0) & (x < 99) & (y > 0) & (y < 99)
+        at = q[inside].astype(int)
+        np.testing.assert_allclose(made.data[at[:, 1], at[:, 0]], (y + 2 * x)[inside], atol=1e-6)
 
 
 @pytest.mark.parametrize("model", ["howard", "snodgrass"])

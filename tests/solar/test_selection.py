@@ -5,7 +5,9 @@ import json
 import astropy.units as u
 import numpy as np
 import pytest
+import tifffile
 from astropy.io import fits
+from PIL import Image
 
 from cli.runner import run
 from solar import small
@@ -84,6 +86,7 @@ def test_boxes_are_where_the_header_says() -> None:
         ({"exclude": [((1.0, 2.0), (3.0 * u.s, 4.0 * u.s))]}, "exclude must be limits"),
         ({"mask": np.ones((3, 3), bool)}, r"mask must have the shape \(\d+, \d+\) of the target, got \(3, 3\)"),
         ({"mask": np.ones((64, 56))}, "mask must be boolean, True = valid"),
+        ({"screen": "sheet"}, "screen must be one of nearest, sphere, plane, got 'sheet'"),
         ({"background": -3}, "background must be a positive angle or number of pixels"),
         ({"background": "3 kg"}, "background must be a positive angle or number of pixels"),
         ({"interval": "70 nm"}, "interval is|wavelengths must|leave the interval out"),
@@ -122,6 +125,37 @@ def test_the_command_has_the_same_choices(files) -> None:
     ran = run("coalign", files / "raster.fits", files / "reference.fits", "-o", files / "out", "--field", "1,2,3")
     assert ran.code == 2
     assert "--field must be 4 numbers separated by commas" in ran.err
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
+def test_a_mask_from_a_file(files, suffix, monkeypatch) -> None:
+    """The same as an array, at another place, as often as it is asked; another mask is another run."""
+    monkeypatch.chdir(files)
+    data = solar.read_map(files / "spoiled.fits").data
+    write = {".npy": np.save, ".tif": tifffile.imwrite, ".png": lambda path, mask: Image.fromarray(mask).save(path)}
+    write[suffix](files / f"mask{suffix}", np.where(data < 1000, 255, 0).astype(np.uint8))
+    expected = solar.coalign("spoiled.fits", "reference.fits", mask=data < 1000, **small.SETTINGS)
+    arguments = ("coalign", "spoiled.fits", "reference.fits", "-o", "out", "--mask", f"mask{suffix}", "--json")
+    ran = run(*arguments, *small.ARGUMENTS)
+    assert ran.code == 0, ran.err
+    (row,) = json.loads(ran.out)
+    assert list(row["parameters"].values()) == pytest.approx(expected.parameters.tolist(), abs=1e-9)
+    assert run(*arguments, "--resume", *small.ARGUMENTS).code == 0
+    write[suffix](files / f"mask{suffix}", np.full(data.shape, 255, np.uint8))
+    ran = run(*arguments, "--resume", *small.ARGUMENTS)
+    assert ran.code == 1
+    assert "mask" in ran.err + ran.out
+
+
+def test_a_mask_that_does_not_fit_is_refused(files) -> None:
+    np.save(files / "mask.npy", np.ones((3, 3), bool))
+    arguments = ("coalign", files / "raster.fits", files / "reference.fits", "-o", files / "out", "--mask")
+    ran = run(*arguments, files / "mask.npy", *small.ARGUMENTS)
+    assert ran.code == 1
+    assert "mask must have the shape" in ran.err
+    ran = run(*arguments, files / "none.npy", *small.ARGUMENTS)
+    assert ran.code == 1
+    assert "none.npy" in ran.err
 
 
 def test_a_background_of_its_own_is_taken_off(files) -> None:

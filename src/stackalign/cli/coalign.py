@@ -25,6 +25,10 @@ _MODEL, _RUN, _INPUT, _OUTPUT, _PIXELS = "Model", "Running", "Input", "Output", 
 class Coaligned(Spread):
     """Also which pixels are compared, and how the target is read."""
 
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Mask of the target's pixels, non-zero = compared.", rich_help_panel=_PIXELS),
+    ] = None
     values: Annotated[
         str | None,
         typer.Option(metavar="MIN,MAX", help="Pixels that are compared, by value; one may be left out.",
@@ -54,6 +58,11 @@ class Coaligned(Spread):
         typer.Option(metavar="ends|'LOW HIGH UNIT'", help="Continuum of a window that is taken off.",
                      rich_help_panel=_PIXELS),
     ] = None  # fmt: skip
+    screen: Annotated[
+        str,
+        typer.Option(metavar="nearest|sphere|plane", help="Where what is seen beyond the limb is taken to be.",
+                     rich_help_panel=_MODEL),
+    ] = "nearest"  # fmt: skip
     repair: Annotated[
         bool, typer.Option("--repair", help="Correct known faults of headers.", rich_help_panel=_PIXELS)
     ] = False
@@ -70,6 +79,7 @@ class Coaligned(Spread):
         box = self.field and _numbers(self.field, "--field", 4)
         boxes = [_numbers(text, "--exclude", 4) for text in self.exclude or ()]
         options: dict[str, Any] = {
+            "mask": self.mask,
             "values": limits and tuple(limits),
             "field": box and ((box[0], box[1]), (box[2], box[3])),
             "exclude": tuple(((b[0], b[1]), (b[2], b[3])) for b in boxes),
@@ -78,6 +88,8 @@ class Coaligned(Spread):
             "repair": self.repair,
         }
         options = {name: value for name, value in options.items() if value}
+        if self.screen != "nearest":
+            options["screen"] = self.screen
         if self.background != "auto":
             options["background"] = None if self.background == "none" else self.background
         return options

@@ -142,6 +142,7 @@ def described(settings: Settings, model: str, max_shift: Any) -> dict[str, Any]:
     names = (
         "rotation",
         "height",
+        "screen",
         "order",
         "smooth",
         "min_overlap",

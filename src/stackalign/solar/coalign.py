@@ -35,6 +35,7 @@ def coalign(
     scale_range: tuple[float, float] | None = None,
     rotation: str | None = "howard",
     height: float = 1.0,
+    screen: str = "nearest",
     order: int = 3,
     smooth: float | str = "auto",
     background: Quantity | str | float | bool | None = "auto",
@@ -90,6 +91,8 @@ def coalign(
         Model by which the solar surface turns between two images; None leaves it where it is.
     height : float
         Radius of the surface in solar radii; 1.004 for 17.4 nm.
+    screen : {"nearest", "sphere", "plane"}
+        Where what is seen beyond the limb is taken to be, see `pixel_mapping`.
     order : {1, 3}
         Of the interpolation of the reference.
     smooth : float or "auto"
@@ -98,8 +101,8 @@ def coalign(
         Sigma of a Gaussian mean that is taken off both images, an angle or pixels of the target; True for a twelfth of
         the shorter side, None to keep it. "auto" takes it off where the answer is in doubt with it and is not without:
         vignetting and drifts of the gain outweigh what two images have in common.
-    mask : array_like, optional
-        Boolean, of the target's shape, True = valid.
+    mask : array_like or path-like, optional
+        Boolean, of the target's shape, True = valid; or a file of such a mask, see `stackalign.io.read_mask`.
     values : (float, float), optional
         Smallest and largest value of the target's pixels that are compared; None on a side for no limit.
     field : ((Tx, Tx), (Ty, Ty)), optional
@@ -184,6 +187,7 @@ def coalign(
         scale_range=scale_range,
         rotation=rotation,
         height=height,
+        screen=screen,
         order=order,
         smooth=smooth,
         background=background,

@@ -255,7 +255,7 @@ class _Batch:
     def _run(self, prepared: Prepared, **options: Any) -> Run:
         output = prepared.task.output
         pages = [output.with_suffix(extension) for extension in self.options.beside]
-        return Run(output, prepared.plan, suffix=SUFFIX, readers=prepared.inputs, beside=pages, **options)
+        return Run(output, prepared.plan, suffix=SUFFIX, readers=prepared.files, beside=pages, **options)
 
     def _written_now(self, task: Task, record: Mapping[str, Any]) -> bool:
         """Tell whether a correction that an earlier run held back is to be written by this one."""

@@ -19,7 +19,7 @@ from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
 from .dates import with_time_of_day
-from .geometry import on_sky, solar_points, turned, wrapped
+from .geometry import SCREENS, on_sky, solar_points, turned, wrapped
 from .pixels import PixelTransform
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "PixelMapping",
     "View",
     "arcsec_per_pixel",
+    "check_screen",
     "column_mapping",
     "image_center",
     "local_transform",
@@ -121,6 +122,14 @@ def rotation_angle(latitude: ArrayLike, seconds: ArrayLike, model: str = "howard
     daily = models.differential_rotation(1 * u.day, np.asarray(latitude) * u.rad, model=model)
     angle: FloatArray = daily.to_value(u.rad) * np.asarray(seconds, np.float64) / 86400.0
     return angle
+
+
+def check_screen(screen: str) -> str:
+    """Raise ValueError for a screen that is not known; gives it back."""
+    if screen not in SCREENS:
+        msg = f"screen must be one of {', '.join(SCREENS)}, got {screen!r}"
+        raise ValueError(msg)
+    return screen
 
 
 def _check_rotation(model: str | None) -> None:
@@ -225,6 +234,7 @@ def pixels_to_pixels(
     radius: float,
     seconds: ArrayLike = 0.0,
     rotation: str | None = None,
+    screen: str = "nearest",
 ) -> FloatArray:
     """Pixels of one image that show what pixels of another show.
 
@@ -241,13 +251,15 @@ def pixels_to_pixels(
         Time from the source's image to the destination's, one for all or (...).
     rotation : str, optional
         Model by which the surface turns in that time; None leaves points where they are among the stars.
+    screen : str
+        Where what is seen beyond the limb is taken to be, see `geometry.SCREENS`.
 
     Returns
     -------
     numpy.ndarray
         (..., 2), NaN where the point is not seen.
     """
-    found = solar_points(*pixel_to_sky(source, points), source_position, radius)
+    found = solar_points(*pixel_to_sky(source, points), source_position, radius, screen)
     if rotation is not None:
         height = found.position[..., 2] / np.linalg.norm(found.position, axis=-1)
         found = turned(found, rotation_angle(np.arcsin(height), seconds, rotation))
@@ -308,6 +320,7 @@ def column_mapping(
     *,
     rotation: str | None = None,
     height: float = 1.0,
+    screen: str = "nearest",
 ) -> ColumnMapping:
     """Make the function of `pixel_mapping` for a raster, each of whose columns has a moment and place of its own."""
     here, other = View.of(source), View.of(destination)
@@ -321,14 +334,19 @@ def column_mapping(
         positions = np.stack([np.interp(at, index, moments.positions[:, i]) for i in range(3)], axis=-1)
         after = np.interp(at, index, seconds)
         return pixels_to_pixels(
-            points, wcs[0], positions, wcs[1], there, radius=radius, seconds=after, rotation=rotation
+            points, wcs[0], positions, wcs[1], there, radius=radius, seconds=after, rotation=rotation, screen=screen
         )
 
     return mapping
 
 
 def pixel_mapping(
-    source: GenericMap | View, destination: GenericMap | View, *, rotation: str | None = None, height: float = 1.0
+    source: GenericMap | View,
+    destination: GenericMap | View,
+    *,
+    rotation: str | None = None,
+    height: float = 1.0,
+    screen: str = "nearest",
 ) -> PixelMapping:
     """Make the function that takes pixels (..., 2) of one map to those of another.
 
@@ -339,6 +357,10 @@ def pixel_mapping(
         Model by which the surface turns between the two dates.
     height : float
         Radius of the surface in units of the source's RSUN_REF.
+    screen : {"nearest", "sphere", "plane"}
+        Where what is seen beyond the limb is taken to be: at the point of the line of sight that is nearest to the Sun,
+        on the sphere around the source's observer through the middle of the Sun, or on the plane through it that faces
+        that observer.
 
     Returns
     -------
@@ -359,6 +381,7 @@ def pixel_mapping(
         "radius": here.radius * _checked_height(height),
         "seconds": seconds,
         "rotation": rotation,
+        "screen": check_screen(screen),
     }
     wcs, position = (here.wcs, there.wcs), (here.position, there.position)
     _check_rotation(rotation)

@@ -2,8 +2,8 @@
 
 Positions are Cartesian, in metres, with the Sun in the origin, its rotation axis along z and axes that do not turn
 (heliocentric inertial). Directions are helioprojective longitude and latitude in radians, west and north positive.
-A direction that meets the Sun stands for the point of its surface, any other for the point of the line of sight that is
-nearest to the Sun: the two agree at the limb.
+A direction that meets the Sun stands for the point of its surface, any other for a point on a screen, by default the
+point of the line of sight that is nearest to the Sun: the two agree at the limb.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from stackalign._types import FloatArray
 
-__all__ = ["SolarPoints", "on_sky", "solar_points", "turned", "wrapped"]
+__all__ = ["SCREENS", "SolarPoints", "on_sky", "solar_points", "turned", "wrapped"]
+
+
+SCREENS = ("nearest", "sphere", "plane")
+"""Where what is seen beyond the limb is taken to be: at the point of the line of sight that is nearest to the Sun, on
+the sphere around the observer through the middle of the Sun, or on the plane through it that faces the observer."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ def _axes(observer: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, Flo
     return distance, np.cross(north, toward), north, toward
 
 
-def solar_points(longitude: ArrayLike, latitude: ArrayLike, observer: ArrayLike, radius: float) -> SolarPoints:
+def solar_points(
+    longitude: ArrayLike, latitude: ArrayLike, observer: ArrayLike, radius: float, screen: str = "nearest"
+) -> SolarPoints:
     """Find what directions point at.
 
     Parameters
@@ -51,6 +58,8 @@ def solar_points(longitude: ArrayLike, latitude: ArrayLike, observer: ArrayLike,
         (..., 3) positions, one for all or of a shape that broadcasts with the directions.
     radius : float
         Of the surface in metres.
+    screen : str
+        One of `SCREENS`.
     """
     lon, lat = np.asarray(longitude, np.float64), np.asarray(latitude, np.float64)
     place = np.asarray(observer, np.float64)
@@ -62,8 +71,16 @@ def solar_points(longitude: ArrayLike, latitude: ArrayLike, observer: ArrayLike,
     nearest = distance * ahead  # from the observer to the point of the line of sight that is nearest to the Sun
     half_chord = radius**2 - distance**2 * (1.0 - ahead) * (1.0 + ahead)
     on_disc = (half_chord >= 0) & (ahead > 0)
-    length = nearest - np.sqrt(np.where(on_disc, half_chord, 0.0))
+    surface = nearest - np.sqrt(np.where(on_disc, half_chord, 0.0))
+    length = surface if screen == "nearest" else np.where(on_disc, surface, _to_screen(distance, ahead, screen))
     return SolarPoints(place + length[..., None] * sight, np.asarray(on_disc))
+
+
+def _to_screen(distance: FloatArray, ahead: FloatArray, screen: str) -> FloatArray:
+    """Lengths of lines of sight to a screen; NaN where they go away from it."""
+    if screen == "sphere":
+        return np.broadcast_to(distance, ahead.shape)
+    return np.divide(distance, ahead, out=np.full(ahead.shape, np.nan), where=ahead > 0)
 
 
 def turned(points: SolarPoints, angle: ArrayLike) -> SolarPoints:

@@ -133,6 +133,7 @@ def _synthetic(
         frames,
         rotation=settings.rotation,
         height=settings.height,
+        screen=settings.screen,
         order=settings.order,
         plan=plan,
         **settings.raster,

@@ -26,7 +26,7 @@ from .arguments import (
 )
 from .coalign_result import CoalignmentResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
-from .frames import ColumnMoments, name_of
+from .frames import ColumnMoments, check_screen, name_of
 from .grid import reference_sampler
 from .observation import Observation, Selection
 from .phase import Phase, Request, Settings
@@ -72,6 +72,7 @@ def generate(
     scale_range: tuple[float, float] | None,
     rotation: str | None,
     height: float,
+    screen: str,
     order: int,
     smooth: float | str,
     background: Quantity | str | float | bool | None,
@@ -92,7 +93,16 @@ def generate(
     if not selection.is_empty:
         seen = replace(seen, selected=selection.of(seen.map))
     settings = Settings(
-        rotation, height, order, smooth, min_overlap, tolerance, max_rounds, scale_range, raster_options(raster)
+        rotation,
+        height,
+        order,
+        smooth,
+        min_overlap,
+        tolerance,
+        max_rounds,
+        scale_range,
+        raster_options(raster),
+        screen=check_screen(screen),
     )
     check_settings(settings)
     SkyModel(model, seen.jacobian, seen.shape)  # the last phase would say it late

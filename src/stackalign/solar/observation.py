@@ -17,6 +17,7 @@ from sunpy.map import GenericMap
 from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
+from stackalign.io import read_mask
 
 from .frames import View, arcsec_per_pixel, name_of, step_arcsec
 from .reading import as_map
@@ -32,8 +33,8 @@ class Selection:
 
     Parameters
     ----------
-    mask : array_like, optional
-        Boolean, of the image's shape, True = valid.
+    mask : array_like or path-like, optional
+        Boolean, of the image's shape, True = valid; or a file of such a mask, see `stackalign.io.read_mask`.
     values : (float, float), optional
         Smallest and largest value; None on a side for no limit.
     field : ((Tx, Tx), (Ty, Ty)), optional
@@ -42,7 +43,7 @@ class Selection:
         Boxes that are left out.
     """
 
-    mask: ArrayLike | None = None
+    mask: ArrayLike | str | os.PathLike[str] | None = None
     values: tuple[float | None, float | None] | None = None
     field: Any = None
     exclude: Sequence[Any] = ()
@@ -57,12 +58,15 @@ class Selection:
 
         Raises
         ------
+        DataError
+            The file of a mask cannot be read.
         ValueError
             A mask is of another shape or type, or limits are not two numbers, the lower one first.
         """
         chosen = np.ones(solar_map.data.shape, np.bool_)
         if self.mask is not None:
-            chosen &= check_mask(np.asarray(self.mask), chosen.shape, of="the target")
+            mask = read_mask(self.mask) if isinstance(self.mask, (str, os.PathLike)) else np.asarray(self.mask)
+            chosen &= check_mask(mask, chosen.shape, of="the target")
         if self.values is not None:
             low, high = _limits(self.values, "values")
             with np.errstate(invalid="ignore"):

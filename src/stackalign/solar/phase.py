@@ -59,6 +59,8 @@ class Settings:
     """Whether the correlations of the rounds so far are good enough to end a phase that still moves."""
     background: tuple[float, float] | None = None
     """Sigma in pixels (y, x) of the target of the Gaussian mean that both images are compared without."""
+    screen: str = "nearest"
+    """Where what is seen beyond the limb is taken to be, see `pixel_mapping`."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sunpy.map import GenericMap
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
-from .frames import name_of, pixels_to_pixels, step_arcsec, surface_radius
+from .frames import check_screen, name_of, pixels_to_pixels, step_arcsec, surface_radius
 from .framestore import frame_image
 from .maps import new_map
 from .plan import RasterPlan, plan_synthetic_raster
@@ -45,6 +45,7 @@ def build_synthetic_raster(
     method: str = "nearest",
     rotation: str | None = "howard",
     height: float = 1.0,
+    screen: str = "nearest",
     order: int = 3,
     times: Any = None,
     observer: SkyCoord | None = None,
@@ -73,6 +74,8 @@ def build_synthetic_raster(
         Model of the rotation over that time; None leaves the surface where it is.
     height : float
         Radius of the surface in solar radii; 1.004 for 17.4 nm.
+    screen : {"nearest", "sphere", "plane"}
+        Where what is seen beyond the limb is taken to be, see `pixel_mapping`.
     order : {1, 3}
         Of the interpolation: bilinear, or the cubic spline through the pixels.
     times : array-like, optional
@@ -128,7 +131,14 @@ def build_synthetic_raster(
         msg = f"exposure_samples and oversample must be at least 1, got {exposure_samples} and {oversample}"
         raise ValueError(msg)
     slit = _Slit(
-        solar_map, solar_map.wcs, plan, surface_radius(solar_map, height), rotation, exposure_samples, oversample
+        solar_map,
+        solar_map.wcs,
+        plan,
+        surface_radius(solar_map, height),
+        rotation,
+        exposure_samples,
+        oversample,
+        check_screen(screen),
     )
     data = np.zeros(solar_map.data.shape)
     described: GenericMap | None = None
@@ -160,6 +170,7 @@ class _Slit:
     rotation: str | None
     moments: int
     oversample: tuple[int, int]
+    screen: str
 
     def points(self, index: int, columns: NDArray[np.intp]) -> FloatArray:
         """Pixels (ny, columns, samples, 2) of a frame that show columns of the raster, in one call for all."""
@@ -190,6 +201,7 @@ class _Slit:
                 radius=self.radius,
                 seconds=np.asarray(to_frame)[:, None] - later,
                 rotation=self.rotation,
+                screen=self.screen,
             )
 
         return map_by_rows(mapping, pixel)

@@ -1,5 +1,6 @@
 """Coalignments of files on the workers of an executor: they read and compute, the client locks, notes and publishes."""
 
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -94,8 +95,11 @@ def _leave_signals() -> None:
 
 def absolute(task: Task) -> Task:
     """The task with names that hold in any working directory."""
+    mask = task.settings.get("mask")
+    named = {"mask": Path(mask).absolute()} if isinstance(mask, (str, os.PathLike)) else {}
     return replace(
         task,
+        settings={**task.settings, **named},
         target=task.target.absolute(),
         references=tuple(path.absolute() for path in task.references),
         frames_dir=None if task.frames_dir is None else task.frames_dir.absolute(),

@@ -32,6 +32,7 @@ def reproject_map(
     order: int = 1,
     rotation: str | None = None,
     height: float = 1.0,
+    screen: str = "nearest",
 ) -> GenericMap:
     """Resample a map on the grid, in the frame, of another.
 
@@ -50,6 +51,8 @@ def reproject_map(
         default points stay where they are among the stars. What lies beyond the limb stays in any case.
     height : float
         Radius of the surface in solar radii; 1.004 for 17.4 nm.
+    screen : {"nearest", "sphere", "plane"}
+        Where what is seen beyond the limb is taken to be, see `pixel_mapping`.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def reproject_map(
     """
     image, grid = as_map(source), as_map(reference)
     if algorithm == "interpolation":
-        data = _interpolated(image, grid, order, rotation, height)
+        data = _interpolated(image, grid, order, rotation=rotation, height=height, screen=screen)
     elif algorithm in ("adaptive", "exact"):
         data = _averaged(image, grid, algorithm, rotation)
     else:
@@ -84,12 +87,10 @@ def reproject_map(
     return new_map(data, header, image)
 
 
-def _interpolated(
-    image: GenericMap, grid: GenericMap, order: int, rotation: str | None, height: float
-) -> NDArray[np.float64]:
+def _interpolated(image: GenericMap, grid: GenericMap, order: int, **geometry: Any) -> NDArray[np.float64]:
     ny, nx = grid.data.shape
     x, y = np.meshgrid(np.arange(nx, dtype=np.float64), np.arange(ny, dtype=np.float64))
-    points = pixel_mapping(grid, image, rotation=rotation, height=height)(np.stack([x, y], axis=-1))
+    points = pixel_mapping(grid, image, **geometry)(np.stack([x, y], axis=-1))
     return sample(image.data, valid_mask(image), points, order=order)
 
 

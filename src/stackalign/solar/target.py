@@ -51,7 +51,11 @@ class Target:
         if not target.valid.any():
             msg = f"{target.name} has no valid pixel"
             raise DataError(msg)
-        geometry: dict[str, Any] = {"rotation": settings.rotation, "height": settings.height}
+        geometry: dict[str, Any] = {
+            "rotation": settings.rotation,
+            "height": settings.height,
+            "screen": settings.screen,
+        }
         by_column = None if moments is None else column_mapping(target.view, reference.view, moments, **geometry)
         spline = SplineImage(np.asarray(reference.map.data), reference.valid, settings.order)
         mapping = pixel_mapping(target.view, reference.view, **geometry)

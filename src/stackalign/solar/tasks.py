@@ -105,11 +105,19 @@ class Prepared:
         The target, the references, and the frames that were found in the archive.
     opened : Observation or None
         The target, where it had to be read to know the frames.
+    mask : FileInput or None
+        The mask, where it is a file.
     """
 
     task: Task
     inputs: tuple[FileInput, ...]
     opened: Observation | None = None
+    mask: FileInput | None = None
+
+    @property
+    def files(self) -> tuple[FileInput, ...]:
+        """All files that are read."""
+        return self.inputs if self.mask is None else (*self.inputs, self.mask)
 
     @property
     def plan(self) -> Plan:
@@ -124,6 +132,9 @@ class Prepared:
         roles = ["target", *["reference"] * len(task.references)]
         roles += ["frame"] * (len(self.inputs) - len(roles))
         inputs = [one.record(role=role) for one, role in zip(self.inputs, roles, strict=True)]
+        if self.mask is not None:
+            inputs.append(self.mask.record(role="mask"))
+            del settings["mask"]  # its content counts, not where it lies
         return Plan("coalign", inputs, {**settings, "time_window": window})
 
     def job(self, again: bool) -> tuple[Job, int]:
@@ -166,11 +177,13 @@ def prepare(task: Task) -> Prepared:
         One of them cannot be read, or the archive has none that fits.
     """
     inputs = [FileInput(path) for path in (task.target, *task.references)]
+    mask = task.settings.get("mask")
+    mask = FileInput(mask) if isinstance(mask, (str, os.PathLike)) else None
     if task.frames_dir is None:
-        return Prepared(task, tuple(inputs))
+        return Prepared(task, tuple(inputs), mask=mask)
     target = opened(task)
     inputs += [FileInput(path) for path in frames_of(task, target.map)]
-    return Prepared(task, tuple(inputs), target)
+    return Prepared(task, tuple(inputs), target, mask)
 
 
 def frames_of(task: Task, image: GenericMap) -> list[Path]:
