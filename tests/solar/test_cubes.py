@@ -1,5 +1,7 @@
 """Cubes of one image or of many in time, values for missing pixels, observers by position, masks in files."""
 
+from types import SimpleNamespace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
+from astropy.wcs.wcsapi import SlicedLowLevelWCS
 from sunpy.coordinates import HeliocentricEarthEcliptic, HeliocentricInertial, HeliographicStonyhurst
 
-from solar.make import header
+from solar.make import header, wcs_of
 from stackalign import solar
 from stackalign.errors import DataError
 
@@ -70,6 +73,19 @@ def test_frames_may_be_one_file(tmp_path) -> None:
     many = solar.coalign(made.raster, frames=made.frames, **settings)
     assert len(one.plan.names) == 3
     np.testing.assert_allclose(one.parameters, many.parameters, atol=1e-3)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_an_image_cut_out_of_a_cube_in_time_has_its_own_date(image, number) -> None:
+    """What an NDCube is after cube[number]: a sliced WCS, and the cards of the whole."""
+    cards = header(image.shape, **TIME | {"WCSAXES": 3, "DATEREF": "2024-10-17T00:00:50.215"})
+    cut = SlicedLowLevelWCS(wcs_of(cards), (number, slice(2, None), slice(None)))
+    cube = SimpleNamespace(data=image[2:], wcs=SimpleNamespace(low_level_wcs=cut), meta=dict(cards), unit=u.ct)
+    found = solar.as_map(cube)
+    assert (solar.observation_time(found) - Time("2024-10-17T00:00:50.215")).to_value("s") == pytest.approx(
+        5 + 60 * number, abs=1e-3
+    )
+    assert found.meta["crpix2"] == cards["CRPIX2"] - 2
 
 
 def test_a_sequence_is_no_target(tmp_path, image) -> None:

@@ -116,11 +116,12 @@ def column_times(header: Any, shape: tuple[int, ...]) -> Time:
     return _zero(header, axis) + value * u.Unit(unit)
 
 
-def axis_times(header: Any, n: int) -> Time:
-    """Times of the images of a cube (t, y, x), by its third axis."""
+def axis_times(header: Any, n: int, axis: int = 3) -> Time:
+    """Times of the first n images of a cube, by one of its axes, (t, y, x) by default."""
     linear = read_linear(header)
-    value = float(header.get("CRVAL3", 0.0)) + linear.cd[2, 2] * (np.arange(1, n + 1) - linear.crpix[2])
-    return _zero(header, 3) + value * u.Unit(str(header.get("CUNIT3") or "s").lower())
+    i = axis - 1
+    value = float(header.get(f"CRVAL{axis}", 0.0)) + linear.cd[i, i] * (np.arange(1, n + 1) - linear.crpix[i])
+    return _zero(header, axis) + value * u.Unit(str(header.get(f"CUNIT{axis}") or "s").lower())
 
 
 def column_moments(

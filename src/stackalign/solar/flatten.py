@@ -9,7 +9,7 @@ from sunpy.util import MetaDict
 
 from stackalign.errors import DataError
 
-from .columns import time_axis
+from .columns import axis_times, time_axis
 from .wcs import read_linear
 
 __all__ = ["flat_header", "slice_header"]
@@ -72,6 +72,9 @@ def slice_header(wcs: Any, header: Any) -> MetaDict:
     whole = MetaDict({**header, **base.to_header()})
     axis = time_axis(whole)
     flat = flat_header(whole, 0 if axis is None else int(cuts[axis - 1]))
+    if axis is not None and not read_linear(whole).cd[axis - 1, :2].any():
+        # One image of a sequence: the date in the cube's cards is that of all.
+        flat["date-avg"] = axis_times(whole, int(cuts[axis - 1]) + 1, axis)[-1].isot
     for i in (1, 2):
         # The times of columns are counted from CRPIX1 too, so they follow.
         flat[f"crpix{i}"] = float(flat.get(f"crpix{i}", 0.0)) - (cuts[i - 1].start or 0)
