@@ -48,9 +48,6 @@ QUANTILES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.9
 MAD = 1.4826
 """Standard deviations of a Gaussian in its median deviation."""
 
-FAINTEST = 0.3
-"""Least spread at a brightness, as a share of that over all, and what it is over all of the largest."""
-
 KNOT = 64
 """Pixels that must be beyond a knot."""
 
@@ -141,11 +138,9 @@ def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Res
     planes[0][use] = (f - offset - contrast * m)[use]
     if chosen.curve is not None:
         planes[0][use] -= chosen.curve(m[use])
-    local = chosen.noise(m[use])
-    size = np.abs(planes[0][use]) / (HUBER * local)
-    trust = np.square(chosen.spread / local)
-    planes[1][use] = trust / np.maximum(size, 1.0)
-    planes[2][use] = trust * (size <= 1.0)
+    size = np.abs(planes[0][use]) / (HUBER * chosen.spread)
+    planes[1][use] = 1.0 / np.maximum(size, 1.0)
+    planes[2][use] = size <= 1.0
     return Residual(planes[0], planes[1], planes[2], chosen.spread, gain)
 
 
@@ -157,23 +152,21 @@ class Fitted:
     ----------
     linear : numpy.ndarray
         Coefficients.
-    curve, noise : Curve
-        What is added, and the spread of what is left, by the brightness of the reference: light is counted, so the
-        bright parts of an image are the noisy ones.
+    curve : Curve or None
+        What is added, by the brightness of the reference.
     spread : float
         Of what is left, over all.
     """
 
     linear: FloatArray
     curve: "Curve | None"
-    noise: "Curve"
     spread: float
 
 
 def _fitted(design: FloatArray, reference: FloatArray, target: FloatArray, *, bent: bool) -> Fitted | None:
     weight = np.ones(target.size)
     bend = np.zeros(target.size)
-    curve, noise = (Curve.of(reference) for _ in range(2))
+    curve = Curve.of(reference)
     spread = 1.0
     for _ in range(WEIGHTINGS):
         linear = _least_squares(design, target - bend, weight)
@@ -185,11 +178,9 @@ def _fitted(design: FloatArray, reference: FloatArray, target: FloatArray, *, be
             bend = curve(reference)
         size = np.abs(left - bend)
         spread = max(MAD * float(np.median(size)), 1e-6)
-        noise = noise.spread_of(reference, size, spread)
-        local = noise(reference)
-        weight = np.square(spread / local) / np.maximum(size / (HUBER * local), 1.0)
+        weight = 1.0 / np.maximum(size / (HUBER * spread), 1.0)
     linear = _least_squares(design, target - bend, weight)
-    return None if linear is None else Fitted(linear, curve if bent else None, noise, spread)
+    return None if linear is None else Fitted(linear, curve if bent else None, spread)
 
 
 def _shapes(y: FloatArray, x: FloatArray) -> FloatArray:
@@ -239,16 +230,6 @@ class Curve:
         total = np.bincount(cell, weight, self.knots.size)
         means = np.bincount(cell, weight * left, self.knots.size) / np.maximum(total, 1e-12)
         return Curve(self.knots, means)
-
-    def spread_of(self, brightness: FloatArray, size: FloatArray, overall: float) -> "Curve":
-        """The curve of the spread, by the median size around each knot, within limits of the spread over all."""
-        if self.knots.size < 3:
-            return Curve(self.knots, np.full(self.knots.size, overall))
-        cell = np.searchsorted((self.knots[1:] + self.knots[:-1]) / 2, brightness)
-        order = np.lexsort((size, cell))
-        first = np.searchsorted(cell[order], np.arange(self.knots.size + 1))
-        middle = size[order][np.minimum((first[:-1] + first[1:]) // 2, size.size - 1)]
-        return Curve(self.knots, np.clip(MAD * middle, FAINTEST * overall, overall / FAINTEST))
 
     def __call__(self, brightness: FloatArray) -> FloatArray:
         """Values at some brightness."""
