@@ -39,6 +39,9 @@ LEAST_GAIN = 0.05
 BENT = 0.05
 """Share of the residual's variance that a contrast that varies, or a bent response, must explain to be fitted."""
 
+BENT_SAMPLED = 1 << 14
+"""Pixels on which that is tried."""
+
 BENT_CHANCE = 300.0
 """Over the number of pixels, what those fits explain of a residual that is noise."""
 
@@ -114,20 +117,20 @@ def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Res
     Both may vary over the image as polynomials of second degree do, and the brightness of the one image may be any
     smooth function of that of the other: vignetting and a bent response move nothing, and are no noise either.
     """
-    where = np.argwhere(use)
-    some = slice(None, None, max(1, len(where) // SAMPLED))
+    where = np.flatnonzero(use)
+    some = where[:: max(1, len(where) // SAMPLED)]
+    plain = _fitted(np.stack([np.ones(some.size), m.flat[some]]), m.flat[some], f.flat[some], bent=False)
+    some = where[:: max(1, len(where) // BENT_SAMPLED)]
     scale = np.maximum(np.array(f.shape) / 2.0, 1.0)
-    y, x = (where[some] / scale - 1.0).T
-    target, reference = f[use][some], m[use][some]
-    shapes = _shapes(y, x)
-    plain = _fitted(np.stack([shapes[0], reference]), reference, target, bent=False)
-    bent = _fitted(np.concatenate([shapes, shapes * reference]), reference, target, bent=True)
+    rows, columns = np.divmod(some, f.shape[1])
+    reference, shapes = m.flat[some], _shapes(rows / scale[0] - 1.0, columns / scale[1] - 1.0)
+    bent = _fitted(np.concatenate([shapes, shapes * reference]), reference, f.flat[some], bent=True)
     if plain is None:
         return None
     share = bent.spread / plain.spread if bent is not None else 1.0
     chosen, linear = plain, np.zeros(2 * SHAPES)
     linear[[0, SHAPES]] = plain.linear
-    if bent is not None and share**2 < 1.0 - BENT - BENT_CHANCE / target.size:
+    if bent is not None and share**2 < 1.0 - BENT - BENT_CHANCE / some.size:
         chosen, linear = bent, bent.linear
     gain = float(np.mean(linear[SHAPES:] @ shapes))
     if not np.isfinite(gain) or gain <= LEAST_GAIN:
