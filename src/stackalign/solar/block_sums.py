@@ -39,7 +39,7 @@ LEAST_GAIN = 0.05
 BENT = 0.05
 """Share of the residual's variance that a contrast that varies, or a bent response, must explain to be fitted."""
 
-BENT_SAMPLED = 1 << 14
+BENT_SAMPLED = 1 << 13
 """Pixels on which that is tried."""
 
 BENT_CHANCE = 300.0
@@ -136,9 +136,12 @@ def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Res
     if not np.isfinite(gain) or gain <= LEAST_GAIN:
         return None
     planes = np.zeros((3, *f.shape))
-    along_y, along_x = np.arange(f.shape[0]) / scale[0] - 1.0, np.arange(f.shape[1]) / scale[1] - 1.0
-    offset, contrast = (_surface(part, along_y, along_x) for part in (linear[:SHAPES], linear[SHAPES:]))
-    planes[0][use] = (f - offset - contrast * m)[use]
+    if chosen is plain:
+        planes[0][use] = (f - (plain.linear[0] + plain.linear[1] * m))[use]
+    else:
+        y, x = (2.0 * np.arange(n) / max(n, 2) - 1.0 for n in f.shape)
+        offset, contrast = (_surface(part, y, x) for part in (linear[:SHAPES], linear[SHAPES:]))
+        planes[0][use] = (f - offset - contrast * m)[use]
     if chosen.curve is not None:
         planes[0][use] -= chosen.curve(m[use])
     size = np.abs(planes[0][use]) / (HUBER * chosen.spread)
@@ -169,15 +172,16 @@ class Fitted:
 def _fitted(design: FloatArray, reference: FloatArray, target: FloatArray, *, bent: bool) -> Fitted | None:
     weight = np.ones(target.size)
     bend = np.zeros(target.size)
-    curve = Curve.of(reference)
+    curve = Curve.of(reference if bent else reference[:0])
+    cell = curve.nearest(reference) if bent else None
     spread = 1.0
     for _ in range(WEIGHTINGS):
         linear = _least_squares(design, target - bend, weight)
         if linear is None:
             return None
         left = target - linear @ design
-        if bent:
-            curve = curve.fitted(reference, left, weight)
+        if cell is not None:
+            curve = curve.fitted(cell, left, weight)
             bend = curve(reference)
         size = np.abs(left - bend)
         spread = max(MAD * float(np.median(size)), 1e-6)
@@ -225,11 +229,14 @@ class Curve:
         knots = np.unique(np.quantile(brightness, shares)) if shares.size else np.zeros(1)
         return cls(knots, np.zeros(knots.size))
 
-    def fitted(self, brightness: FloatArray, left: FloatArray, weight: FloatArray) -> "Curve":
-        """The curve through the weighted means of what is left, around each knot."""
+    def nearest(self, brightness: FloatArray) -> NDArray[np.intp]:
+        """Number of the knot that is nearest to each brightness."""
+        return np.searchsorted((self.knots[1:] + self.knots[:-1]) / 2, brightness)
+
+    def fitted(self, cell: NDArray[np.intp], left: FloatArray, weight: FloatArray) -> "Curve":
+        """The curve through the weighted means of what is left, around each knot, which is `nearest` to the pixels."""
         if self.knots.size < 3:
             return self
-        cell = np.searchsorted((self.knots[1:] + self.knots[:-1]) / 2, brightness)
         total = np.bincount(cell, weight, self.knots.size)
         means = np.bincount(cell, weight * left, self.knots.size) / np.maximum(total, 1e-12)
         return Curve(self.knots, means)
@@ -294,9 +301,9 @@ class Sums:
             columns[:, k] = pushed.sum(axis=1)
             for axis in (0, 1):
                 # The three moves add up to the same move of all pixels.
-                moving = zi * right[2 + axis : 8 : 2].sum(axis=0)
-                column_moves[axis] += moving.sum(axis=1)
-                row_moves[axis][:, strip] = moving.sum(axis=2)
+                moved_by = right[2 + axis : 8 : 2].sum(axis=0)
+                column_moves[axis] += np.einsum("ayx,yx->ax", zi, moved_by)
+                row_moves[axis][:, strip] = np.einsum("ayx,yx->ay", zi, moved_by)
             rows[:, :, strip] = np.moveaxis(np.add.reduceat(pushed, xs[:-1], axis=2), 2, 1)
             for first, last in itertools.pairwise(xs):
                 part = right[:, :, first:last].reshape(9, -1)

@@ -80,7 +80,8 @@ def _to_screen(distance: FloatArray, ahead: FloatArray, screen: str) -> FloatArr
     """Lengths of lines of sight to a screen; NaN where they go away from it."""
     if screen == "sphere":
         return np.broadcast_to(distance, ahead.shape)
-    return np.divide(distance, ahead, out=np.full(ahead.shape, np.nan), where=ahead > 0)
+    length: FloatArray = np.divide(distance, ahead, out=np.full(ahead.shape, np.nan), where=ahead > 0)
+    return length
 
 
 def turned(points: SolarPoints, angle: ArrayLike) -> SolarPoints:
