@@ -21,6 +21,7 @@ PACKAGES = {
     "stackalign.objectives": "Scores as functions of parameters",
     "stackalign.optimize": "Optimisers that see scores and never images",
     "stackalign.registration": "Transforms between images",
+    "stackalign.drift": "Drift of a series of frames",
     "stackalign.crop": "Cropping of 4D-STEM data",
     "stackalign.diffraction": "Electron diffraction patterns",
     "stackalign.solar": "Coalignment of solar maps",

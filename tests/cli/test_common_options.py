@@ -10,7 +10,7 @@ from cli.runner import run
 from stackalign.cli.__main__ import app
 from stackalign.cli._report_flag import flags_as_pages
 
-LONG = ("align", "center", "coalign", "crop", "mask", "nfold", "peaks", "profile", "refine")
+LONG = ("align", "center", "coalign", "crop", "drift", "mask", "nfold", "peaks", "profile", "refine")
 SHARED = {
     "--resume": bool,
     "--overwrite": bool,

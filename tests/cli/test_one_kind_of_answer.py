@@ -20,6 +20,7 @@ COMMANDS = {
     "mask": (),
     "nfold": ("-n", 6, "--center", "48,48"),
     "align": (),
+    "drift": (),
 }
 OUT = {"center": "out.csv", "peaks": "out.csv", "profile": "out.csv"}
 

@@ -10,6 +10,7 @@ import pytest
 
 from cli.runner import Ran, run
 from stackalign.diffraction import bragg_file, centers_file, masks_file, profiles_file, symmetry_file
+from stackalign.drift import files as drift_files
 from stackalign.registration import files as registration_files
 from stackalign.runs import StopRequest
 
@@ -42,6 +43,7 @@ COMMANDS = [
     Command("crop", "crop.h5", ("--compression", "none"), ("--compression", "zstd"), ("--no-visualization",),
             pieces=("--chunk-size", "2")),
     Command("align", "align.npy", ("--model", "shift"), ("--model", "rigid"), ("{d}/ref.npy",)),
+    Command("drift", "drift.npy", ("--order", "1"), ("--order", "3")),
     Command("nfold", "nfold.npy", ("--fold", "2"), ("--fold", "3"), ("--center", "23,24")),
     Command("center", "center.csv", (), ("--dataset", "other")),
     Command("peaks", "peaks.csv", ("--width", "1.5"), ("--width", "2")),
@@ -55,7 +57,7 @@ def command(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """One command, with small chunks."""
     for module in (centers_file, bragg_file):
         monkeypatch.setattr(module, "LARGEST_CHUNK", 2)
-    for module in (registration_files, symmetry_file):
+    for module in (registration_files, symmetry_file, drift_files):
         monkeypatch.setattr(module, "LARGEST_CHUNK", 2 * SIDE * SIDE)
     monkeypatch.setattr(masks_file, "LEAST_FRAMES", 2)
     monkeypatch.setattr(masks_file, "BLOCK_BYTES", 1)

@@ -13,7 +13,7 @@ from stackalign.cli import _frame
 from stackalign.cli.__main__ import app
 from stackalign.diffraction.synthetic import powder
 
-ON_FILES = ("align", "center", "crop", "mask", "nfold", "peaks", "profile")
+ON_FILES = ("align", "center", "crop", "drift", "mask", "nfold", "peaks", "profile")
 COMMANDS = {info.name or info.callback.__name__: info.callback for info in app.registered_commands}
 
 
@@ -63,6 +63,7 @@ RUNS = {
     "mask": (("-o", "out.npy", "--limits", "0,5000", "--dead"), "out.npy"),
     "align": (("-o", "out.npy", "--max-shift", 3), "out.npy"),
     "crop": (("-o", "out.npy", "--no-visualization"), "out.npy"),
+    "drift": (("-o", "out.npy", "--order", 1), "out.npy"),
 }
 
 

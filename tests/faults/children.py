@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "crop.h5": ("crop", "{d}/in{x}", "--no-visualization", "--chunk-size", "7", "--compression", "lz4"),
     "crop.zarr": ("crop", "{d}/in{x}", "--no-visualization", "--chunk-size", "7"),
     "align.npy": ("align", "{d}/in{x}", "--max-shift", "9", "--memory-limit", "3MB"),
+    "drift.npy": ("drift", "{d}/in{x}", "--memory-limit", "500kB"),
     "nfold.tif": ("nfold", "{d}/in{x}", "--fold", "2", "--center", "19,17", "--memory-limit", "500kB"),
     "center.csv": ("center", "{d}/short{x}", "--memory-limit", "30kB"),
     "peaks.csv": ("peaks", "{d}/short{x}", "--width", "1.5", "--memory-limit", "30kB"),
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 PRELOAD = [
     "faults.warm", "stackalign.cli.__main__", "stackalign.crop", "stackalign.registration.files",
+    "stackalign.drift.files",
     "stackalign.diffraction.symmetry_file", "stackalign.diffraction.centers_file", "stackalign.diffraction.bragg_file",
     "stackalign.diffraction.profiles_file", "stackalign.diffraction.masks_file", "stackalign.io.hdf5_writer",
     "stackalign.cli._crop_jobs", "stackalign.cli._align_jobs", "hdf5plugin", "zarr",

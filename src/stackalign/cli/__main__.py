@@ -15,6 +15,7 @@ from .bench import bench
 from .center import center
 from .coalign import coalign
 from .crop import crop
+from .drift import drift
 from .info import info
 from .mask import mask_command
 from .nfold import nfold
@@ -37,6 +38,7 @@ app.command()(bench)
 app.command()(center)
 app.command(cls=ReportOrPages)(coalign)
 app.command()(crop)
+app.command()(drift)
 app.command()(info)
 app.command("mask")(mask_command)
 app.command()(nfold)

@@ -1,4 +1,4 @@
-from . import crop, diffraction, notebook, refine, registration, solar
+from . import crop, diffraction, drift, notebook, refine, registration, solar
 from .crop import (
     crop_choice_figure,
     crop_figure,
@@ -27,6 +27,8 @@ from .diffraction import (
     plot_zones,
 )
 from .diffraction_report import write_diffraction_report
+from .drift import drift_figure, plot_drift
+from .drift_report import write_drift_report
 from .refine import disks_figure, plot_correlations, plot_position_map, plot_scores, refinement_figure
 from .refine_report import RefinedStep, write_refinement_report
 from .registration import (
@@ -60,6 +62,8 @@ __all__ = [
     "crop_figure",
     "diffraction",
     "disks_figure",
+    "drift",
+    "drift_figure",
     "notebook",
     "plot_alignment",
     "plot_alignment_before_after",
@@ -71,6 +75,7 @@ __all__ = [
     "plot_cumulative",
     "plot_difference",
     "plot_displacements",
+    "plot_drift",
     "plot_history_scatter",
     "plot_hot_spots",
     "plot_map",
@@ -104,6 +109,7 @@ __all__ = [
     "write_coalignment_report",
     "write_crop_report",
     "write_diffraction_report",
+    "write_drift_report",
     "write_refinement_report",
     "write_registration_report",
 ]

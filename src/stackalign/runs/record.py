@@ -25,6 +25,7 @@ __all__ = [
 
 SUFFIXES = (
     "_results.json", "_alignment.json", "_nfold.json", "_centers.json", "_peaks.json", "_profile.json", "_mask.json",
+    "_drift.json",
     ".json", "",
 )  # fmt: skip
 """Suffixes of the records of all pipelines; "" stands for outputs that are their own record."""

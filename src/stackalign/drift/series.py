@@ -1,0 +1,427 @@
+"""`estimate_drift`: the drift of every frame of a series, and what speaks against it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackalign._types import BoolArray, FloatArray
+from stackalign.backends import Array
+from stackalign.backends._threads import governed
+from stackalign.errors import StackalignError
+from stackalign.ops import asarray, resample_affine
+from stackalign.ops.transfer import to_numpy, unwrapped
+
+from ._joint import Joint, joint_solution
+from ._pairs import COARSE_BYTES, agreed_positions, chosen_strides, measured_pairs
+from ._segments import chosen_segments, joined
+from ._spectra import Frames, Held
+
+__all__ = ["FLAGS", "DriftResult", "estimate_drift", "filled_frames", "solved"]
+
+FLAGS: Mapping[str, str] = {
+    "insignificant": "the frame shows little more than noise: its place is a guess",
+    "ambiguous": "the frame, or all frames from it on, may belong elsewhere, such as a cell of a lattice away",
+    "undetermined": "the frame's error bar is larger than a pixel, or infinite",
+    "unlike": "the frame agrees far worse with the others than most frames do",
+    "constant": "the frame does not vary",
+}
+"""Why the drift of a frame should not be trusted."""
+
+LEAST_EVIDENCE = 100.0
+"""Log-likelihood ratio against noise below which error bars were 1.1 to 4 times too small on simulated series."""
+
+LARGEST_RIVAL = 0.01
+"""Probability of another place above which a frame is ambiguous."""
+
+UNLIKE = 8.0
+"""Median absolute deviations of the score below the median, and at least a tenth of it."""
+
+LEAST_FRAMES = 3
+"""With fewer there is no loop."""
+
+
+@dataclass(frozen=True)
+class DriftResult:
+    """The drift of a series.
+
+    Parameters
+    ----------
+    shifts : numpy.ndarray
+        (N, 2) float64 (dy, dx) in pixels by which the content of each frame must be moved, to larger indices where
+        positive, to lie on the reference frame's.
+    covariance : numpy.ndarray
+        (N, 2, 2) of each shift, the reference frame's error included; zero for the reference itself.
+    reference : int
+        Number of the frame that stays where it is.
+    score : numpy.ndarray
+        (N,) correlation coefficient of each frame and the mean of the others, over frequencies that carry signal.
+    evidence : numpy.ndarray
+        (N,) logarithm of the likelihood ratio of each frame's content against nothing but noise.
+    rival : numpy.ndarray
+        (N,) probability that the frame belongs elsewhere.
+    remarks : tuple of mapping
+        (N,) flag to sentence for each frame; empty where nothing speaks against it.
+    own : numpy.ndarray
+        (N, 2, 2) covariance of each frame against the mean of all: independent from frame to frame.
+    """
+
+    shifts: FloatArray
+    covariance: FloatArray
+    reference: int
+    score: FloatArray
+    evidence: FloatArray
+    rival: FloatArray
+    remarks: tuple[Mapping[str, str], ...] = field(repr=False)
+    own: FloatArray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.shifts)
+
+    def __str__(self) -> str:
+        flagged = int((~self.ok).sum())
+        extent = np.ptp(self.shifts, axis=0)
+        return (
+            f"drift of {len(self)} frames: {extent[0]:.4g} x {extent[1]:.4g} pixels (y, x), "
+            f"median sigma {np.median(self.sigma):.2g}, {flagged} flagged"
+        )
+
+    @property
+    def sigma(self) -> FloatArray:
+        """(N, 2) standard deviations of the shifts, in pixels."""
+        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+
+    @property
+    def flags(self) -> tuple[tuple[str, ...], ...]:
+        """(N,) keys of `FLAGS`."""
+        return tuple(tuple(remarks) for remarks in self.remarks)
+
+    @property
+    def ok(self) -> BoolArray:
+        """(N,) no flag is set."""
+        return np.array([not remarks for remarks in self.remarks], np.bool_)
+
+    def between(self, first: int, second: int) -> tuple[FloatArray, FloatArray]:
+        """Return by how much the content of a frame must be moved to lie on another's, and its covariance.
+
+        Parameters
+        ----------
+        first, second : int
+            Numbers of the frame that stays and of the one that is moved.
+
+        Returns
+        -------
+        shift, covariance : numpy.ndarray
+            (2,) pixels and (2, 2).
+        """
+        spread = np.zeros((2, 2)) if first == second else self.own[first] + self.own[second]
+        return self.shifts[second] - self.shifts[first], spread
+
+    def matrices(self) -> FloatArray:
+        """Return (N, 2, 3) pull matrices, as `stackalign.resample_affine` takes them."""
+        matrices = np.tile(np.eye(2, 3), (len(self), 1, 1))
+        matrices[:, :, 2] = -self.shifts
+        return matrices
+
+    def apply(self, images: Array, *, order: int = 3) -> Array:
+        """Resample frames onto the pixels of the reference frame.
+
+        Parameters
+        ----------
+        images : array
+            (N, H, W), on any device.
+        order : int
+            0, 1 or 3, see `stackalign.resample_affine`.
+
+        Returns
+        -------
+        array
+            (N, H, W), NaN where a frame says nothing.
+        """
+        return resample_affine(images, self.matrices(), order=order)
+
+    def average(self, images: Array, *, order: int = 3, only_ok: bool = True) -> Array:
+        """Mean of the aligned frames over what each of them shows.
+
+        Parameters
+        ----------
+        images : array
+            (N, H, W), on any device.
+        order : int
+            As for `apply`.
+        only_ok : bool
+            Leave flagged frames out.
+
+        Returns
+        -------
+        array
+            (H, W) on the reference frame's pixels, NaN where no frame says anything.
+
+        Raises
+        ------
+        ValueError
+            Every frame is flagged, and `only_ok` is on.
+        """
+        chosen = self.ok if only_ok else np.ones(len(self), np.bool_)
+        if not chosen.any():
+            msg = "every frame is flagged: an average of them would show nothing; only_ok=False takes them all the same"
+            raise ValueError(msg)
+        total: Any = 0.0
+        count: Any = 0.0
+        for k in np.flatnonzero(chosen):
+            plane = resample_affine(images[int(k)], self.matrices()[k], order=order)
+            seen = plane == plane
+            plane[~seen] = 0
+            total, count = total + plane, count + seen
+        mean = total / count
+        return mean
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return a table by columns, one row for each frame."""
+        sigma = self.sigma
+        return {
+            "frame": np.arange(len(self)),
+            "dy": self.shifts[:, 0],
+            "sigma_dy": sigma[:, 0],
+            "dx": self.shifts[:, 1],
+            "sigma_dx": sigma[:, 1],
+            "score": self.score,
+            "evidence": self.evidence,
+            "rival": self.rival,
+            "flags": np.array([" ".join(flags) for flags in self.flags]),
+            "remarks": np.array([" | ".join(f"{k}: {text}" for k, text in r.items()) for r in self.remarks]),
+        }
+
+
+@governed
+def estimate_drift(
+    images: Any,
+    *,
+    mask: Any = None,
+    max_step: float | None = None,
+    pairs_per_frame: int = 8,
+    reference: int = 0,
+    workers: int | None = None,
+) -> DriftResult:
+    """Find the drift of all frames of a series together.
+
+    Frames are paired at distances 1, 2, 3, 5, 8...; each pair has several candidates for its shift, and the positions
+    that most pairs agree on are found by graduated non-convexity, so that a wrong pair, or one that is a cell of a
+    lattice off, closes no loop and loses its weight. From there each frame is registered with the mean of all others,
+    weighted by signal and noise at each spatial frequency: first over all shifts, and jumps that all later frames share
+    are looked for as well; then by Gauss-Newton steps. Series whose frames show no common region of at least half their
+    size are solved in overlapping parts that are joined by the frames that they share.
+
+    Error bars come from the scatter of the gradient over tiles of each frame. They hold for frames whose drift is a
+    shift, and whose `evidence` is above 100; others are flagged.
+
+    Parameters
+    ----------
+    images : array_like
+        (N, H, W) real numbers, at least 3 frames; NaN and infinite pixels are filled with the frame's mean.
+    mask : array_like, optional
+        Boolean (H, W), True = valid, the same for all frames. Pixels beside it are filled likewise: the mask must be
+        small beside the frame.
+    max_step : float, optional
+        Largest drift along each axis from a frame to the next, in pixels. It keeps a lattice from jumping by a cell.
+    pairs_per_frame : int
+        Largest number of distances between paired frames.
+    reference : int
+        Number of the frame that the shifts refer to.
+    workers : int, optional
+        Number of CPU threads; one per core by default.
+
+    Returns
+    -------
+    DriftResult
+
+    Raises
+    ------
+    ValueError
+        Shapes or a setting do not fit.
+    TypeError
+        Complex or object types, or a mask that is not boolean.
+
+    See Also
+    --------
+    stackalign.register_stack : every image with one reference, with more than a shift.
+
+    Notes
+    -----
+    The transforms run on the CPU.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stackalign.drift import create_test_series, estimate_drift
+    >>> made = create_test_series(12, (64, 64), counts=100, seed=1)
+    >>> result = estimate_drift(made.images)
+    >>> bool((np.abs(result.shifts - made.shifts) < 0.2).all()), bool(result.ok.all())
+    (True, True)
+    """
+    stack = to_numpy(asarray(unwrapped(images, "images"), "cpu"))
+    _check(stack, max_step, pairs_per_frame, reference)
+    valid = None if mask is None else _checked_mask(mask, stack.shape[1:])
+    return solved(
+        Held(filled_frames(stack, valid)),
+        max_step=max_step,
+        pairs_per_frame=pairs_per_frame,
+        reference=reference,
+        workers=workers,
+    )
+
+
+def _check(stack: NDArray[Any], max_step: float | None, pairs_per_frame: int, reference: int) -> None:
+    if stack.dtype.kind not in "buif":
+        msg = f"images must be real numbers, got {stack.dtype}"
+        raise TypeError(msg)
+    if stack.ndim != 3 or len(stack) < LEAST_FRAMES or min(stack.shape[1:]) < 16:
+        msg = f"images must be (N, H, W) with at least {LEAST_FRAMES} frames of 16 x 16 pixels, got {stack.shape}"
+        raise ValueError(msg)
+    if max_step is not None and not (np.isfinite(max_step) and max_step > 0):
+        msg = f"max_step must be a positive number of pixels, got {max_step}"
+        raise ValueError(msg)
+    if pairs_per_frame < 1:
+        msg = f"pairs_per_frame must be 1 or more, got {pairs_per_frame}"
+        raise ValueError(msg)
+    if not 0 <= reference < len(stack):
+        msg = f"reference must be a frame from 0 to {len(stack) - 1}, got {reference}"
+        raise ValueError(msg)
+
+
+def _checked_mask(mask: Any, shape: tuple[int, ...]) -> BoolArray:
+    valid = np.asarray(mask)
+    if valid.dtype != np.bool_:
+        msg = f"mask must be boolean, True = valid, got {valid.dtype}"
+        raise TypeError(msg)
+    if valid.shape != shape or not valid.any():
+        msg = f"mask must have the shape {shape} and valid pixels, got {valid.shape} with {int(valid.sum())}"
+        raise ValueError(msg)
+    return valid
+
+
+def filled_frames(planes: NDArray[Any], valid: BoolArray | None) -> NDArray[np.float32]:
+    """Return float32 frames (n, H, W) with invalid pixels at the mean of their frame.
+
+    Parameters
+    ----------
+    planes : numpy.ndarray
+        (n, H, W).
+    valid : numpy.ndarray, optional
+        (H, W), True = valid.
+    """
+    frames = np.array(planes, np.float32)
+    bad = ~np.isfinite(frames)
+    if valid is not None:
+        bad |= ~valid
+    for frame, holes in zip(frames, bad, strict=True):
+        if holes.any():
+            seen = frame[~holes]
+            frame[holes] = seen.mean(dtype=np.float64) if len(seen) else 0.0
+    return frames
+
+
+def solved(
+    frames: Frames,
+    *,
+    max_step: float | None,
+    pairs_per_frame: int,
+    reference: int,
+    workers: int | None,
+    budget: int = COARSE_BYTES,
+    report: Callable[[int], None] | None = None,
+) -> DriftResult:
+    """Solve for the drift of frames that were checked; see `estimate_drift`.
+
+    Parameters
+    ----------
+    frames : Frames
+    max_step, pairs_per_frame, reference, workers
+        As for `estimate_drift`.
+    budget : int
+        Bytes for spectra of all frames at once.
+    report : callable, optional
+        Told how many frames are done, in effect: half of them once the pairs are, all at the end.
+
+    Returns
+    -------
+    DriftResult
+    """
+    tell = report or (lambda done: None)
+    n, shape = frames.shape[0], (frames.shape[1], frames.shape[2])
+    strides = chosen_strides(n, pairs_per_frame)
+    graph = measured_pairs(frames, strides, max_step=max_step, budget=min(budget, COARSE_BYTES), workers=workers)
+    positions = agreed_positions(graph, n)
+    tell(n // 2)
+    parts: list[tuple[int, Joint]] = []
+    for first, last in chosen_segments(positions, shape):
+        start = positions[first:last]
+        part = joint_solution(frames, start, first, max_move=max_step, workers=workers)
+        parts.append((first, part))
+    tell(n)
+    whole = joined(parts, positions)
+    return _judged(whole, reference)
+
+
+def _judged(whole: Joint, reference: int) -> DriftResult:
+    shifts = whole.positions[reference] - whole.positions
+    covariance = whole.covariance + whole.covariance[reference]
+    covariance[reference] = 0.0
+    return DriftResult(
+        shifts=shifts,
+        covariance=covariance,
+        reference=reference,
+        score=whole.score,
+        evidence=whole.evidence,
+        rival=whole.rival,
+        remarks=_remarks(whole),
+        own=whole.covariance,
+    )
+
+
+def _remarks(whole: Joint) -> tuple[Mapping[str, str], ...]:
+    """Per frame: flag to sentence."""
+    sigma = np.sqrt(np.diagonal(whole.covariance, axis1=1, axis2=2)).max(axis=1)
+    usual = float(np.nanmedian(whole.score))
+    spread = max(UNLIKE * 1.4826 * float(np.nanmedian(np.abs(whole.score - usual))), 0.1 * usual)
+    remarks: list[Mapping[str, str]] = []
+    for k in range(len(sigma)):
+        said: dict[str, str] = {}
+        if not np.isfinite(whole.score[k]):
+            said["constant"] = "the frame has one value throughout; leave it out"
+        elif not whole.evidence[k] >= LEAST_EVIDENCE:
+            said["insignificant"] = (
+                f"the log-likelihood ratio of its content against noise is {whole.evidence[k]:.0f}; error bars hold "
+                f"from {LEAST_EVIDENCE:.0f} on: bin the frames, or add neighbouring ones"
+            )
+        if not whole.rival[k] <= LARGEST_RIVAL:
+            said["ambiguous"] = (
+                f"the probability of another place is {whole.rival[k]:.2g}; a limit on the step from frame to frame "
+                "(max_step) excludes those that are far"
+            )
+        if not sigma[k] <= 1.0:
+            said["undetermined"] = f"its error bar is {sigma[k]:.2g} pixels"
+        if whole.score[k] < usual - spread:
+            said["unlike"] = f"its score is {whole.score[k]:.3f}, that of most frames {usual:.3f}: is it damaged?"
+        remarks.append(said)
+    return tuple(remarks)
+
+
+def require_frames(n: int) -> None:
+    """Refuse a series without loops.
+
+    Parameters
+    ----------
+    n : int
+        Number of frames.
+
+    Raises
+    ------
+    StackalignError
+        There are fewer than three.
+    """
+    if n < LEAST_FRAMES:
+        msg = f"a series needs at least {LEAST_FRAMES} frames, this has {n}; align takes single images"
+        raise StackalignError(msg)
