@@ -14,7 +14,19 @@ import pytest
 import stackalign
 
 SOURCE = Path(__file__).parent.parent / "src"
-DOCUMENTED = ("ops", "registration", "crop", "drift", "solar", "diffraction", "refine", "optimize", "io", "runs", "plot")
+DOCUMENTED = (
+    "ops",
+    "registration",
+    "crop",
+    "drift",
+    "solar",
+    "diffraction",
+    "refine",
+    "optimize",
+    "io",
+    "runs",
+    "plot",
+)
 """Packages whose public functions document every parameter."""
 
 EXTRAS = {

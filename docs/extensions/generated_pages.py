@@ -36,6 +36,7 @@ PACKAGES = {
     "stackalign.compat.coarse": "The original's names of refinement",
     "stackalign.plot.crop": "Figures of crop",
     "stackalign.plot.registration": "Figures of alignments",
+    "stackalign.plot.drift": "Figures of a series' drift",
     "stackalign.plot.diffraction": "Figures of diffraction patterns",
     "stackalign.plot.solar": "Figures of coalignments",
     "stackalign.plot.refine": "Figures of refinements",

@@ -83,7 +83,7 @@ def create_test_series(
     for frame, (dy, dx) in zip(images, drift, strict=True):
         moved = np.fft.irfft2(spectrum * np.exp(-2j * np.pi * (ky * dy + kx * dx)), s=tuple(sides))
         frame[:] = rng.poisson(counts * np.clip(moved[top : top + shape[0], left : left + shape[1]], 0, None))
-    return TestSeries(images, -drift)
+    return TestSeries(images, 0.0 - drift)
 
 
 def _structures(sides: list[int], rng: np.random.Generator) -> FloatArray:
