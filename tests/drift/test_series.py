@@ -102,6 +102,51 @@ def test_a_damaged_frame_is_flagged_and_does_no_harm() -> None:
     assert result.ok[others].all()
 
 
+@pytest.mark.parametrize("counts", [1.0, 10.0])
+def test_damaged_frames_do_not_let_a_lattice_jump(counts: float) -> None:
+    made = create_test_series(30, counts=counts, lattice=9.0, seed=3)
+    for k in (11, 21):
+        made.images[k] = np.random.default_rng(k).poisson(counts, made.images[k].shape)
+    result = estimate_drift(made.images)
+    others = ~np.isin(np.arange(30), (11, 21))
+    away = (result.shifts - made.shifts)[others]
+    assert np.abs(away - away.mean(axis=0)).max() < 1.0
+    assert not result.ok[[11, 21]].any()
+    assert result.ok[others].mean() > 0.9
+
+
+def test_hot_pixels_and_dead_lines_do_not_hold_the_frames() -> None:
+    images, shifts = drifting_blobs(16, 14, counts=20.0)
+    spoilt = images.astype(np.float32)
+    rng = np.random.default_rng(1)
+    spoilt[:, rng.integers(0, 96, 30), rng.integers(0, 96, 30)] += 2000
+    spoilt[:, 50] = 0
+    spoilt[:, :, 31] = 300
+    result = estimate_drift(spoilt)
+    assert np.abs(errors(result, shifts)).max() < 0.3
+    assert result.ok.all()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_pattern_that_stands_still_is_flagged(seed: int) -> None:
+    """One that outweighs what moves, at several widths of structure."""
+    made = create_test_series(24, counts=5.0, seed=seed)
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:128, :128]
+    blobs = ndimage.gaussian_filter(rng.normal(size=(128, 128)), 2)
+    for pattern in (10 + 10 * np.cos(0.7 * x) * np.cos(0.5 * y), 5 * np.clip(blobs / blobs.std() + 1, 0, None)):
+        result = estimate_drift(made.images + rng.poisson(pattern, made.images.shape))
+        assert all("two_motions" in flags for flags in result.flags)
+
+
+@pytest.mark.parametrize("lattice", [None, 9.0])
+def test_a_series_that_stands_still_is_not_flagged(lattice: float | None) -> None:
+    made = create_test_series(24, counts=20.0, step=0.02, lattice=lattice, seed=2)
+    result = estimate_drift(made.images)
+    assert result.ok.all()
+    assert np.abs(errors(result, made.shifts)).max() < 0.2
+
+
 def test_a_frame_without_contrast_is_named() -> None:
     images, _ = drifting_blobs(8, 6, counts=20.0)
     images = images.copy()

@@ -11,7 +11,7 @@ from stackalign._types import BoolArray, FloatArray, IntArray
 
 from ._spectra import Bins, Frames, Plane, window
 
-__all__ = ["PairGraph", "agreed_positions", "chosen_strides", "measured_pairs"]
+__all__ = ["PairGraph", "agreed_positions", "chosen_strides", "measured_pairs", "share_agreeing", "share_still"]
 
 CANDIDATES = 6
 """Peaks of a correlation that are kept of each pair."""
@@ -26,10 +26,13 @@ ROUND = 0.4
 """Taper of the window of frames that are not aligned yet."""
 
 LOW = 0.65
-"""Height of a pair's peak, as a share of that of most neighbours, below which it is taken to be chance."""
+"""Correlation coefficient of a pair, as a share of that of most neighbours, below which it is taken to be chance."""
 
 AGREEING, LEAST_AGREEING = 0.3, 0.25
 """Weight from which on a pair agrees with the positions, and least share of a frame's pairs that do."""
+
+STILL, CLOSE = 0.5, 1.0
+"""Pixels: a pair below the first stands still, and one within the second agrees with a drift."""
 
 COARSE_BYTES = 1 << 28
 """Bytes of spectra that are held at once."""
@@ -50,11 +53,15 @@ class PairGraph:
         (P, C, 2) candidates for the drift from the first to the second frame, in pixels.
     heights : numpy.ndarray
         (P, C) of their peaks, in standard deviations of the correlation; -inf where there is no such peak.
+    coherence : numpy.ndarray
+        (P,) what a height of 1 is as a correlation coefficient: it tells chance from a match where a lattice fills the
+        correlation with peaks.
     """
 
     pairs: IntArray
     shifts: FloatArray
     heights: FloatArray
+    coherence: FloatArray
 
 
 def chosen_strides(n_frames: int, pairs_per_frame: int) -> list[int]:
@@ -98,7 +105,9 @@ def measured_pairs(
     spectra, bins, factor = _coarse(frames, budget, workers)
     weights = _signal_weights(spectra, bins)
     longest = None if max_step is None else max_step / factor
-    pairs, shifts, heights = [], [], []
+    power = np.array([(weights * bins.count * np.abs(one) ** 2).sum(dtype=np.float64) for one in spectra])
+    power = np.maximum(power / (bins.shape[0] * bins.shape[1]), 1e-30)
+    pairs, shifts, heights, coherence = [], [], [], []
     for stride in strides:
         for i in range(frames.shape[0] - stride):
             cross = spectra[i].conj() * spectra[i + stride] * weights
@@ -107,7 +116,8 @@ def measured_pairs(
             pairs.append((i, i + stride))
             shifts.append(peaks * factor)
             heights.append(height)
-    return PairGraph(np.array(pairs), np.array(shifts), np.array(heights))
+            coherence.append((float(plane.std()) or 1.0) / np.sqrt(power[i] * power[i + stride]))
+    return PairGraph(np.array(pairs), np.array(shifts), np.array(heights), np.array(coherence))
 
 
 def _coarse(frames: Frames, budget: int, workers: int | None) -> tuple[np.ndarray, Bins, int]:
@@ -218,12 +228,38 @@ def agreed_positions(graph: PairGraph, n_frames: int) -> FloatArray:
         right = weighted.T @ graph.shifts[rows, best]
         solved = spsolve(normal, right).reshape(n_frames - 1, 2)
         positions = np.vstack([np.zeros((1, 2)), solved])
-    return _between_neighbours(positions, _supported(graph.pairs, weight, height, n_frames))
+    return _between_neighbours(positions, _supported(graph.pairs, weight, height * graph.coherence, n_frames))
 
 
-def _supported(pairs: IntArray, weight: FloatArray, height: FloatArray, n_frames: int) -> BoolArray:
+def share_still(graph: PairGraph) -> float:
+    """Share of the pairs whose highest peak is at no shift.
+
+    Parameters
+    ----------
+    graph : PairGraph
+    """
+    best = graph.shifts[np.arange(len(graph.pairs)), graph.heights.argmax(axis=1)]
+    return float((np.abs(best).max(axis=1) < STILL).mean())
+
+
+def share_agreeing(graph: PairGraph, positions: FloatArray) -> float:
+    """Share of the pairs whose highest peak agrees with the positions.
+
+    Parameters
+    ----------
+    graph : PairGraph
+    positions : numpy.ndarray
+        (N, 2) that most pairs agree on.
+    """
+    first, second = graph.pairs.T
+    best = graph.shifts[np.arange(len(first)), graph.heights.argmax(axis=1)]
+    miss = ((best - (positions[second] - positions[first])) ** 2).sum(axis=1)
+    return float((miss < CLOSE**2).mean())
+
+
+def _supported(pairs: IntArray, weight: FloatArray, match: FloatArray, n_frames: int) -> BoolArray:
     """(N,) whether enough of a frame's pairs agree with its position: a frame that matches none suits one by chance."""
-    agreeing = (weight > AGREEING) & (height >= LOW * np.median(height[: n_frames - 1]))
+    agreeing = (weight > AGREEING) & (match >= LOW * np.median(match[: n_frames - 1]))
     total = np.bincount(pairs.ravel(), minlength=n_frames)
     good = np.bincount(pairs[agreeing].ravel(), minlength=n_frames)
     enough: BoolArray = good >= np.maximum(2, LEAST_AGREEING * total)
@@ -253,9 +289,10 @@ def _chained(graph: PairGraph, n_frames: int) -> FloatArray:
     best = wanted.argmax(axis=1)
     rows = np.arange(len(best))
     height, shift = graph.heights[rows, best], graph.shifts[rows, best]
-    usual_height = np.median(height[second == first + 1])
+    match = height * graph.coherence
+    usual_match = np.median(match[second == first + 1])
     # Short distances first, since a lattice jumps more easily over long ones, but by-passing frames that match none.
-    cost = (second - first) + n_frames * (height < LOW * usual_height)
+    cost = (second - first) + n_frames * (match < LOW * usual_match)
     costs = sparse.csr_matrix((cost, (first, second)), shape=(n_frames, n_frames))
     order, parents = csgraph.breadth_first_order(csgraph.minimum_spanning_tree(costs), 0, directed=False)
     steps = {(int(a), int(b)): step for a, b, step in zip(first, second, shift, strict=True)}

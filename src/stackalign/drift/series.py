@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from stackalign.ops import asarray, resample_affine
 from stackalign.ops.transfer import to_numpy, unwrapped
 
 from ._joint import Joint, joint_solution
-from ._pairs import COARSE_BYTES, agreed_positions, chosen_strides, measured_pairs
+from ._pairs import COARSE_BYTES, agreed_positions, chosen_strides, measured_pairs, share_agreeing, share_still
 from ._segments import chosen_segments, joined
 from ._spectra import Frames, Held
+from ._static import Residual, without_static
 
 __all__ = ["FLAGS", "DriftResult", "estimate_drift", "filled_frames", "solved"]
 
@@ -25,6 +27,7 @@ FLAGS: Mapping[str, str] = {
     "insignificant": "the frame shows little more than noise: its place is a guess",
     "ambiguous": "the frame, or all frames from it on, may belong elsewhere, such as a cell of a lattice away",
     "undetermined": "the frame's error bar is larger than a pixel, or infinite",
+    "two_motions": "a part of what all frames show stands still while the rest moves",
     "unlike": "the frame agrees far worse with the others than most frames do",
     "constant": "the frame does not vary",
 }
@@ -35,6 +38,14 @@ LEAST_EVIDENCE = 100.0
 
 LARGEST_RIVAL = 0.01
 """Probability of another place above which a frame is ambiguous."""
+
+OFTEN_STILL, SOME_MOVING, MOST_MOVING = 0.15, 0.3, 0.5
+"""Share of the pairs at no shift from which on it is looked whether only a part stands still, and shares of the pairs
+that then agree on a drift without the mean frame: frames are flagged, or that is the answer. Of series that stand still
+by themselves at most a quarter agrees by chance."""
+
+HARDLY = 2.0
+"""Pixels between the 5th and the 95th percentile of positions below which a series seems to stand still."""
 
 UNLIKE = 8.0
 """Median absolute deviations of the score below the median, and at least a tenth of it."""
@@ -214,6 +225,10 @@ def estimate_drift(
     are looked for as well; then by Gauss-Newton steps. Series whose frames show no common region of at least half their
     size are solved in overlapping parts that are joined by the frames that they share.
 
+    What stands still is the detector's: pixels and lines that stand out in the mean of all frames are filled, and where
+    many pairs show no shift, but what is left without the mean frame agrees on a drift, frames are flagged, and where
+    most of it does, that drift is the answer.
+
     Error bars come from the scatter of the gradient over tiles of each frame. They hold for frames whose drift is a
     shift, and whose `evidence` is above 100; others are flagged.
 
@@ -351,9 +366,20 @@ def solved(
     """
     tell = report or (lambda done: None)
     n, shape = frames.shape[0], (frames.shape[1], frames.shape[2])
+    frames, mean = without_static(frames)
     strides = chosen_strides(n, pairs_per_frame)
-    graph = measured_pairs(frames, strides, max_step=max_step, budget=min(budget, COARSE_BYTES), workers=workers)
+    measured = partial(measured_pairs, max_step=max_step, budget=min(budget, COARSE_BYTES), workers=workers)
+    graph = measured(frames, strides)
     positions = agreed_positions(graph, n)
+    moving = 0.0
+    extent = np.ptp(np.percentile(positions, (5, 95), axis=0), axis=0).max()
+    if extent < HARDLY and share_still(graph) > OFTEN_STILL:
+        rest = Residual(frames, mean)
+        without = measured(rest, strides)
+        drifting = agreed_positions(without, n)
+        moving = share_agreeing(without, drifting)
+        if moving > MOST_MOVING:
+            frames, positions = rest, drifting
     tell(n // 2)
     parts: list[tuple[int, Joint]] = []
     for first, last in chosen_segments(positions, shape):
@@ -362,10 +388,10 @@ def solved(
         parts.append((first, part))
     tell(n)
     whole = joined(parts, positions)
-    return _judged(whole, reference)
+    return _judged(whole, reference, moving)
 
 
-def _judged(whole: Joint, reference: int) -> DriftResult:
+def _judged(whole: Joint, reference: int, moving: float) -> DriftResult:
     shifts = whole.positions[reference] - whole.positions
     covariance = whole.covariance + whole.covariance[reference]
     covariance[reference] = 0.0
@@ -376,12 +402,12 @@ def _judged(whole: Joint, reference: int) -> DriftResult:
         score=whole.score,
         evidence=whole.evidence,
         rival=whole.rival,
-        remarks=_remarks(whole),
+        remarks=_remarks(whole, moving),
         own=whole.covariance,
     )
 
 
-def _remarks(whole: Joint) -> tuple[Mapping[str, str], ...]:
+def _remarks(whole: Joint, moving: float) -> tuple[Mapping[str, str], ...]:
     """Per frame: flag to sentence."""
     sigma = np.sqrt(np.diagonal(whole.covariance, axis1=1, axis2=2)).max(axis=1)
     usual = float(np.nanmedian(whole.score))
@@ -400,6 +426,11 @@ def _remarks(whole: Joint) -> tuple[Mapping[str, str], ...]:
             said["ambiguous"] = (
                 f"the probability of another place is {whole.rival[k]:.2g}; a limit on the step from frame to frame "
                 "(max_step) excludes those that are far"
+            )
+        if moving > SOME_MOVING:
+            said["two_motions"] = (
+                f"without what stands still in all frames {moving:.0%} of the pairs agree on a drift: mask the "
+                "detector's pattern, or correct its gain; error bars do not hold beside it"
             )
         if not sigma[k] <= 1.0:
             said["undetermined"] = f"its error bar is {sigma[k]:.2g} pixels"
