@@ -161,3 +161,44 @@ def test_a_fixed_lattice_that_is_twice_as_strong_is_noticed(seed) -> None:
     moved = [fixed + _spots(seed + 1, (MIDDLE + a * 6.3, MIDDLE - a * 4.4)) for a in (0, 1)]
     one, two = (rng.poisson(clean).astype(np.float32) for clean in moved)
     assert not align(two, one).ok
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_lattice_that_stands_still_and_is_stronger_is_named(seed, strength) -> None:
+    rng = np.random.default_rng(seed)
+    shift = np.array([(5.3, 2.1), (-4.2, 6.4), (0.4, -7.7)][seed - 1])
+    still = 5 + strength * _spots(seed + 70, (MIDDLE - 9, MIDDLE + 6))
+    one, two = (
+        rng.poisson(still + _spots(seed, (MIDDLE + a * shift[0], MIDDLE + a * shift[1]))).astype(np.float32)
+        for a in (0, 1)
+    )
+    found = align(two, one)
+    assert np.abs(found.shift + shift).max() > 1 or not found.ok
+    assert "inconsistent" in found.flags[0]
+    alone = [
+        rng.poisson(5 + _spots(seed, (MIDDLE + a * shift[0], MIDDLE + a * shift[1]))).astype(np.float32) for a in (0, 1)
+    ]
+    assert align(alone[1], alone[0]).ok
+
+
+def test_spots_that_change_by_a_few_percent_have_not_moved() -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        shift = rng.uniform(-6, 6, 2)
+        one, two = (
+            _spots(seed, (MIDDLE + a * shift[0], MIDDLE + a * shift[1]))
+            + 0.1 * a * _spots(seed, (MIDDLE + a * shift[0], MIDDLE + a * shift[1])) * rng.uniform(-1, 1)
+            for a in (0, 1)
+        )
+        found = align(rng.poisson(two + 5).astype(np.float32), rng.poisson(one + 5).astype(np.float32))
+        assert found.ok
+        assert np.abs(found.shift + shift).max() < 0.2
+
+
+def test_logarithms_of_true_pairs_are_significant() -> None:
+    one, two, _ = _pair(lattice, (3.3, -5.8))
+    images = [np.log1p(image) for image in (one, two)]
+    found = align(np.rint(255 * images[1] / 12), np.rint(255 * images[0] / 12))
+    assert found.ok
+    assert np.abs(found.shift + np.array((3.3, -5.8))).max() < 0.1

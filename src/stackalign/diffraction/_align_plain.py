@@ -9,7 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from stackalign._types import FloatArray
 
-__all__ = ["Limits", "Plain", "agreement", "plain"]
+from ._align_left import Difference, Left
+
+__all__ = ["Limits", "Plain", "agreement", "moved_otherwise", "plain"]
 
 Images = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -63,6 +65,14 @@ def agreement(fixed: _Images, moving: _Images, shifts: FloatArray, sigma: float)
     return _Structure(one, (height, width), sigma)(some, shifts, _moved(shifts, (height, width)))
 
 
+def moved_otherwise(fixed: _Images, moving: _Images, shift: FloatArray, sigma: float) -> Left:
+    """What has moved otherwise than by a shift (2,), less than a pixel, of one binned image; see `Difference`."""
+    height, width = (next_fast_len(n, real=True) for n in fixed[0].shape[1:])
+    one, other = (_spectra(*images, (height, width), sigma) for images in (fixed, moving))
+    difference = Difference(one.values[0], float(one.pixels[0]), (height, width), sigma)
+    return difference(other.values[0] * _moved(shift[None], (height, width))[0])
+
+
 class _Spectra(NamedTuple):
     """Spectra (N, ...) of images without their background, their sums of squares and numbers of pixels (N,)."""
 
@@ -97,6 +107,7 @@ def plain(
     clear, significance = np.zeros(len(shifts), bool), np.zeros(len(shifts))
     alike = np.full(len(shifts), np.nan)
     structure = _Structure(one, shape, sigma)
+    difference = Difference(one.values[0], float(one.pixels[0]), shape, sigma)
     for start in range(0, len(shifts), CHUNK):
         part = slice(start, start + CHUNK)
         some = _spectra(moving[0][part], moving[1][part], shape, sigma)
@@ -111,6 +122,8 @@ def plain(
         for k, (image, model, shift) in enumerate(zip(cross, own, shifts[part], strict=True)):
             clear[start + k], significance[start + k] = _judged(image, model, shift, float(independent[k]), limits)
             clear[start + k] &= not alike[start + k] < limits.alike
+            # Binned images between pixels differ by more than full ones, which the full comparison lays on each other.
+            clear[start + k] = clear[start + k] and not difference(some.values[k] * moved[k]).share
     return Plain(clear, significance, alike)
 
 

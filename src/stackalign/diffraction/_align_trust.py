@@ -14,7 +14,8 @@ from stackalign.backends import Array
 from stackalign.ops import bin_mean, masked_ncc, to_numpy
 from stackalign.registration.background import band_pass
 
-from ._align_plain import Limits, Plain, agreement, plain
+from ._align_left import Left, common_part
+from ._align_plain import Limits, Plain, agreement, moved_otherwise, plain
 
 __all__ = ["ALIKE", "CHANCE", "Judged", "judged", "without_hot_pixels"]
 
@@ -38,6 +39,9 @@ REPEATED = 0.5
 """Correlation of the reference with itself from which a shift is a repetition of a lattice."""
 ALIKE = 0.9
 """Share of the fine structure of two images that agrees at their shift: 0.97 and more for the same sample."""
+AGREED = 0.6
+"""Share of the deviations that are needed where the fine structure agrees as that of the same sample does: that of
+unrelated images agrees by up to 0.4."""
 APART = 2.0
 """Standard deviations by which the maximum without the background is higher than what is at the shift found."""
 PLAIN = 6.0
@@ -58,7 +62,8 @@ class Judged(NamedTuple):
 
     `significance` is in standard deviations of the score of unrelated images, `needed` what it should be. `other` is
     the shift of what moved differently, NaN where nothing does, and `strength` how high it correlates beside the main
-    maximum. `alike` is how much of what both images show agrees at the shift, NaN where that cannot be told.
+    maximum. `alike` is how much of what both images show agrees at the shift, NaN where that cannot be told. `left` is
+    the share of the image that is in the difference twice, with either sign, and `lag` how far apart.
     """
 
     significance: float
@@ -66,6 +71,8 @@ class Judged(NamedTuple):
     other: FloatArray
     strength: float
     alike: float = float("nan")
+    left: float = 0.0
+    lag: FloatArray = np.zeros(2)
 
 
 NOTHING = np.full(2, np.nan)
@@ -191,7 +198,7 @@ class _Comparison:
         per_pixel = max(float((self._power * power).sum()), 1.0) * self._finer**2
         independent = overlap * _count(self._valid, self._size) / per_pixel
         z = float(np.arctanh(min(score, 1 - 1e-12)) * np.sqrt(max(independent - 3.0, 1.0)))
-        other, strength, alike = NOTHING, 0.0, float("nan")
+        other, strength, alike, left = NOTHING, 0.0, float("nan"), Left(0.0, np.zeros(2))
         if min(binned[0].shape[1:]) >= SMALLEST:
             part = _passed(*binned, SIGMA)
             cross = _map(self._passed, part, self._workers)
@@ -199,10 +206,22 @@ class _Comparison:
             other, strength, sharp = _second(cross, self._own, self._passed, part, shift / self._factor)
             # A halo is one structure, however bright; what is left without it may be many.
             z = max(z, sharp)
+            left = self._left(image, valid, shift)
         # Of as many shifts as are apart, the best is found.
         tried = max(4.0 * self._size / per_pixel, 1.0)
-        needed = max(CHANCE, float(norm.isf(RARE / tried)))
-        return Judged(z, needed, other * self._factor, strength, alike)
+        needed = max(CHANCE, float(norm.isf(RARE / tried))) * (AGREED if alike >= ALIKE and not left.share else 1.0)
+        return Judged(z, needed, other * self._factor, strength, alike, left.share, left.lag * self._factor)
+
+    def _left(self, image: Array, valid: Array | None, shift: FloatArray) -> Left:
+        """What has moved otherwise than an image (1, H, W): whole pixels are laid on each other before binning."""
+        whole, onto, moved = common_part((int(image.shape[1]), int(image.shape[2])), shift)
+        one, two = self._onto[:, *onto], image[:, *moved]
+        some, also = (None if v is None else v[:, *p] for v, p in ((self._valid, onto), (valid, moved)))
+        seen = also if some is None else some if also is None else some & also
+        if min(int(n) for n in one.shape[1:]) < SMALLEST * self._factor:
+            return Left(0.0, np.zeros(2))
+        pair = [_binned(part, seen, self._factor) for part in (one, two)]
+        return moved_otherwise(pair[0], pair[1], (shift - whole) / self._factor, SIGMA)
 
 
 def _count(valid: Array | None, size: int) -> float:

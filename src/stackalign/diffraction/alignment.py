@@ -287,6 +287,12 @@ def _flags(
             f"Only {max(e.alike, 0.0):.0%} of the fine structure that both images show agrees at this shift, "
             f"{ALIKE:.0%} are needed: a halo outweighs what moves, or the samples differ; subtract a background."
         )
+    elif e.left and not bound:
+        flags["inconsistent"] = (
+            f"{e.left:.0%} of the image is found twice in the difference at this shift, with either sign and "
+            f"({e.lag[0]:.0f}, {e.lag[1]:.0f}) px apart: it has moved and the rest stands still, or the other way "
+            "round; mask what stands still, or subtract a background."
+        )
     if second > AMBIGUOUS * score:
         flags["ambiguous"] = f"Another shift scores {second / score:.1%} as high: limit max_shift."
     if overlap < LEAST_OVERLAP:
