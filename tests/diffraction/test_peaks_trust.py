@@ -48,6 +48,21 @@ def test_noise_of_analogue_detectors_has_no_peaks(detector, mean) -> None:
         assert len(bragg_peaks(image.astype(np.float32))) == 0
 
 
+@pytest.mark.parametrize(("blur", "mean"), [(0.4, 0.02), (0.6, 0.1), (1.0, 0.01), (1.5, 0.001), (1.5, 0.02)])
+def test_single_electrons_that_are_blurred_are_no_peaks(blur, mean) -> None:
+    for seed in range(50, 53):
+        counts = np.random.default_rng([seed, int(1000 * blur)]).poisson(mean, (256, 256))
+        assert len(bragg_peaks(gaussian_filter(20.0 * counts, blur).astype(np.float32))) == 0
+
+
+@pytest.mark.parametrize("blur", [0.5, 0.8])
+def test_spots_beside_single_electrons_that_are_blurred(blur) -> None:
+    rng = np.random.default_rng(4)
+    counts = rng.poisson(_spots(PLACES, [1.2] * len(PLACES), [4.0] * len(PLACES), 0.003))
+    found = bragg_peaks(gaussian_filter(20.0 * counts, blur).astype(np.float32))
+    assert _found(found, PLACES) == len(found) >= 0.95 * len(PLACES)
+
+
 @pytest.mark.parametrize("mean", [0.02, 2.0])
 def test_weak_spots_beside_single_electrons_of_an_analogue_detector(mean) -> None:
     rng = np.random.default_rng(9)

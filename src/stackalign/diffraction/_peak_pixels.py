@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-__all__ = ["electron_of_events", "hot_pixels", "is_cluster"]
+__all__ = ["blurred_electron", "electron_of_events", "hot_pixels", "is_cluster"]
 
 FloatArray = NDArray[np.float64]
 
@@ -32,6 +32,11 @@ LARGEST_EVENT, VARIOUS = 8.0, 3.0
 """Height of an electron over the usual one at most, and that of the constant one instead of various ones."""
 CLEAR, STRONG = 1.35, 8.5
 """Height of events over the least one, or over the noise, from which they are all that there are."""
+
+REACH, EMPTY_SHARE, NOTHING, USUAL, BESIDE = 4, 0.2, 0.02, 0.25, 0.04
+"""Pixels over which a detector blurs an electron, share of the pixels that are far from any where electrons are few,
+height of these as a share of the usual maximum's, quantile of the sums around maxima that is one electron's, and height
+beside a maximum up to which its electron ends."""
 
 
 def electron_of_events(pixels: FloatArray, valid: NDArray[np.bool_], counts: bool) -> float:
@@ -141,3 +146,27 @@ def hot_pixels(
     above = pixels[rows, columns] - mean
     hot = (count > 2) & (above > (least or HOT) * np.maximum(scatter, floor)) & (highest - mean < ALONE * above)
     return np.asarray(places[hot], np.int64)
+
+
+def blurred_electron(pixels: FloatArray, valid: NDArray[np.bool_]) -> float:
+    """Sum of what one electron adds to pixels of a detector that blurs it and has no noise; 0 where none is alone.
+
+    The sums around maxima above the darkest pixel are those of one or more electrons.
+    """
+    above = np.where(valid, pixels - pixels[valid].min(), 0.0)
+    top = (maximum_filter(above, 2 * REACH + 1) == above) & (above > NOTHING * above.max())
+    top[:REACH] = top[-REACH:] = False
+    top[:, :REACH] = top[:, -REACH:] = False
+    rows, columns = top.nonzero()
+    if len(rows) < MANY_EVENTS:
+        return 0.0
+    if np.mean(above < NOTHING * np.median(above[top])) < EMPTY_SHARE:
+        return 0.0
+    height = above[rows, columns].astype(np.float64)
+    shares = [
+        np.mean([above[rows + d, columns], above[rows - d, columns]], axis=0) / height for d in range(2, REACH + 1)
+    ]
+    reach = 1 + sum(float(np.median(share)) > BESIDE for share in shares)
+    window = np.arange(-reach, reach + 1)
+    around = above[rows[:, None, None] + window[:, None], columns[:, None, None] + window]
+    return float(np.quantile(around.sum(axis=(1, 2), dtype=np.float64), USUAL))

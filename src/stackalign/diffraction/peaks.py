@@ -16,7 +16,7 @@ from stackalign.ops._peaks import offsets
 
 from ._inputs import checked_images
 from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, counted, find_ground, is_spot
-from ._peak_pixels import electron_of_events, hot_pixels, is_cluster
+from ._peak_pixels import blurred_electron, electron_of_events, hot_pixels, is_cluster
 
 __all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]
 
@@ -178,6 +178,8 @@ def bragg_peaks(
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
     quantum = _quantum(pixels[valid])
     event = electron_of_events(pixels, valid, quantum > 0)
+    if not max(event, quantum) > 0:
+        event = blurred_electron(pixels, valid)
     # Whole numbers are counts, of which an electron adds a few to neighbouring pixels where its charge is shared.
     quantum = float(np.clip(event, quantum, SHARED * quantum)) if quantum > 0 else event
     seen = valid.copy()
