@@ -5,13 +5,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
+from scipy import ndimage
 
 from stackalign._masks import stack_mask, warn_if_few
 from stackalign.backends import Array
 from stackalign.errors import DataError, MaskWarning
-from stackalign.ops import asarray
+from stackalign.ops import asarray, to_numpy
 
 __all__ = ["Images", "check_center", "checked_images", "checked_mask"]
+
+LEAST_BESIDE, MOSTLY, DARK = 2, 0.9, 0.05
+"""Neighbours of a pixel of a gap that are of it, the share of its pixels that have them, and the level around it as a
+share of the largest number, which flanks of what is saturated are above."""
 
 
 class Images(NamedTuple):
@@ -41,14 +46,16 @@ def checked_images(images: Any, mask: Any, device: str, name: str = "images") ->
 
 
 def _without_gaps(values: Array, mask: Array | None, name: str) -> Array | None:
-    """Mask without the pixels that hold the largest number of a type of 32 or 64 bits, by which detectors mark gaps.
+    """Mask without the pixels that hold the largest number of a type of 16 bits or more, by which detectors mark gaps.
 
-    No counter gets there. Of 16 bits and fewer it may be saturation, which has a meaning.
+    No counter of 32 bits gets there. Of 16 bits it may be saturation, which has flanks.
     """
-    if values.dtype.kind != "u" or values.dtype.itemsize < 4:
+    if values.dtype.kind != "u" or values.dtype.itemsize < 2:
         return mask
     xp = array_namespace(values)
     gaps = values == np.iinfo(values.dtype).max
+    if values.dtype.itemsize == 2 and not _are_gaps(values, gaps):
+        return mask
     seen = gaps if mask is None else gaps & mask
     share = float(xp.count_nonzero(seen)) / seen.size
     if share == 0.0:
@@ -61,6 +68,22 @@ def _without_gaps(values: Array, mask: Array | None, name: str) -> Array | None:
     if bool((gaps == gaps[:1]).all()):
         gaps = gaps[:1]
     return ~gaps if mask is None else mask & ~gaps
+
+
+def _are_gaps(values: Array, gaps: Array) -> bool:
+    """Tell gaps of images (N, H, W) of 16 bits from saturation and from hot pixels.
+
+    They are the same in all images, are neighbours of each other, and stand in what is dark, with nothing between.
+    """
+    if not bool(gaps.any()) or not bool((gaps == gaps[:1]).all()):
+        return False
+    top = np.iinfo(values.dtype).max
+    always = to_numpy(gaps[0])
+    beside = ndimage.correlate(always.astype(np.uint8), np.ones((3, 3), np.uint8), mode="nearest") - 1
+    if np.mean(beside[always] >= LEAST_BESIDE) < MOSTLY or bool(((values > top // 2) & (values < top)).any()):
+        return False
+    around = ndimage.binary_dilation(always, np.ones((3, 3), bool)) & ~always
+    return bool(around.any()) and float(np.median(to_numpy(values[0])[around])) < DARK * top
 
 
 def checked_mask(mask: Any, shape: tuple[int, ...], device: str, name: str = "mask") -> Array | None:
