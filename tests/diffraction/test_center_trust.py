@@ -97,6 +97,29 @@ def test_of_two_disks_as_bright_none_is_known_to_be_the_beam() -> None:
     assert "State the centre" in found.reasons[0]
 
 
+def test_the_beam_stands_out_of_many_disks_that_are_alike() -> None:
+    center = np.array((101.3, 88.8))
+    rng = np.random.default_rng(7)
+    clean = np.full((SIDE, SIDE), 0.4)
+    for h in range(-3, 4):
+        for k in range(-3, 4):
+            height = 200.0 if h == k == 0 else rng.uniform(60, 118)
+            place = center + h * np.array((29.0, -6.0)) + k * np.array((8.0, 31.0))
+            clean += height / (1 + np.exp(np.clip((np.hypot(*_away(place)) - 6.0) / 0.6, -50, 50)))
+    found = autocenter(rng.poisson(clean).astype(np.uint16))
+    assert found.ok
+    assert np.hypot(*(found.center - center)) < 0.3
+
+
+def test_two_hot_pixels_that_touch_are_not_the_beam() -> None:
+    center = (101.3, 88.8)
+    image = _disks(center, 3, 3.0, 0.4)
+    image[40, 150] = image[41, 151] = 60000
+    found = autocenter(image)
+    assert not found.ok or np.hypot(*(found.center - center)) < 0.5
+    assert np.hypot(*(found.center - (40, 150))) > 20
+
+
 def test_a_hot_pixel_is_not_the_beam() -> None:
     center = (101.3, 88.8)
     image = _disks(center, 3, 5.0, 0.4)

@@ -17,6 +17,8 @@ BLUR = 1.5
 """Sigma in pixels of the Gaussian in whose maxima disks are looked for."""
 SPIKE = 3.0
 """A pixel by so much higher than all its neighbours is no spot: optics make none so narrow."""
+BRIGHTEST = 64
+"""Pixels among which two that touch are looked for."""
 LEVELS = ((0.2, 0.5), (0.25, 0.6), (0.35, 0.7), (0.45, 0.8), (0.5, 0.9))
 """Shares of the height of a disk between which its pixels begin to count: its outline, at several heights."""
 LONGEST = 1.6
@@ -65,9 +67,24 @@ def without_spikes(image: FloatArray, valid: NDArray[np.bool_]) -> tuple[FloatAr
     steps = np.abs(np.diff(image, axis=1))[valid[:, 1:] & valid[:, :-1]]
     noise = float(np.quantile(steps, 0.9)) if steps.size else 0.0
     spike = valid & (image - lowest > SPIKE * (around - lowest) + 6.0 * noise)
-    if not spike.any():
+    touching = _touching(image, valid & ~spike, lowest, noise)
+    if not spike.any() and not len(touching):
         return image, valid
+    spike[tuple(touching.T)] = True
+    around[tuple(touching.T)] = lowest if not len(touching) else np.median(image[valid & ~spike])
     return np.where(spike, around, image), valid & ~spike
+
+
+def _touching(image: FloatArray, valid: NDArray[np.bool_], lowest: float, noise: float) -> NDArray[np.intp]:
+    """Places (K, 2) of those among the brightest pixels that stand out of all their neighbours but one."""
+    values = np.where(valid, image, -np.inf).ravel()
+    few = np.argpartition(values, -min(BRIGHTEST, values.size - 1))[-BRIGHTEST:]
+    places = np.stack(np.unravel_index(few[np.isfinite(values[few])], image.shape), axis=1)
+    framed = np.pad(np.where(valid, image, lowest), 1, mode="edge")
+    steps = np.array([(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)])
+    around = np.sort(framed[places[:, :1] + steps[:, 0], places[:, 1:] + steps[:, 1]], axis=1)
+    high = image[tuple(places.T)] - lowest > SPIKE * (around[:, -2] - lowest) + 6.0 * noise
+    return np.asarray(places[high], np.intp)
 
 
 def _blurred(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

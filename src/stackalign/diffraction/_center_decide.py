@@ -30,6 +30,9 @@ DOMINANT = 1.8
 """How many times as strong as any other disk the direct beam is."""
 ALONE = 2.5
 """The same from which the rest of the image need not be round about it, if it is a disk and no halo."""
+CROWD, CROWDED, AMONG, ALONE_AMONG = 4, 1.35, 1.5, 2.0
+"""Where more disks than these are seen, and the second of the others is nearly as strong as the first, none of them is
+the direct beam: that would stand out. What the brightest then needs to dominate by, round about or not."""
 LIKELY = 1.3
 """The same from which the brightest disk is the likeliest centre where nothing is certain."""
 TILTED = 0.1
@@ -42,6 +45,8 @@ HALO = 0.5
 """Share of the background's range that the direct beam stands on at least, where there is a halo."""
 FAINT = 0.02
 """Range of the background, as a share of the image's, from which there is a halo."""
+FEW_ELECTRONS = 1.5
+"""Deviations of single electrons up to which medians differ by chance."""
 MEDIANS = 64
 """Pixels along the longer side at which the background is taken."""
 AGREE = 1.5
@@ -164,10 +169,12 @@ def believed_beam(e: Evidence) -> str:
         return "the brightest disk is cut off by the edge or the mask"
     ratio = _dominance(beam)
     near = e.rings is not None and np.hypot(*(e.rings.center - e.level.up(disk.center))) <= AGREE * e.level.factor + 0.5
-    if not (near or (disk.sharp and ratio >= ALONE)):
+    crowded = len(beam.flux) > CROWD and beam.flux[0] <= CROWDED * beam.flux[1]
+    needed, alone = (AMONG, ALONE_AMONG) if crowded else (DOMINANT, ALONE)
+    if not (near or (disk.sharp and ratio >= alone)):
         return "the image is not round about the brightest disk"
-    if not ratio >= DOMINANT:
-        return f"the brightest disk is {ratio:.1f} times as strong as the next, {DOMINANT} are needed"
+    if not ratio >= needed:
+        return f"the brightest disk is {ratio:.1f} times as strong as the next, {needed} are needed"
     share = _share_of_halo(e.level, disk.center)
     if share < HALO:
         return f"the diffuse halo has {share:.0%} of its height at the brightest disk"
@@ -198,7 +205,9 @@ def _share_of_halo(level: Level, place: FloatArray) -> float:
     step = max(1, max(level.image.shape) // MEDIANS)
     image = np.where(level.valid, level.image, np.median(level.image[level.valid]))[::step, ::step]
     smooth = median_filter(image, size=max(3, min(image.shape) // 5))
-    scatter = 1.4826 * float(np.median(np.abs(image - smooth)))
+    away = np.abs(image - smooth)
+    # Of few electrons most pixels have the median itself, which goes by whole ones.
+    scatter = 1.4826 * float(np.median(away)) or FEW_ELECTRONS * float(np.sqrt(np.mean(away**2)))
     low, high = float(smooth.min()), float(smooth.max())
     if not high - low > max(scatter, FAINT * (float(image.max()) - low)):
         return 1.0
