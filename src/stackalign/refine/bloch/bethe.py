@@ -6,6 +6,11 @@ the largest error of an intensity in Si is 0.049 in second order, 0.080 with the
 0.040 with both; in SrTiO3 0.18, 0.06, 0.18 and 0.04; in Au 0.42, 0.41, 0.27 and 0.40. With the boundary terms alone,
 weak intensities are within 2 % of kinematic ones at 2 angstrom (6 % in Au), and further off from 50 to 200 angstrom
 than without. More beams in the matrix, which halve the error with each halving of `strong`, are the cheaper way.
+
+The reason lies in the partition, not in the order: the eigenvalues of the strong beams span as much as the weak beams
+are off the Ewald sphere, so that no effective matrix that does not depend on energy can be exact. With the inverse of
+the whole matrix of weak beams and the overlap, which is all orders of that, Al is still 0.05 off at 400 angstrom and
+0.14 at 800.
 """
 
 from dataclasses import dataclass

@@ -82,7 +82,8 @@ class BlochSimulator:
 
     The folded beams of a selection follow the strong ones at once, which they do not in a crystal of a few unit cells:
     at 2 angstrom weak intensities are 10 to 50 % above the kinematic ones. `BeamSelection(weak=np.inf)` folds none and
-    has the right limit; up to about 200 angstrom choose it, with a smaller `strong`.
+    has the right limit below some 10 angstrom. From 20 to 200 angstrom, `tighter(6)` is within 3 % of converged
+    intensities in Si, Al and GaAs, within 0.01 of the incident beam in SrTiO3, and within 0.05 in Au.
 
     Examples
     --------
