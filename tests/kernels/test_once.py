@@ -100,6 +100,26 @@ def test_another_process_is_waited_for(tmp_path, monkeypatch, caplog) -> None:
     assert sum("waiting for the process" in text for text in said(caplog)) == 1
 
 
+def test_nothing_is_loaded_while_nothing_is_written(tmp_path, monkeypatch) -> None:
+    """Whoever waits looks at the index of the kernel; it is loaded when that has changed, and at the end."""
+    monkeypatch.setattr(_once, "PAUSE", 0.0)
+    index, loads, looks = tmp_path / "index", [], []
+
+    class Held:
+        """A lock that another process gives back at the ninth look."""
+
+        def try_acquire(self) -> bool:
+            looks.append(len(loads))
+            if len(looks) == 4:
+                index.write_bytes(b"of another type")
+            return len(looks) == 9
+
+    keeper = _once.Keeper(tmp_path)
+    assert keeper.wait(Held(), lambda: loads.append(1), index) is None
+    assert looks == [0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert len(loads) == 2
+
+
 def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path, monkeypatch) -> None:
     kernel = kept(tmp_path, double)
     holder = lock_of(kernel)

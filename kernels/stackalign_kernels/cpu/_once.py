@@ -112,6 +112,15 @@ class _Place(_CacheLocator):
         return str(self._line)
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Tell two states of a file apart; None where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_ino
+
+
 class Keeper:
     """What the kernels of a process share: their folder, and what has been said."""
 
@@ -121,9 +130,12 @@ class Keeper:
         self._waited = False
         self._refused = False
 
-    def wait(self, lock: CompileLock, load: Any) -> Any:
-        """Take the lock, or return what another process has compiled meanwhile."""
-        began = time.monotonic()
+    def wait(self, lock: CompileLock, load: Any, index: Path) -> Any:
+        """Take the lock, or return what another process has compiled meanwhile.
+
+        Nothing is loaded before the index of the kernel has changed: to look costs a thousandth of that.
+        """
+        began, seen = time.monotonic(), _stamp(index)
         while not lock.try_acquire():
             if time.monotonic() - began > LONGEST_WAIT:
                 _log.info("another process has been compiling for %.0f s: going on without it", LONGEST_WAIT)
@@ -132,9 +144,13 @@ class Keeper:
                 _log.warning("first use of CPU kernels on this machine: waiting for the process that compiles them")
                 self._waited = True
             time.sleep(PAUSE)
-            found = load()
-            if found is not None:
-                return found
+            now = _stamp(index)
+            if now == seen:
+                continue
+            seen = now
+            loaded = load()
+            if loaded is not None:
+                return loaded
         return load()
 
     def announce(self, kernel: Any, sig: Any) -> None:
@@ -180,7 +196,9 @@ def _kept_in(keeper: Keeper) -> type[FunctionCache]:
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             found = self._load(sig, target_context)
             if found is None:
-                found = keeper.wait(self.lock, lambda: self._load(sig, target_context))
+                found = keeper.wait(
+                    self.lock, lambda: self._load(sig, target_context), Path(self._cache_file._index_path)
+                )
             if found is None:
                 keeper.announce(self._py_func, sig)
             return found
