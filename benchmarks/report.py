@@ -200,7 +200,9 @@ def main() -> None:
         print(trust_report(saved()))
         return
     found = sorted(
-        path for path in (ROOT / "benchmarks" / "results").glob("*.json") if not path.stem.startswith("trust-")
+        path
+        for path in (ROOT / "benchmarks" / "results").glob("*.json")
+        if not path.stem.startswith(("trust-", "drift"))
     )
     files = {path: json.loads(path.read_text()) for path in found}
     PAGE.write_text(page(files))
