@@ -6,20 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from stackalign._types import BoolArray, ComplexArray, FloatArray
+from stackalign._types import FloatArray
 
-from ._spectra import (
-    BLOCK_BYTES,
-    LONGEST_LAG,
-    TAPER,
-    WIDE,
-    Bins,
-    Frames,
-    Spectrum,
-    aligned_spectra,
-    has_region,
-    inner_window,
-)
+from ._search import NEAR, Filters, Mean, Search, Smoothness, rivals
+from ._spectra import BLOCK_BYTES, Bins, Frames, Spectrum, aligned_spectra, has_region
 
 __all__ = ["Joint", "joint_solution"]
 
@@ -32,18 +22,12 @@ SETTLED, CONVERGED = 0.3, 2e-3
 LONGEST_STEP = 0.5
 """Pixels of a Gauss-Newton step."""
 
-SURE = 2.5
-"""Standard deviations by which a shell's power must exceed that of noise to count as signal."""
-
 TILE, LEAST_TILES = 16, 6
 """Side of the tiles, in pixels, whose gradients are taken to be independent, and their least number along an axis."""
 
 BLOCK_MOVES, LEAST_GAIN, LEAST_LIKELY = 8, 5.0, 20.0
 """Largest number of jumps that are taken back in a round, the log-likelihood that a jump must win, and the least that
 the content of a frame must have against noise where it jumps to."""
-
-NEAR = 2
-"""Pixels around an answer within which another maximum is the same one."""
 
 
 @dataclass(frozen=True)
@@ -70,76 +54,6 @@ class Joint:
     rival: FloatArray
     evidence: FloatArray
     score: FloatArray
-
-
-@dataclass(frozen=True)
-class _Filters:
-    """Power of signal and noise by frequency, in steps of the shells of the first region that frames were cut to."""
-
-    signal: FloatArray
-    noise: FloatArray
-    frequency: FloatArray
-    """Radians per pixel of the shells."""
-
-    @classmethod
-    def of(cls, bins: Bins, total: ComplexArray, power: FloatArray, n: int) -> "_Filters":
-        """Measure them from the sum of n aligned spectra and of their squares."""
-        noise = bins.radial(power - np.abs(total) ** 2 / n) / (n - 1)
-        noise = np.maximum(noise, 1e-12 * noise.max(initial=1e-300))
-        above = bins.radial(np.abs(total / n) ** 2) - noise / n
-        signal = np.where(above > SURE * noise / n / np.sqrt(bins.modes), above, 0.0)
-        ky, kx = bins.k
-        return cls(signal, noise, bins.radial(np.hypot(ky, kx)))
-
-    def planes(self, bins: Bins, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Share of signal in the mean of n - 1 frames, and the weight of a frame's difference from it."""
-        share = self.signal / (self.signal + self.noise / (n - 1))
-        weight = 1 / (self.noise * (1 + 1 / (n - 1)))
-        ky, kx = bins.k
-        at = np.interp(np.hypot(ky, kx), self.frequency, np.arange(len(self.frequency)))
-        nearest = np.rint(at).astype(np.int64)
-        planes = [(radial[nearest] * bins.used).astype(np.float32) for radial in (share, weight)]
-        return planes[0], planes[1]
-
-
-@dataclass(frozen=True)
-class _Mean:
-    """Sum of the aligned spectra of n frames, and what of the mean is signal."""
-
-    bins: Bins
-    n: int
-    total: ComplexArray
-    share: NDArray[np.float32]
-    """(h, w) Wiener filter of the mean of the others: signal over signal and noise."""
-    weight: NDArray[np.float32]
-    """(h, w) inverse variance of a difference between a frame and the mean of the others."""
-    filters: _Filters
-
-    @classmethod
-    def of(
-        cls,
-        frames: Frames,
-        positions: FloatArray,
-        first: int,
-        workers: int | None,
-        filters: _Filters | None = None,
-        taper: float = TAPER,
-    ) -> "_Mean":
-        """Sum the frames; without `filters` these are measured."""
-        bins, blocks = aligned_spectra(frames, positions, first, workers, taper)
-        h, w = bins.shape
-        total, power = np.zeros((h, w // 2 + 1), np.complex128), np.zeros((h, w // 2 + 1))
-        for _, spectra in blocks:
-            total += spectra.sum(axis=0)
-            power += (np.abs(spectra) ** 2).sum(axis=0)
-        n = len(positions)
-        filters = _Filters.of(bins, total, power, n) if filters is None else filters
-        return cls(bins, n, total, *filters.planes(bins, n), filters)
-
-    def of_others(self, spectra: Spectrum) -> Spectrum:
-        """The filtered mean of all but each of the frames (m, h, w)."""
-        others: Spectrum = ((self.total - spectra) * (self.share / (self.n - 1))).astype(np.complex64)
-        return others
 
 
 def joint_solution(
@@ -175,7 +89,7 @@ def joint_solution(
         if np.abs(moves).max() < SETTLED and not blocks_moved:
             break
     # Measured once: with each round more of the noise is aligned as well, and would pass for signal.
-    filters = _Mean.of(frames, positions, first, workers).filters
+    filters = Mean.of(frames, positions, first, workers).filters
     for _ in range(LOCAL_ROUNDS):
         steps, judged = _stepped(frames, positions, first, filters, workers)
         if not has_region(positions + steps, shape):
@@ -195,59 +109,19 @@ def _unsolved(positions: FloatArray) -> Joint:
     return Joint(positions, np.full((n, 2, 2), np.inf), np.ones(n), np.zeros(n), np.zeros(n))
 
 
-class _Search:
-    """Log-likelihoods of frames under a narrow window over all shifts against a template under a wide one.
-
-    The pixels of a frame stay the same whatever the shift, so that what is expected there, and its energy, is all that
-    has to be compared.
-    """
-
-    def __init__(self, frames: Frames, positions: FloatArray, first: int, workers: int | None) -> None:
-        self.mean = _Mean.of(frames, positions, first, workers, taper=WIDE)
-        self.bins, self.blocks = aligned_spectra(frames, positions, first, workers, WIDE)
-        self._workers = workers
-        shape = self.bins.shape
-        self._inner = inner_window(shape)
-        expected = fft.irfft2(self.mean.total / self.mean.n * self.mean.share * np.sqrt(self.mean.weight), s=shape)
-        energy = fft.rfft2(self._inner.astype(np.float64) ** 2).conj() * fft.rfft2(expected**2)
-        self._scale = float(shape[0] * shape[1])
-        self._energy = (0.5 * self._scale * fft.irfft2(energy, s=shape)).astype(np.float32)
-        self.lags = [np.rint(fft.fftfreq(side, 1 / side)) for side in shape]
-
-    def inside(self, max_move: float | None) -> BoolArray:
-        """(h, w) whether a shift is looked at."""
-        longest = [LONGEST_LAG * side if max_move is None else max(max_move, 1.0) for side in self.bins.shape]
-        both: BoolArray = (np.abs(self.lags[0]) <= longest[0])[:, None] & (np.abs(self.lags[1]) <= longest[1])[None]
-        return both
-
-    def maps(self, templates: Spectrum, spectra: Spectrum, noise: float = 1.0) -> NDArray[np.float32]:
-        """(m, h, w) by how far the content of each frame is from that of its template: [d] where it must move by d.
-
-        `noise` is by how much the variance of the difference is smaller than that of one frame and n - 1 others.
-        """
-        shape = self.bins.shape
-        root = np.sqrt(self.mean.weight)
-        seen = fft.irfft2(spectra * root, s=shape, workers=self._workers) * self._inner
-        # Correlated the other way round: the frame is held, and what the template must move by is what it is off.
-        cross = fft.rfft2(seen, workers=self._workers).conj() * (templates * root)
-        maps = self._scale * fft.irfft2(cross, s=shape, workers=self._workers) - self._energy
-        found: NDArray[np.float32] = maps * np.float32(noise)
-        return found
-
-
 def _searched(
     frames: Frames, positions: FloatArray, first: int, max_move: float | None, workers: int | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """(n, 2) whole-pixel moves to where frames agree with the mean of the others, (n,) rivals and evidence."""
-    search = _Search(frames, positions, first, workers)
+    search = Search(frames, positions, first, workers)
     moves, rival, evidence = np.zeros_like(positions), np.zeros(len(positions)), np.zeros(len(positions))
-    prior = _Smoothness(positions, search.lags)
+    prior = Smoothness(positions, search.lags)
     inside = search.inside(max_move)
     for some, spectra in search.blocks:
         maps = search.maps(search.mean.of_others(spectra), spectra)
         evidence[some] = maps[:, 0, 0]
         maps -= np.stack([prior.cost(k) for k in range(some.start, some.start + len(maps))])
-        rival[some] = _rivals(maps, search.inside(None))
+        rival[some] = rivals(maps, search.inside(None))
         for k, plane in enumerate(maps, some.start):
             total = np.where(inside, plane, -np.inf)
             row, column = np.unravel_index(total.argmax(), total.shape)
@@ -260,32 +134,11 @@ def _searched(
     return moves, rival, evidence
 
 
-class _Smoothness:
-    """A prior for drift: frames mostly stand where their neighbours do, by a Laplace distribution."""
-
-    def __init__(self, positions: FloatArray, lags: list[FloatArray]) -> None:
-        n = len(positions)
-        near = np.vstack([positions[1:2], 0.5 * (positions[:-2] + positions[2:]), positions[n - 2 : n - 1]])
-        self._off = positions - near
-        self._usual = max(1.0, float(np.median(np.hypot(*self._off.T))) / np.log(2))
-        self._lags = lags
-
-    def cost(self, k: int) -> NDArray[np.float32]:
-        """(h, w) minus the logarithm of the prior of frame k after a move by each shift."""
-        return self.of_step(self._off[k])
-
-    def of_step(self, off: FloatArray) -> NDArray[np.float32]:
-        """(h, w) likewise, of a frame or of all from one on, which are off by (2,) what neighbours suggest."""
-        y, x = off[0] - self._lags[0], off[1] - self._lags[1]
-        cost: NDArray[np.float32] = (np.hypot(y[:, None], x[None]) / self._usual).astype(np.float32)
-        return cost
-
-
 def _stepped(
-    frames: Frames, positions: FloatArray, first: int, filters: _Filters | None, workers: int | None
+    frames: Frames, positions: FloatArray, first: int, filters: Filters | None, workers: int | None
 ) -> tuple[FloatArray, Joint]:
     """A Gauss-Newton step (n, 2), and what is known where it starts."""
-    mean = _Mean.of(frames, positions, first, workers, filters)
+    mean = Mean.of(frames, positions, first, workers, filters)
     bins, blocks = aligned_spectra(frames, positions, first, workers)
     n = len(positions)
     gradient, meat = np.zeros((n, 2)), np.zeros((n, 2, 2))
@@ -317,7 +170,7 @@ def _curvature(bins: Bins, real: NDArray[np.floating]) -> FloatArray:
     return np.array([[float((ky * ky * real).sum()), yx], [yx, float((kx * kx * real).sum())]])
 
 
-def _scatter(mean: _Mean, others: Spectrum, spectra: Spectrum, workers: int | None) -> FloatArray:
+def _scatter(mean: Mean, others: Spectrum, spectra: Spectrum, workers: int | None) -> FloatArray:
     """(m, 2, 2) variance of the gradients, from how those of tiles scatter.
 
     Tiles are counted, not frequencies, since the window makes neighbouring frequencies alike, and few of them carry a
@@ -336,17 +189,6 @@ def _scatter(mean: _Mean, others: Spectrum, spectra: Spectrum, workers: int | No
     return scatter
 
 
-def _rivals(maps: NDArray[np.float32], seen: BoolArray) -> FloatArray:
-    """(m,) probability of all shifts that are not the answer, zero, or its neighbours."""
-    odds = np.exp(np.clip(maps - maps[:, :1, :1], -80.0, 80.0), dtype=np.float64) * seen
-    for y in range(-NEAR, NEAR + 1):
-        for x in range(-NEAR, NEAR + 1):
-            odds[:, y, x] = 0.0
-    total = odds.sum(axis=(1, 2))
-    chance: FloatArray = total / (1.0 + total)
-    return chance
-
-
 @dataclass(frozen=True)
 class _Splits:
     """The mean of the first s frames against that of the others, for s from 1 to n - 1."""
@@ -363,10 +205,10 @@ def _splits(
     frames: Frames, positions: FloatArray, first: int, workers: int | None, max_move: float | None = None
 ) -> _Splits:
     """Frames may agree with their likes before and after a jump by a cell of a lattice; the means tell."""
-    search = _Search(frames, positions, first, workers)
+    search = Search(frames, positions, first, workers)
     mean, n, inside = search.mean, len(positions), search.inside(max_move)
     move, gain, rival = np.zeros((n - 1, 2)), np.zeros(n - 1), np.zeros(n - 1)
-    before, prior = np.zeros_like(mean.total), _Smoothness(positions, search.lags)
+    before, prior = np.zeros_like(mean.total), Smoothness(positions, search.lags)
     for some, spectra in search.blocks:
         for k, spectrum in enumerate(spectra):
             before += spectrum
@@ -378,7 +220,7 @@ def _splits(
             template = ((before / s) * mean.share).astype(np.complex64)
             plane = search.maps(template[None], held[None], s * (n - s) / n)[0]
             plane -= prior.of_step(positions[s] - positions[s - 1])
-            rival[s - 1] = _rivals(plane[None], search.inside(None))[0]
+            rival[s - 1] = rivals(plane[None], search.inside(None))[0]
             total = np.where(inside, plane, -np.inf)
             row, column = np.unravel_index(total.argmax(), total.shape)
             move[s - 1] = -search.lags[0][row], -search.lags[1][column]
@@ -413,7 +255,7 @@ def _of_sides(rival: FloatArray) -> FloatArray:
     return doubt
 
 
-def _scores(mean: _Mean, others: Spectrum, spectra: Spectrum) -> FloatArray:
+def _scores(mean: Mean, others: Spectrum, spectra: Spectrum) -> FloatArray:
     """(m,) Pearson's coefficient over frequencies with signal."""
     seen = mean.share > 0
     counts = mean.bins.count[seen]

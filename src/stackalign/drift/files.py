@@ -1,6 +1,5 @@
 """The drift of the frames of a file, and the file of aligned frames; journalled and resumable."""
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -27,14 +26,15 @@ from stackalign.ops._check import n_workers
 from stackalign.ops.transfer import to_numpy
 from stackalign.runs import ChunkPlan, Progress, ProgressCallback, StopRequest
 
-from .series import DriftResult, filled_frames, require_frames, solved
+from ._record import from_arrays, from_record, to_arrays, to_record
+from .result import DriftResult
+from .series import filled_frames, require_frames, solved
 
 __all__ = ["DriftFile", "drift_file", "load_drift_file"]
 
 RECORD = "_drift.json"
 
 _ESTIMATE = "estimate"
-_NUMBERS = ("shifts", "covariance", "own", "score", "evidence", "rival")
 
 BYTES_PER_PIXEL = 48
 """Of a frame that is resampled: as it is, in float64, its spline coefficients, and the result."""
@@ -193,7 +193,7 @@ def drift_file(
                 command=command,
             )
             names = {"input": str(source), "output": str(final), "average": None if average is None else str(average)}
-            record = {**names, "drift": _to_record(result), "provenance": made}
+            record = {**names, "drift": to_record(result), "provenance": made}
             run.publish(record, files, status="done" if result.ok.all() else "flagged")
         first = frames.read(reference, reference + 1)[0]
         plain = _plain_mean(frames)
@@ -219,7 +219,7 @@ def load_drift_file(record: Mapping[str, Any]) -> DriftFile:
         Path(record["input"]),
         Path(record["output"]),
         None if average is None else Path(average),
-        _from_record(record["drift"]),
+        from_record(record["drift"]),
         record["provenance"],
         0.0,
     )
@@ -287,7 +287,7 @@ def _estimated(
 ) -> DriftResult:
     """The drift, saved once it is known, since every frame of the output follows from it."""
     if run.journal.has_arrays(_ESTIMATE):
-        return _from_arrays(run.journal.load_arrays(_ESTIMATE), settings["reference"])
+        return from_arrays(run.journal.load_arrays(_ESTIMATE), settings["reference"])
     # A run that is interrupted before anything is known belongs to this plan all the same.
     run.note(estimated=False)
     n, height, width = frames.shape
@@ -302,7 +302,7 @@ def _estimated(
         report=report,
     )
     with run.checkpoint():
-        run.journal.save_arrays(_ESTIMATE, **_arrays(result))
+        run.journal.save_arrays(_ESTIMATE, **to_arrays(result))
         run.note(estimated=True)
     return result
 
@@ -375,31 +375,3 @@ def _plain_mean(frames: _ReadFrames) -> NDArray[np.float32]:
     for k in some:
         total += frames.read(int(k), int(k) + 1)[0]
     return (total / len(some)).astype(np.float32)
-
-
-def _arrays(result: DriftResult) -> dict[str, NDArray[Any]]:
-    remarks = np.array([json.dumps(dict(remark)) for remark in result.remarks])
-    numbers = {name: getattr(result, name) for name in _NUMBERS}
-    return {**numbers, "remarks": remarks}
-
-
-def _from_arrays(arrays: Mapping[str, Any], reference: int) -> DriftResult:
-    numbers = {name: np.asarray(arrays[name], np.float64) for name in _NUMBERS}
-    return DriftResult(**numbers, reference=reference, remarks=tuple(json.loads(text) for text in arrays["remarks"]))
-
-
-def _to_record(result: DriftResult) -> dict[str, Any]:
-    arrays = {name: values.tolist() for name, values in _arrays(result).items() if name != "remarks"}
-    return {"reference": result.reference, "remarks": [dict(r) for r in result.remarks], **arrays}
-
-
-def _from_record(record: Mapping[str, Any]) -> DriftResult:
-    # What is not finite is null in JSON: an error bar or a variance without limit.
-    numbers = {name: _with_infinities(record[name]) for name in _NUMBERS}
-    return DriftResult(**numbers, reference=int(record["reference"]), remarks=tuple(record["remarks"]))
-
-
-def _with_infinities(values: Any) -> NDArray[np.float64]:
-    array = np.array(values, dtype=object)
-    array[array == None] = np.inf  # noqa: E711 -- elementwise
-    return array.astype(np.float64)
