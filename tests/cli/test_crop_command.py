@@ -82,8 +82,11 @@ def test_table_on_stdout_and_the_rest_on_stderr(source: Path, tmp_path: Path) ->
     assert rows["radius"].strip() == f"{wanted.radius} px, window {side}x{side}"
     assert rows["status"].strip() == "done"
     assert rows["input"].strip() == f"{source}, 12x32x32"
-    lines = [line.split(",")[0] for line in ran.err.splitlines() if not line.startswith("first use of")]
-    assert lines == ["analyse: 12/12 patterns", "crop: 12/12 patterns"]
+    lines = [line for line in ran.err.splitlines() if not line.startswith("first use of")]
+    assert [line.split(",")[0] for line in lines[:2]] == ["analyse: 12/12 patterns", "crop: 12/12 patterns"]
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines[2:]] == [
+        "the beam touches the frame's edge (bottom)"  # in the patterns 3 and 10
+    ]
 
 
 def test_json_is_all_of_stdout(source: Path, tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def test_advice_is_only_given_where_it_can_be_followed(tmp_path) -> None:
     torn = tmp_path / "torn.mib"
     torn.write_bytes(io_tests("test_formats").mib_bytes(STACK[:3])[:-100])
     for command, options in COMMANDS.items():
+        if command == "drift":  # two frames are no series
+            continue
         (tmp_path / command).mkdir()
         arguments = (command, torn, "-o", tmp_path / command / OUT.get(command, "out.npy"), *options)
         ran = run(*arguments)

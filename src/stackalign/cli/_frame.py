@@ -279,7 +279,7 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
     def framed(context: typer.Context, **values: Any) -> None:
         _context.set(context)
         common = shared(**{f.name: values.pop(f.name) for f in fields if f.name in values and f.name not in taken})
-        with command_frame():
+        with command_frame(), _log_level_kept():
             common.check()
             if common.save_config is not None:
                 save_config(context, common.save_config, replace=common.replace)
@@ -292,6 +292,19 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
     framed.__annotations__ = {p.name: p.annotation for p in parameters}
     del framed.__wrapped__  # typer would follow it to the signature of the function
     return framed
+
+
+@contextmanager
+def _log_level_kept() -> Iterator[None]:
+    """Whoever runs a command within a process of its own keeps its log levels."""
+    logger = logging.getLogger("stackalign")
+    before = logger.level, user_log.level, user_log.detailed
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        user_log.setLevel(before[1])
+        user_log.detailed = before[2]
 
 
 def command_line() -> str:
