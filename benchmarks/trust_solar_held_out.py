@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from _solar_trials import header, trial_of
 from _trust import Row, Trial
 from stackalign import solar
 
@@ -30,24 +31,6 @@ SHAPE, STEPS = (200, 72), (4.2, 1.7)
 
 RADIUS = 945.0
 TOLERANCE = 0.25
-
-
-def _header(
-    shape: tuple[int, int], steps: tuple[float, float], center: tuple[float, float], roll: float
-) -> fits.Header:
-    turn, ratio = np.deg2rad(roll), steps[1] / steps[0]
-    made = fits.Header()
-    made.update(
-        {
-            "CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CUNIT1": "arcsec", "CUNIT2": "arcsec",
-            "CRPIX1": (shape[1] + 1) / 2, "CRPIX2": (shape[0] + 1) / 2, "CRVAL1": center[0], "CRVAL2": center[1],
-            "CDELT1": steps[0], "CDELT2": steps[1], "PC1_1": np.cos(turn), "PC1_2": -ratio * np.sin(turn),
-            "PC2_1": np.sin(turn) / ratio, "PC2_2": np.cos(turn), "DATE-OBS": "2014-09-10T17:30:00",
-            "RSUN_REF": 695700000.0, "DSUN_OBS": 1.5e11, "HGLN_OBS": 0.0, "HGLT_OBS": 7.2, "TELESCOP": "NONE",
-            "FILENAME": "held_out.fits",
-        }
-    )  # fmt: skip
-    return made
 
 
 def _network(rng: np.random.Generator) -> FloatArray:
@@ -83,7 +66,7 @@ def _scene(seed: int) -> tuple[FloatArray, fits.Header]:
     rng = np.random.default_rng((11, seed))
     turn = rng.uniform(0, 2 * np.pi)
     center = (620 * np.cos(turn), 620 * np.sin(turn))
-    head = _header((SIDE, SIDE), (STEP, STEP), center, rng.uniform(-180, 180))
+    head = header((SIDE, SIDE), (STEP, STEP), center, rng.uniform(-180, 180))
     y, x = np.mgrid[:SIDE, :SIDE]
     sky = WCS(head).wcs_pix2world(np.stack([x.ravel(), y.ravel()], -1), 0) * 3600
     sky = (sky + 648000) % 1296000 - 648000
@@ -115,7 +98,7 @@ def trial(
     rng = np.random.default_rng((13, seed))
     image, head = _scene(seed % 4)
     place = rng.uniform(-420, 420, 2) + np.array([head["CRVAL1"], head["CRVAL2"]])
-    truth = _header(SHAPE, STEPS, tuple(place), rng.uniform(-180, 180))
+    truth = header(SHAPE, STEPS, tuple(place), rng.uniform(-180, 180))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = _sampled(ndimage.spline_filter(_scene((seed + 1) % 4)[0] if elsewhere else image), head, truth)
@@ -125,25 +108,11 @@ def trial(
         turn = np.rad2deg(np.arctan2(truth["PC2_1"] * STEPS[1] / STEPS[0], truth["PC1_1"]))
         off = rng.uniform(-12, 12, 2) * STEPS
         steps = (STEPS[0] * scales[0], STEPS[1] * scales[1])
-        wrong = _header(SHAPE, steps, (place[0] + off[0], place[1] + off[1]), turn + roll)
+        wrong = header(SHAPE, steps, (place[0] + off[0], place[1] + off[1]), turn + roll)
         options = {"max_shift": "90 arcsec", "rotation": None} | settings
         result = solar.coalign((data, wrong), (image, head), **options)
-        middle = [[(SHAPE[1] - 1) / 2, (SHAPE[0] - 1) / 2]]
-        world = WCS(result.corrected_map.fits_header).wcs_pix2world(middle, 0)
-        found = WCS(truth).wcs_world2pix(world, 0)[0] - middle[0]
-    if elsewhere:
-        found = np.full(2, np.nan)  # there is no answer
-    held = (roll != 0 or scales != (1.0, 1.0)) and "model" not in settings
-    remedy = _gives_values(result, scales, roll) if held else None
-    return Trial(found, result.sigma[:2], TOLERANCE, result.flags, ("dx", "dy"), remedy)
-
-
-def _gives_values(result: solar.CoalignmentResult, scales: tuple[float, float], roll: float) -> bool:
-    if result.wanted is None:
-        return False
-    said = dict(zip(result.wanted.names, zip(result.wanted.values, result.wanted.sigma, strict=True), strict=True))
-    truth = {"sx": (1 / scales[0], 0.01), "sy": (1 / scales[1], 0.01), "angle": (-roll, 0.4)}
-    return all(abs(said[name][0] - true) < max(near, 3 * said[name][1]) for name, (true, near) in truth.items())
+        held = (roll != 0 or scales != (1.0, 1.0)) and "model" not in settings
+        return trial_of(result, truth, SHAPE, TOLERANCE, wrong=(scales, roll) if held else None, answer=not elsewhere)
 
 
 def _jitter(data: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from _solar_trials import header, trial_of
 from _trust import Row, Trial
 from stackalign import solar
-from trust_solar_held_out import _header
 
 FloatArray = NDArray[np.float64]
 Change = Callable[[FloatArray, np.random.Generator], FloatArray]
@@ -54,7 +54,7 @@ def _scene(seed: int) -> tuple[FloatArray, fits.Header]:
         along = (y - at[0]) * np.sin(turn) + (x - at[1]) * np.cos(turn)
         across = (x - at[1]) * np.sin(turn) - (y - at[0]) * np.cos(turn) + 0.5 * bend[1]
         image *= 1 - 0.45 * np.exp(-((across / 3.5) ** 2) - (along / rng.uniform(30, 90)) ** 4)
-    head = _header((SIDE, SIDE), (STEP, STEP), tuple(rng.uniform(-250, 250, 2)), rng.uniform(-180, 180))
+    head = header((SIDE, SIDE), (STEP, STEP), tuple(rng.uniform(-250, 250, 2)), rng.uniform(-180, 180))
     return ndimage.gaussian_filter(image, 0.7), head
 
 
@@ -81,7 +81,7 @@ def trial(
     image, head = _scene(seed % SCENES)
     place = rng.uniform(-110, 110, 2) + np.array([head["CRVAL1"], head["CRVAL2"]])
     turn = rng.uniform(-180, 180)
-    truth = _header(SHAPE, STEPS, tuple(place), turn)
+    truth = header(SHAPE, STEPS, tuple(place), turn)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = _sampled(_scene((seed + 1) % SCENES)[0] if elsewhere else image, head, truth)
@@ -90,25 +90,11 @@ def trial(
         data = 5000 * (data + noise * np.nanstd(data) * rng.standard_normal(SHAPE))
         off = rng.uniform(-14, 14, 2) * STEPS
         steps = (STEPS[0] * scales[0], STEPS[1] * scales[1])
-        wrong = _header(SHAPE, steps, (place[0] + off[0], place[1] + off[1]), turn + roll)
+        wrong = header(SHAPE, steps, (place[0] + off[0], place[1] + off[1]), turn + roll)
         options = {"max_shift": "40 arcsec", "rotation": None} | settings
         result = solar.coalign((data, wrong), (image, head), **options)
-        middle = [[(SHAPE[1] - 1) / 2, (SHAPE[0] - 1) / 2]]
-        world = WCS(result.corrected_map.fits_header).wcs_pix2world(middle, 0)
-        error = WCS(truth).wcs_world2pix(world, 0)[0] - middle[0]
-    if elsewhere:
-        error = np.full(2, np.nan)  # there is no answer
-    held = (roll != 0 or scales != (1.0, 1.0)) and "model" not in settings
-    remedy = _gives_values(result, scales, roll) if held else None
-    return Trial(error, result.sigma[:2], TOLERANCE, result.flags, ("dx", "dy"), remedy)
-
-
-def _gives_values(result: solar.CoalignmentResult, scales: tuple[float, float], roll: float) -> bool:
-    if result.wanted is None:
-        return False
-    said = dict(zip(result.wanted.names, zip(result.wanted.values, result.wanted.sigma, strict=True), strict=True))
-    truth = {"sx": (1 / scales[0], 0.01), "sy": (1 / scales[1], 0.01), "angle": (-roll, 0.4)}
-    return all(abs(said[name][0] - true) < max(near, 3 * said[name][1]) for name, (true, near) in truth.items())
+        held = (roll != 0 or scales != (1.0, 1.0)) and "model" not in settings
+        return trial_of(result, truth, SHAPE, TOLERANCE, wrong=(scales, roll) if held else None, answer=not elsewhere)
 
 
 def _slow_jitter(data: FloatArray, rng: np.random.Generator) -> FloatArray:

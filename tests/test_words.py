@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "stackalign"
 WORDS = {"found", "given", "wanted"}
-PACKAGES = ("bench", "cli", "compat", "crop", "io", "optimize", "plot", "runs")
+PACKAGES = ("bench", "cli", "compat", "crop", "drift", "io", "optimize", "plot", "runs")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

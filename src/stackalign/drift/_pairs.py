@@ -285,8 +285,8 @@ def _chained(graph: PairGraph, n_frames: int) -> FloatArray:
     first, second = graph.pairs.T
     usual = max(2.0, 1.5 * float(np.median(np.abs(graph.shifts[second == first + 1, 0]))))
     longest = usual**2 * (second - first)
-    wanted = graph.heights - 0.5 * (graph.shifts**2).sum(axis=2) / longest[:, None]
-    best = wanted.argmax(axis=1)
+    support = graph.heights - 0.5 * (graph.shifts**2).sum(axis=2) / longest[:, None]
+    best = support.argmax(axis=1)
     rows = np.arange(len(best))
     height, shift = graph.heights[rows, best], graph.shifts[rows, best]
     match = height * graph.coherence

@@ -125,8 +125,8 @@ class Search:
         # Correlated the other way round: the frame is held, and what the template must move by is what it is off.
         cross = fft.rfft2(seen, workers=self._workers).conj() * (templates * root)
         maps = self._scale * fft.irfft2(cross, s=shape, workers=self._workers) - self._energy
-        found: NDArray[np.float32] = maps * np.float32(noise)
-        return found
+        likelihood: NDArray[np.float32] = maps * np.float32(noise)
+        return likelihood
 
 
 class Smoothness:
