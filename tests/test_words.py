@@ -7,7 +7,20 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "stackalign"
 WORDS = {"found", "given", "wanted"}
-PACKAGES = ("bench", "cli", "compat", "crop", "drift", "io", "optimize", "plot", "runs")
+PACKAGES = (
+    "backends",
+    "bench",
+    "cli",
+    "compat",
+    "crop",
+    "drift",
+    "io",
+    "ops",
+    "optimize",
+    "plot",
+    "registration",
+    "runs",
+)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

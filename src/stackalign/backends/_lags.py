@@ -105,8 +105,8 @@ def add_unsupported_rings(rings: NDArray[np.float32], center: Lags, computed: La
     """Give rings of `Backend.masked_peaks` the score 0 of the lags that were left out."""
     distance = np.arange(len(rings))
     left_out = _within_distance(lags, center, distance) - _within_distance(computed, center, distance)
-    found = np.diff(left_out, prepend=0) > 0
-    rings[found] = np.maximum(rings[found], np.float32(0.0))
+    outside = np.diff(left_out, prepend=0) > 0
+    rings[outside] = np.maximum(rings[outside], np.float32(0.0))
 
 
 def fast_length(n: int) -> int:

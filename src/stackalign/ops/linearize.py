@@ -144,10 +144,10 @@ def linearize_affine(
         msg = f'derivatives must be "moving" or "reference", got {derivatives!r}'
         raise ValueError(msg)
     slopes = reference_slopes(pair.reference) if derivatives == "reference" else None
-    found = linearize_with_jacobian(pair, m, jacobian, slopes=slopes, covariance=covariance, workers=workers)
+    linear = linearize_with_jacobian(pair, m, jacobian, slopes=slopes, covariance=covariance, workers=workers)
     if not pair.single:
-        return found
-    return AffineLinearization(*(None if a is None else a[0] for a in vars(found).values()))  # type: ignore[arg-type]
+        return linear
+    return AffineLinearization(*(None if a is None else a[0] for a in vars(linear).values()))  # type: ignore[arg-type]
 
 
 def linearize_with_jacobian(
@@ -283,15 +283,15 @@ def _measured_curvature(pair: ImagePair, matrices: FloatArray, jacobian: FloatAr
     corners = np.array([[0.0, 0.0, 1.0], [0.0, right, 1.0], [bottom, 0.0, 1.0], [bottom, right, 1.0]])
     moved = jacobian @ corners.T
     steps = ASIDE / np.hypot(moved[..., 0, :], moved[..., 1, :]).max(axis=-1)
-    found = np.empty((*steps.shape, steps.shape[1]))
+    curvature = np.empty((*steps.shape, steps.shape[1]))
     for k in range(steps.shape[1]):
         aside = steps[:, k, None, None] * jacobian[:, k]
         before, after = (
             linearize_with_jacobian(pair, matrices + sign * aside, jacobian, workers=workers).gradient
             for sign in (-1.0, 1.0)
         )
-        found[:, k] = (before - after) / (2.0 * steps[:, k, None])
-    return 0.5 * (found + np.swapaxes(found, 1, 2))
+        curvature[:, k] = (before - after) / (2.0 * steps[:, k, None])
+    return 0.5 * (curvature + np.swapaxes(curvature, 1, 2))
 
 
 def reference_slopes(planes: Array) -> Array:

@@ -31,14 +31,14 @@ class _Case(NamedTuple):
 
 def _cases() -> dict[tuple[bool, bool], _Case]:
     """By whether the shift has a fraction along y and along x."""
-    found, start = {}, 0
+    cases, start = {}, 0
     for taps in SHIFT_TAPS:
         t = len(taps)
         stop = start + 3 + 2 * t + t * (t + 1) // 2
         key = any(y for y, _ in taps), any(x for _, x in taps)
-        found[key] = _Case(taps, slice(start, stop))
+        cases[key] = _Case(taps, slice(start, stop))
         start = stop
-    return found
+    return cases
 
 
 CASES = _cases()
@@ -181,7 +181,7 @@ class ShiftTable:
         Beyond the last whole position there is nothing: -inf, as where fewer than `least` pixels overlap.
         """
         columns = self.sums.shape[2]
-        found = np.full((parts, columns, parts), -np.inf)
+        scored = np.full((parts, columns, parts), -np.inf)
         inner = np.arange(1, parts) / parts
         zero = np.zeros(1)
         for (along_y, along_x), case in CASES.items():
@@ -196,10 +196,10 @@ class ShiftTable:
             vv = np.einsum("abt,ct->acb", _products(w), sums[:, 3 + 2 * t :], optimize=True)
             n, r, rr = (sums[None, :, i, None] for i in range(3))
             scores = np.where(n >= least, _pearson(n, r, rr, v, rv, vv), -np.inf)
-            found[slice(1, None) if along_y else slice(0, 1), : sums.shape[0], slice(1, None) if along_x else 0] = (
+            scored[slice(1, None) if along_y else slice(0, 1), : sums.shape[0], slice(1, None) if along_x else 0] = (
                 scores if along_x else scores[..., 0]
             )
-        return found.reshape(parts, columns * parts)
+        return scored.reshape(parts, columns * parts)
 
     def surface(self, step: float = 0.1) -> NDArray[np.float64]:
         """Scores of a lattice of shifts.
@@ -223,13 +223,13 @@ class ShiftTable:
         parts = _parts(step)
         problems, rows = self.sums.shape[:2]
         size = tuple(2 * m * parts + 1 for m in self.max_shift)
-        found = np.empty((problems, rows * parts, size[1]))
+        surface = np.empty((problems, rows * parts, size[1]))
         for b in range(problems):
             for row in range(rows):
-                found[b, row * parts : (row + 1) * parts] = self._rows(b, row, parts, 0.0)[:, : size[1]]
+                surface[b, row * parts : (row + 1) * parts] = self._rows(b, row, parts, 0.0)[:, : size[1]]
         # Sampling positions run against shifts.
-        found = np.ascontiguousarray(found[:, size[0] - 1 :: -1, ::-1])
-        return found[0] if self.single else found
+        surface = np.ascontiguousarray(surface[:, size[0] - 1 :: -1, ::-1])
+        return surface[0] if self.single else surface
 
     def argmax(self, step: float = 0.01, *, min_overlap: float = 0.0) -> BestShift:
         """Find the best shift of a lattice: all of it is looked at.

@@ -99,21 +99,21 @@ def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = 
     target = parse_device(device)
     if target.kind == "auto":
         target = _choose(x)
-    wanted = None if dtype is None else np.dtype(dtype)
+    numpy_type = None if dtype is None else np.dtype(dtype)
     if target.kind == "cuda":
         backend = load("cuda")
         if _is_torch(x):
             x = sys.modules["cupy"].from_dlpack(x.detach()) if x.is_cuda else _torch_to_host(x)  # type: ignore[attr-defined]
-        return backend.asarray(x if _is_cupy(x) else np.asarray(x), wanted, target.index)
+        return backend.asarray(x if _is_cupy(x) else np.asarray(x), numpy_type, target.index)
     if _is_torch(x):
         x = _torch_to_host(x)
     elif _is_cupy(x):
         x = load("cuda").to_numpy(x)
-    found = load("cpu").asarray(x, wanted, 0)
-    if found.dtype == object and not isinstance(x, np.ndarray):
+    array = load("cpu").asarray(x, numpy_type, 0)
+    if array.dtype == object and not isinstance(x, np.ndarray):
         msg = f"x must be an array of numbers, got {type(x).__module__}.{type(x).__qualname__}"
         raise TypeError(msg)
-    return found
+    return array
 
 
 def to_numpy(x: object) -> NDArray[Any]:

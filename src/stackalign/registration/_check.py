@@ -121,8 +121,8 @@ def checked_settings(
     )
 
 
-def _known(given: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
-    unknown = [name for name in given if name not in names]
+def _known(values: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
+    unknown = [name for name in values if name not in names]
     if unknown:
         msg = f"{what} names {', '.join(unknown)}; the model has {', '.join(names)}"
         raise ValueError(msg)

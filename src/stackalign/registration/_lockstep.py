@@ -44,14 +44,16 @@ def register_batch(fixed: Array, moved: Array, settings: Settings) -> list[Regis
         smooth = np.array([smoothing_for(level) for level in noise.max(axis=1)])
     else:
         smooth = np.full(len(noise), settings.smooth)
-    found: dict[int, RegistrationResult] = {}
+    of_pair: dict[int, RegistrationResult] = {}
     for sigma in np.unique(smooth):
         chosen = np.flatnonzero(smooth == sigma)
         some = images if len(chosen) == len(noise) else images.of(chosen)
         results = _register_alike(some, float(sigma), noise[chosen], rough[chosen], settings.of(chosen))
-        found |= dict(zip(chosen.tolist(), results, strict=True))
+        of_pair |= dict(zip(chosen.tolist(), results, strict=True))
     spikes = in_fixed + in_moved
-    return [dataclasses.replace(found[b], spikes=int(spikes[b])) if spikes[b] else found[b] for b in range(len(noise))]
+    return [
+        dataclasses.replace(of_pair[b], spikes=int(spikes[b])) if spikes[b] else of_pair[b] for b in range(len(noise))
+    ]
 
 
 def _register_alike(

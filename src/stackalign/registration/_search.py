@@ -93,8 +93,8 @@ def coarse_shifts(images: Images, max_shift: float | None, overlap_ratio: float,
     factor = coarse_factor(images)
     small = images.binned(factor, workers)
     window = None if max_shift is None else max(1, int(np.ceil(max_shift / factor)))
-    found = masked_shift(small.reference, small.moving, max_shift=window, overlap_ratio=overlap_ratio, workers=workers)
-    return Coarse(found.shift * factor, found.score, found.second_score, found.overlap)
+    peaks = masked_shift(small.reference, small.moving, max_shift=window, overlap_ratio=overlap_ratio, workers=workers)
+    return Coarse(peaks.shift * factor, peaks.score, peaks.second_score, peaks.overlap)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def climb(
         units = _in_level(model, factor)
         tolerance = LEVEL_TOLERANCE if factor > 1 else TOLERANCE
         reach = reach_of(model, tuple(level.reference.shape[1:]))
-        found = gauss_newton(
+        optimum = gauss_newton(
             objective.linearize,
             parameters * units,
             tolerance=tolerance / reach,
@@ -175,14 +175,14 @@ def climb(
             max_step=LONGEST_STEP / reach,
             max_iter=max_iter,
         )
-        parameters = found.parameters / units
-        work += found.n_evaluations / factor**2
-        for b, rows in enumerate(found.history):
+        parameters = optimum.parameters / units
+        work += optimum.n_evaluations / factor**2
+        for b, rows in enumerate(optimum.history):
             full = np.insert(rows, 0, float(factor), axis=1)
             full[:, 2:-1] /= units
             history[b].append(full)
         if factor == 1:
-            return Climbed(parameters, found.reason, history, work, pair)
+            return Climbed(parameters, optimum.reason, history, work, pair)
         factor //= 2
 
 

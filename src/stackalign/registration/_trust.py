@@ -115,8 +115,8 @@ class Evidence:
     structure: float
     clearly: float
     as_sharp: bool
-    wanted: Callable[[], str]
-    wanted_significance: float
+    left_out: Callable[[], str]
+    left_out_significance: float
     corner: float
     disagreement: float
     scatter: float
@@ -221,13 +221,13 @@ def _of_model(e: Evidence) -> dict[str, tuple[bool, str]]:
     goodness, motion, structure, clearly = (np.array(x) for x in (e.goodness, e.motion, e.structure, e.clearly))
     bad = bool(fits_badly(goodness, motion, structure, clearly, as_sharp=e.as_sharp))
     seen = max(e.goodness, e.structure)
-    small = e.wanted_significance > TOO_SMALL and e.corner > TOO_SMALL_CORNER
+    small = e.left_out_significance > TOO_SMALL and e.corner > TOO_SMALL_CORNER
     disagree = _disagreement(e)
     return {
         "model_too_small": (
             small,
-            f"the images want {e.wanted() if small else 'nothing'}, which moves a corner by {e.corner:.2f} px and is "
-            f"{e.wanted_significance:.0f} standard errors away: use a model with it, or correct the images",
+            f"the images want {e.left_out() if small else 'nothing'}, which moves a corner by {e.corner:.2f} px and is "
+            f"{e.left_out_significance:.0f} standard errors away: use a model with it, or correct the images",
         ),
         "inconsistent": (bool(disagree), disagree),
         "misfit": (

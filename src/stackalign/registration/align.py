@@ -124,7 +124,7 @@ def register(
             f"{np.shape(moving)}; register_stack takes stacks"
         )
         raise ValueError(msg)
-    found: RegistrationResult = register_stack(
+    result: RegistrationResult = register_stack(
         reference,
         moving,
         model=model,
@@ -140,7 +140,7 @@ def register(
         device=device,
         workers=workers,
     )[0]
-    return found
+    return result
 
 
 @governed

@@ -183,8 +183,8 @@ def align_file(
         chunk = _AlignChunk(image, masks, settings, sigma, order, resolved, workers)
         with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
             job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
-            given = runs.Source.of(opener, plan.inputs[0]["fingerprint"])
-            results = _aligned(run, job, reader, chunk, header, limit, given)
+            origin = runs.Source.of(opener, plan.inputs[0]["fingerprint"])
+            results = _aligned(run, job, reader, chunk, header, limit, origin)
             preview = chunk.preview(reader, results)
             inputs = [
                 {"path": str(source), "shape": list(reader.info.shape)},
@@ -231,13 +231,13 @@ def _aligned(
     )
     pixels = max(height * width, rows * columns)
     plan = ChunkPlan.from_budget(n, pixels * BYTES_PER_PIXEL, limit // 2, max(1, LARGEST_CHUNK // pixels))
-    found = runs.Columns()
+    columns = runs.Columns()
     try:
-        job.work(reader, chunk, found, plan, stage="align", output=output, source=source)
+        job.work(reader, chunk, columns, plan, stage="align", output=output, source=source)
         output.finish()
     finally:
         output.close()
-    return stack_from_arrays({**found.arrays(), "model": np.array(chunk.model)})
+    return stack_from_arrays({**columns.arrays(), "model": np.array(chunk.model)})
 
 
 def _written_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -261,10 +261,10 @@ class _AlignChunk:
         return str(self.settings.get("model", "shift"))
 
     def __call__(self, block: NDArray[Any], first: int) -> runs.Part:
-        found = self._registered(block)
-        columns = stack_to_arrays(found)
+        registered = self._registered(block)
+        columns = stack_to_arrays(registered)
         del columns["model"]
-        return runs.Part(columns, self._resampled(block, found))
+        return runs.Part(columns, self._resampled(block, registered))
 
     def _registered(self, block: NDArray[Any]) -> RegistrationStack:
         images = asarray(block.astype(_written_type(block.dtype), copy=False), self.device)
@@ -273,13 +273,13 @@ class _AlignChunk:
         options: dict[str, Any] = {**self.masks, **self.settings}
         return register_stack(onto, compared, **options, device=self.device, workers=self.workers)
 
-    def _resampled(self, block: NDArray[Any], found: RegistrationStack) -> NDArray[Any]:
+    def _resampled(self, block: NDArray[Any], registered: RegistrationStack) -> NDArray[Any]:
         dtype = _written_type(block.dtype)
         masked = block.astype(dtype)
         if self.masks["moving_mask"] is not None:
             masked[:, ~self.masks["moving_mask"]] = np.nan
         shape = (self.reference.shape[0], self.reference.shape[1])
-        aligned = found.apply(asarray(masked, self.device), output_shape=shape, order=self.order)
+        aligned = registered.apply(asarray(masked, self.device), output_shape=shape, order=self.order)
         return to_numpy(aligned).astype(dtype, copy=False)
 
     def _compared(self, images: Array, mask: NDArray[np.bool_] | None) -> Array:

@@ -66,10 +66,10 @@ def without_spikes_of(stacks: Sequence[tuple[Array, Array | None]]) -> list[tupl
         xp = array_namespace(images)
         outlying.append((((images < low) | (images > high)) & xp.isfinite(images)).sum(axis=(1, 2)))
         limits.append(contrast)
-    found = []
+    cleaned = []
     for (images, mask), contrast, count in zip(stacks, limits, fetched(outlying), strict=True):
-        found.append(_cleaned(images, mask, contrast, np.flatnonzero((count > 0) & (contrast[:, 1] > 0))))
-    return found
+        cleaned.append(_cleaned(images, mask, contrast, np.flatnonzero((count > 0) & (contrast[:, 1] > 0))))
+    return cleaned
 
 
 def _sample(images: Array, mask: Array | None) -> Array:
@@ -86,7 +86,7 @@ def _cleaned(
 ) -> tuple[Array, NDArray[np.int64]]:
     """Images of which some may have spikes, without them, and how many these are."""
     counts = np.zeros(len(images), np.int64)
-    found: dict[int, NDArray[np.int64]] = {}
+    spikes: dict[int, NDArray[np.int64]] = {}
     for k in chosen.tolist():
         plane = to_numpy(images[k]).astype(np.float64)
         plane[~np.isfinite(plane)] = np.nan
@@ -95,12 +95,12 @@ def _cleaned(
         middle, deviation = contrast[k]
         places = _spikes(plane, np.argwhere(np.abs(plane - middle) > OUTLYING * deviation), deviation)
         if 0 < len(places) <= MOST * plane.size:
-            found[k], counts[k] = places, len(places)
-    if not found:
+            spikes[k], counts[k] = places, len(places)
+    if not spikes:
         return images, counts
     exact = images.dtype.itemsize > 4 or images.dtype.name in ("uint32", "int32")
     cleaned: Any = images.astype(np.float64 if exact else np.float32)
-    for k, places in found.items():
+    for k, places in spikes.items():
         y, x = (asarray(np.ascontiguousarray(c), device_of(images)) for c in places.T)
         cleaned[k, y, x] = np.nan
     return cleaned, counts

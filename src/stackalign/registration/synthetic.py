@@ -222,11 +222,11 @@ def _parameters(model: str, parameters: Sequence[float] | Mapping[str, float] | 
         for name, value in parameters.items():
             values[names.index(name)] = value
         return values
-    given = np.asarray(parameters, np.float64)
-    if given.shape != values.shape:
-        msg = f"the model {model!r} has {len(values)} parameters, got {given.shape}"
+    vector = np.asarray(parameters, np.float64)
+    if vector.shape != values.shape:
+        msg = f"the model {model!r} has {len(values)} parameters, got {vector.shape}"
         raise ValueError(msg)
-    return given
+    return vector
 
 
 def _grid(shape: tuple[int, ...]) -> FloatArray:

@@ -33,11 +33,11 @@ def linearize_affine(
     tiles = tiling((height, width), tile)
     bands = -(-min(tiles.height, height) // affine_linearize.BAND)
     partial = np.zeros((problems, tiles.down, bands, tiles.across, LINEAR_SUMS))
-    given = read_only(np.empty((0, 2, height, width), np.float32) if slopes is None else slopes)
+    of_reference = read_only(np.empty((0, 2, height, width), np.float32) if slopes is None else slopes)
     kernel = affine_linearize.diagonal if diagonal else affine_linearize.general
 
     def task(start: int, stop: int) -> None:
-        kernel(reference, moving, given, matrices, tiles.height, tiles.width, start, stop, partial)
+        kernel(reference, moving, of_reference, matrices, tiles.height, tiles.width, start, stop, partial)
 
     run(task, problems * tiles.down * bands, workers)
     total = partial[:, :, 0]

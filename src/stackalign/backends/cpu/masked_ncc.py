@@ -167,8 +167,8 @@ class _Pairs:
             ) -> None:
                 for k in members[start:stop].tolist():
                     r = r_moments[k if len(r_moments) > 1 else 0]
-                    given = fixed if not own[k] else None
-                    consume(k, job, self._planes(k, r, v_moments[k], job, spectra, given))
+                    shared_sums = fixed if not own[k] else None
+                    consume(k, job, self._planes(k, r, v_moments[k], job, spectra, shared_sums))
 
             run(task, len(members), workers)
 

@@ -42,7 +42,7 @@ def pattern_summary(
     n = patterns.shape[0]
     valid, use_mask = mask_or_dummy(mask, patterns.shape[1:])
     bits, flip, end = _order_keys(patterns)
-    given = centers is not None
+    has_centers = centers is not None
     middle = np.array(centers, np.float64) if centers is not None else np.empty((n, 2))
     result = SummaryArrays(
         total=np.empty(n, sum_kind(patterns.dtype)),
@@ -52,7 +52,7 @@ def pattern_summary(
         centers=middle,
         radii=np.empty((n, len(fractions)), np.int64),
     )
-    wanted = np.asarray(fractions, np.float64)
+    shares = np.asarray(fractions, np.float64)
 
     def task(start: int, stop: int) -> None:
         radial.summarise(
@@ -63,8 +63,8 @@ def pattern_summary(
             valid,
             use_mask,
             middle,
-            given,
-            wanted,
+            has_centers,
+            shares,
             row_sum(patterns.dtype),
             start,
             stop,

@@ -317,15 +317,15 @@ def masked_peaks(
 
     result = arrays(len(moving))
     for batch in pairs.batches():
-        found = arrays(len(batch.members))
-        _find(rt, batch, lags, found)
+        peaks = arrays(len(batch.members))
+        _find(rt, batch, lags, peaks)
         chosen = _selection(rt, batch.members)
-        for whole, part in zip(result, found, strict=True):
+        for whole, part in zip(result, peaks, strict=True):
             whole[chosen] = part
     return result
 
 
-def _find(rt: Runtime, batch: _Batch, lags: Lags, found: PeakArrays) -> None:
+def _find(rt: Runtime, batch: _Batch, lags: Lags, peaks: PeakArrays) -> None:
     """Find the peaks of a batch."""
     n = len(batch.members)
     inner = _lags.intersection(batch.lags, lags)
@@ -341,7 +341,7 @@ def _find(rt: Runtime, batch: _Batch, lags: Lags, found: PeakArrays) -> None:
     rings(
         (max(lags.shape), n),
         (RING_THREADS,),
-        (scores, best, place, *map(np.int32, numbers), found.lags, found.peaks, found.rings),
+        (scores, best, place, *map(np.int32, numbers), peaks.lags, peaks.peaks, peaks.rings),
     )
     neighbours = rt.get_function(KERNELS, "masked_ncc_neighbours", None)
     neighbours(
@@ -350,10 +350,10 @@ def _find(rt: Runtime, batch: _Batch, lags: Lags, found: PeakArrays) -> None:
         (
             *batch.planes,
             *map(np.int32, (batch.row, batch.column, *batch.lags)),
-            found.lags,
-            found.peaks,
+            peaks.lags,
+            peaks.peaks,
             np.int32(REACH),
-            found.overlap,
-            found.neighbours,
+            peaks.overlap,
+            peaks.neighbours,
         ),
     )
