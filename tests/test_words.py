@@ -20,6 +20,7 @@ PACKAGES = (
     "plot",
     "registration",
     "runs",
+    "solar",
 )
 
 

@@ -59,7 +59,7 @@ def get_EUI_paths(  # noqa: N802 -- the name that scripts import
         raise DataError(msg)
     days = [np.datetime64(first, "D") + k for k in range((last.date() - first.date()).days + 1)]
     folders = [folder, *(folder / str(day).replace("-", "/") for day in days)]
-    found: dict[str, tuple[Any, int, Path]] = {}
+    newest: dict[str, tuple[Any, int, Path]] = {}
     for path in (path for place in folders if place.is_dir() for path in sorted(place.glob("*.fits*"))):
         name = path.name.lower()
         stamp = re.search(r"(\d{8}t\d{6})(\d*)", name)
@@ -71,9 +71,9 @@ def get_EUI_paths(  # noqa: N802 -- the name that scripts import
         version = re.search(r"_v(\d+)", name)
         number = int(version[1]) if version else 0
         key = re.sub(r"_v\d+", "", name)
-        if key not in found or number > found[key][1]:
-            found[key] = (date, number, path)
-    return [path for *_, path in sorted(found.values(), key=lambda item: (item[0], item[2].name))]
+        if key not in newest or number > newest[key][1]:
+            newest[key] = (date, number, path)
+    return [path for *_, path in sorted(newest.values(), key=lambda item: (item[0], item[2].name))]
 
 
 def _stamp(moment: str, fraction: str) -> Any:

@@ -41,16 +41,16 @@ BACKGROUND = 1 / 12
 """Share of the image's shorter side on the sky that is the sigma of the smooth background."""
 
 
-def raster_options(given: dict[str, Any]) -> dict[str, Any]:
+def raster_options(options: dict[str, Any]) -> dict[str, Any]:
     """Check the names of settings of a synthetic raster."""
     known = (
         "threshold_time", "method", "times", "observer", "psf_fwhm", "exposure_samples", "oversample", "on_bad_frame",
     )  # fmt: skip
-    unknown = [name for name in given if name not in known]
+    unknown = [name for name in options if name not in known]
     if unknown:
         msg = f"coalign has no setting {', '.join(unknown)}; for the synthetic raster there are {', '.join(known)}"
         raise TypeError(msg)
-    return given
+    return options
 
 
 def check_settings(settings: Settings) -> None:
@@ -89,15 +89,15 @@ def single_frames(frames: Sequence[Any] | None) -> Sequence[Any] | None:
     """The frames, one by one: a file that holds a sequence is read whole."""
     if frames is None:
         return None
-    found: list[Any] = []
+    single: list[Any] = []
     for source in [frames] if isinstance(frames, (str, os.PathLike)) else frames:
         try:
-            found.append(as_frame(source))
+            single.append(as_frame(source))
         except SequenceError:
-            found += read_maps(source)
+            single += read_maps(source)
         except DataError:
-            found.append(source)  # said, or left out, when its turn comes
-    return found
+            single.append(source)  # said, or left out, when its turn comes
+    return single
 
 
 def nearest_frame(image: GenericMap, frames: Sequence[Any]) -> GenericMap:
@@ -106,10 +106,10 @@ def nearest_frame(image: GenericMap, frames: Sequence[Any]) -> GenericMap:
     return frame_image(min(map(as_frame, frames), key=lambda frame: abs(float((frame.time - when).to_value(u.s)))))
 
 
-def _angle_or_pixels(given: Any, steps: FloatArray, what: str) -> FloatArray:
+def _angle_or_pixels(width: Any, steps: FloatArray, what: str) -> FloatArray:
     """Pixels (y, x) of an angle, or of a number of pixels."""
     try:
-        value = Quantity(given)
+        value = Quantity(width)
         angle = value.unit.is_equivalent(u.arcsec) and value.unit != u.dimensionless_unscaled
         number = float(value.to_value(u.arcsec) if angle else value.value)
         if not angle and value.unit not in (u.dimensionless_unscaled, u.pix):
@@ -117,7 +117,7 @@ def _angle_or_pixels(given: Any, steps: FloatArray, what: str) -> FloatArray:
     except (TypeError, ValueError):
         angle, number = False, float("nan")
     if not (np.isfinite(number) and number > 0):
-        msg = f"{what} must be a positive angle or number of pixels, got {given}"
+        msg = f"{what} must be a positive angle or number of pixels, got {width}"
         raise ValueError(msg)
     return number / steps if angle else np.full(2, number)
 
@@ -127,13 +127,13 @@ def reach_pixels(max_shift: Quantity | str | float | None, steps: FloatArray) ->
     return WIDE / steps if max_shift is None else _angle_or_pixels(max_shift, steps, "max_shift")
 
 
-def background_pixels(given: Any, shape: tuple[int, int], steps: FloatArray) -> tuple[float, float] | None:
+def background_pixels(background: Any, shape: tuple[int, int], steps: FloatArray) -> tuple[float, float] | None:
     """Sigma in pixels (y, x) of the smooth background; None to keep it."""
-    if given is None or given is False:
+    if background is None or background is False:
         return None
     sigma = BACKGROUND * float((np.array(shape) * steps).min()) / steps
-    if given is not True and given != "auto":
-        sigma = _angle_or_pixels(given, steps, "background")
+    if background is not True and background != "auto":
+        sigma = _angle_or_pixels(background, steps, "background")
     return float(sigma[0]), float(sigma[1])
 
 

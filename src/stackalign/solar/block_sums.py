@@ -93,8 +93,8 @@ class Places:
         q = self.at(*np.broadcast_arrays(*at))
         alpha, beta = (2.0 * q[..., i] / n - (n - 1) / n for i, n in ((0, self.shape[1]), (1, self.shape[0])))
         weights = np.stack([1.0 - alpha - beta, alpha, beta], axis=-1)
-        found: FloatArray = weights @ moves.reshape(3, 2)
-        return found
+        moved: FloatArray = weights @ moves.reshape(3, 2)
+        return moved
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,8 @@ def _least_squares(design: FloatArray, target: FloatArray, weight: FloatArray) -
     scale = np.sqrt(np.diagonal(normal))
     if not (scale > 0).all():
         return None
-    found: FloatArray = np.linalg.lstsq(normal / np.outer(scale, scale), weighted @ target / scale, rcond=1e-10)[0]
-    return found / scale
+    scaled: FloatArray = np.linalg.lstsq(normal / np.outer(scale, scale), weighted @ target / scale, rcond=1e-10)[0]
+    return scaled / scale
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,8 @@ class Curve:
 
     def __call__(self, brightness: FloatArray) -> FloatArray:
         """Values at some brightness."""
-        found: FloatArray = np.interp(brightness, self.knots, self.values)
-        return found
+        values: FloatArray = np.interp(brightness, self.knots, self.values)
+        return values
 
 
 @dataclass(frozen=True)

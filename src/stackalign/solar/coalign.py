@@ -206,11 +206,11 @@ def coalign(
     while True:
         try:
             with quiet():
-                wanted = job.send(answer)
+                request = job.send(answer)
         except StopIteration as stop:
             result: CoalignmentResult = stop.value
             return result
-        answer = register(wanted.reference, wanted.moving, device=device, workers=workers, **wanted.settings)
+        answer = register(request.reference, request.moving, device=device, workers=workers, **request.settings)
 
 
 DEFAULTS = {
@@ -252,12 +252,12 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None =
         advance(number, None)
     while waiting:
         alike: dict[Any, list[int]] = {}
-        for number, wanted in waiting.items():
-            alike.setdefault(wanted.key, []).append(number)
+        for number, request in waiting.items():
+            alike.setdefault(request.key, []).append(number)
         for numbers in alike.values():
             pairs = [waiting[number] for number in numbers]
             try:
-                found = register_stack(
+                results = register_stack(
                     np.stack([w.reference for w in pairs]),
                     np.stack([w.moving for w in pairs]),
                     device=device,
@@ -269,6 +269,6 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", workers: int | None =
                     waiting.pop(number)
                     outcomes[number] = error
                 continue
-            for number, result in zip(numbers, found, strict=True):
+            for number, result in zip(numbers, results, strict=True):
                 advance(number, result)
     return outcomes

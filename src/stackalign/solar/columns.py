@@ -279,5 +279,5 @@ def _interpolated(known_times: Time, known: FloatArray, times: Time, origin: Tim
     """Positions between known ones; a cubic where four are known, which an orbit needs between sparse frames."""
     seconds, first = np.unique(np.asarray((known_times - origin).to_value(u.s)), return_index=True)
     spline = make_interp_spline(seconds, known[first], k=min(3, len(seconds) - 1))
-    found: FloatArray = spline(np.asarray((times - origin).to_value(u.s)))
-    return found
+    positions: FloatArray = spline(np.asarray((times - origin).to_value(u.s)))
+    return positions

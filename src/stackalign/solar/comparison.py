@@ -79,8 +79,8 @@ class Comparison:
     def closest(self, moving: FloatArray, correction: PixelTransform, smooth: tuple[float, float]) -> Agreement | None:
         """Compare two images as they were smoothed, and smoothed alike: a wrong roll looks like a softer image."""
         widths = dict.fromkeys([smooth, (min(smooth), min(smooth))])
-        found = [self.agreement(moving, correction, both) for both in widths]
-        usable = [one for one in found if one is not None and one.usable]
+        agreements = [self.agreement(moving, correction, both) for both in widths]
+        usable = [one for one in agreements if one is not None and one.usable]
         return min(usable, key=lambda one: one.residual) if usable else None
 
     def distance(self, first: PixelTransform, second: PixelTransform) -> float:
@@ -101,11 +101,11 @@ class Comparison:
             low, high = self.settings.scale_range
             names = {"shift+scale": ("sy", "sx"), "affine": ("sy", "sx"), "similarity": ("scale",)}.get(model, ())
             bounds |= dict.fromkeys(names, (1.0 / high, 1.0 / low))
-        wanted: dict[str, Any] = {
+        options: dict[str, Any] = {
             "model": model,
             "bounds": bounds,
             "smooth": self.settings.smooth,
             # Flags below: of the target's valid pixels, not of the frame with its margin.
             "min_overlap": self.settings.min_overlap,
         }
-        return wanted | {"max_shift": max(reach)} if search else wanted | {"start": {}}
+        return options | {"max_shift": max(reach)} if search else options | {"start": {}}

@@ -64,9 +64,9 @@ def correct_map(solar_map: GenericMap, correction: PixelTransform) -> GenericMap
     corrected = new_map(solar_map.data, header, solar_map)
     ny, nx = solar_map.data.shape
     q = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1], [(nx - 1) / 2, (ny - 1) / 2]], np.float64)
-    found = corrected.wcs.wcs_pix2world(q, 0)
+    world = corrected.wcs.wcs_pix2world(q, 0)
     expected = solar_map.wcs.wcs_pix2world(correction(q), 0)
-    error = np.abs((found - expected + 180.0) % 360.0 - 180.0).max()
+    error = np.abs((world - expected + 180.0) % 360.0 - 180.0).max()
     if not error < 1e-4 * np.abs(solar_map.wcs.pixel_scale_matrix).max():
         msg = f"{type(solar_map).__name__} reads its coordinates from keys that were not corrected; use a plain map"
         raise DataError(msg)

@@ -45,11 +45,11 @@ _CLOCK = re.compile(r"(?<![\d:])(\d{1,2}):(\d{2})(?::(\d{2}(?:\.\d*)?))?(?![\d:]
 
 def _day(text: str) -> tuple[str, str] | None:
     """ISO day and what follows it; None for what is not recognised. Days before months, as FITS wrote until 1999."""
-    found = _DAY.match(text)
-    if found is None:
+    match = _DAY.match(text)
+    if match is None:
         return None
     year, month, day = next(
-        (found[f"y{k}"], found[f"m{k}"], found[f"d{k}"]) for k in ("", "2", "3") if found[f"y{k}"] is not None
+        (match[f"y{k}"], match[f"m{k}"], match[f"d{k}"]) for k in ("", "2", "3") if match[f"y{k}"] is not None
     )
     if not month.isdigit():
         if month.lower() not in _MONTHS:
@@ -57,14 +57,14 @@ def _day(text: str) -> tuple[str, str] | None:
         month = str(_MONTHS.index(month.lower()) + 1)
     if len(year) == 2:
         year = f"{'19' if int(year) >= FIRST_YEAR else '20'}{year}"
-    return f"{year}-{int(month):02d}-{int(day):02d}", (found["rest"] or "").strip()
+    return f"{year}-{int(month):02d}-{int(day):02d}", (match["rest"] or "").strip()
 
 
 def _clock(value: Any) -> str | None:
-    found = (_CLOCK.search(value) or _COMPACT.fullmatch(value)) if isinstance(value, str) else None
-    if found is None:
+    match = (_CLOCK.search(value) or _COMPACT.fullmatch(value)) if isinstance(value, str) else None
+    if match is None:
         return None
-    return f"{int(found[1]):02d}:{found[2]}:{found[3] or '00'}"
+    return f"{int(match[1]):02d}:{match[2]}:{match[3] or '00'}"
 
 
 def _companion(header: Mapping[str, Any], key: str) -> str | None:

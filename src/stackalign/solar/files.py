@@ -143,9 +143,9 @@ def run_tasks(
     with _Batch(options) as batch, image_budget(most):
         while not stop and (group := list(batch.begin(stream, max(1, together), most))):
             jobs = [one.job for one in group if isinstance(one, _Working) and one.job is not None]
-            found = iter(run_jobs(jobs, device=device, workers=workers))
+            results = iter(run_jobs(jobs, device=device, workers=workers))
             for one in group:
-                outcome = batch.finish(one, next(found)) if isinstance(one, _Working) else one
+                outcome = batch.finish(one, next(results)) if isinstance(one, _Working) else one
                 if each is not None:
                     each(outcome)
                 outcomes.append(outcome if keep else outcome.short())

@@ -215,16 +215,16 @@ def write_map(
 
 def _beside(solar_map: GenericMap) -> list[fits.ImageHDU]:
     """HDUs of a map's mask and uncertainty, as astropy's CCDData writes them."""
-    found = []
+    planes = []
     if solar_map.mask is not None and np.shape(solar_map.mask) == solar_map.data.shape:
-        found.append(fits.ImageHDU(np.asarray(solar_map.mask, np.uint8), name=MASK))
+        planes.append(fits.ImageHDU(np.asarray(solar_map.mask, np.uint8), name=MASK))
     uncertainty = solar_map.uncertainty
     if uncertainty is not None and np.shape(uncertainty.array) == solar_map.data.shape:
-        found.append(fits.ImageHDU(np.asarray(uncertainty.array), name=UNCERTAINTY))
-        found[-1].header["UTYPE"] = (uncertainty.uncertainty_type, "kind of the uncertainty")
-    for one in found:
+        planes.append(fits.ImageHDU(np.asarray(uncertainty.array), name=UNCERTAINTY))
+        planes[-1].header["UTYPE"] = (uncertainty.uncertainty_type, "kind of the uncertainty")
+    for one in planes:
         one.add_checksum()
-    return found
+    return planes
 
 
 def check_first(header: Mapping[str, Any], name: str, again: bool) -> None:

@@ -259,11 +259,11 @@ def pixels_to_pixels(
     numpy.ndarray
         (..., 2), NaN where the point is not seen.
     """
-    found = solar_points(*pixel_to_sky(source, points), source_position, radius, screen)
+    surface_points = solar_points(*pixel_to_sky(source, points), source_position, radius, screen)
     if rotation is not None:
-        height = found.position[..., 2] / np.linalg.norm(found.position, axis=-1)
-        found = turned(found, rotation_angle(np.arcsin(height), seconds, rotation))
-    return sky_to_pixel(destination, *on_sky(found, destination_position))
+        height = surface_points.position[..., 2] / np.linalg.norm(surface_points.position, axis=-1)
+        surface_points = turned(surface_points, rotation_angle(np.arcsin(height), seconds, rotation))
+    return sky_to_pixel(destination, *on_sky(surface_points, destination_position))
 
 
 @dataclass(frozen=True)
@@ -302,11 +302,11 @@ class View:
     radius: float
 
     @classmethod
-    def of(cls, given: "GenericMap | View") -> "View":
+    def of(cls, source: "GenericMap | View") -> "View":
         """The view of a map; a view is given back as it is."""
-        if isinstance(given, View):
-            return given
-        return cls(observation_time(given), map_position(given), given.wcs, surface_radius(given))
+        if isinstance(source, View):
+            return source
+        return cls(observation_time(source), map_position(source), source.wcs, surface_radius(source))
 
 
 ColumnMapping = Callable[[ArrayLike, ArrayLike], FloatArray]

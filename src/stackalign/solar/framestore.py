@@ -132,7 +132,7 @@ def frame_image(frame: Frame) -> GenericMap:
 
 def _stamp(path: Path) -> tuple[Any, ...]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return (os.fspath(path), None)  # the reader says what is wrong with it
-    return (os.path.abspath(path), found.st_mtime_ns, found.st_size)
+    return (os.path.abspath(path), status.st_mtime_ns, status.st_size)

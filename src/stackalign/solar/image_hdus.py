@@ -71,15 +71,15 @@ def images(hdu: Any) -> list[tuple[NDArray[Any], Any]]:
     if data.size == data.shape[-2] * data.shape[-1]:
         return [(data.reshape(data.shape[-2:]), flat(header))]
     moments = axis_times(header, data.shape[0])
-    found = []
+    pairs = []
     for image, moment in zip(data, moments, strict=True):
         own = flat_header(header)
         for key in ("CTYPE3", "CUNIT3", "CRPIX3", "CRVAL3", "CDELT3", "PC3_1", "PC3_2"):
             own.pop(key, None)
         own["WCSAXES"] = 2
         own["DATE-AVG"] = moment.isot
-        found.append((image, own))
-    return found
+        pairs.append((image, own))
+    return pairs
 
 
 def flat(header: Any) -> MetaDict:
@@ -101,17 +101,17 @@ MASK, UNCERTAINTY = "MASK", "UNCERT"
 
 def beside(hdus: Any) -> dict[str, Any]:
     """Mask (True = invalid) and uncertainty that a file holds beside its image."""
-    found: dict[str, Any] = {}
+    planes: dict[str, Any] = {}
     for hdu in hdus[1:]:
         if not hdu.is_image or hdu.data is None:
             continue
         if hdu.name == MASK:
-            found["mask"] = np.asarray(hdu.data) != 0
+            planes["mask"] = np.asarray(hdu.data) != 0
         elif hdu.name == UNCERTAINTY:
             kinds = {"std": StdDevUncertainty, "var": VarianceUncertainty, "ivar": InverseVariance}
             kind = kinds.get(str(hdu.header.get("UTYPE", "std")).strip().lower(), UnknownUncertainty)
-            found["uncertainty"] = kind(np.array(hdu.data))
-    return found
+            planes["uncertainty"] = kind(np.array(hdu.data))
+    return planes
 
 
 class SequenceError(DataError):

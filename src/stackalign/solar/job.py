@@ -246,8 +246,8 @@ def _moments(image: GenericMap, plan: RasterPlan | None, settings: Settings) -> 
         span = float((plan.times.max() - plan.times.min()).to_value(u.s))
         seen = settings.rotation is not None and turned_pixels(image, span) >= NEGLIGIBLE
         return ColumnMoments(plan.times, plan.positions) if seen else None
-    given = {key: settings.raster[key] for key in ("times", "observer") if settings.raster.get(key) is not None}
-    return column_moments(image, rotation=settings.rotation, **given)
+    stated = {key: settings.raster[key] for key in ("times", "observer") if settings.raster.get(key) is not None}
+    return column_moments(image, rotation=settings.rotation, **stated)
 
 
 def _column_times_missing(image: GenericMap, plan: RasterPlan | None, settings: Settings, model: str) -> dict[str, str]:

@@ -109,13 +109,13 @@ def read_jpeg2000_header(path: str | os.PathLike[str]) -> MetaDict:
 
 def _read_boxes(stream: BinaryIO) -> dict[bytes, list[bytes]]:
     """Contents of the XML boxes and of the header box of the image; the codestream is passed over."""
-    found: dict[bytes, list[bytes]] = {}
+    boxes: dict[bytes, list[bytes]] = {}
     end = stream.seek(0, os.SEEK_END)
     for kind, start, stop in _boxes(stream, 0, end):
         if kind in (b"xml ", b"jp2h") and stop - start <= LARGEST_XML:
             stream.seek(start)
-            found.setdefault(kind, []).append(stream.read(stop - start))
-    return found
+            boxes.setdefault(kind, []).append(stream.read(stop - start))
+    return boxes
 
 
 def _boxes(stream: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -55,11 +55,15 @@ class Verdict:
     """Flags on the model with their sentences, and what a larger model found."""
 
     details: dict[str, str]
-    wanted: Wanted | None = None
+    larger_model: Wanted | None = None
 
 
 def judge_model(
-    view: Comparison, correction: PixelTransform, moving: FloatArray, last: Agreement | None, found: RegistrationResult
+    view: Comparison,
+    correction: PixelTransform,
+    moving: FloatArray,
+    last: Agreement | None,
+    registered: RegistrationResult,
 ) -> Generator[Request, RegistrationResult, Verdict]:
     """Say what else the images want, and which of their regions disagree.
 
@@ -76,34 +80,36 @@ def judge_model(
         The reference sampled by it.
     last : Agreement or None
         Of the two images by the answer.
-    found : RegistrationResult
+    registered : RegistrationResult
         The last registration of the phase.
     """
     model = view.phase.model
     usable = last is not None and last.usable
     linear = wanted_beyond(model, correction, last) if last is not None and usable else None
-    left = last is not None and usable and suspicious(last, expected_residual(view.fixed, moving, last, found.smooth))
-    wanted: Wanted | None = None
+    left = (
+        last is not None and usable and suspicious(last, expected_residual(view.fixed, moving, last, registered.smooth))
+    )
+    larger: Wanted | None = None
     if linear is not None and linear.due and linear.corner <= EXACT:
-        wanted = linear
+        larger = linear
     elif last is not None and linear is not None and (left or linear.corner > CORNER):
-        wanted = yield from _near(view, correction, moving, last, found, left)
-    if wanted is None and (not usable or left or _poor(found)):
-        wanted = yield from _far(view, found)
-    wanted = wanted or (linear if linear is not None and linear.due else None)
-    if wanted is not None:
-        return Verdict({"model_too_small": wanted.sentence(model.name)}, wanted)
+        larger = yield from _near(view, correction, moving, last, registered, left)
+    if larger is None and (not usable or left or _poor(registered)):
+        larger = yield from _far(view, registered)
+    larger = larger or (linear if linear is not None and linear.due else None)
+    if larger is not None:
+        return Verdict({"model_too_small": larger.sentence(model.name)}, larger)
     if usable and not left:
         return Verdict({})
-    said = disagreement(view.fixed, moving) if usable or found.ok else ""
+    said = disagreement(view.fixed, moving) if usable or registered.ok else ""
     if said:
         return Verdict({"inconsistent": f"regions of the image want different shifts: {said}"})
-    return Verdict({} if usable or not found.ok else LOST)
+    return Verdict({} if usable or not registered.ok else LOST)
 
 
-def _poor(found: RegistrationResult) -> bool:
-    explained = found.noise**2 / max(1.0, 4 * np.pi * min(found.smooth) ** 2)
-    return bool(1.0 - found.score > POOR + POOR_NOISE * explained or DOUBTS & set(found.flags))
+def _poor(registered: RegistrationResult) -> bool:
+    explained = registered.noise**2 / max(1.0, 4 * np.pi * min(registered.smooth) ** 2)
+    return bool(1.0 - registered.score > POOR + POOR_NOISE * explained or DOUBTS & set(registered.flags))
 
 
 def _near(
@@ -111,7 +117,7 @@ def _near(
     correction: PixelTransform,
     moving: FloatArray,
     last: Agreement,
-    found: RegistrationResult,
+    registered: RegistrationResult,
     left: bool,
 ) -> Asking:
     """What is wanted within the reach of linear steps, or of a climb from where the answer is."""
@@ -127,7 +133,7 @@ def _near(
             tried = free.read(correction, replace(last, moves=share * last.moves))
         if share and view.distance(tried.correction, correction) > NEAR_BY:
             continue
-        better = view.closest(view.sampled(tried.correction), tried.correction, found.smooth)
+        better = view.closest(view.sampled(tried.correction), tried.correction, registered.smooth)
         # Where noise hides what a larger model mends, its parameters themselves must be beyond doubt.
         if better is not None and better.residual < (BETTER if left else 1.0) * last.residual:
             beyond = wanted_beyond(view.phase.model, tried.correction, better)
@@ -149,7 +155,7 @@ def _climbed(view: Comparison, fit: SkyFit) -> Generator[Request, RegistrationRe
     return fit
 
 
-def _far(view: Comparison, found: RegistrationResult) -> Asking:
+def _far(view: Comparison, registered: RegistrationResult) -> Asking:
     """What is wanted anywhere within the phase's whole reach, at all scales and rolls that the engine looks for."""
     phase, target, free = view.phase, view.target, view.free
     reach = tuple(np.maximum(phase.whole_reach, phase.reach).tolist())
@@ -158,12 +164,12 @@ def _far(view: Comparison, found: RegistrationResult) -> Asking:
     moving = sampled(target, view.settings, wide, phase.origin, None)[0]
     settings = {"model": free.engine, "max_shift": max(wide.margin)}
     result = yield Request(fixed, moving, settings | {"smooth": view.settings.smooth})
-    if "insignificant" in result.flags or not result.score > found.score:
+    if "insignificant" in result.flags or not result.score > registered.score:
         return None
     fit = yield from _climbed(view, free.fit(phase.origin, wide.to_pixels, result))
     moving = view.sampled(fit.correction)
     again = yield view.request(moving, model=free.engine)
-    if not 1.0 - again.score < BETTER * (1.0 - found.score):
+    if not 1.0 - again.score < BETTER * (1.0 - registered.score):
         return None
     better = view.closest(moving, fit.correction, again.smooth)
     beyond = None if better is None else wanted_beyond(phase.model, fit.correction, better)

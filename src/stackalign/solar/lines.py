@@ -49,8 +49,8 @@ def cancelling_lines(lines: Sequence[FloatArray]) -> FloatArray:
         ratio = np.divide(whole, counted, out=np.ones(6), where=counted > 0)
         share = np.minimum(share, ratio + _chance(pieces.shape[2]))
     root = np.sqrt(np.clip(share, LEAST_LEFT, 1.0))
-    found: FloatArray = BASIS.T @ (root[:, None] * np.linalg.inv(BASIS).T)
-    return found
+    factors: FloatArray = BASIS.T @ (root[:, None] * np.linalg.inv(BASIS).T)
+    return factors
 
 
 def displaced_lines(pieces: FloatArray, moves: FloatArray, axis: int) -> FloatArray:
@@ -90,8 +90,8 @@ def displaced_lines(pieces: FloatArray, moves: FloatArray, axis: int) -> FloatAr
     left = max(heavy.sum() - together / heavy.sum(), heavy.sum() / heavy.size)
     lines = max(2.0, float(heavy.sum() ** 2 / max(together, 1e-300)))
     few = float(stats.t.ppf(stats.norm.cdf(SIGMAS), lines) / SIGMAS) ** 2
-    found: FloatArray = few * surplus * level / left * _positive(_lagged_sums(moves[axis], correlation))
-    return found
+    covariance: FloatArray = few * surplus * level / left * _positive(_lagged_sums(moves[axis], correlation))
+    return covariance
 
 
 FAINT = 0.02
@@ -109,12 +109,12 @@ def _correlation(values: FloatArray, known: FloatArray) -> FloatArray:
     n = min(LAGS, len(values))
     pairs = np.array([known[: len(known) - lag] @ known[lag:] for lag in range(n)])
     products: FloatArray = np.array([values[: len(values) - lag] @ values[lag:] for lag in range(n)])
-    found: FloatArray = np.divide(products, pairs, out=np.zeros(n), where=pairs > 0)
-    if found[0] > 0:
-        found /= found[0]
-    ends = np.flatnonzero(found < 2.0 / np.sqrt(np.maximum(pairs, 1.0)))
-    found[ends[0] if len(ends) else n :] = 0.0
-    return found
+    correlation: FloatArray = np.divide(products, pairs, out=np.zeros(n), where=pairs > 0)
+    if correlation[0] > 0:
+        correlation /= correlation[0]
+    ends = np.flatnonzero(correlation < 2.0 / np.sqrt(np.maximum(pairs, 1.0)))
+    correlation[ends[0] if len(ends) else n :] = 0.0
+    return correlation
 
 
 def _lagged_sums(parts: FloatArray, correlation: FloatArray) -> FloatArray:
@@ -142,12 +142,12 @@ def _long_run(parts: FloatArray) -> FloatArray:
     for lag in range(1, min(LAGS, parts.shape[2])):
         across = np.einsum("arl,brl->ab", parts[..., lag:], parts[..., :-lag])
         total = total + (1.0 - lag / LAGS) * (across + across.T)
-    found: FloatArray = (total + total.T) / 2
-    return found
+    symmetric: FloatArray = (total + total.T) / 2
+    return symmetric
 
 
 def _positive(matrix: FloatArray) -> FloatArray:
     """The part of a symmetric matrix with positive eigenvalues."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    found: FloatArray = (vectors * np.clip(values, 0.0, None)) @ vectors.T
-    return found
+    nearest: FloatArray = (vectors * np.clip(values, 0.0, None)) @ vectors.T
+    return nearest

@@ -93,33 +93,33 @@ class Wanted:
         )
 
 
-def wanted_beyond(model: SkyModel, so_far: PixelTransform, found: Agreement) -> Wanted | None:
+def wanted_beyond(model: SkyModel, so_far: PixelTransform, agreement: Agreement) -> Wanted | None:
     """Test the parameters of an affine transform that a model leaves out, where the model is at its optimum.
 
     Parameters
     ----------
     model : SkyModel
-    so_far, found
+    so_far, agreement
         The correction, and what `polish.compare` found with the reference sampled by it.
     """
     held = [name for name in MODELS["affine"] if name not in model.names and name not in ("dx", "dy")]
     if "scale" in model.names:
         held = [name for name in held if name != "sy"]
-    if not held or not found.usable:
+    if not held or not agreement.usable:
         return None
-    fit = model.read(so_far, found)
+    fit = model.read(so_far, agreement)
     free = SkyModel("affine", model.jacobian, model.shape)
-    all_free = free.read(so_far, found)
-    covariance = found.covariance(np.eye(6), found.moves)
+    all_free = free.read(so_far, agreement)
+    covariance = agreement.covariance(np.eye(6), agreement.moves)
     if not np.isfinite(covariance).all():
         return None
     slope = model.slope(fit.parameters)
     beyond = free.moves(all_free.parameters) - model.moves(fit.parameters)
     # Directions that the model's least squares leave alone, and what remains along them.
-    basis = np.linalg.svd(slope.T @ found.normal)[2][slope.shape[1] :]
+    basis = np.linalg.svd(slope.T @ agreement.normal)[2][slope.shape[1] :]
     left = basis @ beyond
     # `beyond` is what is left of free moves after the model took its own.
-    reader = np.linalg.solve(slope.T @ found.normal @ slope, slope.T @ found.normal)
+    reader = np.linalg.solve(slope.T @ agreement.normal @ slope, slope.T @ agreement.normal)
     project = basis @ (np.eye(6) - slope @ reader)
     spread = project @ covariance @ project.T
     significance = float(np.sqrt(left @ np.linalg.pinv(spread, hermitian=True) @ left / len(left)))
@@ -136,10 +136,12 @@ def wanted_beyond(model: SkyModel, so_far: PixelTransform, found: Agreement) -> 
     )
 
 
-def expected_residual(fixed: FloatArray, moving: FloatArray, found: Agreement, smooth: tuple[float, float]) -> float:
-    """Variance that the noise of both images, measured on each, leaves between them in the units of `found`."""
+def expected_residual(
+    fixed: FloatArray, moving: FloatArray, agreement: Agreement, smooth: tuple[float, float]
+) -> float:
+    """Variance that the noise of both images, measured on each, leaves between them in the units of `agreement`."""
     total = 0.0
-    for image, width, scale in ((fixed, smooth[0], 1.0), (moving, smooth[1], found.signal)):
+    for image, width, scale in ((fixed, smooth[0], 1.0), (moving, smooth[1], agreement.signal)):
         spread = float(np.nanstd(image))
         noise = _noise(image) / spread if spread > 0 else 0.0
         # A Gaussian of this width leaves so much of white noise; a narrower one than a pixel a little more.
@@ -158,9 +160,9 @@ def _noise(image: FloatArray) -> float:
     return float(np.median(known)) / 0.6745 / 6.0 if known.size else 0.0
 
 
-def suspicious(found: Agreement, expected: float) -> bool:
+def suspicious(agreement: Agreement, expected: float) -> bool:
     """Whether what is left between the images is more than noise."""
-    return bool(found.residual > UNEXPLAINED * expected + LEAST * found.signal)
+    return bool(agreement.residual > UNEXPLAINED * expected + LEAST * agreement.signal)
 
 
 def disagreement(fixed: FloatArray, moving: FloatArray) -> str:
@@ -194,8 +196,8 @@ def _own_shift(fixed: FloatArray, moving: FloatArray) -> tuple[float, float, flo
         return None
     here = float(np.corrcoef(fixed[both], moving[both])[0, 1])
     reach = max(3, int(REACH * min(fixed.shape)))
-    found = masked_shift(fixed, moving, max_shift=reach, overlap_ratio=0.5)
-    shift, best = to_numpy(found.shift).ravel(), float(to_numpy(found.score).ravel()[0])
+    match = masked_shift(fixed, moving, max_shift=reach, overlap_ratio=0.5)
+    shift, best = to_numpy(match.shift).ravel(), float(to_numpy(match.score).ravel()[0])
     if best < ALIKE or np.hypot(*shift) < ELSEWHERE or (1 - best) > BETTER * (1 - here):
         return None
     return float(shift[0]), float(shift[1]), here, best

@@ -78,33 +78,33 @@ class Selection:
         return chosen
 
 
-def _limits(given: Any, what: str) -> tuple[float, float]:
+def _limits(limits: Any, what: str) -> tuple[float, float]:
     try:
         low, high = (
             float("nan") if end is None else float(end.to_value(u.arcsec) if isinstance(end, Quantity) else end)
-            for end in given
+            for end in limits
         )
     except (TypeError, ValueError, u.UnitConversionError) as error:
-        msg = f"{what} must be limits (lower, upper), got {given}"
+        msg = f"{what} must be limits (lower, upper), got {limits}"
         raise ValueError(msg) from error
     low, high = -np.inf if np.isnan(low) else low, np.inf if np.isnan(high) else high
     if not low < high:
-        msg = f"{what} must be limits with the lower one first, got {given}"
+        msg = f"{what} must be limits with the lower one first, got {limits}"
         raise ValueError(msg)
     return low, high
 
 
-def _wavelengths(given: Any) -> Any:
+def _wavelengths(wavelengths: Any) -> Any:
     """Wavelengths that are written as "LOW HIGH UNIT"; what is no text, or "ends", is left as it is."""
-    if not isinstance(given, str) or given == "ends":
-        return given
-    found = re.fullmatch(r"\s*([\d.eE+-]+)[\s,]+([\d.eE+-]+)\s*([A-Za-z]+)\s*", given)
+    if not isinstance(wavelengths, str) or wavelengths == "ends":
+        return wavelengths
+    parts = re.fullmatch(r"\s*([\d.eE+-]+)[\s,]+([\d.eE+-]+)\s*([A-Za-z]+)\s*", wavelengths)
     try:
-        if found is None:
-            raise ValueError(given)
-        return Quantity([float(found[1]), float(found[2])], found[3])
+        if parts is None:
+            raise ValueError(wavelengths)
+        return Quantity([float(parts[1]), float(parts[2])], parts[3])
     except (ValueError, TypeError) as error:
-        msg = f'wavelengths must be written as "LOW HIGH UNIT", such as "70.3 70.5 nm", got {given!r}'
+        msg = f'wavelengths must be written as "LOW HIGH UNIT", such as "70.3 70.5 nm", got {wavelengths!r}'
         raise ValueError(msg) from error
 
 

@@ -51,7 +51,7 @@ class PhaseResult:
     seconds : float
     details : dict
         Sentences with numbers, of some of the flags.
-    wanted : Wanted or None
+    larger_model : Wanted or None
         Parameters that the model holds and the images want, with their values.
     """
 
@@ -72,7 +72,7 @@ class PhaseResult:
     plan: RasterPlan | None = field(repr=False)
     seconds: float
     details: Mapping[str, str] = field(default_factory=dict)
-    wanted: Wanted | None = None
+    larger_model: Wanted | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,6 +83,11 @@ class PhaseResult:
     def sigma(self) -> FloatArray:
         """(P,) standard errors."""
         return np.sqrt(np.diagonal(self.covariance))
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """Parameters that the model holds and the images want, with their values."""
+        return self.larger_model
 
     @property
     def ok(self) -> bool:

@@ -41,7 +41,7 @@ class _Progress:
     fit: SkyFit | None = None
     moving: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     moves: list[float] = field(default_factory=list)
-    found: list[RegistrationResult] = field(default_factory=list)
+    registrations: list[RegistrationResult] = field(default_factory=list)
     last: Agreement | None = None
 
 
@@ -54,28 +54,28 @@ def run_phase(phase: Phase, target: Target, settings: Settings, start: PixelTran
     yield from _climb(view, at, exact)
     verdict = Verdict({})
     if exact:
-        verdict = yield from judge_model(view, at.correction, at.moving, at.last, at.found[-1])
+        verdict = yield from judge_model(view, at.correction, at.moving, at.last, at.registrations[-1])
     assert at.fit is not None
-    overlap = at.found[-1].overlap * view.fixed.size / max(1, int(np.isfinite(view.fixed).sum()))
+    overlap = at.registrations[-1].overlap * view.fixed.size / max(1, int(np.isfinite(view.fixed).sum()))
     return PhaseResult(
         name=phase.name,
         model=phase.model.name,
         parameters=at.fit.parameters,
         covariance=at.fit.covariance,
         correction=at.fit.correction,
-        score=at.found[-1].score,
+        score=at.registrations[-1].score,
         overlap=overlap,
         flags=tuple(dict.fromkeys([*_flags(view, at, overlap, start), *verdict.details])),
         binning=phase.binning,
         moves=tuple(at.moves),
-        registrations=tuple(at.found),
+        registrations=tuple(at.registrations),
         target=view.fixed,
         reference=at.moving,
         coverage=view.coverage,
         plan=view.plan,
         seconds=time.perf_counter() - began,
         details=verdict.details,
-        wanted=verdict.wanted,
+        larger_model=verdict.larger_model,
     )
 
 
@@ -85,8 +85,8 @@ def _climb(view: Comparison, at: _Progress, exact: bool) -> Generator[Request, R
     at.moving = view.sampled(at.correction)
     for _ in range(settings.max_rounds):
         _check_overlap(view, at.moving)
-        at.found.append((yield view.request(at.moving, search=phase.search and not at.found)))
-        fit, before = model.fit(at.correction, view.grid.to_pixels, at.found[-1]), at.fit
+        at.registrations.append((yield view.request(at.moving, search=phase.search and not at.registrations)))
+        fit, before = model.fit(at.correction, view.grid.to_pixels, at.registrations[-1]), at.fit
         move = view.distance(fit.correction, at.correction)
         if before is not None and move > LITTLE * at.moves[-1]:
             # Going back and forth: from either side the interpolation prefers the other.
@@ -96,9 +96,9 @@ def _climb(view: Comparison, at: _Progress, exact: bool) -> Generator[Request, R
         at.fit, at.correction = fit, fit.correction
         if exact:
             at.moving = view.sampled(at.correction)
-            if _polish(view, at) or move <= phase.tolerance(settings) or _enough(settings, at.found):
+            if _polish(view, at) or move <= phase.tolerance(settings) or _enough(settings, at.registrations):
                 return
-        elif move <= phase.tolerance(settings) or _enough(settings, at.found):
+        elif move <= phase.tolerance(settings) or _enough(settings, at.registrations):
             return
         else:
             at.moving = view.sampled(at.correction)
@@ -117,7 +117,7 @@ def _check_overlap(view: Comparison, moving: FloatArray) -> None:
 def _polish(view: Comparison, at: _Progress) -> bool:
     """Take linear steps until nothing moves; False where the first shows that the registration was not near enough."""
     for k in range(view.settings.max_rounds):
-        at.last = view.agreement(at.moving, at.correction, at.found[-1].smooth)
+        at.last = view.agreement(at.moving, at.correction, at.registrations[-1].smooth)
         if at.last is None or not at.last.usable:
             return False
         fit = view.phase.model.read(at.correction, at.last)
@@ -132,19 +132,19 @@ def _polish(view: Comparison, at: _Progress) -> bool:
     return True
 
 
-def _enough(settings: Settings, found: Sequence[RegistrationResult]) -> bool:
-    return settings.enough is not None and settings.enough([result.score for result in found])
+def _enough(settings: Settings, registrations: Sequence[RegistrationResult]) -> bool:
+    return settings.enough is not None and settings.enough([result.score for result in registrations])
 
 
 def _flags(view: Comparison, at: _Progress, overlap: float, start: PixelTransform) -> tuple[str, ...]:
     """The engine's flags, those on overlap and error bars by the target's own pixels and model."""
-    phase, settings, model, found, fit = view.phase, view.settings, view.phase.model, at.found, at.fit
+    phase, settings, model, registrations, fit = view.phase, view.settings, view.phase.model, at.registrations, at.fit
     assert fit is not None
     own = ("small_overlap", "undetermined", "model_too_small", "inconsistent", "misfit")
-    flags = [name for name in found[-1].flags if name not in own]
+    flags = [name for name in registrations[-1].flags if name not in own]
     if flags[:1] and flags[0] in ("empty", "constant", "few_pixels"):
         return tuple(flags)
-    if "ambiguous" in found[0].flags and "ambiguous" not in flags:
+    if "ambiguous" in registrations[0].flags and "ambiguous" not in flags:
         flags.append("ambiguous")
     if overlap < settings.min_overlap:
         flags.append("small_overlap")
@@ -154,7 +154,7 @@ def _flags(view: Comparison, at: _Progress, overlap: float, start: PixelTransfor
     if (moved >= np.array(phase.reach) - 1e-6).any() and "on_bound" not in flags:
         flags.append("on_bound")
     tolerance = phase.tolerance(settings) if phase.rough or max(phase.binning) > 1 else settings.tolerance
-    still_moves = at.moves[-1] > tolerance and not _enough(settings, found)
+    still_moves = at.moves[-1] > tolerance and not _enough(settings, registrations)
     if still_moves and "not_converged" not in flags:
         flags.append("not_converged")
     return tuple(flags)

@@ -167,20 +167,20 @@ def plan_synthetic_raster(
 
 def _known(frames: Sequence[Any], on_bad_frame: str) -> list[Frame]:
     """The frames in the order of time."""
-    found = []
+    dated = []
     for source in frames:
         try:
             frame = as_frame(source)
-            found.append((float(frame.time.utc.mjd), frame))
+            dated.append((float(frame.time.utc.mjd), frame))
             _ = frame.position
         except DataError as error:
             if on_bad_frame == "raise":
                 raise
             warnings.warn(f"left out: {error}", StackalignWarning, stacklevel=4)
-    if not found:
+    if not dated:
         msg = "no frame is left to build a raster from" if len(frames) else "no frames were given"
         raise DataError(msg)
-    return [frame for _, frame in sorted(found, key=lambda item: item[0])]
+    return [frame for _, frame in sorted(dated, key=lambda item: item[0])]
 
 
 def duration_seconds(duration: Any) -> float:

@@ -91,8 +91,8 @@ class Agreement:
         held = np.linalg.svd(without, compute_uv=False)[:, -1] > 1e-3
         parts[held] = np.linalg.solve(without[held], parts[held][..., None])[..., 0]
         spread = parts.T @ parts + slope.T @ (self.extra if moves is None else self.extra_after) @ slope
-        found: FloatArray = inverse @ spread @ inverse.T
-        return found if held.all() else np.full((size, size), np.inf)
+        covariance: FloatArray = inverse @ spread @ inverse.T
+        return covariance if held.all() else np.full((size, size), np.inf)
 
 
 def compare(
@@ -151,9 +151,9 @@ def _standardised(plane: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
 
 def _has_neighbours(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether the four neighbours of a pixel are valid too."""
-    found = np.zeros(valid.shape, np.bool_)
-    found[1:-1, 1:-1] = valid[:-2, 1:-1] & valid[2:, 1:-1] & valid[1:-1, :-2] & valid[1:-1, 2:]
-    return found
+    surrounded = np.zeros(valid.shape, np.bool_)
+    surrounded[1:-1, 1:-1] = valid[:-2, 1:-1] & valid[2:, 1:-1] & valid[1:-1, :-2] & valid[1:-1, 2:]
+    return surrounded
 
 
 def _solve(

@@ -80,20 +80,20 @@ def as_map(source: Source, *, repair: bool = False) -> GenericMap:
         return _checked(make_map(np.asarray(source[0]), _header(source[1])), repair)
     data, header, wcs = (getattr(source, name, None) for name in ("data", "header", "wcs"))
     if data is not None and (header is not None or wcs is not None):
-        given = header if header is not None else _cube_header(source)
+        cards = header if header is not None else _cube_header(source)
         extra = {name: getattr(source, name, None) for name in ("mask", "uncertainty")}
-        made = make_map(np.asarray(data), given, **extra)
+        made = make_map(np.asarray(data), cards, **extra)
         return _checked(made, repair)
     msg = f"a map, a FITS path, (array, header), (array, WCS) or an NDCube is needed, got a {type(source).__name__}"
     raise DataError(msg)
 
 
-def _header(given: Any) -> MetaDict:
-    if isinstance(given, WCS):
-        return MetaDict(given.to_header())
-    if isinstance(given, Mapping | fits.Header):
-        return MetaDict(given)
-    msg = f"the second item must be a header or a WCS, got a {type(given).__name__}"
+def _header(cards: Any) -> MetaDict:
+    if isinstance(cards, WCS):
+        return MetaDict(cards.to_header())
+    if isinstance(cards, Mapping | fits.Header):
+        return MetaDict(cards)
+    msg = f"the second item must be a header or a WCS, got a {type(cards).__name__}"
     raise DataError(msg)
 
 
@@ -138,11 +138,11 @@ def read_maps(path: str | os.PathLike[str], *, repair: bool = False) -> list[Gen
     """
     file = Path(path)
     refuse_special(file)
-    found, extras = ([read_jpeg2000(file)], {}) if is_jpeg2000(file) else _read_fits(file)
-    if not found:
+    images, extras = ([read_jpeg2000(file)], {}) if is_jpeg2000(file) else _read_fits(file)
+    if not images:
         raise DataError(no_image(file))
     maps = []
-    for data, header in found:
+    for data, header in images:
         try:
             meta = MetaDict(header)
             meta.setdefault("filename", file.name)

@@ -101,8 +101,8 @@ def _averaged(image: GenericMap, grid: GenericMap, algorithm: str, rotation: str
         stack.enter_context(SphericalScreen(image.observer_coordinate, only_off_disk=True))
         if rotation is not None:
             stack.enter_context(propagate_with_solar_surface(rotation_model=rotation))
-        found = function((data, image.wcs), grid.wcs, shape_out=grid.data.shape, return_footprint=False)
-    return np.asarray(found, np.float64)
+        values = function((data, image.wcs), grid.wcs, shape_out=grid.data.shape, return_footprint=False)
+    return np.asarray(values, np.float64)
 
 
 def reproject_map_to_reference(target_map: Any, reference_map: Any) -> GenericMap:

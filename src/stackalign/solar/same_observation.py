@@ -51,13 +51,13 @@ def aligned_hdu(images: list[Any], hdus: fits.HDUList, chosen: int | str | None,
     if chosen is None and images:
         return images[0]
     try:
-        found = hdus[chosen] if chosen is not None else None
+        aligned = hdus[chosen] if chosen is not None else None
     except (IndexError, KeyError):
-        found = None
-    if found is None or found not in images:
+        aligned = None
+    if aligned is None or aligned not in images:
         msg = f"{path} has no image with solar coordinates" + (f" in HDU {chosen!r}" if chosen is not None else "")
         raise DataError(msg)
-    return found
+    return aligned
 
 
 def grid_of(one: Any) -> tuple[tuple[int, ...], FloatArray]:

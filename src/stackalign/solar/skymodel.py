@@ -94,14 +94,14 @@ class SkyModel:
 
     def correction(self, parameters: ArrayLike) -> PixelTransform:
         """Correction that the parameters make."""
-        given = dict(zip(self.names, np.asarray(parameters, np.float64).tolist(), strict=True))
-        scale = given.get("scale", 1.0)
-        angle = np.deg2rad(given.get("angle", 0.0))
+        named = dict(zip(self.names, np.asarray(parameters, np.float64).tolist(), strict=True))
+        scale = named.get("scale", 1.0)
+        angle = np.deg2rad(named.get("angle", 0.0))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        grid = np.diag([given.get("sx", scale), given.get("sy", scale)])
-        grid = grid @ np.array([[1.0, given.get("shear", 0.0)], [0.0, 1.0]])
+        grid = np.diag([named.get("sx", scale), named.get("sy", scale)])
+        grid = grid @ np.array([[1.0, named.get("shear", 0.0)], [0.0, 1.0]])
         matrix = np.linalg.solve(self.jacobian, turn @ self.jacobian) @ grid
-        return PixelTransform.about(self.center, matrix, (given["dx"], given["dy"]))
+        return PixelTransform.about(self.center, matrix, (named["dx"], named["dy"]))
 
     @property
     def _points(self) -> FloatArray:
@@ -141,7 +141,7 @@ class SkyModel:
         self,
         so_far: PixelTransform,
         grid: PixelTransform,
-        found: RegistrationResult,
+        registered: RegistrationResult,
         covariance: FloatArray | None = None,
     ) -> SkyFit:
         """Read the model's parameters from a registration.
@@ -155,13 +155,13 @@ class SkyModel:
         found : RegistrationResult
             Of the image as the reference and the sampled reference as the moving one.
         covariance : numpy.ndarray, optional
-            From `covariance_of`, if another one than that of `found`.
+            From `covariance_of`, if another one than that of `registered`.
         """
-        step = PixelTransform.from_pull(found.matrix).inverse()
+        step = PixelTransform.from_pull(registered.matrix).inverse()
         total = so_far.after(grid.after(step).after(grid.inverse()))
         points = self._points
         moves = (total(points) - points).ravel()
-        covariance = self.covariance_of(so_far, grid, found) if covariance is None else covariance
+        covariance = self.covariance_of(so_far, grid, registered) if covariance is None else covariance
         known = bool(np.isfinite(covariance).all())
         weight = np.linalg.pinv(covariance, rcond=1e-12, hermitian=True) if known else np.eye(6)
         values = self.neutral
@@ -176,15 +176,15 @@ class SkyModel:
         spread = np.linalg.pinv(normal, rcond=1e-14, hermitian=True) if known else np.full((size, size), np.inf)
         return SkyFit(values, np.asarray(spread, np.float64), self.correction(values))
 
-    def read(self, so_far: PixelTransform, found: Agreement) -> SkyFit:
+    def read(self, so_far: PixelTransform, agreement: Agreement) -> SkyFit:
         """Read the model's parameters from the free moves of `polish.compare`, which are of the correction `so_far`.
 
         What the model allows is taken from them with the weights of their least squares, so that the fit is that of
         the model to the images.
         """
         points = self._points
-        values = self._nearest((so_far(points) - points).ravel() + found.moves, found.normal)
-        covariance = found.covariance(self._derivative(values, points))
+        values = self._nearest((so_far(points) - points).ravel() + agreement.moves, agreement.normal)
+        covariance = agreement.covariance(self._derivative(values, points))
         return SkyFit(values, covariance, self.correction(values))
 
     def _nearest(self, moves: FloatArray, weight: FloatArray) -> FloatArray:
@@ -205,20 +205,20 @@ class SkyModel:
         return SkyFit(middle, second.covariance, self.correction(middle))
 
     def covariance_of(
-        self, so_far: PixelTransform, grid: PixelTransform, found: RegistrationResult, *, swapped: bool = False
+        self, so_far: PixelTransform, grid: PixelTransform, registered: RegistrationResult, *, swapped: bool = False
     ) -> FloatArray:
         """Covariance (6, 6) of where the middle and two edges are moved; `swapped` if the image was the moving one."""
-        if not np.isfinite(found.covariance).all():
+        if not np.isfinite(registered.covariance).all():
             return np.full((6, 6), np.inf)
-        pull = PixelTransform.from_pull(found.matrix)
+        pull = PixelTransform.from_pull(registered.matrix)
         at, onward = grid.inverse()(self._points), so_far.matrix @ grid.matrix
         if swapped:
             # What a point of the reference is pulled from moves; the point itself moves by the inverse of that.
             at, onward = pull(at), onward @ pull.matrix
-        slopes = transforms.matrix_jacobian(found.parameters, found.model, found.center)
+        slopes = transforms.matrix_jacobian(registered.parameters, registered.model, registered.center)
         moves = np.einsum("kij,nj->nik", slopes[:, :, :2], at[:, ::-1]) + slopes[:, :, 2].T
         moves = np.einsum("ij,njk->nik", onward, moves[:, ::-1]).reshape(6, -1)
-        covariance: FloatArray = moves @ found.covariance @ moves.T
+        covariance: FloatArray = moves @ registered.covariance @ moves.T
         return covariance
 
     def largest_sigma(self, fit: SkyFit) -> float:

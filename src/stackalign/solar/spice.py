@@ -92,10 +92,10 @@ def spectral_windows(path: str | os.PathLike[str]) -> list[WindowInfo]:
     >>> solar.spectral_windows(path)  # an image has none
     []
     """
-    found: list[WindowInfo] = []
+    windows: list[WindowInfo] = []
     refuse_special(path)
     if is_jpeg2000(path):
-        return found
+        return windows
     try:
         with quiet(), fits.open(path, memmap=True) as hdus:
             for index, hdu in enumerate(hdus):
@@ -105,10 +105,12 @@ def spectral_windows(path: str | os.PathLike[str]) -> list[WindowInfo]:
                     name = str(header.get("EXTNAME") or f"HDU {index}")
                     light = _wavelengths(header, shape[1])
                     dumbbell = int(header.get("DUMBBELL") or 0) > 0
-                    found.append(WindowInfo(index, name, shape, light[[0, -1]], str(header.get("LEVEL", "")), dumbbell))
+                    windows.append(
+                        WindowInfo(index, name, shape, light[[0, -1]], str(header.get("LEVEL", "")), dumbbell)
+                    )
     except UNREADABLE as error:
         raise DataError(why_unreadable(Path(path), error)) from error
-    return found
+    return windows
 
 
 def _wavelengths(header: Any, n: int) -> Quantity:

@@ -208,11 +208,11 @@ def frames_of(task: Task, image: GenericMap) -> list[Path]:
                 raise DataError(msg)
     if task.frames_dir is None:
         return list(task.references) if len(task.references) > 1 else []
-    found = get_EUI_paths(times.min() - margin, times.max() + margin, task.frames_dir, channel=task.channel)
-    if not found:
+    paths = get_EUI_paths(times.min() - margin, times.max() + margin, task.frames_dir, channel=task.channel)
+    if not paths:
         msg = f"{task.frames_dir} has no file of {task.channel} within {window} of {task.target.name}"
         raise DataError(msg)
-    return found
+    return paths
 
 
 def _plain(value: Any) -> Any:

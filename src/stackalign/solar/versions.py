@@ -11,10 +11,10 @@ PACKAGES = ("astropy", "sunpy", "reproject", "pyerfa", "ndcube")
 @cache
 def solar_versions() -> dict[str, str]:
     """Versions of those that are installed: frames, ephemerides, projections."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -278,11 +278,11 @@ def _move_center(header: Any, old: LinearPart, shape: tuple[int, ...], follow: b
 
     def place(linear: LinearPart, pixel: FloatArray) -> FloatArray:
         value = np.array([_number(header, f"CRVAL{i}", 0.0) for i in (1, 2)])
-        found: FloatArray = to_arcsec * (value + linear.cd[:2, :2] @ (pixel + 1.0 - linear.crpix[:2]))
-        return found
+        world: FloatArray = to_arcsec * (value + linear.cd[:2, :2] @ (pixel + 1.0 - linear.crpix[:2]))
+        return world
 
-    given = np.array([_number(header, key, 0.0) for key in ("XCEN", "YCEN")])
+    stated = np.array([_number(header, key, 0.0) for key in ("XCEN", "YCEN")])
     pixel_size = to_arcsec * np.abs(old.cdelt[:2])
-    if (np.abs(given - place(old, before)) <= pixel_size).all():
-        moved = given + place(read_linear(header), middle) - place(old, before)
+    if (np.abs(stated - place(old, before)) <= pixel_size).all():
+        moved = stated + place(read_linear(header), middle) - place(old, before)
         header["XCEN"], header["YCEN"] = float(moved[0]), float(moved[1])
