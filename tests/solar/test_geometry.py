@@ -16,7 +16,7 @@ from sunpy.coordinates import (
 from solar.make import TIME_AXIS, header, solar_map
 from stackalign import solar
 from stackalign.errors import DataError
-from stackalign.solar import frames, geometry, sampling
+from stackalign.solar import frames, geometry, mapping, sampling
 from stackalign.solar.frames import ColumnMoments
 
 
@@ -85,7 +85,7 @@ def test_a_screen_goes_through_everything() -> None:
     q = grid()
     for screen in geometry.SCREENS:
         expected = solar.pixel_mapping(first, second, screen=screen)(q)
-        by_column = frames.column_mapping(first, second, moments, screen=screen)(q, q[:, 0])
+        by_column = mapping.column_mapping(first, second, moments, screen=screen)(q, q[:, 0])
         np.testing.assert_allclose(by_column, expected, atol=1e-9)
         image = sunpy.map.Map(np.add.outer(np.arange(100.0), 2 * np.arange(100.0)), second.meta)
         made = solar.reproject_map(image, first, screen=screen)

@@ -18,7 +18,8 @@ from stackalign.solar.binning import bin_factors
 from stackalign.solar.coalign_result import CoalignmentResult
 from stackalign.solar.columns import column_moments, column_times, time_axis
 from stackalign.solar.correct import correct_map
-from stackalign.solar.frames import ColumnMoments, arcsec_per_pixel, observation_time, step_arcsec
+from stackalign.solar.directions import arcsec_per_pixel, step_arcsec
+from stackalign.solar.frames import ColumnMoments, observation_time
 from stackalign.solar.grid import reference_sampler
 from stackalign.solar.observation import Observation
 from stackalign.solar.phase import Phase, Settings

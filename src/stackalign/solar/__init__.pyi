@@ -11,9 +11,11 @@ from .correct import (
     make_corrected_wcs_map,
     transfer_correction,
 )
+from .directions import arcsec_per_pixel, step_arcsec
 from .fitsfile import WrittenFile, write_corrected, write_map
 from .flags import FLAGS
-from .frames import arcsec_per_pixel, local_transform, observation_time, pixel_mapping, step_arcsec
+from .frames import observation_time
+from .mapping import local_transform, pixel_mapping
 from .phase_result import PhaseResult
 from .pictures import (
     blink_maps,

@@ -10,7 +10,7 @@ from sunpy.map import GenericMap
 
 from stackalign.ops import bin_mean
 
-from .frames import step_arcsec
+from .directions import step_arcsec
 from .maps import new_map
 from .pixels import PixelTransform
 from .reading import as_map

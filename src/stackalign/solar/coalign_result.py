@@ -18,9 +18,10 @@ from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 
 from .correct import correct_map
+from .directions import arcsec_per_pixel
 from .fitsfile import WrittenFile, uncorrected_hdus, write_corrected, write_map
 from .flags import sentences
-from .frames import arcsec_per_pixel, name_of
+from .frames import name_of
 from .jpeg2000 import is_jpeg2000
 from .misfit import Wanted
 from .phase_result import PhaseResult

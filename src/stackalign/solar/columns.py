@@ -16,15 +16,8 @@ from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 
 from .dates import complete_dates, parse_moment
-from .frames import (
-    ColumnMoments,
-    map_position,
-    name_of,
-    observation_time,
-    observer_position,
-    step_arcsec,
-    surface_radius,
-)
+from .directions import step_arcsec
+from .frames import ColumnMoments, map_position, name_of, observation_time, observer_position, surface_radius
 from .wcs import read_linear
 
 __all__ = [

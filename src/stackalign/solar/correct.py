@@ -11,7 +11,8 @@ from sunpy.util import MetaDict
 
 from stackalign.errors import DataError
 
-from .frames import PixelMapping, image_center, local_transform, pixel_mapping
+from .directions import image_center
+from .mapping import PixelMapping, local_transform, pixel_mapping
 from .maps import new_map
 from .pixels import PixelTransform
 from .reading import as_map

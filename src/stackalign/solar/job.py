@@ -26,8 +26,9 @@ from .arguments import (
 )
 from .coalign_result import CoalignmentResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
-from .frames import ColumnMoments, check_screen, name_of
+from .frames import ColumnMoments, name_of
 from .grid import reference_sampler
+from .mapping import check_screen
 from .observation import Observation, Selection
 from .phase import Phase, Request, Settings
 from .phase_result import PhaseResult

@@ -19,7 +19,8 @@ from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io import read_mask
 
-from .frames import View, arcsec_per_pixel, name_of, step_arcsec
+from .directions import arcsec_per_pixel, step_arcsec
+from .frames import View, name_of
 from .reading import as_map
 from .spice import read_window, spectral_windows
 from .valid import valid_mask

@@ -15,8 +15,10 @@ from sunpy.map import GenericMap
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
-from .frames import check_screen, name_of, pixels_to_pixels, step_arcsec, surface_radius
+from .directions import step_arcsec
+from .frames import name_of, surface_radius
 from .framestore import frame_image
+from .mapping import check_screen, pixels_to_pixels
 from .maps import new_map
 from .plan import RasterPlan, plan_synthetic_raster
 from .reading import as_map

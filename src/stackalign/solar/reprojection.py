@@ -12,7 +12,8 @@ from sunpy.util import MetaDict
 
 from stackalign.errors import DataError
 
-from .frames import name_of, pixel_mapping
+from .frames import name_of
+from .mapping import pixel_mapping
 from .maps import new_map
 from .reading import as_map
 from .sampling import sample

@@ -13,7 +13,7 @@ from stackalign.errors import DataError
 
 from .correct import transfer_correction
 from .dates import parse_moment
-from .frames import pixel_to_sky, sky_to_pixel
+from .directions import pixel_to_sky, sky_to_pixel
 from .pixels import PixelTransform
 from .wcs import read_linear
 

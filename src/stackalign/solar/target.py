@@ -11,7 +11,8 @@ from stackalign.errors import DataError
 from stackalign.registration.spikes import without_spikes
 
 from .dead_lines import find_dead_lines
-from .frames import ColumnMapping, ColumnMoments, PixelMapping, column_mapping, pixel_mapping
+from .frames import ColumnMoments
+from .mapping import ColumnMapping, PixelMapping, column_mapping, pixel_mapping
 from .observation import Observation
 from .phase import Settings
 from .pixels import PixelTransform
