@@ -13,6 +13,7 @@ PACKAGES = (
     "cli",
     "compat",
     "crop",
+    "diffraction",
     "drift",
     "io",
     "ops",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stackalign import diffraction, io
-from stackalign.diffraction import masks
+from stackalign.diffraction import _image_chunks
 from stackalign.errors import DataError
 
 
@@ -44,8 +44,8 @@ def test_each_reason(dark_runs) -> None:
 
 def test_std_is_the_final_one_in_any_order(rng, monkeypatch) -> None:
     """50 images of Poisson(100), limit 12: a running deviation would flag twenty times as many."""
-    monkeypatch.setattr(masks, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(masks, "LEAST_FRAMES", 7)
+    monkeypatch.setattr(_image_chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(_image_chunks, "LEAST_FRAMES", 7)
     images = rng.poisson(100, (50, 64, 64)).astype(np.uint16)
     wanted = images.astype(np.float64).std(axis=0) <= 12
     assert 20 < (~wanted).sum() < 300
@@ -55,8 +55,8 @@ def test_std_is_the_final_one_in_any_order(rng, monkeypatch) -> None:
 
 
 def test_deviation_that_equals_the_limit_is_allowed(rng, monkeypatch) -> None:
-    monkeypatch.setattr(masks, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(masks, "LEAST_FRAMES", 3)
+    monkeypatch.setattr(_image_chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(_image_chunks, "LEAST_FRAMES", 3)
     values = np.array([90.1] * 10 + [110.1] * 10)
     for _ in range(10):
         images = rng.permutation(values)[:, None, None] * np.ones((1, 2, 2))
@@ -87,7 +87,7 @@ def test_arrays_readers_and_generators_agree(rng, tmp_path) -> None:
 
 
 def test_memory_does_not_grow(monkeypatch) -> None:
-    monkeypatch.setattr(masks, "CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(_image_chunks, "CHUNK_BYTES", 1 << 20)
     image = np.ones((64, 64), np.uint16)
 
     def peak(n: int) -> int:
@@ -110,7 +110,7 @@ def test_images_of_several_types(rng) -> None:
 
 
 def test_progress_and_json(rng, monkeypatch) -> None:
-    monkeypatch.setattr(masks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(_image_chunks, "CHUNK_BYTES", 1)
     seen = []
     found = diffraction.mask_from_collection(rng.poisson(9, (40, 5, 5)), progress=seen.append, device="cpu")
     assert [p.done for p in seen] == [16, 32, 40]

@@ -55,7 +55,7 @@ def mask_command(
     options = {"limits": allowed, "max_std": max_std, "dead": dead, "detect": detect, "mask": known}
     made, summary, status = _mask_of(shared.image_files(files), output, options, common)
     if common.report is not None and made is not None:
-        _report(common.report, output, made.found, made.valid)
+        _report(common.report, output, made.pixels, made.valid)
     if common.as_json:
         out.print_json(json.dumps(summary))
     elif not common.quiet:

@@ -1,4 +1,4 @@
-from .alignment import Alignment, align, ialign, track_peak
+from .alignment import Alignment, align, ialign
 from .baseline import Baseline, baseline_dwt
 from .bragg_file import PeakTable, peaks_file
 from .center import Center, autocenter
@@ -7,12 +7,14 @@ from .files import DiffractionImages, diffread
 from .hotspots import HotSpots, remove_hot_spots
 from .masks import PixelMask, combine_masks, mask_from_collection
 from .masks_file import MaskFile, mask_file
-from .peaks import BraggPeaks, bragg_peaks, bragg_peaks_persistence
+from .peaks import BraggPeaks, bragg_peaks
+from .persistence import bragg_peaks_persistence
 from .profile import AzimuthalProfile, azimuthal_average
 from .profiles_file import ProfileTable, profile_file
 from .symmetry import nfold, reflection
 from .symmetry_file import AveragedFile, nfold_file
 from .synthetic import SyntheticPattern, create_test_pattern
+from .tracking import track_peak
 from .zones import BrillouinZones, ZoneConsistency, brillouin_zones
 
 __all__ = [

@@ -136,7 +136,7 @@ def judged(
     images: Array,
     onto_valid: Array | None,
     valid: Array | None,
-    found: tuple[FloatArray, FloatArray, FloatArray],
+    measured: tuple[FloatArray, FloatArray, FloatArray],
     workers: int | None,
 ) -> list[Judged]:
     """Judge alignments of images (N, H, W) onto one (H, W), by their shifts (N, 2), scores and overlaps (N,)."""
@@ -146,7 +146,7 @@ def judged(
         factor = max(1, min(height, width) // SMALLEST)
     lone = None if onto_valid is None else onto_valid[None]
     fixed, moving = _binned(onto[None], lone, factor), _binned(images, valid, factor)
-    shifts, scores, overlaps = found
+    shifts, scores, overlaps = measured
     obvious = Plain(np.zeros(len(shifts), bool), np.zeros(len(shifts)), np.full(len(shifts), np.nan))
     if min(fixed[0].shape[1:]) >= SMALLEST:
         obvious = plain(fixed, moving, shifts / factor, SIGMA, Limits(CHANCE, NEAR, SECOND, PLAIN, REPEATED, ALIKE))
@@ -239,8 +239,8 @@ def _autocorrelation(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Fl
     shape = [next_fast_len(2 * n, real=True) for n in image.shape]
     level = image[valid].mean(dtype=np.float64) if valid.any() else 0.0
     spectrum = rfft2(np.where(valid, image - np.float32(level), 0), shape)
-    found = irfft2(np.abs(spectrum) ** 2, shape)
-    return np.asarray(found / max(float(found[0, 0]), 1e-300), np.float64)
+    correlation = irfft2(np.abs(spectrum) ** 2, shape)
+    return np.asarray(correlation / max(float(correlation[0, 0]), 1e-300), np.float64)
 
 
 class _Passed(NamedTuple):

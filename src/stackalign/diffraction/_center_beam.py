@@ -141,9 +141,9 @@ def _measured_near(
     if all(b - a == 2 * NEAR + 1 for a, b in zip(low, high, strict=True)):
         part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         place = np.array([float(t) - a for t, a in zip(top, low, strict=True)])
-        found = measured_disk(image[part], valid[part], smooth[part], place, levels)
-        if found is not None and 2.6 * found.radius + 10.0 + 4 * BLUR < NEAR:
-            return found._replace(center=found.center + low)
+        disk = measured_disk(image[part], valid[part], smooth[part], place, levels)
+        if disk is not None and 2.6 * disk.radius + 10.0 + 4 * BLUR < NEAR:
+            return disk._replace(center=disk.center + low)
     return measured_disk(image, valid, smooth, np.array(top, np.float64), levels)
 
 
@@ -224,7 +224,7 @@ def _tilt(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray, near:
     dy, dx = np.indices(image.shape) - center[:, None, None]
     away = np.hypot(dy, dx)
     ring = valid & (away > near) & (away < near + 10.0)
-    found = 0.0
+    contrast = 0.0
     for turn in (0.0, np.pi / 4):
         quarter = np.floor((np.arctan2(dy[ring], dx[ring]) + turn) / (np.pi / 2)).astype(int) % 4
         parts = [image[ring][quarter == k] - lowest for k in range(4)]
@@ -233,8 +233,8 @@ def _tilt(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray, near:
                 continue
             a, b = float(np.median(one)), float(np.median(other))
             error = 1.25 * float(np.hypot(one.std() / np.sqrt(one.size), other.std() / np.sqrt(other.size)))
-            found = max(found, (abs(a - b) - 3.0 * error) / max(abs(a + b), 1e-30))
-    return found
+            contrast = max(contrast, (abs(a - b) - 3.0 * error) / max(abs(a + b), 1e-30))
+    return contrast
 
 
 def _apart(center: FloatArray, shape: tuple[int, ...]) -> float:

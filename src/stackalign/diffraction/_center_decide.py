@@ -113,7 +113,7 @@ def verdict(e: Evidence) -> Verdict:
 
 
 def _certain(e: Evidence) -> list[Verdict]:
-    found = []
+    verdicts = []
     rings = _believed_rings(e)
     pairs = e.pairs
     if (
@@ -121,12 +121,12 @@ def _certain(e: Evidence) -> list[Verdict]:
         and pairs.evidence.quality >= PAIR_QUALITY
         and pairs.answer.confidence() >= PAIR_ALONE
     ):
-        found.append(Verdict(pairs.answer.candidates[0].center, pairs.sigma, pairs.answer, ""))
+        verdicts.append(Verdict(pairs.answer.candidates[0].center, pairs.sigma, pairs.answer, ""))
     if rings is not None:
-        found.insert(0, Verdict(rings.center, rings.sigma, rings.answer, ""))
+        verdicts.insert(0, Verdict(rings.center, rings.sigma, rings.answer, ""))
     if e.beam is not None and believed_beam(e) == "":
-        found.append(_beam_verdict(e, e.beam))
-    return found
+        verdicts.append(_beam_verdict(e, e.beam))
+    return verdicts
 
 
 def _believed_rings(e: Evidence) -> Rings | None:

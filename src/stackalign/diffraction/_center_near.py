@@ -63,7 +63,7 @@ def near_guide(guide: Guide, level: Level, coarse: Level, shape: tuple[int, ...]
         rings = settled_rings(answer, level, beam)
     if guide.kind == "pairs":
         pairs, far = pairs_of(level, [], guide.center), PAIRED * level.factor
-    found = verdict(Evidence((shape[0], shape[1]), level, rings, pairs, [], beam))
-    if found.doubt or not found.sigma <= LARGEST_SIGMA or found.answer.kind != guide.kind:
+    near = verdict(Evidence((shape[0], shape[1]), level, rings, pairs, [], beam))
+    if near.doubt or not near.sigma <= LARGEST_SIGMA or near.answer.kind != guide.kind:
         return None
-    return found if np.hypot(*(found.center - guide.center)) <= far else None
+    return near if np.hypot(*(near.center - guide.center)) <= far else None

@@ -52,8 +52,8 @@ class Spots(NamedTuple):
 
 def find_spots(image: FloatArray, valid: NDArray[np.bool_]) -> Spots:
     """Find spots of the width that stands out most."""
-    found = [_spots(image, valid, width) for width in WIDTHS]
-    return max(found, key=lambda s: float(np.sort(s.strengths / s.noise)[-50:].sum()) if len(s.points) else 0.0)
+    by_width = [_spots(image, valid, width) for width in WIDTHS]
+    return max(by_width, key=lambda s: float(np.sort(s.strengths / s.noise)[-50:].sum()) if len(s.points) else 0.0)
 
 
 def _spots(image: FloatArray, valid: NDArray[np.bool_], width: float) -> Spots:
@@ -164,18 +164,18 @@ def pair_centers(partners: Partners, starts: FloatArray, reach: float) -> tuple[
     for radius in (reach, NEAR):
         which = np.flatnonzero(moving)
         index, distance = partners(2 * centers[which, None] - points)
-        found = (index >= 0) & (distance <= radius)
-        counts[which] = found.sum(axis=1)
+        paired = (index >= 0) & (distance <= radius)
+        counts[which] = paired.sum(axis=1)
         enough = counts[which] >= 3
         moving[which[~enough]] = False
-        which, index, found = which[enough], index[enough], found[enough]
+        which, index, paired = which[enough], index[enough], paired[enough]
         if not len(which):
             break
         middles = 0.5 * (points + points[np.maximum(index, 0)])
         weight = np.sqrt(np.minimum(strengths, strengths[np.maximum(index, 0)]))
-        center = np.stack([_medians(middles[..., k], found) for k in (0, 1)], axis=1)
+        center = np.stack([_medians(middles[..., k], paired) for k in (0, 1)], axis=1)
         off = np.hypot(*np.moveaxis(middles - center[:, None], 2, 0))
-        kept = found & (off <= np.maximum(3.0 * _medians(off, found), 1e-6)[:, None])
+        kept = paired & (off <= np.maximum(3.0 * _medians(off, paired), 1e-6)[:, None])
         weight = np.where(kept, weight, 0.0)
         centers[which] = (weight[..., None] * middles).sum(axis=1) / weight.sum(axis=1)[:, None]
     return centers, counts
@@ -184,13 +184,13 @@ def pair_centers(partners: Partners, starts: FloatArray, reach: float) -> tuple[
 def pair_sigma(spots: Spots, tree: cKDTree, center: FloatArray) -> float:
     """Standard error along an axis of a centre, from the scatter of the middles of its pairs."""
     distance, partner = tree.query(2 * center - spots.points, distance_upper_bound=NEAR)
-    found = np.flatnonzero(np.isfinite(distance))
-    if len(found) < 4:
+    paired = np.flatnonzero(np.isfinite(distance))
+    if len(paired) < 4:
         return float("inf")
-    middles = 0.5 * (spots.points[found] + spots.points[partner[found]])
+    middles = 0.5 * (spots.points[paired] + spots.points[partner[paired]])
     # Both ends of a pair are here: half as many are independent.
     scatter = float(np.sqrt(((middles - center) ** 2).mean(axis=0).max()))
-    return float(np.hypot(scatter / np.sqrt(len(found) / 2), FINEST))
+    return float(np.hypot(scatter / np.sqrt(len(paired) / 2), FINEST))
 
 
 def _solved(normal: FloatArray, right: FloatArray) -> FloatArray:

@@ -87,9 +87,9 @@ class RingScore:
                     there = best + np.array((dy, dx))
                     if not ((there >= 0) & (there <= np.array(self.shape) - 1)).all():
                         continue
-                    found = self.smooth(there, which)
-                    if found > score + 1e-12:
-                        best, score, moved = there, found, True
+                    higher = self.smooth(there, which)
+                    if higher > score + 1e-12:
+                        best, score, moved = there, higher, True
             step /= 2
         return best, score
 
@@ -100,12 +100,12 @@ def ring_candidates(score: RingScore, which: Sequence[int], count: int) -> list[
     step = max(1.0, max(height, width) / STEPS)
     rows, columns = (_grid(n, step) for n in (height, width))
     grids = np.array([[score.whole(np.array([y, x]), which) for x in columns] for y in rows])
-    found = []
+    candidates = []
     for k, grid in zip(which, np.moveaxis(grids, 2, 0), strict=True):
         peaks = np.argwhere((maximum_filter(grid, 3, mode="nearest") == grid) & (grid > 0))
         order = np.argsort(-grid[tuple(peaks.T)], kind="stable")[:count]
-        found.append([score.climb(np.array([rows[y], columns[x]]), k, 0.5 * step, 0.5) for y, x in peaks[order]])
-    return found
+        candidates.append([score.climb(np.array([rows[y], columns[x]]), k, 0.5 * step, 0.5) for y, x in peaks[order]])
+    return candidates
 
 
 def _grid(length: int, step: float) -> FloatArray:

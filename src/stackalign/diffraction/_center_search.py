@@ -130,7 +130,7 @@ def passed(level: Level, sigma: float) -> tuple[NDArray[np.float32], NDArray[np.
 def inversions_of(level: Level, device: str, workers: int | None) -> list[Candidate]:
     """Maxima of the correlation of an image with itself turned by 180 degrees."""
     shape = np.array(level.image.shape)
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for part in (8, 32):
         image, valid = passed(level, max(shape) / part)
         turned = asarray(np.ascontiguousarray(image[::-1, ::-1]), device)
@@ -151,8 +151,8 @@ def inversions_of(level: Level, device: str, workers: int | None) -> list[Candid
         order = np.argsort(-evidence[tuple(peaks.T)], kind="stable")[:12]
         for y, x in peaks[order]:
             lag = np.array(result.shift_at((y, x)))
-            found.append(Candidate(float(np.tanh(evidence[y, x])), level.up(0.5 * (shape - 1 + lag))))
-    return _distinct(found, 2.0 * level.factor)
+            candidates.append(Candidate(float(np.tanh(evidence[y, x])), level.up(0.5 * (shape - 1 + lag))))
+    return _distinct(candidates, 2.0 * level.factor)
 
 
 def _distinct(candidates: list[Candidate], distance: float) -> list[Candidate]:
@@ -174,12 +174,12 @@ def rings_of(coarse: Level, inversions: list[Candidate]) -> Answer:
     # A background makes wide rings: they are not asked where there are narrow ones.
     for scales_together in ([0], list(range(1, len(RING_SCALES)))):
         for which, rough in zip(scales_together, ring_candidates(score, scales_together, 4), strict=True):
-            found = [Candidate(s, coarse.up(c)) for c, s in rough]
+            candidates = [Candidate(s, coarse.up(c)) for c, s in rough]
             for candidate in inversions[:4]:
                 center, s = score.climb(coarse.down(candidate.center), which, 1.0, 0.5)
-                found.append(Candidate(s, coarse.up(center)))
-            found = [c for c in _distinct(found, 4.0 * coarse.factor) if c.score > 0]
-            answers.append(Answer("rings", found, found[0].score if found else 0.0, RING_SCALES[which]))
+                candidates.append(Candidate(s, coarse.up(center)))
+            candidates = [c for c in _distinct(candidates, 4.0 * coarse.factor) if c.score > 0]
+            answers.append(Answer("rings", candidates, candidates[0].score if candidates else 0.0, RING_SCALES[which]))
             if answers[-1].confidence() >= PLAIN:
                 return answers[-1]
     return max(answers, key=Answer.confidence)
@@ -202,7 +202,7 @@ def pairs_of(level: Level, inversions: list[Candidate], near: FloatArray | None 
         return nothing
     tree = cKDTree(spots.points)
     evidence: dict[float, PairEvidence] = {}
-    found = []
+    candidates = []
     if near is None:
         starts = [*half_sums(spots, TRIED), *(level.down(c.center) for c in inversions)]
     else:
@@ -214,14 +214,14 @@ def pairs_of(level: Level, inversions: list[Candidate], near: FloatArray | None 
     for center in centers[np.sort(first)]:
         here = pair_score(spots, center)
         if here.score > 0:
-            found.append(Candidate(here.score, level.up(center)))
+            candidates.append(Candidate(here.score, level.up(center)))
             evidence[here.score] = here
-    found = _distinct(found, 2.0 * level.factor)
-    if not found:
+    candidates = _distinct(candidates, 2.0 * level.factor)
+    if not candidates:
         return nothing
-    best = evidence[found[0].score]
-    sigma = level.factor * pair_sigma(spots, tree, level.down(found[0].center))
-    return Pairs(Answer("pairs", found, best.quality), best, sigma, len(spots.points))
+    best = evidence[candidates[0].score]
+    sigma = level.factor * pair_sigma(spots, tree, level.down(candidates[0].center))
+    return Pairs(Answer("pairs", candidates, best.quality), best, sigma, len(spots.points))
 
 
 def refined(
@@ -245,7 +245,7 @@ def refined(
         pixels, mask = image[window].astype(np.float32)[None], valid[window][None]
         passed = band_pass(pixels, mask, max(2.0, max(image.shape) / part))[0]
         seen = mask[0] & np.isfinite(passed)
-        found = masked_shift(
+        registered = masked_shift(
             asarray(np.ascontiguousarray(passed), device),
             asarray(np.ascontiguousarray(passed[::-1, ::-1]), device),
             reference_mask=asarray(seen, device),
@@ -253,9 +253,9 @@ def refined(
             max_shift=tuple(int(min(2 * reach, s // 2)) for s in passed.shape),
             workers=workers,
         )
-        if not found.score > 0:
+        if not registered.score > 0:
             return center
-        center = 0.5 * (twice + found.shift)
-        if np.abs(found.shift).max() <= 0.5:
+        center = 0.5 * (twice + registered.shift)
+        if np.abs(registered.shift).max() <= 0.5:
             break
     return np.asarray(center)

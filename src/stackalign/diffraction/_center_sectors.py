@@ -164,20 +164,20 @@ def settled(
         # A part of the pixels leads near.
         some = valid & (np.add.outer(*(np.arange(n) for n in valid.shape)) % 4 == 0)
         near, _ = _settled(image, some, center, reach, ROUNDS)
-        here, found = _settled(image, valid, near, reach, LAST_ROUNDS)
+        here, agreed = _settled(image, valid, near, reach, LAST_ROUNDS)
         if np.hypot(*(here - center)) <= reach:
-            return here, found
+            return here, agreed
     return _settled(image, valid, center, reach, ROUNDS)
 
 
 def _settled(
     image: NDArray[np.floating], valid: NDArray[np.bool_], center: FloatArray, reach: float, rounds: int
 ) -> tuple[FloatArray, Agreement]:
-    here, found = center, agreement(image, valid, center)
+    here, agreed = center, agreement(image, valid, center)
     for _ in range(rounds):
-        step = found.step * min(1.0, 3.0 / max(float(np.hypot(*found.step)), 1e-9))
+        step = agreed.step * min(1.0, 3.0 / max(float(np.hypot(*agreed.step)), 1e-9))
         if np.hypot(*(here + step - center)) > reach or np.hypot(*step) < 0.01:
             break
         here = here + step
-        found = agreement(image, valid, here)
-    return here, found
+        agreed = agreement(image, valid, here)
+    return here, agreed

@@ -114,7 +114,7 @@ def radial_center(image: FloatArray, valid: NDArray[np.bool_], start: FloatArray
         )
         for first in (start, _middle(image, valid))
     ]  # fmt: skip
-    best = min(rough, key=lambda found: float(found.fun))
+    best = min(rough, key=lambda end: float(end.fun))
     if best.fun > 2 * LEFT:
         return np.asarray(best.x) * step, float(best.fun)
     close, unexplained, first = np.asarray(best.x) * step, np.inf, 0.7

@@ -1,18 +1,20 @@
-"""What centring, alignment and symmetry accept, checked once, with sentences that name what to do."""
+"""What centring, alignment, symmetry and peaks accept, checked once, with sentences that name what to do."""
 
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from stackalign._masks import stack_mask, warn_if_few
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.errors import DataError, MaskWarning
 from stackalign.ops import asarray, to_numpy
 
-__all__ = ["Images", "check_center", "checked_images", "checked_mask"]
+__all__ = ["Images", "check_center", "checked_images", "checked_mask", "one_image"]
 
 LEAST_BESIDE, MOSTLY, DARK = 2, 0.9, 0.05
 """Neighbours of a pixel of a gap that are of it, the share of its pixels that have them, and the level around it as a
@@ -111,3 +113,19 @@ def check_center(center: Any, shape: tuple[int, ...], name: str) -> None:
             f"{shape[0]} rows by {shape[1]} columns"
         )
         raise DataError(msg)
+
+
+def one_image(image: Any, mask: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Check one image (H, W): its pixels as float64, 0 where they are not valid, and which are."""
+    checked = checked_images(image, mask, "cpu" if isinstance(image, np.ndarray) else "auto", "image")
+    if not checked.single:
+        msg = f"image must have the shape (H, W), got {tuple(checked.values.shape)}; loop over the images of a stack"
+        raise DataError(msg)
+    pixels = to_numpy(checked.values)[0].astype(np.float64)
+    valid = np.isfinite(pixels)
+    if checked.mask is not None:
+        valid &= to_numpy(checked.mask)[0]
+    if not valid.any():
+        msg = "no pixel of the image is valid; NaN pixels are not, and True means valid in a mask"
+        raise DataError(msg)
+    return np.where(valid, pixels, 0.0), valid

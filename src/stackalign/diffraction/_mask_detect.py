@@ -77,13 +77,13 @@ def detector_faults(
     hit = (lower - min(dark, 0.0)) * n_images > 30
     quiet = known & hit & (usual > 0) & (variance < QUIET * usual) & (n_images > 1)
     noisy = known & (n_images > 3) & (usual > 0) & _alone(variance, usual * np.sqrt(2.0 / max(2, n_images)), NOISY)
-    found = {"gap": gap, "low": low, "high": high, "quiet": quiet, "noisy": noisy}
-    bad = np.logical_or.reduce(list(found.values()))
+    faults = {"gap": gap, "low": low, "high": high, "quiet": quiet, "noisy": noisy}
+    bad = np.logical_or.reduce(list(faults.values()))
     for axis in (0, 1):
         full = bad.mean(axis=1 - axis) > LINE
         lines = np.broadcast_to(full[:, None] if axis == 0 else full[None], bad.shape)
-        found["low"] = found["low"] | (lines & known & ~bad)
-    return found
+        faults["low"] = faults["low"] | (lines & known & ~bad)
+    return faults
 
 
 def _alone(values: FloatArray, error: FloatArray, times: float = 0.0) -> NDArray[np.bool_]:

@@ -242,8 +242,8 @@ def _tops(framed: Plane, shape: tuple[int, ...], blocks: NDArray[Any], values: P
     place = cells.reshape(len(blocks), -1).argmax(axis=1)
     y, x = y + place // block, x + place % block
     square = framed[(y[:, None] + around + edge)[:, :, None], (x[:, None] + around + edge)[:, None, :]]
-    found: Plane = values[square.max(axis=(1, 2), initial=-np.inf) <= values]
-    return found
+    tops: Plane = values[square.max(axis=(1, 2), initial=-np.inf) <= values]
+    return tops
 
 
 def calibrated(snr: Plane, width: float) -> Plane:

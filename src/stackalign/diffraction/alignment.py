@@ -11,8 +11,8 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import __version__
-from stackalign._masks import stack_mask
 from stackalign._results import Tabular
+from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
@@ -22,9 +22,9 @@ from stackalign.ops.transfer import unwrapped
 from stackalign.registration.background import background_sigma, band_pass
 
 from ._align_trust import ALIKE, Judged, judged, without_hot_pixels
-from ._inputs import checked_images, checked_mask
+from ._inputs import Images, checked_images, checked_mask
 
-__all__ = ["FLAGS", "Alignment", "align", "ialign", "track_peak"]
+__all__ = ["FLAGS", "Alignment", "align", "ialign"]
 
 FLAGS: Mapping[str, str] = {
     "constant": "an image does not vary, or nothing correlates: it is left where it is",
@@ -196,28 +196,23 @@ def align(
     >>> found.shift.round(1)  # back to where it was
     array([-5.,  3.])
     """
-    given = checked_images(images, mask, device)
-    where = device_of(given.values)
+    checked = checked_images(images, mask, device)
+    where = device_of(checked.values)
     fixed = checked_images(reference, None, where, "reference")
-    if not fixed.single or fixed.values.shape[1:] != given.values.shape[1:]:
+    if not fixed.single or fixed.values.shape[1:] != checked.values.shape[1:]:
         msg = (
-            f"reference must be one image of the shape {tuple(given.values.shape[1:])} of the images, "
+            f"reference must be one image of the shape {tuple(checked.values.shape[1:])} of the images, "
             f"got {tuple(np.shape(reference))}"
         )
         raise DataError(msg)
-    valid = given.mask
-    if reference_mask is not None:
-        r_valid = checked_mask(reference_mask, tuple(fixed.values.shape), where, "reference_mask")
-    else:
-        r_valid = valid if valid is not None and len(valid) == 1 else None
-    if fixed.mask is not None:  # Gaps that the reference itself marks.
-        r_valid = fixed.mask if r_valid is None else r_valid & fixed.mask
-    sigma = background_sigma(background, tuple(given.values.shape))
-    compared, onto = (_without_hot_pixels(a) for a in (given.values, fixed.values))
+    valid = checked.mask
+    r_valid = _reference_mask(reference_mask, fixed, valid, where)
+    sigma = background_sigma(background, tuple(checked.values.shape))
+    compared, onto = (_without_hot_pixels(a) for a in (checked.values, fixed.values))
     plain = compared, onto
     if sigma is not None:
         compared, onto = band_pass(compared, valid, sigma), band_pass(onto, r_valid, sigma)
-    found = masked_shift(
+    registered = masked_shift(
         onto[0],
         compared,
         reference_mask=None if r_valid is None else r_valid[0],
@@ -227,13 +222,7 @@ def align(
         subpixel=subpixel,
         workers=workers,
     )
-    matrices = np.zeros((len(found.shift), 2, 3))
-    matrices[:, 0, 0] = matrices[:, 1, 1] = 1.0
-    matrices[:, :, 2] = -found.shift
-    moved = resample_affine(given.values, matrices, order=order, mask=valid if fill_masked else None, workers=workers)
-    if not np.isnan(fill_value):
-        xp = array_namespace(moved)
-        moved = xp.where(xp.isnan(moved), moved.dtype.type(fill_value), moved)
+    moved = _moved(checked, registered.shift, order, fill_value, fill_masked, workers)
     if isinstance(images, np.ndarray):
         moved = to_numpy(moved)
     settings = {
@@ -243,19 +232,48 @@ def align(
         "subpixel": subpixel,
         "order": order,
     }
-    columns = found.shift, found.score, found.second_score, found.overlap
+    columns = registered.shift, registered.score, registered.second_score, registered.overlap
     shared = None if r_valid is None else r_valid[0]
-    evidence = judged(plain[1][0], plain[0], shared, valid, (found.shift, found.score, found.overlap), workers)
-    rows = zip(*columns, evidence, strict=True)
+    measured = registered.shift, registered.score, registered.overlap
+    evidence = judged(plain[1][0], plain[0], shared, valid, measured, workers)
     verdicts = [
-        _flags(found_shift, score, second, overlap, max_shift, e) for found_shift, score, second, overlap, e in rows
+        _flags(shift, score, second, overlap, max_shift, of_row)
+        for shift, score, second, overlap, of_row in zip(*columns, evidence, strict=True)
     ]
     flags = tuple(tuple(v) for v in verdicts)
     reasons = tuple(" ".join(v.values()) for v in verdicts)
     significance = np.array([e.significance for e in evidence])
-    first = 0 if given.single else slice(None)
-    shift, score, second, overlap = (c[first] for c in columns)
-    return Alignment(moved[first], shift, score, second, overlap, flags, settings, where, significance[first], reasons)
+    first = 0 if checked.single else slice(None)
+    shifts, scores, seconds, overlaps = (c[first] for c in columns)
+    return Alignment(
+        moved[first], shifts, scores, seconds, overlaps, flags, settings, where, significance[first], reasons
+    )
+
+
+def _reference_mask(mask: Array | None, fixed: Images, valid: Array | None, device: str) -> Array | None:
+    """Mask (1, H, W) of the reference: its own, else that of the images where it is one for all, without gaps."""
+    if mask is not None:
+        r_valid = checked_mask(mask, tuple(fixed.values.shape), device, "reference_mask")
+    else:
+        r_valid = valid if valid is not None and len(valid) == 1 else None
+    if fixed.mask is None:  # No gaps that the reference itself marks.
+        return r_valid
+    return fixed.mask if r_valid is None else r_valid & fixed.mask
+
+
+def _moved(
+    images: Images, shift: FloatArray, order: int, fill_value: float, fill_masked: bool, workers: int | None
+) -> Array:
+    """Images moved by their shifts (N, 2), with a value where they show nothing."""
+    matrices = np.zeros((len(shift), 2, 3))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = 1.0
+    matrices[:, :, 2] = -shift
+    mask = images.mask if fill_masked else None
+    moved = resample_affine(images.values, matrices, order=order, mask=mask, workers=workers)
+    if not np.isnan(fill_value):
+        xp = array_namespace(moved)
+        moved = xp.where(xp.isnan(moved), moved.dtype.type(fill_value), moved)
+    return moved
 
 
 def _without_hot_pixels(images: Array) -> Array:
@@ -350,98 +368,17 @@ def ialign(
             if tuple(np.shape(image)) != shape:
                 msg = f"image {number + k} of the stream has the shape {tuple(np.shape(image))}, not {shape}"
                 raise DataError(msg)
-        found = align(array_namespace(block[0]).stack(block), reference, **options)
+        aligned = align(array_namespace(block[0]).stack(block), reference, **options)
         number += len(block)
         for k in range(len(block)):
             yield replace(
-                found,
-                image=found.image[k],
-                shift=found.shift[k],
-                score=found.score[k],
-                second_score=found.second_score[k],
-                overlap=found.overlap[k],
-                flags=(found.flags[k],),
-                significance=found.significance[k],
-                reasons=(found.reasons[k],),
+                aligned,
+                image=aligned.image[k],
+                shift=aligned.shift[k],
+                score=aligned.score[k],
+                second_score=aligned.second_score[k],
+                overlap=aligned.overlap[k],
+                flags=(aligned.flags[k],),
+                significance=aligned.significance[k],
+                reasons=(aligned.reasons[k],),
             )
-
-
-def track_peak(
-    images: Array | Iterable[Array],
-    row_slice: slice | None = None,
-    col_slice: slice | None = None,
-    *,
-    reference: Array | None = None,
-    mask: Array | None = None,
-    subpixel: bool = True,
-    device: str = "auto",
-    workers: int | None = None,
-) -> NDArray[np.float64]:
-    """Follow a spot or ring through a series of images.
-
-    Parameters
-    ----------
-    images : array or iterable of array
-        (N, H, W), or a stream of (H, W).
-    row_slice, col_slice : slice, optional
-        Window with the peak; the whole image by default.
-    reference : array, optional
-        (H, W) image from which movement is counted; the first one by default.
-    mask : array, optional
-        Boolean (H, W), True = valid.
-    subpixel : bool
-        To fractions of a pixel.
-    device : str
-        "auto", "cpu", "cuda" or "cuda:n".
-    workers : int, optional
-        Number of CPU threads.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N, 2) float64: how far (row, col) the peak has moved from where it is in the reference, positive to larger
-        indices.
-
-    Raises
-    ------
-    DataError
-        The window holds no pixel, or shapes differ.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from stackalign import diffraction
-    >>> y, x = np.mgrid[:64, :64]
-    >>> series = [np.exp(-((y - 30 - k) ** 2 + (x - 32 + 2 * k) ** 2) / 18) for k in range(3)]
-    >>> diffraction.track_peak(series, slice(20, 44), slice(20, 44)).round(1) + 0.0
-    array([[ 0.,  0.],
-           [ 1., -2.],
-           [ 2., -4.]])
-    """
-    window = (row_slice or slice(None), col_slice or slice(None))
-    whole = None if mask is None else asarray(mask, device)
-    fixed = None if reference is None else asarray(reference, device)[window]
-    found: list[NDArray[np.float64]] = []
-    stream = (asarray(image, device) for image in unwrapped(images, "images"))
-    while block := list(islice(stream, 32)):
-        if any(image.ndim != 2 for image in block):
-            msg = f"images must be a series (N, H, W) or a stream of (H, W), got images of shape {block[0].shape}"
-            raise DataError(msg)
-        part = array_namespace(block[0]).stack(block)[(slice(None), *window)]
-        if 0 in part.shape:
-            msg = f"rows {row_slice} and columns {col_slice} hold no pixel of images of {tuple(block[0].shape)}"
-            raise DataError(msg)
-        if fixed is None:
-            fixed = part[0]
-        valid = None if whole is None else stack_mask(whole, (1, *block[0].shape), of="the images")[(0, *window)]
-        checked = checked_images(part, valid, device)
-        onto = asarray(fixed, device)
-        if tuple(onto.shape) != tuple(part.shape[1:]):
-            msg = f"reference has the shape {tuple(onto.shape)} in the window, images have {tuple(part.shape[1:])}"
-            raise DataError(msg)
-        shared = None if checked.mask is None else checked.mask[0]
-        result = masked_shift(
-            onto, checked.values, reference_mask=shared, moving_mask=shared, subpixel=subpixel, workers=workers
-        )
-        found.append(-result.shift)
-    return np.concatenate(found) + 0.0 if found else np.empty((0, 2))

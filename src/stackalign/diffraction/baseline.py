@@ -45,7 +45,7 @@ class Baseline:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON knows them."""
-        found = to_jsonable(
+        plain = to_jsonable(
             {
                 "baseline": self.baseline,
                 "n_iterations": self.n_iterations,
@@ -54,8 +54,8 @@ class Baseline:
                 "provenance": self.provenance,
             }
         )
-        assert isinstance(found, dict)
-        return found
+        assert isinstance(plain, dict)
+        return plain
 
 
 @governed
@@ -130,33 +130,16 @@ def baseline_dwt(
     >>> bool(np.abs(found.baseline - background)[50:450].max() < 0.1)
     True
     """
-    pywt = _wavelets()
     data = asarray(array, "cpu")
     if data.dtype.kind not in "buif":
         msg = f"array must hold real numbers, got {data.dtype}; take abs() or the real part of complex data first"
         raise TypeError(msg)
     data = data.astype(np.float64)
     axes = _axes(axis, data.ndim)
-    if wavelet not in pywt.wavelist(kind="discrete"):
-        msg = f"wavelet {wavelet!r} is not known; choose one of pywt.wavelist(kind='discrete'), for example sym6 or db4"
-        raise ValueError(msg)
-    if mode not in pywt.Modes.modes:
-        msg = f"mode {mode!r} is not known; choose one of {', '.join(pywt.Modes.modes)}"
-        raise ValueError(msg)
+    level = _checked_level(data, axes, wavelet, level, mode)
     if operator.index(max_iter) < 1 or not tolerance >= 0:
         msg = f"max_iter must be at least 1 and tolerance 0 or more, got {max_iter} and {tolerance}"
         raise ValueError(msg)
-    shortest = min(data.shape[a] for a in axes)
-    length = pywt.Wavelet(wavelet).dec_len
-    coarsest = pywt.dwt_max_level(shortest, length)
-    if level is None:
-        level = max(1, coarsest)
-    if level < 1 or shortest < 2:
-        msg = f"level must be at least 1 and axes have at least 2 elements, got level {level} and {data.shape}"
-        raise DataError(msg)
-    if shortest < 2 ** (level - 1) * length and level > max(1, coarsest):
-        msg = f"level {level} is too coarse for {shortest} elements with {wavelet}; the coarsest is {max(1, coarsest)}"
-        raise DataError(msg)
     valid = _valid(data, mask)
     values = data[valid]
     bottom = float(values.min()) if lower is None else float(lower)
@@ -193,12 +176,35 @@ def baseline_dwt(
     )
 
 
+def _checked_level(data: FloatArray, axes: tuple[int, ...], wavelet: str, level: int | None, mode: str) -> int:
+    """The level of a decomposition, by default the coarsest; refuse what wavelet, mode and axes do not allow."""
+    pywt = _wavelets()
+    if wavelet not in pywt.wavelist(kind="discrete"):
+        msg = f"wavelet {wavelet!r} is not known; choose one of pywt.wavelist(kind='discrete'), for example sym6 or db4"
+        raise ValueError(msg)
+    if mode not in pywt.Modes.modes:
+        msg = f"mode {mode!r} is not known; choose one of {', '.join(pywt.Modes.modes)}"
+        raise ValueError(msg)
+    shortest = min(data.shape[a] for a in axes)
+    length = pywt.Wavelet(wavelet).dec_len
+    coarsest = pywt.dwt_max_level(shortest, length)
+    if level is None:
+        level = max(1, coarsest)
+    if level < 1 or shortest < 2:
+        msg = f"level must be at least 1 and axes have at least 2 elements, got level {level} and {data.shape}"
+        raise DataError(msg)
+    if shortest < 2 ** (level - 1) * length and level > max(1, coarsest):
+        msg = f"level {level} is too coarse for {shortest} elements with {wavelet}; the coarsest is {max(1, coarsest)}"
+        raise DataError(msg)
+    return level
+
+
 def _axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
-    wanted = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
-    if len(wanted) not in (1, 2) or any(not -ndim <= a < ndim for a in wanted):
+    chosen = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
+    if len(chosen) not in (1, 2) or any(not -ndim <= a < ndim for a in chosen):
         msg = f"axis must be one axis or two of the {ndim} of the array, got {axis}"
         raise ValueError(msg)
-    axes = tuple(int(a) % ndim for a in wanted)
+    axes = tuple(int(a) % ndim for a in chosen)
     if len(set(axes)) != len(axes):
         msg = f"axis must be two different axes, got {axis}"
         raise ValueError(msg)

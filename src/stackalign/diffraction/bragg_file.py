@@ -20,7 +20,8 @@ from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import FrameFiles, check_centers, combined_mask, paths_of, plain_center, stated_centers
-from .peaks import bragg_peaks, bragg_peaks_persistence
+from .peaks import bragg_peaks
+from .persistence import bragg_peaks_persistence
 
 __all__ = ["PeakTable", "peaks_file"]
 
@@ -137,7 +138,7 @@ def peaks_file(
     plan = runs.Plan("peaks", files.described, planned, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
-        found: dict[int, tuple[int, dict[str, NDArray[Any]]]] = {}
+        tables: dict[int, tuple[int, dict[str, NDArray[Any]]]] = {}
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             columns, n = runs.Columns(), reader.info.shape[0]
@@ -145,11 +146,11 @@ def peaks_file(
             chunk = _PeakChunk(method, settings, combined_mask(mask, reader))
             pieces = ChunkPlan.from_budget(n, 4 * reader.info.pattern_bytes, limit // 2, LARGEST_CHUNK)
             job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
-            found[k] = (n, _with_radius(columns.arrays(), middle))
+            tables[k] = (n, _with_radius(columns.arrays(), middle))
 
         files.each(run, one, lambda k: job.forget(f"rows-{k}"))
-        table = _table(final, files, found)
-        _write(run.data, [(files.paths[k], columns) for k, (_, columns) in sorted(found.items())])
+        table = _table(final, files, tables)
+        _write(run.data, [(files.paths[k], columns) for k, (_, columns) in sorted(tables.items())])
         inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
         made = provenance(parameters, inputs, device="cpu", command=command)
         run.publish({"files": table.files, "blind": table.blind, "provenance": made}, status=table.status)
@@ -175,16 +176,16 @@ class _PeakChunk:
             return {"frame": np.array([frame]), "row": blank, "col": blank, "intensity": blank, "snr": blank}
         options: dict[str, Any] = dict(self.settings)
         if self.method == "matched":
-            found = bragg_peaks(image, mask=self.mask, **options)
+            peaks = bragg_peaks(image, mask=self.mask, **options)
         else:
-            found = bragg_peaks_persistence(image, mask=self.mask, relative=True, **options)
-        position = np.asarray(found.position, np.float64).reshape(-1, 2)
+            peaks = bragg_peaks_persistence(image, mask=self.mask, relative=True, **options)
+        position = np.asarray(peaks.position, np.float64).reshape(-1, 2)
         return {
             "frame": np.full(len(position), frame),
             "row": position[:, 0],
             "col": position[:, 1],
-            "intensity": np.asarray(found.intensity, np.float64),
-            "snr": np.asarray(found.snr, np.float64),
+            "intensity": np.asarray(peaks.intensity, np.float64),
+            "snr": np.asarray(peaks.snr, np.float64),
         }
 
 
@@ -206,14 +207,14 @@ def is_blind(image: NDArray[Any], mask: NDArray[np.bool_] | None) -> bool:
     return not (seen & mask).any()
 
 
-def _table(output: Path, files: FrameFiles, found: Mapping[int, tuple[int, dict[str, NDArray[Any]]]]) -> PeakTable:
+def _table(output: Path, files: FrameFiles, tables: Mapping[int, tuple[int, dict[str, NDArray[Any]]]]) -> PeakTable:
     rows: list[dict[str, Any]] = []
     blind: list[tuple[str, int]] = []
     for k, path in enumerate(files.paths):
-        if k not in found:
+        if k not in tables:
             rows.append({"input": str(path), "message": files.failures[path]})
             continue
-        n, columns = found[k]
+        n, columns = tables[k]
         nothing = np.isnan(columns["row"])
         blind += [(str(path), int(frame)) for frame in columns["frame"][nothing]]
         rows.append({"input": str(path), "images": n, "peaks": int((~nothing).sum()), "message": ""})

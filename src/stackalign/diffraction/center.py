@@ -187,21 +187,21 @@ def autocenter(
     >>> found.center.round(1), found.kind, found.flags
     (array([262.3, 249.8]), ('pairs',), ((),))
     """
-    given = checked_images(images, mask, device)
+    checked = checked_images(images, mask, device)
     workers = n_workers(workers)  # refused for images without a centre too
-    if min(given.values.shape[1:]) < SMALLEST:
+    if min(checked.values.shape[1:]) < SMALLEST:
         msg = f"images must have sides of at least {SMALLEST} pixels for a centre, got {tuple(np.shape(images))}"
         raise DataError(msg)
     rows = []
     scan = _guide_of(guide)
-    for k in range(len(given.values)):
-        valid = None if given.mask is None else given.mask[k if len(given.mask) > 1 else 0]
+    for k in range(len(checked.values)):
+        valid = None if checked.mask is None else checked.mask[k if len(checked.mask) > 1 else 0]
         rows.append(
-            _center_of(to_numpy(given.values[k]), None if valid is None else to_numpy(valid), scan, device, workers)
+            _center_of(to_numpy(checked.values[k]), None if valid is None else to_numpy(valid), scan, device, workers)
         )
-    found, confidence, kinds, runners, scores, flags, sigmas, reasons = zip(*rows, strict=True)
-    first: Any = 0 if given.single else slice(None)
-    arrays = (np.array(a, np.float64)[first] for a in (found, confidence, runners, scores, sigmas))
+    places, confidence, kinds, runners, scores, flags, sigmas, reasons = zip(*rows, strict=True)
+    first: Any = 0 if checked.single else slice(None)
+    arrays = (np.array(a, np.float64)[first] for a in (places, confidence, runners, scores, sigmas))
     center, sure, others, shares, sigma = arrays
     return Center(center, sure, tuple(kinds), others, shares, tuple(flags), sigma, tuple(reasons))
 
@@ -246,25 +246,25 @@ def _guide_of(known: Center | None) -> Guide | None:
     return Guide(kind, np.median(centers[[k for k in sure if known.kind[k] == kind]], axis=0))
 
 
-def _row(found: Verdict) -> tuple[Any, ...]:
+def _row(judged: Verdict) -> tuple[Any, ...]:
     runners, scores = np.full((RUNNERS, 2), np.nan), np.zeros(RUNNERS)
-    for k, (score, there) in enumerate(found.answer.candidates[1 : RUNNERS + 1]):
-        runners[k], scores[k] = there, score / max(found.answer.candidates[0].score, 1e-300)
-    uncertain = bool(found.doubt) or not found.sigma <= LARGEST_SIGMA
+    for k, (score, there) in enumerate(judged.answer.candidates[1 : RUNNERS + 1]):
+        runners[k], scores[k] = there, score / max(judged.answer.candidates[0].score, 1e-300)
+    uncertain = bool(judged.doubt) or not judged.sigma <= LARGEST_SIGMA
     return (
-        found.center,
-        found.answer.confidence(),
-        found.answer.kind,
+        judged.center,
+        judged.answer.confidence(),
+        judged.answer.kind,
         runners,
         scores,
         ("uncertain",) if uncertain else (),
-        found.sigma,
-        _sentence(found) if uncertain else "",
+        judged.sigma,
+        _sentence(judged) if uncertain else "",
     )
 
 
 def _finest(
-    found: Verdict,
+    judged: Verdict,
     image: NDArray[Any],
     valid: NDArray[np.bool_],
     level: Level,
@@ -274,26 +274,26 @@ def _finest(
     plain: bool = True,
 ) -> Verdict:
     """Correlate the image with itself at full resolution; what that changes beyond the error is not believed."""
-    if found.answer.kind == "pairs" or not found.answer.candidates:
-        return found
-    kind, part = found.answer.kind, found.answer.part
-    center = found.center
+    if judged.answer.kind == "pairs" or not judged.answer.candidates:
+        return judged
+    kind, part = judged.answer.kind, judged.answer.part
+    center = judged.center
     if kind != "beam":
-        center = refined(image, valid, found.center, level.factor, part, device, workers)
+        center = refined(image, valid, judged.center, level.factor, part, device, workers)
     alone, unexplained = exact(image, valid, center, coarse, part) if plain else (center, 1.0)
     if unexplained <= LEFT:
-        return found._replace(center=alone, sigma=float(np.hypot(EXACT, open_sigma(image, valid, alone))), doubt="")
-    if found.doubt or kind == "beam":
-        return found._replace(center=center)
-    moved = float(np.hypot(*(center - found.center)))
-    if moved > 3.0 * found.sigma + 0.3 * level.factor:
-        return found
-    return found._replace(center=center, sigma=float(np.hypot(found.sigma, 0.5 * moved)))
+        return judged._replace(center=alone, sigma=float(np.hypot(EXACT, open_sigma(image, valid, alone))), doubt="")
+    if judged.doubt or kind == "beam":
+        return judged._replace(center=center)
+    moved = float(np.hypot(*(center - judged.center)))
+    if moved > 3.0 * judged.sigma + 0.3 * level.factor:
+        return judged
+    return judged._replace(center=center, sigma=float(np.hypot(judged.sigma, 0.5 * moved)))
 
 
-def _sentence(found: Verdict) -> str:
-    why = found.doubt or "the rings seen leave a direction open"
+def _sentence(judged: Verdict) -> str:
+    why = judged.doubt or "the rings seen leave a direction open"
     return (
-        f"The centre is known to {found.sigma:.1f} px only: {why}. State the centre, mask what is no pattern, or show "
+        f"The centre is known to {judged.sigma:.1f} px only: {why}. State the centre, mask what is no pattern, or show "
         "more of it."
     )

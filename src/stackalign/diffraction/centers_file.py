@@ -129,7 +129,7 @@ def center_file(
     plan = runs.Plan("center", files.described, {"dataset": dataset}, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
-        found: dict[int, dict[str, NDArray[Any]]] = {}
+        tables: dict[int, dict[str, NDArray[Any]]] = {}
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             columns = runs.Columns()
@@ -139,10 +139,10 @@ def center_file(
                 reader.info.shape[0], 4 * reader.info.pattern_bytes, limit // 2, LARGEST_CHUNK
             )
             job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
-            found[k] = columns.arrays()
+            tables[k] = columns.arrays()
 
         files.each(run, one, lambda k: job.forget(f"rows-{k}"))
-        rows = [row for k, columns in sorted(found.items()) for row in _rows(files.paths[k], columns)]
+        rows = [row for k, columns in sorted(tables.items()) for row in _rows(files.paths[k], columns)]
         table = CenterTable(final, rows, files.failures)
         _write(run.data, rows)
         inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
@@ -175,16 +175,16 @@ class _CenterChunk:
     guide: Center | None = None
 
     def __call__(self, images: NDArray[Any], first: int) -> runs.Part:
-        found = autocenter(images, mask=self.mask, guide=self.guide, device=self.device, workers=self.workers)
-        centers = np.asarray(found.center, np.float64).reshape(-1, 2)
+        result = autocenter(images, mask=self.mask, guide=self.guide, device=self.device, workers=self.workers)
+        centers = np.asarray(result.center, np.float64).reshape(-1, 2)
         return runs.Part(
             {
                 "row": centers[:, 0],
                 "col": centers[:, 1],
-                "sigma": np.asarray(found.sigma, np.float64).reshape(-1),
-                "confidence": np.asarray(found.confidence, np.float64).reshape(-1),
-                "kind": np.array(found.kind),
-                "flags": np.array([" ".join(flags) for flags in found.flags]),
+                "sigma": np.asarray(result.sigma, np.float64).reshape(-1),
+                "confidence": np.asarray(result.confidence, np.float64).reshape(-1),
+                "kind": np.array(result.kind),
+                "flags": np.array([" ".join(flags) for flags in result.flags]),
             }
         )
 
@@ -278,8 +278,8 @@ def _of_rows(rows: list[dict[str, Any]], table: Path, source: str | os.PathLike[
         raise DataError(msg)
     names = list(dict.fromkeys(str(row.get("file", "")) for row in rows))
     if len(names) > 1:
-        wanted = None if source is None else Path(source).name
-        chosen = [name for name in names if name == str(source)] or [n for n in names if Path(n).name == wanted]
+        stem = None if source is None else Path(source).name
+        chosen = [name for name in names if name == str(source)] or [n for n in names if Path(n).name == stem]
         if len(chosen) != 1:
             msg = f"{table} has the centres of {len(names)} files ({', '.join(names[:3])}), none of them for {source}"
             raise DataError(msg)

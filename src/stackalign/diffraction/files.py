@@ -63,7 +63,7 @@ class DiffractionImages:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON knows it."""
-        found = to_jsonable(
+        plain = to_jsonable(
             {
                 "shape": self.images.shape,
                 "dtype": self.images.dtype.name,
@@ -77,8 +77,8 @@ class DiffractionImages:
                 "metadata": self.metadata,
             }
         )
-        assert isinstance(found, dict)
-        return found
+        assert isinstance(plain, dict)
+        return plain
 
 
 def diffread(

@@ -52,7 +52,7 @@ class HotSpots:
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and positions (row, col) or (image, row, col) as JSON knows them."""
-        found = to_jsonable(
+        plain = to_jsonable(
             {
                 "shape": self.images.shape,
                 "n_hot": self.n_hot,
@@ -60,8 +60,8 @@ class HotSpots:
                 "provenance": self.provenance,
             }
         )
-        assert isinstance(found, dict)
-        return found
+        assert isinstance(plain, dict)
+        return plain
 
 
 @governed
@@ -203,8 +203,8 @@ def _is_cliff(
     cold[count == 0] = 0.0
     highest = np.where(count > 0, neighbours[each, np.clip(count - 1, 0, 7)], value)
     lowest = np.maximum(cold, floor[y, x])
-    found: NDArray[np.bool_] = value * value > contrast * lowest * np.maximum(value, highest)
-    return found, cold
+    cliff: NDArray[np.bool_] = value * value > contrast * lowest * np.maximum(value, highest)
+    return cliff, cold
 
 
 def _background(work: NDArray[Any], size: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -240,8 +240,8 @@ def _median(pixels: NDArray[Any]) -> NDArray[Any]:
     each = np.arange(len(ordered))
     low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
     high = np.minimum(high, np.maximum(count - 1, 0))
-    found: NDArray[Any] = 0.5 * (ordered[each, low] + ordered[each, high])
-    return found
+    medians: NDArray[Any] = 0.5 * (ordered[each, low] + ordered[each, high])
+    return medians
 
 
 def _filled(points: NDArray[Any]) -> NDArray[Any]:

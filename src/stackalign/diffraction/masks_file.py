@@ -36,7 +36,7 @@ class MaskFile:
     Parameters
     ----------
     output : Path
-    found : PixelMask
+    pixels : PixelMask
         Of the images alone.
     valid : numpy.ndarray
         (H, W) boolean, what was written: combined with the mask that was given.
@@ -45,9 +45,14 @@ class MaskFile:
     """
 
     output: Path
-    found: PixelMask
+    pixels: PixelMask
     valid: NDArray[np.bool_]
     failures: dict[Path, str] = field(default_factory=dict)
+
+    @property
+    def found(self) -> PixelMask:
+        """Earlier name of `pixels`."""
+        return self.pixels
 
     @property
     def status(self) -> str:
@@ -58,12 +63,12 @@ class MaskFile:
         """In numbers."""
         return {
             "output": str(self.output),
-            "images": self.found.n_images,
+            "images": self.pixels.n_images,
             "shape": list(self.valid.shape),
             "valid": int(self.valid.sum()),
             "valid_share": round(float(self.valid.mean()), 6),
-            "refused": self.found.counts,
-            "device": self.found.provenance["device"],
+            "refused": self.pixels.counts,
+            "device": self.pixels.provenance["device"],
         }
 
 
@@ -159,13 +164,13 @@ def mask_file(
         files.each(run, one, lambda k: None)
         if files.failures:
             raise DataError(next(iter(files.failures.values())))
-        found = total.judged(limits=limits, max_std=max_std, dead=dead, detect=detect)
-        valid = found.mask if mask is None else combine_masks(found, mask)
-        made = MaskFile(final, found, valid)
+        judged = total.judged(limits=limits, max_std=max_std, dead=dead, detect=detect)
+        valid = judged.mask if mask is None else combine_masks(judged, mask)
+        made = MaskFile(final, judged, valid)
         # Formats of images know no truth values.
         write_images(run.data, valid if final.suffix.lower() == ".npy" else valid.astype(np.uint8), overwrite=True)
         inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
-        record = provenance(settings, inputs, device=found.provenance["device"], command=command)
+        record = provenance(settings, inputs, device=judged.provenance["device"], command=command)
         run.publish({**made.summary(), "provenance": record}, status=made.status, summary=made.summary())
     return made
 
@@ -198,8 +203,8 @@ class _StatisticsChunk:
     workers: int | None
 
     def __call__(self, images: NDArray[Any], first: int) -> runs.Part:
-        found = ops.stack_statistics(ops.asarray(images, self.device), workers=self.workers)
-        fields = {name: ops.to_numpy(getattr(found, name)) for name in _FIELDS}
+        statistics = ops.stack_statistics(ops.asarray(images, self.device), workers=self.workers)
+        fields = {name: ops.to_numpy(getattr(statistics, name)) for name in _FIELDS}
         return runs.Part(fields | {"n_images": np.array(len(images))})
 
 

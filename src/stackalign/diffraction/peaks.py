@@ -1,4 +1,4 @@
-"""Bragg peaks: by a matched filter with its signal-to-noise ratio, and by topological persistence."""
+"""Bragg peaks, by a matched filter with its signal-to-noise ratio."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,20 +11,18 @@ from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
-from stackalign.ops import persistence_pairs, to_numpy
-from stackalign.ops._peaks import offsets
 
-from ._inputs import checked_images
+from ._inputs import one_image
 from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, counted, find_ground, is_spot
 from ._peak_pixels import blurred_electron, electron_of_events, hot_pixels, is_cluster
+from ._peak_places import check_distance, fitted, maxima
 
-__all__ = ["BraggPeaks", "bragg_peaks", "bragg_peaks_persistence"]
+__all__ = ["BraggPeaks", "bragg_peaks"]
 
 
 WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
 """Standard deviations of spots in pixels that are tried, 0.8 to 9."""
 
-STEPS = 6
 
 PLAINLY = 4.0
 """Ratios of so many times the least one are no chance, however few the electrons of a background that is seen."""
@@ -164,7 +162,7 @@ def bragg_peaks(
     >>> len(peaks) > 200, bool(np.median(far) < 0.2)
     (True, True)
     """
-    pixels, valid = _one_image(image, mask)
+    pixels, valid = one_image(image, mask)
     if min(pixels.shape) < 8:
         msg = f"an image of at least 8 x 8 pixels is needed to tell spots from background, got {pixels.shape}"
         raise DataError(msg)
@@ -174,7 +172,7 @@ def bragg_peaks(
     if width is not None and not 0.3 <= width <= min(pixels.shape) / 8:
         msg = f"width must be between 0.3 and an eighth of the image, in pixels, got {width}"
         raise ValueError(msg)
-    _check_distance(min_distance)
+    check_distance(min_distance)
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
     quantum = _quantum(pixels[valid])
     event = electron_of_events(pixels, valid, quantum > 0)
@@ -193,14 +191,14 @@ def bragg_peaks(
     matched = MatchedFilter(ground, max(widths) if width is None else width)
     best = matched(width) if width is not None else _widest(matched, widths, min_snr, typical, electron)
     plane = calibrated(best.snr, best.width)
-    places, snr = _maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
+    places, snr = maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
     told = is_spot(plane, places, best.width)
     weaker = hot_pixels(pixels, seen, quantum, places, WEAKER)
     told &= ~(places[:, None] == weaker[None]).all(axis=-1).any(axis=1)
     told &= ~is_cluster(ground.rest, ground.variance, places, best.width, electron)
     told &= counted(snr, ground.variance[tuple(places.T)].astype(np.float64), electron, best.width) >= min_snr
     places, snr = places[told], snr[told]
-    position, intensity = _fitted(ground, places, best.width)
+    position, intensity = fitted(ground, places, best.width)
     # A spot whose middle is not seen is known by its flank alone.
     whole = np.rint(position).astype(np.int64)
     rows, columns = np.clip(whole, 0, np.array(pixels.shape) - 1).T
@@ -208,21 +206,6 @@ def bragg_peaks(
     position, intensity, snr = position[inside], intensity[inside] * spread, snr[inside]
     settings = {"min_snr": min_snr, "width": width, "min_distance": min_distance}
     return BraggPeaks(position, intensity, snr, best.width, provenance(settings, [], device="cpu"))
-
-
-def _one_image(image: Any, mask: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
-    checked = checked_images(image, mask, "cpu" if isinstance(image, np.ndarray) else "auto", "image")
-    if not checked.single:
-        msg = f"image must have the shape (H, W), got {tuple(checked.values.shape)}; loop over the images of a stack"
-        raise DataError(msg)
-    pixels = to_numpy(checked.values)[0].astype(np.float64)
-    valid = np.isfinite(pixels)
-    if checked.mask is not None:
-        valid &= to_numpy(checked.mask)[0]
-    if not valid.any():
-        msg = "no pixel of the image is valid; NaN pixels are not, and True means valid in a mask"
-        raise DataError(msg)
-    return np.where(valid, pixels, 0.0), valid
 
 
 def _quantum(values: FloatArray) -> float:
@@ -263,165 +246,21 @@ def _widest(
             chance = np.where(chance >= least, peaks, chance)
         return filtered._replace(peaks=chance.astype(np.float32))
 
-    found = [judged(matched(w)) for w in widths]
+    by_width = [judged(matched(w)) for w in widths]
     # The same number of peaks for all: of a few wide ones, which have swallowed others, the median is a brighter one.
-    count = max(1, *(int(np.count_nonzero(f.peaks >= least)) for f in found))
+    count = max(1, *(int(np.count_nonzero(f.peaks >= least)) for f in by_width))
 
     def strength(filtered: Filtered) -> float:
         peaks = np.zeros(count)
         peaks[: len(filtered.peaks)] = filtered.peaks[:count]
         return float(np.median(peaks))
 
-    strengths = [strength(f) for f in found]
+    strengths = [strength(f) for f in by_width]
     k = int(np.argmax(strengths))
-    if not 0 < k < len(found) - 1:
-        return found[k]
+    if not 0 < k < len(by_width) - 1:
+        return by_width[k]
     below, here, above = strengths[k - 1 : k + 2]
     bend = below - 2 * here + above
     finer = widths[k] * (widths[k + 1] / widths[k]) ** (0.5 * (below - above) / bend if bend else 0)
     between = judged(matched(finer))
-    return max(found[k], between, key=strength)
-
-
-def _fitted(ground: Ground, places: NDArray[np.int64], width: float) -> tuple[FloatArray, FloatArray]:
-    """Positions (N, 2) and integrated intensities of Gaussians of a width, by least squares over valid pixels."""
-    position = places.astype(np.float64)
-    if not len(places):
-        return position.reshape(0, 2), np.zeros(0)
-    reach = max(2, int(np.ceil(2.0 * width)))
-    data, weight = (_neighbourhoods(a, places, reach).astype(np.float64) for a in (ground.rest, ground.weight))
-    weight = np.nan_to_num(weight)
-    data = np.where(weight > 0, data, 0.0)
-    grid = np.arange(-reach, reach + 1, dtype=np.float64)
-    offset = np.zeros((len(places), 2))
-    for _ in range(STEPS):
-        y, x = grid[:, None] - offset[:, 0, None, None], grid - offset[:, 1, None, None]
-        shape = np.exp(-(y * y + x * x) / (2 * width**2)) * weight
-        height = (shape * data).sum((1, 2)) / np.maximum((shape * shape).sum((1, 2)), 1e-30)
-        slopes = np.stack([shape, shape * y / width**2, shape * x / width**2], axis=-1)
-        slopes[..., 1:] *= height[:, None, None, None]
-        left = data - height[:, None, None] * shape
-        normal = np.einsum("nijk,nijl->nkl", slopes, slopes) + 1e-12 * np.eye(3)
-        step = np.linalg.solve(normal, np.einsum("nijk,nij->nk", slopes, left)[..., None])[..., 0]
-        offset = np.clip(offset + np.clip(step[:, 1:], -0.5, 0.5), -1.5, 1.5)
-    return position + offset, 2.0 * np.pi * width**2 * height
-
-
-def _maxima(snr: Plane, least: float, distance: float) -> tuple[NDArray[np.int64], FloatArray]:
-    """Local maxima (N, 2) above a level, the highest first, none nearer to a higher one than a distance."""
-    places = np.argwhere(snr >= least)
-    values = snr[places[:, 0], places[:, 1]]
-    framed = np.pad(snr, 1, constant_values=-np.inf)
-    tops = np.ones(len(places), bool)
-    for y in range(3):
-        for x in range(3):
-            tops &= values >= framed[places[:, 0] + y, places[:, 1] + x]
-    places = places[tops]
-    heights = values[tops].astype(np.float64)
-    order = np.argsort(-heights, kind="stable")
-    keep = _kept(places[order], distance)
-    return places[order][keep], heights[order][keep]
-
-
-def _check_distance(distance: float | None) -> None:
-    if distance is not None and not (np.isfinite(distance) and distance >= 0):
-        msg = f"min_distance must be a number of pixels, 0 or more, got {distance}"
-        raise ValueError(msg)
-
-
-def _kept(places: NDArray[Any], distance: float) -> NDArray[np.bool_]:
-    """Which places, in their order of precedence, have no kept one before them within a distance."""
-    from scipy.spatial import cKDTree
-
-    keep = np.ones(len(places), bool)
-    if len(places) < 2 or distance <= 0:
-        return keep
-    near = cKDTree(places).query_ball_point(places, distance)
-    for k, others in enumerate(near):
-        if keep[k]:
-            for other in others:
-                if other > k:
-                    keep[other] = False
-    return keep
-
-
-def _neighbourhoods(image: NDArray[Any], places: NDArray[Any], reach: int) -> NDArray[Any]:
-    """(N, 2r+1, 2r+1) pixels around places; NaN beyond the image."""
-    framed = np.pad(image, reach, constant_values=np.nan)
-    window = np.arange(2 * reach + 1)
-    cut: NDArray[Any] = framed[places[:, 0, None, None] + window[:, None], places[:, 1, None, None] + window]
-    return cut
-
-
-@governed
-def bragg_peaks_persistence(
-    image: Any,
-    *,
-    mask: Any = None,
-    prominence: float = 0.0,
-    relative: bool = False,
-    min_distance: float | None = None,
-    subpixel: bool = True,
-) -> BraggPeaks:
-    """Find peaks by how far each stands above the saddle to a higher one.
-
-    Suits spots of any size and shape without noise: each maximum of noise is a peak too, of low prominence.
-
-    Parameters
-    ----------
-    image : (H, W) array
-        Real; NaN is invalid. An image on a GPU is brought to the host.
-    mask : (H, W) array, optional
-        Boolean, True = valid; what is not valid takes no part, and peaks do not meet through it.
-    prominence : float
-        Peaks are kept whose persistence is above this, in the image's units.
-    relative : bool
-        The prominence is a share of the range between the lowest and the highest valid pixel.
-    min_distance : float, optional
-        Of two peaks nearer than this, in pixels, the more persistent one is kept.
-    subpixel : bool
-        Refine positions by a paraboloid through the neighbours.
-
-    Returns
-    -------
-    BraggPeaks
-
-    Raises
-    ------
-    DataError
-        The shapes do not fit, or no pixel is valid.
-    ValueError
-        A setting makes no sense.
-
-    See Also
-    --------
-    stackalign.persistence_pairs : births and deaths, and the reference.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from stackalign import diffraction
-    >>> image = np.zeros((20, 30))
-    >>> image[5, 8], image[12, 20] = 3.0, 7.0
-    >>> diffraction.bragg_peaks_persistence(image, subpixel=False).position.tolist()
-    [[12.0, 20.0], [5.0, 8.0]]
-    """
-    if not (np.isfinite(prominence) and prominence >= 0):
-        msg = f"prominence must not be negative, got {prominence}"
-        raise ValueError(msg)
-    _check_distance(min_distance)
-    pixels, valid = _one_image(image, mask)
-    pairs = persistence_pairs(pixels, mask=valid)
-    span = float(np.ptp(pixels[valid]))
-    height = pairs.persistence
-    keep = height > (prominence * span if relative else prominence)
-    places, height = pairs.birth_index[keep], height[keep]
-    if min_distance is not None:
-        apart = _kept(places, float(min_distance))
-        places, height = places[apart], height[apart]
-    position = places.astype(np.float64)
-    if subpixel and len(places):
-        position = places + offsets(_neighbourhoods(np.where(valid, pixels, np.nan), places, 2))
-    settings = {"prominence": prominence, "relative": relative, "min_distance": min_distance, "subpixel": subpixel}
-    share = height / span if span > 0 else np.zeros_like(height)
-    return BraggPeaks(position, height, share, float("nan"), provenance(settings, [], device="cpu"))
+    return max(by_width[k], between, key=strength)

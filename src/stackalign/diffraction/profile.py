@@ -75,9 +75,9 @@ class AzimuthalProfile(Tabular):
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON knows them; NaN becomes None."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        found = to_jsonable(fields | {"standard_error": self.standard_error})
-        assert isinstance(found, dict)
-        return found
+        plain = to_jsonable(fields | {"standard_error": self.standard_error})
+        assert isinstance(plain, dict)
+        return plain
 
 
 @governed
@@ -168,9 +168,9 @@ def azimuthal_average(
     }  # fmt: skip
     alike = np.unique(centers.reshape(-1, 2), axis=0)
     if len(alike) == 1:
-        found = [ops.azimuthal_average(values, alike[0], mask=valid, workers=workers, **options)]
+        profiles = [ops.azimuthal_average(values, alike[0], mask=valid, workers=workers, **options)]
     else:
-        found = [
+        profiles = [
             ops.azimuthal_average(
                 values[k : k + 1],
                 middle,
@@ -180,11 +180,11 @@ def azimuthal_average(
             )
             for k, middle in enumerate(centers)
         ]
-    longest = max((f.geometry for f in found), key=lambda g: g.radius.size)
+    longest = max((f.geometry for f in profiles), key=lambda g: g.radius.size)
     size = longest.radius.size
-    intensity = _joined([ops.to_numpy(f.mean) for f in found], size, np.nan)
-    variance = _joined([ops.to_numpy(f.variance) for f in found], size, np.nan)
-    weight = _joined([ops.to_numpy(f.weight) for f in found], size, 0.0)
+    intensity = _joined([ops.to_numpy(f.mean) for f in profiles], size, np.nan)
+    variance = _joined([ops.to_numpy(f.variance) for f in profiles], size, np.nan)
+    weight = _joined([ops.to_numpy(f.weight) for f in profiles], size, 0.0)
     record = provenance(options | {"center": centers}, [], device=ops.device_of(values))
     if single:
         intensity, variance, weight, centers = intensity[0], variance[0], weight[0], centers.reshape(2)

@@ -136,7 +136,7 @@ def profile_file(
     plan = runs.Plan("profile", files.described, parameters, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
-        found: dict[int, dict[str, NDArray[Any]]] = {}
+        tables: dict[int, dict[str, NDArray[Any]]] = {}
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             middle = check_centers(stated[path], reader.info.shape, str(path))
@@ -146,13 +146,13 @@ def profile_file(
                 reader.info.shape[0], 4 * reader.info.pattern_bytes, min(limit // 2, 4 * CHUNK_BYTES)
             )
             job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
-            found[k] = columns.arrays()
+            tables[k] = columns.arrays()
 
         files.each(run, one, lambda k: job.forget(f"rows-{k}"))
         inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
         made = provenance(settings, inputs, device=device, command=command)
-        table = _table(final, files, found, made)
-        _write(run.data, [(files.paths[k], columns) for k, columns in sorted(found.items())])
+        table = _table(final, files, tables, made)
+        _write(run.data, [(files.paths[k], columns) for k, columns in sorted(tables.items())])
         run.publish({"files": table.files, "radii": table.radii, "provenance": made}, status=table.status)
     return table
 
@@ -173,9 +173,9 @@ class _ProfileChunk:
         if isinstance(center, np.ndarray):
             center = center[first : first + n]
         if center is None:
-            found = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
-            center, confidence = found.center, np.asarray(found.confidence, np.float64)
-            uncertain = np.array([bool(flags) for flags in found.flags])
+            centers = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
+            center, confidence = centers.center, np.asarray(centers.confidence, np.float64)
+            uncertain = np.array([bool(flags) for flags in centers.flags])
         made = azimuthal_average(
             images, center, mask=self.mask, device=self.device, workers=self.workers, **self.settings
         )
@@ -233,15 +233,15 @@ def _padded(columns: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray
 
 
 def _table(
-    output: Path, files: FrameFiles, found: Mapping[int, dict[str, NDArray[Any]]], made: dict[str, Any]
+    output: Path, files: FrameFiles, tables: Mapping[int, dict[str, NDArray[Any]]], made: dict[str, Any]
 ) -> ProfileTable:
     rows: list[dict[str, Any]] = []
     profiles: dict[Path, AzimuthalProfile] = {}
     for k, path in enumerate(files.paths):
-        if k not in found:
+        if k not in tables:
             rows.append({"input": str(path), "message": files.failures[path]})
             continue
-        columns = found[k]
+        columns = tables[k]
         uncertain = int(columns["uncertain"].sum())
         rows.append({"input": str(path), "images": len(columns["intensity"]), "uncertain": uncertain, "message": ""})
         profiles[path] = AzimuthalProfile(

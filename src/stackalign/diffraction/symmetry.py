@@ -70,9 +70,9 @@ def nfold(
     >>> float(diffraction.nfold(image, 2, mask=mask)[4, 2])
     4.0
     """
-    given = checked_images(images, mask, device)
-    found = rotational_average(given.values, _points(center), fold, mask=given.mask, workers=workers)
-    return _filled(found, images, given, fill_value)
+    checked = checked_images(images, mask, device)
+    averages = rotational_average(checked.values, _points(center), fold, mask=checked.mask, workers=workers)
+    return _filled(averages, images, checked, fill_value)
 
 
 @governed
@@ -129,9 +129,9 @@ def reflection(
     array([[3., 0., 3.],
            [1., 0., 1.]])
     """
-    given = checked_images(images, mask, device)
-    found = mirror_average(given.values, _points(center), angle, mask=given.mask, workers=workers)
-    return _filled(found, images, given, fill_value)
+    checked = checked_images(images, mask, device)
+    averages = mirror_average(checked.values, _points(center), angle, mask=checked.mask, workers=workers)
+    return _filled(averages, images, checked, fill_value)
 
 
 def _points(center: ArrayLike | None) -> ArrayLike | None:
@@ -139,10 +139,10 @@ def _points(center: ArrayLike | None) -> ArrayLike | None:
     return getattr(center, "center", center)
 
 
-def _filled(found: Array, images: Array, given: Images, fill_value: float) -> Array:
+def _filled(averages: Array, images: Array, checked: Images, fill_value: float) -> Array:
     if not np.isnan(fill_value):
-        xp = array_namespace(found)
-        found = xp.where(xp.isnan(found), found.dtype.type(fill_value), found)
-    if isinstance(images, np.ndarray) and device_of(found) != "cpu":
-        found = to_numpy(found)
-    return found[0] if given.single else found
+        xp = array_namespace(averages)
+        averages = xp.where(xp.isnan(averages), averages.dtype.type(fill_value), averages)
+    if isinstance(images, np.ndarray) and device_of(averages) != "cpu":
+        averages = to_numpy(averages)
+    return averages[0] if checked.single else averages

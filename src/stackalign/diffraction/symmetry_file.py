@@ -131,17 +131,17 @@ def nfold_file(
                 single=n == 1,
                 remote=executor is not None,
             )
-            found = runs.Columns()
+            columns = runs.Columns()
             largest = max(1, LARGEST_CHUNK // (height * width))
             pieces = ChunkPlan.from_budget(n, height * width * BYTES_PER_PIXEL, limit // 2, largest)
             job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
-            given = runs.Source.of(opener, described["fingerprint"])
+            origin = runs.Source.of(opener, described["fingerprint"])
             try:
-                job.work(reader, chunk, found, pieces, stage="nfold", output=written, source=given)
+                job.work(reader, chunk, columns, pieces, stage="nfold", output=written, source=origin)
                 written.finish()
             finally:
                 written.close()
-            uncertain = int(found.arrays()["uncertain"].sum())
+            uncertain = int(columns.arrays()["uncertain"].sum())
             made = provenance(settings, [{"path": str(source), **described}], device=device, command=command)
             summary = {"images": n, "uncertain": uncertain}
             run.publish({**summary, "provenance": made}, status="flagged" if uncertain else "done", summary=summary)
@@ -168,8 +168,8 @@ class _NfoldChunk:
         if isinstance(middle, np.ndarray):
             middle = middle[first : first + n]
         if middle is None:
-            found = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
-            middle, uncertain = found.center, np.array([bool(flags) for flags in found.flags])
+            centers = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
+            middle, uncertain = centers.center, np.array([bool(flags) for flags in centers.flags])
         options: dict[str, Any] = {"mask": self.mask, "fill_value": self.fill_value}
         averages = nfold(images, self.fold, center=middle, device=self.device, workers=self.workers, **options)
         dtype = np.float64 if images.dtype == np.float64 else np.float32
