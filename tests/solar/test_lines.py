@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from stackalign.solar.block_sums import robust_residual
-from stackalign.solar.lines import BASIS, along_lines, cancelling_lines, displaced_lines
+from stackalign.solar.lines import BASIS, LAGS, _long_run, along_lines, cancelling_lines, displaced_lines
 
 SHAPE = (120, 100)
 NOISE = 0.05
@@ -99,3 +99,11 @@ def test_lines_that_cancel_and_lines_that_do_not(rng) -> None:
     together[1] = rng.standard_normal(N_LINES) / N_BLOCKS
     assert along_lines(together)[1, 1] > 0.4 * N_LINES
     assert along_lines(noise)[1, 1] < 0.4 * N_BLOCKS * N_LINES
+
+
+@pytest.mark.parametrize("n_lines", [5, 12, 40])
+def test_long_run_covariance_is_that_of_products_with_falling_weights(n_lines: int) -> None:
+    parts = np.random.default_rng(n_lines).standard_normal((6, 3, n_lines))
+    lags = np.abs(np.subtract.outer(np.arange(n_lines), np.arange(n_lines)))
+    weights = np.clip(1.0 - lags / LAGS, 0.0, None)
+    np.testing.assert_allclose(_long_run(parts), np.einsum("arl,lk,brk->ab", parts, weights, parts), rtol=1e-10)

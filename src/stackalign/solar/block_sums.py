@@ -1,6 +1,7 @@
 """Residuals of two images after brightness and contrast, and their products with derivatives, block by block."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,12 +78,14 @@ class Places:
         """Positions (..., 2)."""
         return self.start + y[..., None] * self.down + x[..., None] * self.across
 
-    def shares(self, rows: slice, n_columns: int) -> FloatArray:
-        """(3, rows, columns) weights of the moves of the middle, the right edge and the lower edge."""
-        y, x = np.mgrid[rows, :n_columns].astype(np.float64)
-        q = self.at(y, x)
-        alpha, beta = (2.0 * q[..., i] / n - (n - 1) / n for i, n in ((0, self.shape[1]), (1, self.shape[0])))
-        return np.stack([1.0 - alpha - beta, alpha, beta])
+    @property
+    def linear(self) -> FloatArray:
+        """(3, 3) weights of the moves of the middle, the right edge and the lower edge: constant, along y, along x."""
+        alpha, beta = (
+            np.array([2.0 * self.start[i] / n - (n - 1) / n, 2.0 * self.down[i] / n, 2.0 * self.across[i] / n])
+            for i, n in ((0, self.shape[1]), (1, self.shape[0]))
+        )
+        return np.stack([np.array([1.0, 0.0, 0.0]) - alpha - beta, alpha, beta])
 
     def displacements(self, moves: FloatArray, shape: tuple[int, ...], axis: int) -> FloatArray:
         """(lines, 2) displacements (x, y) of the lines of a part of this shape by the moves (6,) of the image.
@@ -101,12 +104,12 @@ class Places:
 class Residual:
     """What brightness and contrast leave: planes with 0 where pixels are not used.
 
-    `weight` is Huber's, `inner` is 1 where it is 1; `gain` is the contrast in the middle.
+    `weight` is Huber's, `inner` is True where it is 1; `gain` is the contrast in the middle.
     """
 
     values: FloatArray
     weight: FloatArray
-    inner: FloatArray
+    inner: NDArray[np.bool_]
     spread: float
     gain: float
 
@@ -135,19 +138,17 @@ def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Res
     gain = float(np.mean(linear[SHAPES:] @ shapes))
     if not np.isfinite(gain) or gain <= LEAST_GAIN:
         return None
-    planes = np.zeros((3, *f.shape))
     if chosen is plain:
-        planes[0][use] = (f - (plain.linear[0] + plain.linear[1] * m))[use]
+        values = f - (plain.linear[0] + plain.linear[1] * m)
     else:
         y, x = (2.0 * np.arange(n) / max(n, 2) - 1.0 for n in f.shape)
         offset, contrast = (_surface(part, y, x) for part in (linear[:SHAPES], linear[SHAPES:]))
-        planes[0][use] = (f - offset - contrast * m)[use]
+        values = f - offset - contrast * m
+    values[~use] = 0.0
     if chosen.curve is not None:
-        planes[0][use] -= chosen.curve(m[use])
-    size = np.abs(planes[0][use]) / (HUBER * chosen.spread)
-    planes[1][use] = 1.0 / np.maximum(size, 1.0)
-    planes[2][use] = size <= 1.0
-    return Residual(planes[0], planes[1], planes[2], chosen.spread, gain)
+        values[use] -= chosen.curve(m[use])
+    size = np.abs(values) / (HUBER * chosen.spread)
+    return Residual(values, use / np.maximum(size, 1.0), use & (size <= 1.0), chosen.spread, gain)
 
 
 @dataclass(frozen=True)
@@ -286,43 +287,94 @@ class Sums:
         ny, nx = f.shape
         side = side_of(f.shape)
         ys, xs = ([*edges(n, side), n] for n in f.shape)
-        weighted, inner, positions = [], [], []
+        products, positions = [], []
         columns, rows = np.empty((8, len(ys) - 1, nx)), np.empty((8, len(xs) - 1, ny))
         column_moves, row_moves = np.zeros((2, 8, nx)), np.empty((2, 8, ny))
+        linear, x = places.linear, np.arange(nx, dtype=np.float64)
         # Strip by strip, which stay in the cache: all products of all pixels at once would be thirty-six images.
         for k, (top, bottom) in enumerate(itertools.pairwise(ys)):
-            strip = slice(top, bottom)
-            share, inside = places.shares(strip, nx), use[strip]
-            moved = [_moves(plane, strip, jacobian, share, inside) for plane in (m, f)]
-            z = np.concatenate([inside[None], np.where(inside, m[strip], 0.0)[None], moved[0]])
-            right = np.concatenate([z[:2], moved[1] / left.gain, left.values[None, strip]])
-            zw, zi = z * left.weight[strip], z * left.inner[strip]
-            pushed = zw * left.values[strip]
-            columns[:, k] = pushed.sum(axis=1)
+            strip, y = slice(top, bottom), np.arange(top, bottom, dtype=np.float64)
+            inside, residual = use[strip], left.values[strip]
+            along, along_f = (_slopes(plane, strip, jacobian, inside) for plane in (m, f))
+            along_f /= left.gain
+            base = np.concatenate([inside[None], np.where(inside, m[strip], 0.0)[None], along])
+            lines = _Lines(linear, y, x)
+            pushed = base * (left.weight[strip] * residual)
+            columns[:, k] = lines.down(pushed)
+            rows[:, :, strip] = np.moveaxis(lines.across(pushed, xs[:-1]), 2, 1)
             for axis in (0, 1):
-                # The three moves add up to the same move of all pixels.
-                moved_by = right[2 + axis : 8 : 2].sum(axis=0)
-                column_moves[axis] += np.einsum("ayx,yx->ax", zi, moved_by)
-                row_moves[axis][:, strip] = np.einsum("ayx,yx->ay", zi, moved_by)
-            rows[:, :, strip] = np.moveaxis(np.add.reduceat(pushed, xs[:-1], axis=2), 2, 1)
+                moved = base * (left.inner[strip] * along_f[axis])
+                column_moves[axis] += lines.down(moved)
+                row_moves[axis][:, strip] = lines.across(moved, [0])[..., 0]
+            share = linear[:, 0, None, None] + linear[:, 1, None, None] * y[:, None] + linear[:, 2, None, None] * x
+            z = np.stack([_with_moves(base, share, weight[strip]) for weight in (left.weight, left.inner)])
+            right = np.concatenate(
+                [_with_moves(np.concatenate([base[:2], along_f]), share), residual[None].astype(np.float32)]
+            )
             for first, last in itertools.pairwise(xs):
-                part = right[:, :, first:last].reshape(9, -1)
-                weighted.append(zw[:, :, first:last].reshape(8, -1) @ part.T)
-                inner.append(zi[:, :, first:last].reshape(8, -1) @ part[:8].T)
+                products.append(z[..., first:last].reshape(16, -1) @ right[..., first:last].reshape(9, -1).T)
                 positions.append(places.at(np.array((top + bottom - 1) / 2), np.array((first + last - 1) / 2)))
-        return cls(np.array(weighted), np.array(inner), columns, rows, column_moves, row_moves, np.array(positions))
+        weighted, inner = np.moveaxis(np.array(products).reshape(-1, 2, 8, 9), 1, 0)
+        return cls(weighted, inner[..., :8], columns, rows, column_moves, row_moves, np.array(positions))
 
 
-def _moves(
-    plane: FloatArray, strip: slice, jacobian: FloatArray, share: FloatArray, use: NDArray[np.bool_]
+def _with_moves(
+    planes: FloatArray, share: FloatArray, weight: FloatArray | NDArray[np.bool_] | float = 1.0
 ) -> FloatArray:
-    """(6, rows, columns) change of a plane's pixels by the moves of the image, by central differences."""
+    """(8, rows, columns) two instruments and six moves from those two and the slopes, times a weight.
+
+    In single precision, which is enough for a sum over a block and half the work.
+    """
+    made = np.empty((8, *planes.shape[1:]), np.float32)
+    np.multiply(planes, weight, out=made[:4])
+    for i in (2, 1, 0):  # the slopes make way for their own products last
+        np.multiply(share[i], made[2:4], out=made[2 + 2 * i : 4 + 2 * i])
+    return made
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Sums along columns and rows of (4, rows, columns): the two instruments and the slopes (x, y), times something.
+
+    Moves of the middle and two edges are slopes times shares, which are linear along both axes; so two sums of each
+    plane are enough. `linear` is that of `Places`.
+    """
+
+    linear: FloatArray
+    y: FloatArray
+    x: FloatArray
+
+    def down(self, planes: FloatArray) -> FloatArray:
+        """(8, columns) sums over rows."""
+        plain, first = np.moveaxis(np.stack([np.ones(self.y.size), self.y]) @ planes, 1, 0)
+        return self._moves(plain, first, 1, self.linear[:, 2, None] * self.x)
+
+    def across(self, planes: FloatArray, starts: Sequence[int]) -> FloatArray:
+        """(8, rows, blocks) sums over the columns of blocks that start there."""
+        plain = np.add.reduceat(planes, starts, axis=2)
+        first = np.add.reduceat(planes[2:] * self.x, starts, axis=2)
+        return self._moves(plain, np.concatenate([plain[:2], first]), 2, self.linear[:, 1, None] * self.y)
+
+    def _moves(self, plain: FloatArray, first: FloatArray, axis: int, other: FloatArray) -> FloatArray:
+        """Instruments and six moves from sums of the planes and of their first moments along an axis.
+
+        `other` (3, lines) is what shares gain along the other one.
+        """
+        shape = (-1, *[1] * (plain.ndim - 2))
+        along = [
+            (self.linear[i, 0] + other[i]).reshape(shape) * plain[2:] + self.linear[i, axis] * first[2:]
+            for i in range(3)
+        ]
+        return np.concatenate([plain[:2], *along])
+
+
+def _slopes(plane: FloatArray, strip: slice, jacobian: FloatArray, use: NDArray[np.bool_]) -> FloatArray:
+    """(2, rows, columns) change of a plane's pixels by a move of the image along x and y, by central differences."""
     rows = slice(max(strip.start - 1, 0), min(strip.stop + 1, len(plane)))
     values = np.pad(plane[rows], ((rows.start - strip.start + 1, strip.stop + 1 - rows.stop), (1, 1)))
-    slopes = np.stack([values[1:-1, 2:] - values[1:-1, :-2], values[2:, 1:-1] - values[:-2, 1:-1]]) / 2
-    along = np.einsum("iyx,ij->jyx", np.where(use, slopes, 0.0), jacobian)
-    moved: FloatArray = (share[:, None] * along[None]).reshape(6, *along.shape[1:])
-    return moved
+    x, y = values[1:-1, 2:] - values[1:-1, :-2], values[2:, 1:-1] - values[:-2, 1:-1]
+    across, down = jacobian / 2.0
+    return np.where(use, np.stack([x * across[0] + y * down[0], x * across[1] + y * down[1]]), 0.0)
 
 
 def edges(n: int, side: int) -> NDArray[np.intp]:

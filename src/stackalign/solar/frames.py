@@ -2,13 +2,14 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs import WCS
-from sunpy.coordinates import HeliocentricInertial
+from sunpy.coordinates import HeliocentricInertial, HeliographicStonyhurst
 from sunpy.map import GenericMap
 
 from stackalign._types import FloatArray
@@ -64,8 +65,33 @@ def observation_time(solar_map: GenericMap) -> Time:
 
 def observer_position(observer: SkyCoord, time: Time | None = None) -> FloatArray:
     """Position of an observer in the inertial frame of `geometry`, in metres, (3,) or (N, 3) for N observers."""
-    frame = HeliocentricInertial(obstime=observer.obstime if time is None else time)
-    position: FloatArray = np.moveaxis(observer.transform_to(frame).cartesian.xyz.to_value(u.m), 0, -1)
+    time = observer.obstime if time is None else time
+    if not (isinstance(observer.frame, HeliographicStonyhurst) and observer.isscalar and time.isscalar):
+        return _inertial(observer, time)
+    # Several maps are of one moment and place: the two that are compared, or the windows of one raster.
+    place = observer.spherical
+    key = (*(float(part.si.value) for part in (place.lon, place.lat, place.distance)), *_moment(observer.obstime))
+    return np.array(_inertial_position(key, _moment(time)))
+
+
+def _moment(time: Time) -> tuple[float, float]:
+    return (float(time.tdb.jd1), float(time.tdb.jd2))
+
+
+@lru_cache(maxsize=256)
+def _inertial_position(place: tuple[float, ...], moment: tuple[float, float]) -> tuple[float, ...]:
+    """Position (x, y, z) of an observer by longitude, latitude (rad), distance (m) and moment (TDB), at a moment."""
+    longitude, latitude, distance, *known = place
+    there = HeliographicStonyhurst(
+        longitude * u.rad, latitude * u.rad, distance * u.m, obstime=Time(*known, format="jd", scale="tdb")
+    )
+    return tuple(_inertial(SkyCoord(there), Time(*moment, format="jd", scale="tdb")).tolist())
+
+
+def _inertial(observer: SkyCoord, time: Time) -> FloatArray:
+    position: FloatArray = np.moveaxis(
+        observer.transform_to(HeliocentricInertial(obstime=time)).cartesian.xyz.to_value(u.m), 0, -1
+    )
     return position
 
 

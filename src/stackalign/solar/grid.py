@@ -71,7 +71,11 @@ class Grid:
     @cached_property
     def middles(self) -> FloatArray:
         """(ny, nx, 1, 2) the middle of each block, as `points` of one per block."""
-        return self.points((1, 1))
+        across = self.to_pixels(np.stack([np.arange(self.shape[1]), np.zeros(self.shape[1])], axis=-1))[:, 0]
+        down = self.to_pixels(np.stack([np.zeros(self.shape[0]), np.arange(self.shape[0])], axis=-1))[:, 1]
+        middles = np.empty((*self.shape, 1, 2))
+        middles[..., 0, 0], middles[..., 0, 1] = across, down[:, None]
+        return middles
 
     def points(self, per_block: tuple[int, int]) -> FloatArray:
         """Points (ny, nx, samples, 2) of the target's pixels in each block."""

@@ -138,12 +138,11 @@ def _chance(n: int) -> float:
 
 def _long_run(parts: FloatArray) -> FloatArray:
     """Covariance (6, 6) of the sum over lines of parts (6, rows, lines), the rows independent (Newey and West 1987)."""
-    total = np.einsum("arl,brl->ab", parts, parts)
-    for lag in range(1, min(LAGS, parts.shape[2])):
-        across = np.einsum("arl,brl->ab", parts[..., lag:], parts[..., :-lag])
-        total = total + (1.0 - lag / LAGS) * (across + across.T)
-    symmetric: FloatArray = (total + total.T) / 2
-    return symmetric
+    # Products of lines up to LAGS apart with weights that fall linearly are those of sums over LAGS lines.
+    running = np.cumsum(np.pad(parts, ((0, 0), (0, 0), (LAGS, LAGS - 1))), axis=2)
+    windows = (running[..., LAGS:] - running[..., :-LAGS]).reshape(len(parts), -1)
+    total: FloatArray = windows @ windows.T / LAGS
+    return total
 
 
 def _positive(matrix: FloatArray) -> FloatArray:

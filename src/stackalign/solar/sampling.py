@@ -1,5 +1,6 @@
 """Values of an image between its pixels."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ STRAIGHT = 1e-3
 
 
 def map_by_rows(mapping: Callable[[FloatArray], FloatArray], points: FloatArray) -> FloatArray:
-    """Map points (rows, ..., 2) that are evenly spaced along their rows by a mapping that is nearly smooth.
+    """Map points (rows, ..., 2), whose rows are evenly spaced, by a mapping that is nearly smooth.
 
     It is computed for some rows and interpolated between them by cubics, but around what is no cubic, as the limb, and
     what is not known, there it is computed for all.
@@ -44,15 +45,23 @@ def map_by_rows(mapping: Callable[[FloatArray], FloatArray], points: FloatArray)
     first = np.clip(rows // STRIDE - 1, 0, len(nodes) - 4)
     last_window = len(curved) - 1
     exact = curved[np.clip(first - 1, 0, last_window)] | curved[np.minimum(first, last_window)] | (rows > nodes[-1])
-    at = rows / STRIDE - first
-    result = np.zeros(points.shape)
-    for j in range(4):
-        others = [k for k in range(4) if k != j]
-        weight = np.prod([(at - k) / (j - k) for k in others], axis=0)
-        result += weight.reshape(-1, *[1] * (points.ndim - 1)) * known[first + j]
+    weights = _cubic_weights(rows / STRIDE - first)
+    result = np.empty(points.shape)
+    lines, flat = known.reshape(len(nodes), -1), result.reshape(n_rows, -1)
+    starts = np.flatnonzero(np.diff(first, prepend=-1))
+    for start, stop in itertools.pairwise([*starts.tolist(), n_rows]):
+        np.matmul(weights[start:stop], lines[first[start] : first[start] + 4], out=flat[start:stop])
     if exact.any():
         result[exact] = mapping(points[exact])
     return result
+
+
+def _cubic_weights(at: FloatArray) -> FloatArray:
+    """(N, 4) weights of the nodes 0, 1, 2, 3 in the cubic through them, at N places."""
+    weights = np.empty((len(at), 4))
+    for j in range(4):
+        weights[:, j] = np.prod([(at - k) / (j - k) for k in range(4) if k != j], axis=0)
+    return weights
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ SQUARE = 1e-3
 """Pixels whose sides and angle agree within this share are square: a roll is a rotation of the grid."""
 
 
+QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
+"""A turn by 90 degrees: times a turn, its derivative by the angle."""
+
+
 @dataclass(frozen=True)
 class SkyFit:
     """Parameters of a model, their covariance, and the correction that they make."""
@@ -94,14 +98,21 @@ class SkyModel:
 
     def correction(self, parameters: ArrayLike) -> PixelTransform:
         """Correction that the parameters make."""
+        named, turn, lengths, sheared = self._factors(parameters)
+        return PixelTransform.about(self.center, self._on_pixels(turn) @ lengths @ sheared, (named["dx"], named["dy"]))
+
+    def _factors(self, parameters: ArrayLike) -> tuple[dict[str, float], FloatArray, FloatArray, FloatArray]:
+        """Parameters by name, and the turn, lengths and shear (2, 2) that they make."""
         named = dict(zip(self.names, np.asarray(parameters, np.float64).tolist(), strict=True))
         scale = named.get("scale", 1.0)
         angle = np.deg2rad(named.get("angle", 0.0))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        grid = np.diag([named.get("sx", scale), named.get("sy", scale)])
-        grid = grid @ np.array([[1.0, named.get("shear", 0.0)], [0.0, 1.0]])
-        matrix = np.linalg.solve(self.jacobian, turn @ self.jacobian) @ grid
-        return PixelTransform.about(self.center, matrix, (named["dx"], named["dy"]))
+        lengths = np.diag([named.get("sx", scale), named.get("sy", scale)])
+        return named, turn, lengths, np.array([[1.0, named.get("shear", 0.0)], [0.0, 1.0]])
+
+    def _on_pixels(self, turn: FloatArray) -> FloatArray:
+        """A matrix on the sky as one on pixels."""
+        return np.asarray(np.linalg.solve(self.jacobian, turn @ self.jacobian), np.float64)
 
     @property
     def _points(self) -> FloatArray:
@@ -121,12 +132,19 @@ class SkyModel:
         return moved
 
     def _derivative(self, parameters: FloatArray, points: FloatArray) -> FloatArray:
-        """(2 N, P) of `_moves`, by central differences: the moves are nearly linear in the parameters."""
-        step = 1e-6
-        columns = [
-            (self._moves(parameters + step * one, points) - self._moves(parameters - step * one, points)) / (2 * step)
-            for one in np.eye(len(parameters))
-        ]
+        """(2 N, P) of `_moves`."""
+        _, turn, lengths, sheared = self._factors(parameters)
+        turned, further = self._on_pixels(turn), self._on_pixels(np.deg2rad(QUARTER @ turn))
+        matrices = {
+            "sx": turned @ np.diag([1.0, 0.0]) @ sheared,
+            "sy": turned @ np.diag([0.0, 1.0]) @ sheared,
+            "scale": turned @ sheared,
+            "angle": further @ lengths @ sheared,
+            "shear": turned @ lengths @ np.array([[0.0, 1.0], [0.0, 0.0]]),
+        }
+        away = points - self.center
+        columns = [np.tile([1.0, 0.0], len(points)), np.tile([0.0, 1.0], len(points))]
+        columns += [(away @ matrices[name].T).ravel() for name in self.names[2:]]
         return np.stack(columns, axis=-1)
 
     def moves(self, parameters: FloatArray) -> FloatArray:
@@ -152,7 +170,7 @@ class SkyModel:
             The correction with which the reference was sampled.
         grid : PixelTransform
             Pixels of the grid on which images were compared to the image's own.
-        found : RegistrationResult
+        registered : RegistrationResult
             Of the image as the reference and the sampled reference as the moving one.
         covariance : numpy.ndarray, optional
             From `covariance_of`, if another one than that of `registered`.

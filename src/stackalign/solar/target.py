@@ -66,10 +66,10 @@ class Target:
         """Pixels of the reference that show pixels (ny, nx, samples, 2) of the target, by a corrected header."""
         by_column = self.by_column
         if by_column is None:
-            return map_by_rows(self.mapping, correction(points))
+            return map_by_rows(lambda p: self.mapping(correction(p)), points)
         # A column's moment is that of its own pixels, wherever the correction says that they look.
         columns = points[0, ..., 0]
-        return map_by_rows(lambda p: by_column(p, columns), correction(points))
+        return map_by_rows(lambda p: by_column(correction(p), columns), points)
 
 
 def _measured(data: NDArray[np.generic], valid: NDArray[np.bool_]) -> FloatArray:
