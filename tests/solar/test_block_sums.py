@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from stackalign.solar.block_sums import Places, Sums, robust_residual
 from stackalign.solar.pixels import PixelTransform
+from stackalign.solar.polish import compare
 from stackalign.solar.skymodel import MODELS, SkyModel
 
 SHAPE = (70, 45)
@@ -70,3 +71,31 @@ def test_slopes_of_a_model_are_its_derivatives(name: str) -> None:
         (model.moves(at + step * one) - model.moves(at - step * one)) / (2 * step) for one in np.eye(len(at))
     ]
     np.testing.assert_allclose(model.slope(at), np.transpose(by_differences), rtol=1e-7, atol=1e-7)
+
+
+def test_vignetting_moves_nothing() -> None:
+    """A Gaussian over an image whose contrast grows along x shifts by sigma**2 times that slope."""
+    still = PixelTransform.identity()
+    image = ndimage.gaussian_filter(np.random.default_rng(2).standard_normal((160, 160)), 1.8)
+    image = np.exp(image / image.std())
+    gain = np.linspace(0.4, 1.6, 160)
+    agreement = compare(image * gain, image, still, still, image.shape, (1.0, 1.0))
+    assert agreement is not None
+    model = SkyModel("shift", np.eye(2), image.shape)
+    plain = 1.0 * (gain[1] - gain[0]) / gain.mean()
+    assert np.abs(model.read(still, agreement).parameters).max() < 0.2 * plain
+
+
+def test_error_bars_of_white_noise_are_its_scatter() -> None:
+    still = PixelTransform.identity()
+    image = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal((130, 130)), 2.0)
+    image /= image.std()
+    model = SkyModel("shift", np.eye(2), image.shape)
+    pulls = []
+    for seed in range(80):
+        noisy = image + 0.2 * np.random.default_rng(seed).standard_normal(image.shape)
+        agreement = compare(noisy, image, still, still, image.shape, (0.7, 0.7))
+        assert agreement is not None
+        fit = model.read(still, agreement)
+        pulls.append(fit.parameters / np.sqrt(np.diagonal(fit.covariance)))
+    assert 0.85 < np.sqrt(np.mean(np.square(pulls))) < 1.15

@@ -7,7 +7,7 @@ from scipy import stats
 
 from stackalign._types import FloatArray
 
-__all__ = ["along_lines", "cancelling_lines", "displaced_lines", "joined"]
+__all__ = ["along_lines", "cancelling_lines", "displaced_lines", "joined", "positive"]
 
 LAGS = 12
 """Lines over which residuals of whole lines are taken to hang together: the images were smoothed by up to 3 pixels."""
@@ -27,6 +27,7 @@ def along_lines(pieces: FloatArray) -> FloatArray:
     """Find what the covariance (6, 6) of the sum of contributions gains because whole lines hang together.
 
     Sums over whole columns, or rows, are compared with those over their pieces in the blocks, which the blocks count.
+    Along some directions it may lose: only what is `positive` along those of a model counts.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def along_lines(pieces: FloatArray) -> FloatArray:
         (6, blocks, lines) contributions to the estimating equation.
     """
     chance = _chance(pieces.shape[2])
-    return _positive(_long_run(pieces.sum(axis=1, keepdims=True)) - (1.0 + chance) * _long_run(pieces))
+    return _long_run(pieces.sum(axis=1, keepdims=True)) - (1.0 + chance) * _long_run(pieces)
 
 
 def cancelling_lines(lines: Sequence[FloatArray]) -> FloatArray:
@@ -90,7 +91,7 @@ def displaced_lines(pieces: FloatArray, moves: FloatArray, axis: int) -> FloatAr
     left = max(heavy.sum() - together / heavy.sum(), heavy.sum() / heavy.size)
     lines = max(2.0, float(heavy.sum() ** 2 / max(together, 1e-300)))
     few = float(stats.t.ppf(stats.norm.cdf(SIGMAS), lines) / SIGMAS) ** 2
-    covariance: FloatArray = few * surplus * level / left * _positive(_lagged_sums(moves[axis], correlation))
+    covariance: FloatArray = few * surplus * level / left * positive(_lagged_sums(moves[axis], correlation))
     return covariance
 
 
@@ -128,7 +129,7 @@ def _lagged_sums(parts: FloatArray, correlation: FloatArray) -> FloatArray:
 
 def joined(first: FloatArray, second: FloatArray) -> FloatArray:
     """The smallest covariance of the kind that is nowhere below either: they are two measures of one thing."""
-    return first + _positive(second - first)
+    return first + positive(second - first)
 
 
 def _chance(n: int) -> float:
@@ -145,7 +146,7 @@ def _long_run(parts: FloatArray) -> FloatArray:
     return total
 
 
-def _positive(matrix: FloatArray) -> FloatArray:
+def positive(matrix: FloatArray) -> FloatArray:
     """The part of a symmetric matrix with positive eigenvalues."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     nearest: FloatArray = (vectors * np.clip(values, 0.0, None)) @ vectors.T

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stackalign._types import FloatArray
 
-from .block_sums import SMALLEST_BLOCK, Places, Sums, robust_residual
-from .lines import along_lines, cancelling_lines, displaced_lines, joined
+from .block_sums import SMALLEST_BLOCK, Places, Residual, Sums, robust_residual
+from .lines import along_lines, cancelling_lines, displaced_lines, joined, positive
 from .pixels import PixelTransform
 from .sampling import masked_blur
 
@@ -37,8 +37,8 @@ class Agreement:
     normal : numpy.ndarray
         (6, 6) information on these in units of the residual's variance.
     extra, extra_after : numpy.ndarray
-        (6, 6) covariance of the estimating equation that whole columns and rows add to that of blocks, as the images
-        are and after all `moves`.
+        (2, 2, 6, 6) what whole columns, and whole rows, add to the covariance of the estimating equation over that of
+        blocks, as the images are and after all `moves`: by their sums, and by their displacements.
     positions : numpy.ndarray
         (K, 2) middles (x, y) of the blocks in pixels of the image.
     block_scores, block_normals : numpy.ndarray
@@ -90,7 +90,9 @@ class Agreement:
         without = np.eye(size) - normals @ inverse
         held = np.linalg.svd(without, compute_uv=False)[:, -1] > 1e-3
         parts[held] = np.linalg.solve(without[held], parts[held][..., None])[..., 0]
-        spread = parts.T @ parts + slope.T @ (self.extra if moves is None else self.extra_after) @ slope
+        # In the model's own directions: noise alone would have some of six gain.
+        extra = slope.T @ (self.extra if moves is None else self.extra_after) @ slope
+        spread = parts.T @ parts + sum(joined(positive(summed), displaced) for summed, displaced in extra)
         covariance: FloatArray = inverse @ spread @ inverse.T
         return covariance if held.all() else np.full((size, size), np.inf)
 
@@ -132,7 +134,8 @@ def compare(
         return None
     # Derivatives along the header's pixels: m(q) is what the reference shows at so_far(grid(q)).
     jacobian = np.asarray(np.linalg.inv(so_far.matrix @ grid.matrix), np.float64)
-    return _solve(f, m, jacobian, Places.of(box, grid, shape), use)
+    left = robust_residual(f, m, use, max(smooth[0], LEAST_SMOOTHING))
+    return None if left is None else _solve(f, m, left, jacobian, Places.of(box, grid, shape), use)
 
 
 def _box(valid: NDArray[np.bool_]) -> tuple[slice, slice] | None:
@@ -157,11 +160,8 @@ def _has_neighbours(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _solve(
-    f: FloatArray, m: FloatArray, jacobian: FloatArray, places: Places, use: NDArray[np.bool_]
-) -> Agreement | None:
-    left = robust_residual(f, m, use)
-    if left is None:
-        return None
+    f: FloatArray, m: FloatArray, left: Residual, jacobian: FloatArray, places: Places, use: NDArray[np.bool_]
+) -> Agreement:
     sums = Sums.of(f, m, left, jacobian, places, use)
     whole = sums.weighted.sum(axis=0)
     # Moves less what brightness and contrast can do of them.
@@ -191,10 +191,12 @@ def _solve(
 
 def _extra(lines: list[FloatArray], moved: list[FloatArray]) -> FloatArray:
     """What whole columns and rows add to the covariance, from what each contributes and what its moves would."""
-    total = np.zeros((6, 6))
-    for axis, pieces, move in zip((1, 0), lines, moved, strict=True):
-        total += joined(along_lines(pieces), displaced_lines(pieces, move, axis))
-    return total
+    return np.array(
+        [
+            (along_lines(pieces), displaced_lines(pieces, move, axis))
+            for axis, pieces, move in zip((1, 0), lines, moved, strict=True)
+        ]
+    )
 
 
 def _symmetric(matrix: FloatArray) -> FloatArray:
