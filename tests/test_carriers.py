@@ -35,6 +35,7 @@ SECOND: dict[str, Callable[[Any], Any]] = {
     "crop_windows corners": lambda x: sa.crop_windows(IMAGE[None], x, (4, 4)),
     "nfold mask": lambda x: diffraction.nfold(IMAGE, 2, center=(15.5, 19.5), mask=x),
     "nfold center": lambda x: diffraction.nfold(IMAGE, 2, center=x),
+    "find_beam_stop mask": lambda x: diffraction.find_beam_stop(IMAGE, mask=x),
     "bragg_peaks mask": lambda x: diffraction.bragg_peaks(IMAGE, mask=x),
     "crop_array mask": lambda x: crop_array(IMAGE[None], QUIET, mask=x),
     "skued.nfold center": lambda x: skued.nfold(IMAGE, 2, center=x),

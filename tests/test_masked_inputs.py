@@ -30,6 +30,7 @@ DOORS = {
     "register moving": lambda x: sa.register(IMAGE, x),
     "register_stack": lambda x: sa.register_stack(IMAGE, x),
     "diffraction.autocenter": diffraction.autocenter,
+    "diffraction.find_beam_stop": diffraction.find_beam_stop,
     "diffraction.align": lambda x: diffraction.align(x, IMAGE),
     "diffraction.align reference": lambda x: diffraction.align(STACK, x),
     "diffraction.nfold": lambda x: diffraction.nfold(x, 2, center=(15.5, 19.5)),

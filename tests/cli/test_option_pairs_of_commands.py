@@ -28,6 +28,7 @@ CASES: dict[str, tuple[Words, str, dict[str, Words]]] = {
             "max_std": ("--max-std", 60),
             "dead": ("--dead",),
             "detect": ("--detect",),
+            "beam_stop": ("--beam-stop",),
             "mask": MASK,
         },
     ),
@@ -96,6 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames[:, 44, 30:47] = 3500 + rng.integers(0, 40, (6, 17))  # beyond a limit, and a line without flanks
     frames[::2, 2, 3] += 900  # a pixel that fluctuates
     frames[:, 30:32, 2:4] = 2500 + rng.integers(0, 40, (6, 2, 2))  # a cluster within the limits
+    frames[:, :14, 22:27] = rng.random((6, 14, 5)) < 0.05  # a beam stop
     np.save(path / "a.npy", frames)
     mask = np.ones((48, 52), np.bool_)
     mask[21:26, 15:36] = False

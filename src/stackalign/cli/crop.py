@@ -21,7 +21,7 @@ CropMask = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE|auto",
-        help="Valid pixels (.npy .tif .h5): True or non-zero = valid; auto leaves out faults of the detector.",
+        help="Valid pixels (.npy .tif .h5): True or non-zero = valid; auto leaves out detector faults and beam stops.",
         rich_help_panel="Input",
     ),
 ]

@@ -33,6 +33,9 @@ def mask_command(
             "--detect", help="Refuse gaps, dead and hot pixels, clusters and lines, found by their neighbours."
         ),
     ] = False,
+    beam_stop: Annotated[
+        bool, typer.Option("--beam-stop", help="Refuse the shadow of a beam stop: bar, needle, or disc on a stem.")
+    ] = False,
     mask: Annotated[Path | None, typer.Option(help="Another mask to combine with (.npy .tif .h5).")] = None,
     *,
     common: Reading,
@@ -52,7 +55,8 @@ def mask_command(
     allowed: Any = None if limits == "none" else shared.numbers(limits, 2, "--limits")
     shared.check_output(output, image_extensions(), overwrite=common.replace)
     known = load_mask(mask)
-    options = {"limits": allowed, "max_std": max_std, "dead": dead, "detect": detect, "mask": known}
+    options = {"limits": allowed, "max_std": max_std, "dead": dead, "detect": detect}
+    options |= {"beam_stop": beam_stop, "mask": known}
     made, summary, status = _mask_of(shared.image_files(files), output, options, common)
     if common.report is not None and made is not None:
         _report(common.report, output, made.pixels, made.valid)

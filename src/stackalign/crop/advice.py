@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
+from stackalign._beam_stop import beam_stops
 from stackalign.io import StackInfo
 
 from .config import CroppingConfig
@@ -192,6 +193,9 @@ def _detector_and_background(observed: Observed, info: StackInfo, config: Croppi
     notes: list[str] = []
     plain = _mean_radius(mean, target, valid)
     faults = find_faults(mean, observed.n_mean, info.dtype, mask, observed.mean_square)
+    hidden = beam_stops(mean, valid & ~(faults.top | faults.bright)) & valid
+    if hidden.any():
+        faults = find_faults(mean, observed.n_mean, info.dtype, valid & ~hidden, observed.mean_square)
     good = valid & ~faults.any
     if not good.any():
         return []
@@ -204,6 +208,12 @@ def _detector_and_background(observed: Observed, info: StackInfo, config: Croppi
             "`stackalign mask`"
         )
         plain = without
+    if hidden.any():
+        notes.append(
+            f"a beam stop hides {hidden.sum():,} pixels: the centroid is that of what is left; leave it out with "
+            "--mask auto, or with a mask of `stackalign mask --beam-stop`, and state centres by --centers (`stackalign "
+            "center` finds them)"
+        )
     if config.background is None:
         notes += _background(observed, good, plain, target)
     return notes + _cut_by_the_frame(mean, good, config)

@@ -111,7 +111,7 @@ def crop_array(
         zarr, dask). Read in chunks, twice.
     config : CroppingConfig, optional
     mask : numpy.ndarray or "auto", optional
-        (H, W) boolean, True = valid; "auto" looks for faults of the detector and leaves them out.
+        (H, W) boolean, True = valid; "auto" leaves out faults of the detector and beam stops.
     progress : callable, optional
         Called with a `stackalign.chunks.Progress` after each chunk.
 

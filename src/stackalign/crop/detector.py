@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._beam_stop import beam_stops
 from stackalign.io import StackReader
 
 __all__ = ["DetectorFaults", "add_sample", "find_faults", "mask_of_stack"]
@@ -263,7 +264,7 @@ def add_sample(sums: NDArray[np.float64], pattern: NDArray[Any]) -> None:
 
 
 def mask_of_stack(reader: StackReader, mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """Find the pixels of a stack that measure, from patterns spread over it.
+    """Find the pixels of a stack that measure, from patterns spread over it: no fault, and not behind a beam stop.
 
     Parameters
     ----------
@@ -274,7 +275,7 @@ def mask_of_stack(reader: StackReader, mask: NDArray[np.bool_] | None = None) ->
     Returns
     -------
     numpy.ndarray
-        (H, W) boolean, True = valid: in `mask` and no detector fault.
+        (H, W) boolean, True = valid: in `mask`, no detector fault, and not in the shadow of a beam stop.
     """
     count = reader.info.shape[0]
     chosen = range(0, count, max(1, count // N_SAMPLED))
@@ -284,5 +285,7 @@ def mask_of_stack(reader: StackReader, mask: NDArray[np.bool_] | None = None) ->
         reader.read(k, k + 1, block)
         add_sample(sums, block[0])
     mean, mean_square = sums / len(chosen)
-    good = ~find_faults(mean, len(chosen), reader.info.dtype, mask, mean_square).any
+    faults = find_faults(mean, len(chosen), reader.info.dtype, mask, mean_square)
+    bright = ~(faults.top | faults.bright)
+    good = ~faults.any & ~beam_stops(mean, bright if mask is None else bright & mask)
     return good if mask is None else good & mask

@@ -95,8 +95,8 @@ def crop_file(
         and Zarr hold "corners" and "centers" of the windows as arrays too; HDF5 is also a datacube of EMD 1.0.
     config : CroppingConfig, optional
     mask : numpy.ndarray or "auto", optional
-        (H, W) boolean, True = valid; combined with the file's own. "auto" looks for faults of the detector in patterns
-        spread over the stack and leaves them out.
+        (H, W) boolean, True = valid; combined with the file's own. "auto" looks for detector faults and beam stops in
+        patterns spread over the stack and leaves them out.
     open_options : mapping, optional
         Passed to `open_stack`: dataset, shape, dtype, offset, scan_shape, skip_frames, skip_per_row, axes.
     compression : {"none", "lz4", "zstd", "gzip"}, optional

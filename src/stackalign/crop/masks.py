@@ -16,7 +16,8 @@ __all__ = ["automatic_mask_note", "combine_masks"]
 def combine_masks(reader: StackReader, mask: NDArray[np.bool_] | str | None) -> NDArray[np.bool_] | None:
     """Combine the mask that was given with the one that the file carries; True = valid in both.
 
-    "auto" leaves out the detector's faults, which are looked for in patterns that are spread over the stack.
+    "auto" leaves out the detector's faults and the shadow of a beam stop, which are looked for in patterns that are
+    spread over the stack.
     """
     own = reader.info.mask
     frame = reader.info.shape[1:]
@@ -40,5 +41,6 @@ def automatic_mask_note(
     own = reader.info.mask
     count = int((~valid).sum()) - (0 if own is None else int((~own).sum()))
     if not count:
-        return ("mask auto: no faults of the detector were found",)
-    return (f"mask auto: {count} pixel{'s' if count > 1 else ''} left out as faults of the detector",)
+        return ("mask auto: no faults of the detector and no beam stop were found",)
+    words = f"mask auto: {count} pixel{'s' if count > 1 else ''} left out as faults of the detector"
+    return (words + " or behind a beam stop",)

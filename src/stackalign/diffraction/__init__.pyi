@@ -1,5 +1,6 @@
 from .alignment import Alignment, align, ialign
 from .baseline import Baseline, baseline_dwt
+from .beam_stop import find_beam_stop
 from .bragg_file import PeakTable, peaks_file
 from .center import Center, autocenter
 from .centers_file import CenterTable, center_file, read_centers
@@ -45,6 +46,7 @@ __all__ = [
     "combine_masks",
     "create_test_pattern",
     "diffread",
+    "find_beam_stop",
     "ialign",
     "mask_file",
     "mask_from_collection",

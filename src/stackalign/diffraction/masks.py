@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import ops
+from stackalign._beam_stop import beam_stops
 from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.backends import Array
@@ -24,6 +25,8 @@ __all__ = ["PixelMask", "PixelStatistics", "check_mask_settings", "combine_masks
 
 
 MERGED_ROWS = 16
+LIT = ("above", "gap", "high")
+"""Reasons why a pixel says nothing about a shadow; one that is dark for another reason may lie within it."""
 ROUNDING = 1e-12
 """Relative; a deviation that equals the limit does not exceed it, in whatever order the frames have come."""
 
@@ -41,7 +44,7 @@ class PixelMask:
     n_images : int
     counts : dict
         How many pixels were refused, by reason: "below", "above", "fluctuating", "dead", "not_finite", and with
-        `detect` "gap", "low", "high", "quiet", "noisy". A pixel may have several.
+        `detect` "gap", "low", "high", "quiet", "noisy", with `beam_stop` "beam_stop". A pixel may have several.
     provenance : dict
         Device, versions and settings.
     """
@@ -90,6 +93,7 @@ def mask_from_collection(
     max_std: float | None = None,
     dead: bool = False,
     detect: bool = False,
+    beam_stop: bool = False,
     device: str = "auto",
     workers: int | None = None,
     progress: ProgressCallback | None = None,
@@ -112,6 +116,8 @@ def mask_from_collection(
     detect : bool
         Also refuse gaps at the type's largest whole number, dead and hot pixels, clusters and lines, and pixels that
         vary far less or more than those around them: by each pixel and its neighbourhood, without limits.
+    beam_stop : bool
+        Also refuse the shadow of a beam stop in the mean over all images, see `find_beam_stop`.
     device : str
         "cpu", "cuda", "cuda:n" or "auto", see `stackalign.asarray`.
     workers : int, optional
@@ -154,7 +160,7 @@ def mask_from_collection(
         if progress is not None:
             n, seconds = statistics.n_images, time.perf_counter() - began
             progress(Progress("statistics", n, known or n, n * chunk[0].nbytes, seconds))
-    return statistics.judged(limits=limits, max_std=max_std, dead=dead, detect=detect)
+    return statistics.judged(limits=limits, max_std=max_std, dead=dead, detect=detect, beam_stop=beam_stop)
 
 
 def check_mask_settings(limits: tuple[float, float] | float | None, max_std: float | None) -> None:
@@ -209,6 +215,7 @@ class PixelStatistics:
         max_std: float | None,
         dead: bool,
         detect: bool = False,
+        beam_stop: bool = False,
     ) -> PixelMask:
         """Tell which pixels can be trusted; see `mask_from_collection`."""
         low, high = _limits(limits)
@@ -234,9 +241,11 @@ class PixelStatistics:
         }
         if detect:
             refused |= detector_faults(np.where(some, mean, np.nan), std, minimum, maximum, n_images, self.dtype)
+        if beam_stop:
+            known = (count > 0) & ~np.logical_or.reduce([pixels for name, pixels in refused.items() if name in LIT])
+            refused["beam_stop"] = beam_stops(mean, known)
         settings = {"limits": None if limits is None else (low, high), "max_std": max_std, "dead": dead}
-        if detect:
-            settings["detect"] = True
+        settings |= {name: True for name, asked in (("detect", detect), ("beam_stop", beam_stop)) if asked}
         return PixelMask(
             mask=~np.logical_or.reduce(list(refused.values())),
             minimum=minimum,

@@ -80,6 +80,7 @@ def mask_file(
     max_std: float | None = None,
     dead: bool = False,
     detect: bool = False,
+    beam_stop: bool = False,
     mask: NDArray[np.bool_] | None = None,
     dataset: str | None = None,
     device: str = "auto",
@@ -101,7 +102,7 @@ def mask_file(
         Files that `diffread` reads.
     output : path-like
         .npy, .tif or .h5: True, or 1, where a pixel is valid. ``<stem>_mask.json`` beside it says what made it.
-    limits, max_std, dead, detect
+    limits, max_std, dead, detect, beam_stop
         See `mask_from_collection`.
     mask : numpy.ndarray, optional
         Boolean (H, W), True = valid, to combine with.
@@ -145,8 +146,7 @@ def mask_file(
         raise DataError(next(iter(files.failures.values())))
     _check_shapes(files, mask)
     settings = {"limits": limits, "max_std": max_std, "dead": dead, "dataset": dataset}
-    if detect:
-        settings["detect"] = True
+    settings |= {name: True for name, asked in (("detect", detect), ("beam_stop", beam_stop)) if asked}
     plan = runs.Plan("mask", files.described, settings, {"mask": runs.array_digest(mask)})
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
@@ -164,7 +164,7 @@ def mask_file(
         files.each(run, one, lambda k: None)
         if files.failures:
             raise DataError(next(iter(files.failures.values())))
-        judged = total.judged(limits=limits, max_std=max_std, dead=dead, detect=detect)
+        judged = total.judged(limits=limits, max_std=max_std, dead=dead, detect=detect, beam_stop=beam_stop)
         valid = judged.mask if mask is None else combine_masks(judged, mask)
         made = MaskFile(final, judged, valid)
         # Formats of images know no truth values.
