@@ -32,6 +32,10 @@ docs: $(D)/.docs ## Build the site, in an environment of its own; warnings are e
 	$(D)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "the site: docs/_build/html/index.html"
 
+pages: $(V)/.test ## Reports, and the site if it is built, in a headless Chromium (apt install chromium).
+	$(V)/bin/pip install -q -e '.[browser]'
+	$(V)/bin/python -m pytest -q tests/browser
+
 QUICK := tests/conformance/test_contract.py tests/conformance/test_operations.py tests/conformance/test_ops.py \
 	tests/ops tests/optimize tests/test_imports.py tests/test_transforms.py tests/test_docs.py
 
@@ -69,4 +73,4 @@ trust: $(V)/.test ## How often each pipeline is right, flagged, or wrong without
 gallery: $(V)/.test ## Figures of diffraction on one page: make gallery DATA=FOLDER.
 	$(V)/bin/python benchmarks/gallery.py $(DATA) gallery-output
 
-.PHONY: demo test quick docs faults fuzz lint benchmarks trust wheels gallery
+.PHONY: demo test quick docs pages faults fuzz lint benchmarks trust wheels gallery

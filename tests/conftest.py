@@ -15,6 +15,7 @@ ALLOWED_SKIPS = (
     "the observations in ../shared/data",
     "needs the right to mount",
     "needs network namespaces",
+    "needs a browser",
 )
 """Reasons that stay skips under REQUIRE_ALL=1: what a runner may not have, and observations outside of the tree."""
 

@@ -71,7 +71,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[
 
     body = "\n".join(row(cells, "td") for cells in rows)
     top = row(head, "th", ' scope="col"')
-    return f'<div class="wide"><table><thead>{top}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    # A table that scrolls must be reached by the keyboard.
+    return f'<div class="wide" tabindex="0"><table><thead>{top}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:
@@ -90,5 +91,5 @@ def page(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )

@@ -19,7 +19,7 @@ BLINK_STYLE = """<style>
 .blink { position: relative; display: inline-block; width: 100%; max-width: 34rem; }
 .blink img { image-rendering: pixelated; }
 .blink img + img { position: absolute; left: 0; top: 0; animation: blink 1.6s step-end infinite; }
-.blink:hover img + img { animation-play-state: paused; }
+.blink:hover img + img, .blink:focus img + img { animation-play-state: paused; }
 @keyframes blink { 0% { opacity: 1; } 50% { opacity: 0; } }
 @media (prefers-reduced-motion: reduce) { .blink img + img { animation-duration: 6s; } }
 </style>"""
@@ -32,7 +32,7 @@ def blink(first: NDArray[Any], second: NDArray[Any], words: str) -> str:
     rows, columns = (min(a, b) for a, b in zip(first.shape, second.shape, strict=True))
     shown[:rows, :columns] = second[:rows, :columns]
     images = "".join(f'<img alt="{escape(words)}" src="{_png(image[::step, ::step])}">' for image in (first, shown))
-    return f'<div class="blink">{images}</div>'
+    return f'<div class="blink" tabindex="0">{images}</div>'
 
 
 def _png(image: NDArray[Any]) -> str:

@@ -46,9 +46,9 @@ def write_diffraction_report(
     body = [
         f"<header><h1>{escape(title)}</h1></header>",
         *(picture(figure, words) for figure, words in figures),
-        "<h3>Facts</h3>",
+        "<h2>Facts</h2>",
         definitions(shown),
     ]
     if rows:
-        body += ["<h3>Files</h3>", table([escape(h) for h in head], [[escape(c) for c in row] for row in rows])]
+        body += ["<h2>Files</h2>", table([escape(h) for h in head], [[escape(c) for c in row] for row in rows])]
     write_text_atomic(path, page(title, "\n".join(body)))

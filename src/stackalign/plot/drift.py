@@ -77,7 +77,7 @@ def drift_figure(result: "DriftResult", before: ArrayLike, after: ArrayLike) -> 
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(10, 7.6)
+    figure = new_figure(10, 7.6, rect=(0, 0, 0.95, 1), wspace=0.12)
     grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.6))
     plot_drift(result, ax=figure.add_subplot(grid[0, :]))
     aligned = np.asarray(after, np.float64)

@@ -48,7 +48,8 @@ def write_drift_report(
         BLINK_STYLE,
         f"<header><h1>{escape(title)}</h1>",
         '<p class="soft">Shifts move the content of a frame; +- is one standard deviation. '
-        "The pictures blink between the averages before and after; they pause under the pointer.</p>",
+        "The pictures blink between the averages before and after; "
+        "they pause under the pointer and when selected by Tab.</p>",
         "</header>",
         *sections,
     ]

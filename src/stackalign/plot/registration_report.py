@@ -65,7 +65,8 @@ def write_registration_report(
         BLINK_STYLE,
         f"<header><h1>{escape(title)}</h1>",
         '<p class="soft">Shifts move the content of an image; +- is one standard deviation. '
-        "The pictures blink between the reference and the other image; they pause under the pointer.</p>",
+        "The pictures blink between the reference and the other image; "
+        "they pause under the pointer and when selected by Tab.</p>",
         "</header>",
         table(["file", "images", "model", "lowest score", "flagged", "seconds"], rows, (1, 3, 4, 5)),
         *sections,

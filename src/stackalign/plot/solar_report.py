@@ -54,7 +54,8 @@ def write_coalignment_report(
         BLINK_STYLE,
         *_summary(result, title),
         "<h2>Blinking</h2>",
-        '<p class="soft">The map and the reference on its pixels take turns; they pause under the pointer.</p>',
+        '<p class="soft">The map and the reference on its pixels take turns; '
+        "they pause under the pointer and when selected by Tab.</p>",
         '<div class="columns">',
         _blink(before, target, lengths, "before"),
         _blink(after, target, lengths, "after"),

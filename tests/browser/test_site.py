@@ -1,0 +1,59 @@
+"""The site that `make docs` has built, in a browser."""
+
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+
+SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
+PAGES = ("index", "start", "guide/crop", "explanation/trust", "validation", "reference/index", "faq", "tutorials/index")
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    if not (SITE / "index.html").is_file():
+        pytest.skip("needs a browser and the site: make docs pages")
+    return SITE
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page(name: str, scheme: str, site: Path, opened, faults_of) -> None:
+    seen = opened(site / f"{name}.html", scheme)
+    # The theme's own parts are its authors' business: what is in <article> is ours.
+    assert [fault for fault in faults_of(seen.page) if "pst-" not in fault and "bd-" not in fault] == []
+    assert seen.errors == []
+    assert [url for url in seen.requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone(name: str, site: Path, opened) -> None:
+    page = opened(site / f"{name}.html", width=400).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_no_link_is_dead(site: Path, opened) -> None:
+    """Between all pages, with their anchors; what is on other hosts is not asked for."""
+    files = sorted(site.rglob("*.html"))
+    seen = opened(site / "index.html")
+    anchors: dict[Path, set[str]] = {}
+    links: list[tuple[Path, str]] = []
+    for file in files:
+        ids, hrefs = seen.page.evaluate(
+            "async text => { const d = new DOMParser().parseFromString(text, 'text/html');"
+            " return [[...d.querySelectorAll('[id]')].map(e => e.id),"
+            " [...d.querySelectorAll('a[href]')].map(e => e.getAttribute('href'))]; }",
+            file.read_text(encoding="utf-8"),
+        )
+        anchors[file] = set(ids)
+        links += [(file, href) for href in hrefs]
+    dead = []
+    for file, href in links:
+        target, anchor = urldefrag(href)
+        if urlsplit(href).scheme or href.startswith("//"):
+            continue
+        path = (file.parent / unquote(target)).resolve() if target else file
+        if not path.exists() or (anchor and path in anchors and unquote(anchor) not in anchors[path]):
+            dead.append(f"{file.relative_to(site)}: {href}")
+    assert len(links) > 1000
+    assert dead == []
