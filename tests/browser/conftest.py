@@ -44,17 +44,17 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(chromium: Any) -> Iterator[Callable[..., Seen]]:
-    """Open a file: opened(path, scheme="dark", width=400)."""
+    """Open an address: opened(url, scheme="dark", width=400)."""
     contexts = []
 
-    def open_page(path: Path, scheme: str = "light", width: int = 1280) -> Seen:
+    def open_page(url: str, scheme: str = "light", width: int = 1280) -> Seen:
         context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
         contexts.append(context)
         seen = Seen(context.new_page())
         seen.page.on("console", lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None)
         seen.page.on("pageerror", lambda error: seen.errors.append(str(error)))
         seen.page.on("request", lambda request: seen.requests.append(request.url))
-        seen.page.goto(path.as_uri())
+        seen.page.goto(url)
         return seen
 
     yield open_page

@@ -11,17 +11,17 @@ from browser.conftest import COMMANDS
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page(name: str, scheme: str, reports: Path, opened, faults_of) -> None:
     """By its contrast, order of headings, alternative texts, landmarks, what the keyboard reaches."""
-    seen = opened(reports / f"{name}.html", scheme)
-    assert faults_of(seen.page) == []
+    seen = opened((reports / f"{name}.html").as_uri(), scheme)
     assert seen.errors == []
     assert [url for url in seen.requests if not url.startswith(("file:", "data:"))] == []
+    assert faults_of(seen.page) == []
 
 
 @pytest.mark.parametrize("width", [400, 1600])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_fits(name: str, width: int, reports: Path, opened) -> None:
     """On a phone as on a large screen nothing is cut off at the right; tables scroll on their own."""
-    page = opened(reports / f"{name}.html", width=width).page
+    page = opened((reports / f"{name}.html").as_uri(), width=width).page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     texts = page.locator("p, li, th, td, h1, h2, h3").all()
     small = [t.inner_text() for t in texts if t.evaluate("e => parseFloat(getComputedStyle(e).fontSize)") < 12]
@@ -30,7 +30,7 @@ def test_a_page_fits(name: str, width: int, reports: Path, opened) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_pictures_have_loaded(name: str, reports: Path, opened) -> None:
-    page = opened(reports / f"{name}.html").page
+    page = opened((reports / f"{name}.html").as_uri()).page
     pictures = page.evaluate("[...document.images].map(i => [i.alt, i.complete && i.naturalWidth])")
     assert pictures
     assert all(words and width for words, width in pictures), pictures
@@ -38,7 +38,7 @@ def test_pictures_have_loaded(name: str, reports: Path, opened) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_links_within_a_page_lead_somewhere(name: str, reports: Path, opened) -> None:
-    page = opened(reports / f"{name}.html").page
+    page = opened((reports / f"{name}.html").as_uri()).page
     broken = page.evaluate(
         "[...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.getAttribute('href'))"
         ".filter(h => !document.getElementById(decodeURIComponent(h.slice(1))))"
@@ -49,7 +49,7 @@ def test_links_within_a_page_lead_somewhere(name: str, reports: Path, opened) ->
 @pytest.mark.parametrize("name", ["align", "drift", "coalign"])
 def test_blinking_pictures_pause(name: str, reports: Path, opened) -> None:
     """Under the pointer, and for those who have none by the keyboard's focus."""
-    page = opened(reports / f"{name}.html").page
+    page = opened((reports / f"{name}.html").as_uri()).page
     state = "getComputedStyle(document.querySelector('.blink img + img')).animationPlayState"
     assert page.evaluate(state) == "running"
     page.locator(".blink").first.hover()
@@ -66,7 +66,7 @@ def test_blinking_pictures_pause(name: str, reports: Path, opened) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_prints(name: str, reports: Path, opened) -> None:
     """In black on white, also for those who read it in the dark, and no table is cut by its scroll bar."""
-    page = opened(reports / f"{name}.html", "dark").page
+    page = opened((reports / f"{name}.html").as_uri(), "dark").page
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"

@@ -148,7 +148,7 @@ def _parameters(result: "RefinementResult") -> str:
         width = f"± {sigma[name]:.2g}" if name in sigma else "held"
         beams = f"{result.systematic[name]:.2g}" if result.systematic and name in result.systematic else ""
         rows.append([escape(name), f"{result.values[name]:.7g}", width, beams, unit])
-    return table(["parameter", "value", "", "systematic", "unit"], rows, (1, 3))
+    return table(["parameter", "value", "standard error", "systematic", "unit"], rows, (1, 3))
 
 
 def _held(result: "RefinementResult") -> str:
