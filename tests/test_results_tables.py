@@ -34,6 +34,19 @@ def registrations():
     return sa.register_stack(made.reference, np.stack([made.moving] * 3))
 
 
+def drift():
+    from stackalign.drift import create_test_series, estimate_drift
+
+    return estimate_drift(create_test_series(5, (48, 48), counts=100).images)
+
+
+def coalignment():
+    from stackalign import solar
+
+    made = solar.create_test_observation(error=(35.0, -20.0))
+    return solar.coalign(made.raster, made.frames[0])
+
+
 def profile(**options):
     images = np.random.default_rng(0).poisson(9.0, (2, 24, 24))
     return diffraction.azimuthal_average(images, [(11.5, 11.5), (11.0, 12.0)], **options)
@@ -49,12 +62,17 @@ RESULTS = {
     "CropResult": (crop_result, 6, ("center_y", "retention", "scan_x", "flags"), "radius"),
     "RegistrationResult": (registration, 1, ("dy", "sigma_dx", "angle", "score"), "dy"),
     "RegistrationStack": (registrations, 3, ("pair", "dy", "sigma_dx", "flags"), "dx"),
+    "DriftResult": (drift, 5, ("frame", "dy", "sigma_dx", "evidence", "flags"), "dy"),
+    "CoalignmentResult": (coalignment, 1, ("dx", "sigma_dy", "shift_tx", "sigma_ty", "flags"), "shift_tx"),
     "BraggPeaks": (lambda: diffraction.bragg_peaks(spots()), 3, ("row", "col", "snr"), "row"),
     "Center": (lambda: diffraction.autocenter(np.stack([spots(), spots()])), 2, ("row", "kind", "reason"), "sigma"),
     "Alignment": (lambda: diffraction.align(np.roll(spots(), 2, 0), spots()), 1, ("row", "score", "flags"), "col"),
     "AzimuthalProfile": (profile, None, ("image", "radius", "intensity", "standard_error"), "radius"),
     "polar": (lambda: profile(n_angles=4), None, ("image", "angle", "radius", "weight"), "angle"),
 }
+
+
+DRAWN = ("CropResult", "RegistrationStack", "DriftResult", "CoalignmentResult")
 
 
 @pytest.fixture(scope="module", params=sorted(RESULTS))
@@ -88,6 +106,23 @@ def test_columns_become_a_data_frame(case, monkeypatch) -> None:
     lengths = {len(frame[name]) for name in frame.columns}
     assert len(lengths) == 1
     assert rows is None or lengths == {rows}
+
+
+def test_rows_of_a_refinement() -> None:
+    """One row for each refined parameter, of which each has a unit of its own."""
+    from refine.configuration import images
+    from stackalign.refine import ROI, CoarseRefine
+
+    truth = images()
+    refiner = CoarseRefine(truth.simulator, truth.data, ROI.rectangle(30, 30), grid=3, fine_grid=3, beam_check=1)
+    result = refiner.optimize_orientation_thickness((550, 680))
+    table = result.columns()
+    assert list(table["parameter"]) == list(result.names)
+    for name, value, sigma in zip(table["parameter"], table["value"], table["sigma"], strict=True):
+        assert value == result.values[name]
+        assert sigma == pytest.approx(result.sigma[name])
+    assert dict(zip(table["parameter"], table["value"], strict=True))["thickness"] == pytest.approx(612, rel=0.01)
+    assert "thickness" in result._repr_html_()
 
 
 class Frame:
@@ -139,7 +174,7 @@ def test_notebooks_show_table_and_picture(case) -> None:
     assert not balance.open
     columns = result.columns()
     assert balance.cells == len(columns) * min(20, len(next(iter(columns.values()))))
-    drawn = type(result).__name__ in ("CropResult", "RegistrationStack") or getattr(result, "angle", 0) is None
+    drawn = type(result).__name__ in DRAWN or getattr(result, "angle", 0) is None
     assert ("data:image/png" in shown) == drawn
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._results import Tabular
 from stackalign._types import BoolArray, FloatArray
 from stackalign.backends import Array
 from stackalign.ops import resample_affine
@@ -25,7 +26,7 @@ FLAGS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class DriftResult:
+class DriftResult(Tabular):
     """The drift of a series.
 
     Parameters
@@ -174,3 +175,7 @@ class DriftResult:
             "flags": np.array([" ".join(flags) for flags in self.flags]),
             "remarks": np.array([" | ".join(f"{k}: {text}" for k, text in r.items()) for r in self.remarks]),
         }
+
+    def column_units(self) -> dict[str, str]:
+        """Units of the columns that have one."""
+        return dict.fromkeys(("dy", "dx", "sigma_dy", "sigma_dx"), "pix")

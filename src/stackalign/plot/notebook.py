@@ -52,6 +52,10 @@ def _figure(result: Any) -> "Figure | None":
         from .registration import plot_parameters
 
         plot_parameters(result, ax=figure.add_subplot())
+    elif kind == "DriftResult":
+        from .drift import plot_drift
+
+        plot_drift(result, ax=figure.add_subplot())
     elif kind == "AzimuthalProfile" and result.angle is None:
         from .diffraction import plot_profile
 
