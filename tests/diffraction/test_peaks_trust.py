@@ -164,3 +164,27 @@ def test_real_spots_that_fill_the_image(stem_data) -> None:
     found = bragg_peaks(diffread(stem_data / "blockfile" / "test1.blo").images[0])
     assert 12 <= len(found) <= 30
     assert _found(found, np.array([(39, 57), (78, 105), (98, 101)])) == 3
+
+
+@pytest.mark.parametrize(("spread", "mean"), [(0.8, 0.05), (0.8, 1.0), (1.2, 0.05), (1.2, 0.2)])
+def test_spots_of_a_detector_that_blurs_electrons(spread, mean) -> None:
+    """Its noise is correlated, and a sum over a spot scatters by more than the variance of its pixels says."""
+    places = PLACES[::2]
+    yy, xx = np.indices((SIDE, SIDE))
+    spots = sum(np.exp(-((yy - r) ** 2 + (xx - c) ** 2) / (2 * 1.5**2)) for r, c in places) * 70 / (2 * np.pi * 1.5**2)
+    rng = np.random.default_rng([5, int(10 * spread), int(100 * mean)])
+    noise, image = (
+        gaussian_filter(rng.poisson(m).astype(float), spread) for m in (np.full_like(spots, mean), mean + spots)
+    )
+    assert len(bragg_peaks(noise)) == 0
+    peaks = bragg_peaks(image)
+    assert _found(peaks, places) >= 0.9 * len(places)
+    assert _found(peaks, places) == len(peaks)
+
+
+@pytest.mark.parametrize("seed", [32, 45, 396])
+def test_one_electron_far_from_all_others_is_no_peak(seed) -> None:
+    """Where the window of the background sees no electron, the next one is no surprise."""
+    image = np.random.default_rng([0, 10, seed]).poisson(0.001, (128, 128)).astype(np.uint16)
+    assert image.sum() < 20
+    assert len(bragg_peaks(image)) == 0

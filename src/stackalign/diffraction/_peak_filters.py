@@ -10,6 +10,8 @@ from stackalign._types import FloatArray
 from stackalign.ops import bin_mean
 from stackalign.registration.background import between, bin_factor, bin_kernel, smooth_background
 
+from ._peak_noise import WHITE, Noise
+
 __all__ = [
     "Filtered",
     "Ground",
@@ -19,6 +21,7 @@ __all__ = [
     "counted",
     "find_ground",
     "is_spot",
+    "quiet_electron",
 ]
 
 Plane = NDArray[np.float32]
@@ -59,11 +62,15 @@ CANDIDATES = 512
 
 
 class Ground(NamedTuple):
-    """What is left of an image above its background, its valid pixels, and the variance of its noise."""
+    """What is left of an image above its background, its valid pixels, and the variance of its noise.
+
+    Nothing stands out of the `quiet` pixels.
+    """
 
     rest: Plane
     weight: Plane
     variance: Plane
+    quiet: NDArray[np.bool_]
 
 
 class Filtered(NamedTuple):
@@ -140,7 +147,15 @@ def find_ground(pixels: Plane, valid: NDArray[np.bool_], quantum: float = 0.0) -
             break
     known = variance[valid & (variance > 0)]
     floor = 1e-6 * float(known.mean(dtype=np.float64)) if known.size else 1.0
-    return Ground(rest, weight, np.maximum(variance, np.float32(floor)))
+    # Where the window has seen no electron, another one is no surprise.
+    floor = max(floor, quantum**2 / (4.0 * np.pi * max(10.0, min(pixels.shape) / part) ** 2))
+    return Ground(rest, weight, np.maximum(variance, np.float32(floor)), quiet)
+
+
+def quiet_electron(rest: Plane, seen: NDArray[np.bool_], share: float) -> float:
+    """What an electron adds at most if nothing stands out of this share of an image without other noise."""
+    stands = ndimage.gaussian_filter(rest, BLUR, mode="constant")
+    return float(np.quantile(stands[seen], share)) * 2.0 * np.pi * BLUR**2 / FEW_ELECTRONS
 
 
 def _correlated(stands: Plane, limit: Plane, valid: NDArray[np.bool_]) -> np.float32:
@@ -183,13 +198,14 @@ def _transfer(sigma: float, size: int) -> Plane:
 class MatchedFilter:
     """The matched filter for spots of any width up to a largest: image and mask are transformed once."""
 
-    def __init__(self, ground: Ground, widest: float) -> None:
+    def __init__(self, ground: Ground, widest: float, noise: Noise = WHITE) -> None:
         reach = int(TRUNCATE * widest + 0.5)
         self.shape = ground.rest.shape
         self.size = tuple(fft.next_fast_len(n + reach, real=True) for n in self.shape)
         self.rest = fft.rfft2(ground.rest, self.size)
         self.weight = None if ground.weight.all() else fft.rfft2(ground.weight, self.size)
         self.scale = np.reciprocal(np.sqrt(ground.variance))
+        self.noise = noise
 
     def _gaussian(self, spectrum: NDArray[np.complex64], sigma: float) -> Plane:
         rows, columns = (_transfer(sigma, n) for n in self.size)
@@ -206,7 +222,7 @@ class MatchedFilter:
         snr = self._gaussian(self.rest, width) * self.scale
         hidden = seen < SEEN
         np.sqrt(np.maximum(seen, np.float32(1e-9), out=seen), out=seen)
-        snr *= np.float32(np.sqrt(4.0 * np.pi) * width)
+        snr *= np.float32(np.sqrt(4.0 * np.pi) * width / self.noise.scatter(width))
         snr /= seen
         snr[hidden] = 0
         return Filtered(width, snr, _brightest(snr, int(np.ceil(2 * width))))

@@ -13,7 +13,18 @@ from stackalign.errors import DataError
 from stackalign.io.provenance import provenance, to_jsonable
 
 from ._inputs import one_image
-from ._peak_filters import Filtered, Ground, MatchedFilter, Plane, calibrated, counted, find_ground, is_spot
+from ._peak_filters import (
+    Filtered,
+    Ground,
+    MatchedFilter,
+    Plane,
+    calibrated,
+    counted,
+    find_ground,
+    is_spot,
+    quiet_electron,
+)
+from ._peak_noise import WHITE, Noise, electron_of, is_tailed, measured_noise
 from ._peak_pixels import blurred_electron, electron_of_events, hot_pixels, is_cluster
 from ._peak_places import check_distance, fitted, maxima
 
@@ -27,6 +38,11 @@ WIDTHS = tuple(0.8 * 1.5**k for k in range(7))
 PLAINLY = 4.0
 """Ratios of so many times the least one are no chance, however few the electrons of a background that is seen."""
 SAMPLED = 1 << 16
+START, ROUNDS, ALIKE = 0.4, 4, 0.2
+"""Share of the height of maxima with which the electron of a blurred image begins, how often the background is found,
+and the relative change of the electron at which that ends."""
+MOSTLY, HIGHEST = 0.5, 0.95
+"""Share of the pixels that nothing stands out of, as a rule, and what it should be where single electrons do."""
 FEW = 0.2
 """Electrons per pixel below which an electron here and there makes narrow peaks stand out."""
 MOST_LEVELS = 4096
@@ -39,8 +55,6 @@ SHARED = 4.0
 """Counts that one electron makes at most."""
 WEAKER = 4.5
 """Deviations by which a hot pixel is above its neighbours, where a peak is one."""
-TAILED = 1.3
-"""Length of the upper tail over the lower one from which noise without whole numbers is that of few electrons."""
 
 
 @dataclass(frozen=True)
@@ -185,10 +199,9 @@ def bragg_peaks(
     # In units of the image's own scatter about its mean, gain and offset of the detector are gone.
     spread = float(pixels[seen].std()) or 1.0
     standard = np.where(seen, (pixels - pixels[seen].mean()) / spread, 0.0).astype(np.float32)
-    ground = find_ground(standard, seen, quantum / spread)
-    electron = _electron(standard, ground, seen, quantum / spread)
-    typical = float(np.median(ground.variance[seen]))
-    matched = MatchedFilter(ground, max(widths) if width is None else width)
+    ground, noise, electron = _ground(standard, seen, quantum / spread, event / spread)
+    typical = float(np.median(ground.variance[seen])) * noise.area
+    matched = MatchedFilter(ground, max(widths) if width is None else width, noise)
     best = matched(width) if width is not None else _widest(matched, widths, min_snr, typical, electron)
     plane = calibrated(best.snr, best.width)
     places, snr = maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
@@ -196,7 +209,8 @@ def bragg_peaks(
     weaker = hot_pixels(pixels, seen, quantum, places, WEAKER)
     told &= ~(places[:, None] == weaker[None]).all(axis=-1).any(axis=1)
     told &= ~is_cluster(ground.rest, ground.variance, places, best.width, electron)
-    told &= counted(snr, ground.variance[tuple(places.T)].astype(np.float64), electron, best.width) >= min_snr
+    variance = ground.variance[tuple(places.T)].astype(np.float64) * noise.area
+    told &= counted(snr, variance, electron, noise.width(best.width)) >= min_snr
     places, snr = places[told], snr[told]
     position, intensity = fitted(ground, places, best.width)
     # A spot whose middle is not seen is known by its flank alone.
@@ -219,28 +233,48 @@ def _quantum(values: FloatArray) -> float:
     return least if whole else 0.0
 
 
-def _electron(standard: Plane, ground: Ground, seen: NDArray[np.bool_], quantum: float) -> float:
-    """What one electron adds to a pixel, as the noise above the darkest pixel says: variance over mean."""
-    if not quantum > 0:
-        low, high = np.quantile(ground.rest[seen][:: max(1, seen.size // SAMPLED)], (0.02, 0.98))
-        if not high > -TAILED * low:
-            return 0.0
-    mean = float((standard - ground.rest)[seen].mean(dtype=np.float64)) - float(standard[seen].min())
+def _ground(standard: Plane, seen: NDArray[np.bool_], quantum: float, event: float) -> tuple[Ground, Noise, float]:
+    """Background, the noise's correlation, and what an electron adds: a `quantum`, or what single maxima have."""
+    ground = find_ground(standard, seen, quantum)
+    noise, electron = _noise(standard, ground, seen, quantum)
+    if not max(event, quantum) > 0 and np.count_nonzero(ground.quiet) < MOSTLY * np.count_nonzero(seen):
+        # Blurred electrons without noise stand out of the darkness between them, all of them.
+        event = quiet_electron(ground.rest, seen, HIGHEST)
+        ground = find_ground(standard, seen, event)
+        noise, electron = _noise(standard, ground, seen, event)
+    if noise.correlation is None and not event > SHARED * quantum > 0:
+        return ground, noise, electron
+    # Maxima of a blurred image may be several electrons, and spots be taken for these: it begins below.
+    blurred = ground, noise, START * max(event, quantum) or electron
+    for _ in range(ROUNDS):
+        before = blurred[2]
+        again = find_ground(standard, seen, before)
+        blurred = again, *_noise(standard, again, seen, before)
+        if abs(blurred[2] - before) < ALIKE * blurred[2]:
+            break
+    return (ground, noise, electron) if blurred[1].correlation is None else blurred
+
+
+def _noise(standard: Plane, ground: Ground, seen: NDArray[np.bool_], quantum: float) -> tuple[Noise, float]:
+    rest = ground.rest[seen]
+    noise = measured_noise(ground.rest, ground.quiet) if quantum > 0 or is_tailed(rest) else WHITE
+    mean = float((standard[seen] - rest).mean(dtype=np.float64)) - float(standard[seen].min())
     variance = float(ground.variance[seen].mean(dtype=np.float64))
-    return max(quantum, variance / mean) if mean > 0 else quantum
+    return noise, electron_of(rest, mean, variance, quantum, noise)
 
 
 def _widest(
     matched: MatchedFilter, widths: tuple[float, ...], least: float, variance: float, electron: float
 ) -> Filtered:
     """The filter of the width at which the brightest peaks stand out most, between the widths that are tried too."""
-    sparse = electron > 0 and variance < FEW * electron**2
+    sparse = electron > 0 and (variance < FEW * electron**2 or matched.noise.correlation is not None)
 
     def judged(filtered: Filtered) -> Filtered:
         peaks = filtered.peaks.astype(np.float64)
         chance = peaks.copy()
         asked = np.full(len(peaks), True) if sparse else peaks < PLAINLY * least
-        chance[asked] = counted(peaks[asked], np.full(int(asked.sum()), variance), electron, filtered.width)
+        spread = matched.noise.width(filtered.width)
+        chance[asked] = counted(peaks[asked], np.full(int(asked.sum()), variance), electron, spread)
         if not sparse:
             # Of what chance does not explain, the plain ratios say which width fits: spots have noise of their own.
             chance = np.where(chance >= least, peaks, chance)
