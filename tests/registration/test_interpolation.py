@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 import stackalign as sa
 from stackalign import transforms
 from stackalign.registration._interpolation import ERROR, interpolation_covariance, interpolation_errors, roughness
+from stackalign.registration._phases import put_in_phase
 
 SIDE, MARGIN = 112, 20
 
@@ -29,6 +30,35 @@ def test_the_error_of_a_wave_is_that_of_its_frequency(frequency) -> None:
     along_y, along_x = interpolation_errors([np.asarray(s) for s in roughness(plane, plane)])[0]
     assert along_y == pytest.approx(ERROR * (2 * np.sin(np.pi * frequency)) ** 4, rel=0.02)
     assert along_x == pytest.approx(ERROR * (2 * np.sin(np.pi * 0.1)) ** 4, rel=0.02)
+
+
+@pytest.mark.parametrize(("frequency", "most"), [(0.025, 1e-4), (0.1, 1e-4), (0.2, 5e-4), (0.3, 3e-3)])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.6, -0.3])
+def test_waves_are_put_where_they_belong(frequency, most, axis, fraction) -> None:
+    turns = 2 * np.pi * frequency * np.arange(200)
+    wave = np.broadcast_to(np.cos(turns)[:, None] if axis == 0 else np.cos(turns), (200, 200)).astype(np.float32)
+    matrix = np.eye(2, 3)[None].copy()
+    matrix[0, axis, 2] = fraction
+    cubic = sa.resample_affine(wave[None], matrix, order=3)
+    late = []
+    for samples in (cubic, put_in_phase(cubic, matrix)):
+        profile = samples[0, 20:180, 20:180].mean(axis=1 - axis)  # whole periods
+        late.append(np.angle(profile @ np.exp(-1j * turns[20:180])) / (2 * np.pi * frequency) - fraction)
+    assert abs(late[1]) < most
+    assert abs(late[1]) < max(0.3 * abs(late[0]), 1e-4)
+
+
+def test_turned_images_and_holes_are_left_alone(rng) -> None:
+    planes = rng.normal(size=(2, 40, 50)).astype(np.float32)
+    planes[:, 20, 25] = np.nan
+    angles = np.deg2rad([90.0, 0.0])
+    matrices = np.array([[[np.cos(a), -np.sin(a), 0.3], [np.sin(a), np.cos(a), 0.3]] for a in angles])
+    turned, straight = put_in_phase(planes, matrices)
+    np.testing.assert_array_equal(turned, planes[0])
+    np.testing.assert_array_equal(np.isnan(straight), np.isnan(planes[1]))
+    assert (straight != planes[1]).mean() > 0.9
+    np.testing.assert_array_equal(straight, put_in_phase(planes[1:], matrices[1:])[0])
 
 
 def test_noise_and_holes_do_not_count(rng) -> None:

@@ -23,6 +23,7 @@ from stackalign.ops.transfer import fetched
 
 from ._interpolation import interpolation_covariance, interpolation_errors, roughness
 from ._noise import smoothed_noise
+from ._phases import put_in_phase
 from ._search import Climbed, Images, reach_of
 from .background import smooth_background
 
@@ -36,8 +37,9 @@ CUBIC_STEPS = 6
 """Most steps with cubic samples. Bilinear samples leave an error of about 0.01 pixels, and each step takes off more
 than four fifths of it: two are enough but where images are mostly noise."""
 
-BORDER_IN_SIGMAS, NARROW = 1.5, 32
-"""Width of the border that is left out, and the shortest side in such widths from which on it is."""
+BORDER_IN_SIGMAS, LEAST_BORDER, NARROW = 2.0, 2, 32
+"""Width of the border of smoothed images that is left out, the same in pixels at least, and the share of the shortest
+side, one in so many, that it is at most."""
 
 SPLINE_BORDER = 3
 """Pixels from the border of clean images that a spline, which takes them for mirrored there, gets wrong: what is wrong
@@ -49,6 +51,9 @@ FILL = 1.5
 LEAST_STEP, ENOUGH = 2e-4, 2e-3
 """Pixels that the last cubic step may move the farthest pixel by, and at most one standard error within these limits:
 the next would move it a fifth of that."""
+
+COARSE = 1.5
+"""Sigma in pixels of the smoothing from which on a spline leaves the phases of all waves that are left as they are."""
 
 FARTHEST_POLISH = 1.0
 """Pixels from the optimum of the score beyond which the solution of the estimating equation is not believed."""
@@ -132,7 +137,8 @@ def finish(
         # Pairs that have arrived stay: what they get does not depend on the others of the batch.
         at = np.where(active[:, None], at + step, at)
         matrices = transforms.matrices_from_parameters(at, model, center)
-        resampled = samples.at(matrices)
+        # The first step goes by far more than what a spline does to phases.
+        resampled = samples.at(matrices, in_phase=k > 0)
         jacobian = transforms.matrix_jacobian(at, model, center)
         if k == 0:
             both = (slopes, reference_slopes(resampled))
@@ -193,8 +199,8 @@ def _smoothed_border(planes: Array, sigma: float) -> int:
 
     What is at the border of one image is inside the other, and smoothed in another way.
     """
-    width = round(BORDER_IN_SIGMAS * sigma)
-    return width if width * NARROW <= min(planes.shape[1:]) else 0
+    width = max(LEAST_BORDER, round(BORDER_IN_SIGMAS * sigma)) if sigma > 0 else 0
+    return min(width, int(min(planes.shape[1:])) // NARROW)
 
 
 def _inner(planes: Array, width: int) -> Array:
@@ -226,17 +232,18 @@ class CubicSamples:
         self.pair = ImagePair(_inner(pair.reference, borders[0]), _inner(pair.moving, borders[1]), single=False)
         self._whole = filled(pair.moving)
         self._holes = bool(array_namespace(pair.moving).isnan(self.pair.moving).any())
+        self._fine = max(smooth) < COARSE
         self._workers = workers
 
-    def at(self, matrices: FloatArray) -> Array:
+    def at(self, matrices: FloatArray, *, in_phase: bool = True) -> Array:
         """Moving planes on the reference's pixels, valid where bilinear samples are."""
         shape = (int(self.pair.reference.shape[1]), int(self.pair.reference.shape[2]))
         cubic = resample_affine(self._whole, matrices, output_shape=shape, order=3, workers=self._workers)
-        if not self._holes:
-            return cubic
-        linear = resample_affine(self.pair.moving, matrices, output_shape=shape, order=1, workers=self._workers)
-        xp = array_namespace(cubic)
-        return xp.where(xp.isnan(linear), linear, cubic)
+        if self._holes:
+            linear = resample_affine(self.pair.moving, matrices, output_shape=shape, order=1, workers=self._workers)
+            xp = array_namespace(cubic)
+            cubic = xp.where(xp.isnan(linear), linear, cubic)
+        return put_in_phase(cubic, matrices) if in_phase and self._fine else cubic
 
 
 def filled(planes: Array) -> Array:

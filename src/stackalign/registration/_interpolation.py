@@ -14,13 +14,14 @@ __all__ = ["interpolation_covariance", "interpolation_errors", "roughness"]
 SAMPLED = 1 << 15
 """Pixels per image and axis that the structure is measured on."""
 
-ERROR = 0.00125
+ERROR = 0.0002
 """Pixels of error per unit of the ratio of `interpolation_errors`.
 
 Interpolation with a cubic spline puts a wave of f cycles per pixel off by up to (f / (1 - f))^4 / (2 pi f) pixels,
-which is 0.0025 (2 sin(pi f))^4 within a factor of two up to f = 0.37, and the mean over the phases is half of it. With
-this number the errors of 320 pairs of 27 kinds of scenes with little noise were 0.99 standard errors (rms), 70 % of
-them within one and 0.7 % beyond three.
+which is 0.0025 (2 sin(pi f))^4 within a factor of two up to f = 0.37: all waves into the same direction, which is that
+of the fraction of a pixel that the images are moved by. `put_in_phase` leaves about a tenth of it: the errors of 2200
+pairs of 7 kinds of scenes with 0.5 to 50 % noise were 0.87 standard errors (rms), 76 % of them within one and 0.2 %
+beyond three; those of 17 kinds without noise 0.0001 to 0.0005 px.
 """
 
 PLACES = 16
