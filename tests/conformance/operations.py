@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from conformance._op import Case, Inputs, Op, Sample
 from stackalign.backends import load
 from stackalign.backends._protocol import KERNEL_DTYPES, Backend
 
-__all__ = ["OPERATIONS", "call", "cases_of", "differences", "inputs_of", "kernel_differences"]
+__all__ = ["OPERATIONS", "Question", "call", "cases_of", "differences", "inputs_of", "kernel_differences", "questions"]
 
 
 def _collected() -> dict[str, Op]:
@@ -88,35 +88,33 @@ def differences(
     return texts
 
 
-def _branches(kernels: Iterable[str], sample: Sample) -> Iterator[tuple[Op, str, Inputs, float]]:
-    for op in OPERATIONS.values():
-        if op.kernel in kernels and (not op.of_planes or sample.patterns.dtype == np.float32):
-            for branch in op.branches(sample):
-                yield op, branch.name, branch.inputs, branch.slack
+class Question(NamedTuple):
+    """A call that reaches some branches of a kernel, and the reference's answer to it."""
+
+    op: Op
+    branch: str
+    inputs: Inputs
+    slack: float
+    answer: dict[str, np.ndarray]
 
 
-Answers = dict[tuple[str, str, int], dict[str, np.ndarray]]
-"""What the reference says to a sample: by method, branch and place."""
+def questions(sample: Sample, kernels: Iterable[str]) -> list[Question]:
+    """Calls that reach every branch of some kernel files.
 
-
-def kernel_differences(
-    backend: Any,
-    sample: Sample,
-    kernels: Iterable[str],
-    on_host: bool = True,
-    answers: Answers | None = None,
-) -> list[str]:
-    """Run what reaches every branch of some kernel files, and name what differs from the reference.
-
-    `answers` keeps those of the reference, which takes longest, for another run with the same sample.
+    The answers take the reference longer than the kernels: ask once for all runs with the same sample.
     """
-    reference, texts = load("reference"), []
-    known = {} if answers is None else answers
-    for place, (op, name, inputs, slack) in enumerate(_branches(tuple(kernels), sample)):
-        key = op.method, name, place
-        if key not in known:
-            known[key] = call(reference, op, inputs, 1)
-        found = call(backend, op, inputs, 1)
-        label = f"{op.method}, {name}" if name else op.method
-        texts += [f"{label}: {text}" for text in differences(op, found, known[key], inputs, slack, on_host)]
-    return texts
+    reference, names = load("reference"), tuple(kernels)
+    return [
+        Question(op, branch.name, branch.inputs, branch.slack, call(reference, op, branch.inputs, 1))
+        for op in OPERATIONS.values()
+        if op.kernel in names and (not op.of_planes or sample.patterns.dtype == np.float32)
+        for branch in op.branches(sample)
+    ]
+
+
+def kernel_differences(backend: Any, asked: Iterable[Question], on_host: bool = True) -> Iterator[str]:
+    """Name what differs from the reference, as it appears: who only asks whether anything does stops at the first."""
+    for op, branch, inputs, slack, answer in asked:
+        result = call(backend, op, inputs, 1)
+        label = f"{op.method}, {branch}" if branch else op.method
+        yield from (f"{label}: {text}" for text in differences(op, result, answer, inputs, slack, on_host))

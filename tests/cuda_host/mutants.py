@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conformance._op import Sample
 from conformance.inputs import samples
-from conformance.operations import kernel_differences
+from conformance.operations import Question, kernel_differences, questions
 from cuda_host.backend import HostArrays, host_runtime
 from stackalign.backends.cuda import CudaBackend
 from stackalign.backends.cuda._runtime import Runtime
@@ -228,15 +227,17 @@ def _modules(kernel_file: str, dtypes: Iterable[Any]) -> set[np.dtype[Any] | Non
     return {np.dtype(d) if typed else None for d in dtypes}
 
 
-def _try(runtime: Runtime, kernel_file: str, every: Sequence[Sample], numbers: Sequence[int]) -> int:
-    """Choose mutants and run the cases until something is wrong."""
+def _try(
+    runtime: Runtime, kernel_file: str, dtypes: Iterable[str], asked: Sequence[Question], numbers: Sequence[int]
+) -> int:
+    """Choose mutants and ask the questions until an answer is wrong."""
     backend = CudaBackend(HostArrays(runtime))
     try:
-        for dtype in _modules(kernel_file, (sample.patterns.dtype for sample in every)):
+        for dtype in _modules(kernel_file, dtypes):
             choose = runtime.get_function(kernel_file, "choose_mutant", dtype)
             for number in numbers:
                 choose((1,), (1,), (np.int32(number),))
-        return WRONG if any(kernel_differences(backend, sample, (kernel_file,)) for sample in every) else 0
+        return WRONG if any(kernel_differences(backend, asked)) else 0
     except RuntimeError:
         return FAILED
 
@@ -251,15 +252,16 @@ def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
     """Try the mutants: only those of barriers under a sanitizer, the others without."""
     plain = sanitizer == "plain"
     runtime = host_runtime(sanitizer=None if plain else sanitizer, optimize="-O1", source=switched)
-    every = [
-        sample
-        for d in dtypes
-        for sample in samples(d, SHAPES if plain else SHAPES[:1], ("none", "each") if plain else ("none",))
-    ]
-    for dtype in _modules(
-        kernel_file, dtypes
-    ):  # built and loaded here, once; no launch, because the thread sanitizer cannot fork fibres
+    # Built, loaded and answered here, once for all mutants; no launch, because the thread sanitizer cannot fork fibres.
+    for dtype in _modules(kernel_file, dtypes):
         runtime.get_function(kernel_file, "choose_mutant", dtype)
+    shapes, masks = (SHAPES, ("none", "each")) if plain else (SHAPES[:1], ("none",))
+    asked = [
+        question
+        for dtype in dtypes
+        for sample in samples(dtype, shapes, masks)
+        for question in questions(sample, (kernel_file,))
+    ]
 
     def verdict(mutant: Mutant, numbers: Sequence[int]) -> str:
         child = os.fork()
@@ -267,7 +269,7 @@ def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             signal.alarm(20 * SECONDS)  # for a mutant that waits
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            os._exit(_try(runtime, kernel_file, every, numbers))
+            os._exit(_try(runtime, kernel_file, dtypes, asked, numbers))
         text = _verdict(os.waitpid(child, 0)[1])
         sys.stdout.write(json.dumps([*mutant, text]) + "\n")
         sys.stdout.flush()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from conformance.inputs import MASKS, SAMPLE_SHAPES, samples
-from conformance.operations import kernel_differences
+from conformance.operations import kernel_differences, questions
 from cuda_host.backend import HostArrays, host_runtime
 from stackalign.backends.cuda import CudaBackend
 from stackalign_kernels import cuda_names
@@ -24,9 +24,9 @@ def main(sanitizer: str, dtypes: Sequence[str]) -> int:
         # Each shape with another kind of mask: a sanitizer makes a kernel ten to fifty times slower.
         for shape, mask in zip(SAMPLE_SHAPES, MASKS, strict=True):
             for sample in samples(dtype, (shape,), (mask,)):
-                found = kernel_differences(backend, sample, cuda_names())
-                sys.stdout.write(f"sample {sample.name}: {'; '.join(found) or 'equal'}\n")
-                wrong += len(found)
+                texts = list(kernel_differences(backend, questions(sample, cuda_names())))
+                sys.stdout.write(f"sample {sample.name}: {'; '.join(texts) or 'equal'}\n")
+                wrong += len(texts)
     return 1 if wrong else 0
 
 
