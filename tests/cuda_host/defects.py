@@ -1,9 +1,14 @@
 """Small kernels with one planted defect each, and one without: what the shim and the sanitizers must see.
 
-``python -m cuda_host.defects SANITIZER NAME`` runs one of them, in the environment of `sanitizer_environment`.
+``python -m cuda_host.defects SANITIZER OPTIMIZE`` runs each of them in a process of its own, in the environment of
+`sanitizer_environment`, and prints one line of JSON for each: its name, its exit status, and what it said.
 """
 
+import json
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,7 +17,7 @@ from cuda_host.host import HostModule
 __all__ = ["DEFECTS", "THREADS", "run"]
 
 THREADS = 64
-SIGNATURE = 'extern "C" __global__ void kernel(const double* x, double* out, int n)'
+SIGNATURE = 'extern "C" __global__ void kernel_{}(const double* x, double* out, int n)'
 DEFECTS = {
     "none": """
         __shared__ double s[64];
@@ -77,13 +82,35 @@ DEFECTS = {
 }
 
 
-def run(name: str, sanitizer: str | None = None) -> np.ndarray:
+def module(sanitizer: str | None = None, optimize: str = "-O1") -> HostModule:
+    """All of them in one file, which is compiled once."""
+    kernels = (f"{SIGNATURE.format(i)} {{\n{body}\n}}\n" for i, body in enumerate(DEFECTS.values()))
+    return HostModule("\n".join(kernels), sanitizer=sanitizer, optimize=optimize)
+
+
+def run(built: HostModule, name: str) -> np.ndarray:
     """Run a kernel with one block of `THREADS` threads and return its output."""
-    module = HostModule(f"{SIGNATURE} {{\n{DEFECTS[name]}\n}}\n", sanitizer=sanitizer)
     x, out = np.linspace(1.0, 2.0, THREADS), np.zeros(THREADS)
-    module.get_function("kernel")((1,), (THREADS,), (x, out, np.int32(1)), shared_mem=THREADS * 8)
+    kernel = built.get_function(f"kernel_{list(DEFECTS).index(name)}")
+    kernel((1,), (THREADS,), (x, out, np.int32(1)), shared_mem=THREADS * 8)
     return out
 
 
+def reports(sanitizer: str, optimize: str) -> Iterator[tuple[str, int, str]]:
+    """Run each in a fork; no launch before, because the thread sanitizer cannot fork fibres."""
+    built = module(sanitizer, optimize)
+    for name in DEFECTS:
+        with tempfile.TemporaryFile("w+") as said:
+            child = os.fork()
+            if child == 0:
+                os.dup2(said.fileno(), 2)
+                run(built, name)
+                os._exit(0)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            said.seek(0)
+            yield name, status, said.read()
+
+
 if __name__ == "__main__":
-    run(sys.argv[2], sys.argv[1])
+    for report in reports(*sys.argv[1:]):
+        sys.stdout.write(json.dumps(report) + "\n")

@@ -251,7 +251,7 @@ def _verdict(status: int) -> str:
 def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
     """Try the mutants: only those of barriers under a sanitizer, the others without."""
     plain = sanitizer == "plain"
-    runtime = host_runtime(sanitizer=None if plain else sanitizer, optimize="-O1", source=switched)
+    runtime = host_runtime(sanitizer=None if plain else sanitizer, source=switched)
     # Built, loaded and answered here, once for all mutants; no launch, because the thread sanitizer cannot fork fibres.
     for dtype in _modules(kernel_file, dtypes):
         runtime.get_function(kernel_file, "choose_mutant", dtype)

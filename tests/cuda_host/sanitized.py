@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cuda_host.host import sanitizer_environment
 
-__all__ = ["Outcome", "run"]
+__all__ = ["REPORTS", "Outcome", "run"]
 
 REPORTS = ("ERROR: AddressSanitizer", "runtime error:", "WARNING: ThreadSanitizer", "FATAL: ")
 TIMEOUT = 900

@@ -1,11 +1,14 @@
 """The shim itself: right results for right kernels, and a report for every kind of mistake that it claims to see."""
 
+import json
+
 import numpy as np
 import pytest
 
 from cuda_host import sanitized
 from cuda_host._require import require_gpp
 from cuda_host.defects import DEFECTS, THREADS
+from cuda_host.defects import module as defects_module
 from cuda_host.defects import run as run_defect
 from cuda_host.host import HostModule, kernel_names
 
@@ -334,14 +337,15 @@ def test_what_cannot_be_built_or_found(module):
 
 def test_the_plain_run_shows_what_the_poison_and_the_order_can_show(monkeypatch):
     require_gpp()
-    good = run_defect("none")
+    built = defects_module()
+    good = run_defect(built, "none")
     assert np.isfinite(good).all()
-    assert np.isnan(run_defect("barrier missing before a read")).any()
+    assert np.isnan(run_defect(built, "barrier missing before a read")).any()
     monkeypatch.setenv("CUDA_HOST_ORDER", "rev")
-    np.testing.assert_array_equal(run_defect("none"), good)
-    late = run_defect("barrier missing before a write")
+    np.testing.assert_array_equal(run_defect(built, "none"), good)
+    late = run_defect(built, "barrier missing before a write")
     monkeypatch.setenv("CUDA_HOST_ORDER", "fwd")
-    assert (late != run_defect("barrier missing before a write")).any()
+    assert (late != run_defect(built, "barrier missing before a write")).any()
 
 
 SEEN_BY = {
@@ -350,14 +354,29 @@ SEEN_BY = {
 }
 
 
+def reports(sanitizer: str, optimize: str) -> dict[str, tuple[int, str]]:
+    """Exit status of each defect under a sanitizer, and what it said."""
+    outcome = sanitized.run(sanitizer, "cuda_host.defects", optimize)
+    lines = [json.loads(line) for line in outcome.text.splitlines() if line.startswith("[")]
+    assert [name for name, _, _ in lines] == list(DEFECTS), outcome.text
+    return {name: (status, text) for name, status, text in lines}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("sanitizer", "name"), [(s, n) for s, names in SEEN_BY.items() for n in [*names, "none"]])
-def test_sanitizers_see_the_planted_defects_and_nothing_else(sanitizer, name):
+@pytest.mark.parametrize("optimize", ["-O0", "-O1"])
+@pytest.mark.parametrize("sanitizer", SEEN_BY)
+def test_sanitizers_see_the_planted_defects_and_nothing_else(sanitizer, optimize):
+    """With the optimisations that kernels are built with under a sanitizer."""
     require_gpp(sanitizer)
-    outcome = sanitized.run(sanitizer, "cuda_host.defects", name)
-    expected = 0 if name == "none" else {"address": 65, "thread": 66}[sanitizer]
-    assert outcome.status == expected, outcome.text
-    assert outcome.reported == (name != "none"), outcome.text
+    status_of_report = {"address": 65, "thread": 66}[sanitizer]
+    ended = reports(sanitizer, optimize)
+    for name in SEEN_BY[sanitizer]:
+        status, text = ended[name]
+        assert status == status_of_report, f"{name}: {text}"
+        assert any(words in text for words in sanitized.REPORTS), f"{name}: {text}"
+    status, text = ended["none"]
+    assert status == 0, text
+    assert not any(words in text for words in sanitized.REPORTS), text
 
 
 def test_every_defect_is_expected_of_a_sanitizer():
