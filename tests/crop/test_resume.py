@@ -1,68 +1,19 @@
-"""A crop that was stopped, killed or out of disk goes on to the same bytes; nothing half-done has the final name."""
+"""A crop that was stopped goes on to the same bytes; nothing half-done has the final name."""
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from crop.interrupted import OUTPUTS, STACK, Stopping, config, interrupt, small_pieces, source
 from crop.oracle import content, digest, disks, plain
 from stackalign import runs
-from stackalign.crop import CroppingConfig, crop_file, is_complete
+from stackalign.crop import crop_file, is_complete
 from stackalign.errors import DataError, FinishedError, Interrupted, OutputExistsError
 from stackalign.runs import StopRequest
 
-OUTPUTS = [".npy", ".pt", ".h5", ".zarr"]
-STACK = disks(40, dtype=np.float32)
-STACK[5, 3, 3] = np.nan
-
-
-def config(**options):
-    return CroppingConfig(**{"visualization": False, "chunk_size": 6, "workers": 1, **options})
-
-
-@pytest.fixture(autouse=True)
-def small_pieces(monkeypatch):
-    """Checkpoints after every chunk; several shards and chunks, as a large output would have."""
-    monkeypatch.setattr("stackalign.runs.Run.due", lambda run: True)
-    monkeypatch.setattr("stackalign.io.zarr_writer._SHARD_BYTES", 10_500)  # 7 patterns, chunks have 6
-    monkeypatch.setattr("stackalign.io.zarr_writer._CHUNK_BYTES", 2000)
-    monkeypatch.setattr("stackalign.io.hdf5_writer._CHUNK_BYTES", 2000)
-
-
-@pytest.fixture
-def source(tmp_path):
-    np.save(tmp_path / "in.npy", STACK)
-    return tmp_path / "in.npy"
-
-
-class Stopping:
-    """Ask for a stop after the k-th chunk of a stage; see that the final name is free until the end."""
-
-    def __init__(self, output, stage, after):
-        self.output, self.stage, self.after = output, stage, after
-        self.request = StopRequest()
-        self.stages = []
-
-    def __call__(self, progress):
-        assert not self.output.exists()
-        self.stages.append(progress.stage)
-        if self.stages.count(self.stage) == self.after:
-            self.request.request()
-
-
-def interrupt(source, output, stage="crop", after=2, **options):
-    stopping = Stopping(output, stage, after)
-    options = {"config": config(), **options}
-    with pytest.raises(Interrupted, match="stopped"):
-        crop_file(source, output, progress=stopping, stop=stopping.request, **options)
-    assert stopping.stages.count(stage) == after
-    assert not output.exists()
-    assert output.with_name(output.name + ".partial").is_dir()
-    assert not is_complete(output)
+__all__ = ["small_pieces", "source"]  # fixtures
 
 
 @pytest.mark.parametrize("extension", OUTPUTS)
@@ -161,78 +112,6 @@ def test_reuse_is_resumed(source, tmp_path):
     assert digest(tmp_path / "out.npy") == digest(tmp_path / "whole.npy")
 
 
-CHILD = """
-import sys
-from stackalign.crop import CroppingConfig, crop_file
-from stackalign import runs
-from stackalign.io import hdf5_writer, zarr_writer
-
-zarr_writer._SHARD_BYTES, zarr_writer._CHUNK_BYTES, hdf5_writer._CHUNK_BYTES = 10_500, 2000, 2000
-source, output, where, after = sys.argv[1:]
-runs.Run.due = lambda run: int(after) >= 0
-count = 0
-
-def pause():
-    print("here", flush=True)
-    sys.stdin.read()  # until this process is killed
-
-def progress(state):
-    global count
-    count += state.stage == where
-    if count == int(after) and state.stage == where:
-        pause()
-
-rename, moved = runs.publication.replace_path, []
-
-def paused(source, target, **options):
-    if where == "publish" or (where == "record" and moved):
-        pause()
-    moved.append(target)
-    rename(source, target, **options)
-
-runs.publication.replace_path = paused
-crop_file(source, output, CroppingConfig(visualization=False, chunk_size=6, workers=1), progress=progress)
-"""
-
-KILLS = [
-    (".npy", "analyse", 1),
-    (".npy", "analyse", 7),
-    (".npy", "crop", 1),
-    (".npy", "publish", 0),
-    (".npy", "record", 0),
-    (".npy", "record", -1),  # below 0: nothing was ever saved on the way
-    (".zarr", "publish", -1),
-    (".pt", "crop", 4),
-    (".h5", "crop", 4),
-    (".zarr", "crop", 4),
-    (".zarr", "publish", 0),
-]
-
-
-@pytest.mark.parametrize(("extension", "where", "after"), KILLS)
-def test_killed_and_resumed(extension, where, after, source, tmp_path):
-    whole = crop_file(source, tmp_path / f"whole{extension}", config())
-    output = tmp_path / f"out{extension}"
-    arguments = [sys.executable, "-c", CHILD, str(source), str(output), where, str(after)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout.readline() == "here\n"
-        child.kill()
-        assert child.wait() == -signal.SIGKILL
-    assert output.exists() == (where == "record")
-    assert not is_complete(output)
-    if where in ("publish", "record"):  # all that was left to do were the names
-        with pytest.raises(FinishedError, match="finished by an earlier run") as finished:
-            crop_file(source, output, config(), resume=True)
-        resumed = finished.value.record
-        assert resumed["analysis"]["global_radius"] == whole.analysis.global_radius
-        assert resumed["validation"]["min_retention"] == whole.validation.to_dict()["min_retention"]
-    else:
-        assert plain(crop_file(source, output, config(), resume=True)) == plain(whole)
-    assert digest(output) == digest(tmp_path / f"whole{extension}")
-    assert is_complete(output)
-    assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [output.name, "out_results.json"]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -321,66 +200,6 @@ def test_output_that_appeared_since_is_not_replaced(source, tmp_path):
     assert output.read_bytes() == b"of somebody else"
     crop_file(source, output, config(), resume=True, overwrite=True)
     assert content(output).shape[0] == 40
-
-
-FULL = """
-import resource, sys
-from stackalign import runs
-from stackalign.crop import CroppingConfig, crop_file
-from stackalign.errors import DataError
-from stackalign.io import hdf5_writer, zarr_writer
-
-runs.Run.due = lambda run: True
-zarr_writer._SHARD_BYTES, zarr_writer._CHUNK_BYTES, hdf5_writer._CHUNK_BYTES = 10_500, 2000, 2000
-source, output, limit = sys.argv[1:]
-
-def progress(state):
-    if state.stage == "crop":
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-
-try:
-    crop_file(source, output, CroppingConfig(visualization=False, chunk_size=6, workers=1), progress=progress)
-except DataError as error:
-    print(error)
-"""
-
-
-@pytest.mark.parametrize(("extension", "limit"), [(".npy", 35_000), (".pt", 35_000), (".h5", 35_000), (".zarr", 3600)])
-def test_full_disk(extension, limit, source, tmp_path):
-    crop_file(source, tmp_path / f"whole{extension}", config())
-    output = tmp_path / f"out{extension}"
-    arguments = [sys.executable, "-c", FULL, str(source), str(output), str(limit)]
-    child = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr
-    assert child.stdout.count("\n") == 1
-    assert child.stdout.startswith(f"output {output}")  # or a file of its journal
-    assert "cannot be written (File too large)" in child.stdout
-    assert "what was done is kept, and can be resumed" in child.stdout
-    assert not output.exists()
-    crop_file(source, output, config(), resume=True)
-    assert digest(output) == digest(tmp_path / f"whole{extension}")
-    assert is_complete(output)
-
-
-def test_not_enough_free_space_is_seen_before_the_second_pass(source, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr("stackalign.crop.files.shutil.disk_usage", lambda path: usage._replace(free=1000))
-        seen = []
-        with pytest.raises(DataError, match=r"needs .* and 1 kB are free in .*can be resumed"):
-            crop_file(source, tmp_path / "out.npy", config(), progress=seen.append)
-    assert {p.stage for p in seen} == {"analyse"}
-    assert not (tmp_path / "out.npy").exists()
-    resumed = []
-    crop_file(source, tmp_path / "out.npy", config(), resume=True, progress=resumed.append)
-    assert {p.stage for p in resumed} == {"crop"}
-
-
-def test_output_below_a_file_is_one_sentence(source, tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="cannot be written"):
-        crop_file(source, tmp_path / "file" / "out.npy", config())
-    assert (tmp_path / "file").read_text() == "x"
 
 
 @pytest.mark.parametrize("due", [True, False])

@@ -12,9 +12,9 @@ from stackalign.registration.files import AlignedFile, align_file
 from stackalign.registration.result import BETWEEN
 from stackalign.registration.table import write_table
 
+from ._common import Reading, long_run
 from ._console import progress_reporter, say, worded
 from ._diffraction import about
-from ._frame import Reading, long_run
 from ._plan import Job
 
 __all__ = ["Outcome", "run_jobs", "write_outputs"]

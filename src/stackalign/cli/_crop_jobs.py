@@ -26,8 +26,8 @@ from stackalign.errors import (
 from stackalign.io import create_stack
 from stackalign.io.provenance import dump_json
 
+from ._common import command_line, long_run
 from ._console import DONE, FAILED, SHORT, fail, out, print_facts, progress_reporter, say, worded
-from ._frame import command_line, long_run
 from ._plan import Job
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ._common import Reading
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts
-from ._frame import Reading, command
+from ._frame import command
 
 __all__ = ["align"]
 

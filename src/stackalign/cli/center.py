@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._common import Masked
 from ._console import EXIT, out, print_facts, say
-from ._frame import Masked, command, run_or_load
+from ._frame import command, run_or_load
 from ._options import Images
 
 if TYPE_CHECKING:

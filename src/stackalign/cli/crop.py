@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._common import Reading
 from ._console import FAILED, USAGE, fail, say
-from ._frame import Reading, command, refuse_idle
+from ._frame import command, refuse_idle
 from ._options import Centers
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import typer
 
 from stackalign._masks import FEW_VALID
 
+from ._common import Reading, command_line
 from ._console import EXIT, USAGE, fail, out, print_facts, say
-from ._frame import Reading, command, command_line, run_or_load
+from ._frame import command, run_or_load
 from ._options import Images
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._common import Masked, long_run
 from ._console import DONE, FAILED, SHORT, USAGE, fail, out, print_facts, progress_reporter, say, worded
-from ._frame import Masked, command, long_run
+from ._frame import command
 from ._options import Centers, Images
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._common import Masked, command_line
 from ._console import EXIT, USAGE, fail, out, print_facts, say
-from ._frame import Masked, command, command_line, refuse_idle, run_or_load
+from ._frame import command, refuse_idle, run_or_load
 from ._options import Centers, Images
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._common import Guarded
 from ._console import DONE, EXIT, FAILED, SHORT, USAGE, fail, out, print_facts, say, worded
-from ._frame import Guarded, command
+from ._frame import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,14 +7,16 @@ gives the output its final name. `read_chunks` feeds the work within a memory bu
 
 from .chunks import ChunkPlan, Progress, ProgressCallback, map_halving, read_chunks, require_fit
 from .executor import ALL_GPUS, Source, executor_for
-from .frames import Columns, FrameJob, Part, StackOutput, chunk_parts
+from .frames import FrameJob, chunk_parts
 from .inputs import FileInput, Fingerprinted
-from .journal import Journal
+from .journal import Journal, journal_folder
 from .leftovers import find_leftovers, remove_leftovers
+from .parts import Columns, Part
 from .plan import Plan, array_digest, input_record
 from .record import content_fingerprint, find_record, record_path
 from .regions import RegionSink, takes_regions
-from .run import CHECKPOINT_SECONDS, Run, journal_folder
+from .run import CHECKPOINT_SECONDS, Run
+from .stack_output import StackOutput
 from .stop import StopRequest
 
 __all__ = [

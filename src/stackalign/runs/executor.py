@@ -25,7 +25,7 @@ from .portable import portable
 from .stop import StopRequest
 
 if TYPE_CHECKING:
-    from .frames import Part
+    from .parts import Part
 
 __all__ = ["AHEAD", "ALL_GPUS", "Source", "executor_for", "in_order", "result_of", "width"]
 

@@ -19,7 +19,23 @@ from stackalign.io.provenance import dump_json, to_jsonable
 
 from .plan import value_differences
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "journal_folder"]
+
+
+def journal_folder(output: Path) -> Path:
+    """Folder beside an output in which its unfinished run lies.
+
+    Parameters
+    ----------
+    output : Path
+        Name of the output.
+
+    Returns
+    -------
+    Path
+        ``OUTPUT.partial``.
+    """
+    return output.with_name(output.name + ".partial")
 
 
 class Journal:

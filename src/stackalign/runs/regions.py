@@ -16,7 +16,7 @@ from .chunks import ChunkPlan
 if TYPE_CHECKING:
     import numpy as np
 
-    from .frames import Part
+    from .parts import Part
 
 __all__ = ["RegionSink", "takes_regions"]
 
@@ -178,7 +178,7 @@ class _RegionChunk:
         return self if restricted is None else _RegionChunk(restricted(start, stop), self.target)
 
     def __call__(self, block: NDArray[Any], first: int) -> "Part":
-        from .frames import Part
+        from .parts import Part
 
         part = self.function(block, first)
         if part.images is not None:

@@ -25,7 +25,7 @@ from stackalign.io.atomic import recover_path
 from stackalign.io.provenance import dump_json
 
 from .inputs import Fingerprinted, InputWatch
-from .journal import Journal
+from .journal import Journal, journal_folder
 from .lock import OutputLock
 from .plan import Plan
 from .publication import RECORD, Moves, Publication
@@ -39,26 +39,10 @@ from .record import (
     why_foreign,
 )
 
-__all__ = ["CHECKPOINT_SECONDS", "Run", "journal_folder"]
+__all__ = ["CHECKPOINT_SECONDS", "Run"]
 
 CHECKPOINT_SECONDS = 2.0
 """Time between checkpoints, and so the work that a kill can cost; longer where a checkpoint itself takes long."""
-
-
-def journal_folder(output: Path) -> Path:
-    """Folder beside an output in which its unfinished run lies.
-
-    Parameters
-    ----------
-    output : Path
-        Name of the output.
-
-    Returns
-    -------
-    Path
-        ``OUTPUT.partial``.
-    """
-    return output.with_name(output.name + ".partial")
 
 
 class Run:
