@@ -30,7 +30,7 @@ from .budget import chunk_plan
 from .centers import check_centers
 from .conditioned import binned_points, conditioned, conditioning_notes, open_conditioned
 from .config import CroppingConfig
-from .convert import converted, output_form
+from .convert import OutputForm, converted, output_form
 from .cutting import cut
 from .measure import N_MEAN, Measurements, source_name
 from .outputs import RESULTS, check_output, prepare_results, result_paths
@@ -279,14 +279,10 @@ class _Crop:
             self.run.journal.save_arrays("analysis", **rows.to_arrays())
             self.saved_rows = rows.done
 
-    def _write(self, analysis: CropAnalysis, windows: Windows, rows: Measurements | None, plan: ChunkPlan) -> Sums:
-        """Second pass into the partial file, from where the journal says."""
-        run, reader = self.run, self.reader
-        info, journal = reader.info, run.journal
-        n = info.shape[0]
-        self._check_space(analysis, rows)
-        form = output_form(self.config, info, run.output)
-        shape = (n, *windows.shape)
+    def _writing(self, analysis: CropAnalysis, windows: Windows, form: OutputForm) -> tuple[Any, bool]:
+        """What opens the partial file, and whether workers write into it themselves."""
+        run, info = self.run, self.reader.info
+        shape = (info.shape[0], *windows.shape)
         stored: dict[str, Any] = {
             "scan_shape": form.scan_shape,
             "channel_axis": form.channel_axis,
@@ -301,6 +297,15 @@ class _Crop:
         create: Any = runs.RegionSink if by_workers else create_stack
         calibration = cropped_calibration(info.calibration, analysis, windows)
         create = partial(create, run.data, shape, form.dtype, calibration=calibration, final_path=run.output, **stored)
+        return create, by_workers
+
+    def _write(self, analysis: CropAnalysis, windows: Windows, rows: Measurements | None, plan: ChunkPlan) -> Sums:
+        """Second pass into the partial file, from where the journal says."""
+        run, reader = self.run, self.reader
+        n = reader.info.shape[0]
+        self._check_space(analysis, rows)
+        form = output_form(self.config, reader.info, run.output)
+        create, by_workers = self._writing(analysis, windows, form)
         zeros = partial(Sums.zeros, n, windows.shape, with_totals=self.reuse is not None)
         writer, sums, state = self._resumed(create, zeros)
         start = writer.done if by_workers else int(state["patterns"]) if state else 0
@@ -317,7 +322,7 @@ class _Crop:
                     current = writer.checkpoint()
                     if rows is not None:
                         self._save_rows(rows)
-                    sums.save(journal, done)
+                    sums.save(run.journal, done)
                     run.note(state=current)
 
         try:
