@@ -58,6 +58,7 @@ def _own(kernel_file: str) -> str:
 # What a new kernel file falls under by itself.
 SHARING = tuple(name for name in cuda_names() if "__shared__" in _own(name))
 TYPED = tuple(name for name in cuda_names() if re.search(r"\bELEMENT\b", cuda_source(name)))
+ASKING = tuple(name for name in TYPED if "Element::valid(" in _own(name))
 NCC = ("affine_ncc",)
 LINEAR = ("affine_linearize",)
 MAPS = ("masked_ncc",)
@@ -77,9 +78,7 @@ RULES = (
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n", "0", ("crop", "radial")),
     Rule("first mask for all", r"mask_frames == 1 \? 0 : n_pixels", "0", ("statistics",)),
     Rule("stride of a reduction", r"\b(half|d) /= 2", r"\1 /= 4", SHARING),
-    Rule(
-        "NaN not asked", r"Element::valid\(v(?:\[k\])?\)", "true", ("crop", "radial", "statistics", "binning", "bins")
-    ),
+    Rule("NaN not asked", r"Element::valid\([^()]+\)", "true", ASKING),
     Rule("stride of a scan", r"\bd \*= 2", "d *= 4", ("radial",)),
     Rule("stride over columns", r"\bx \+= blockDim\.x", "x += 2 * blockDim.x", ("radial",)),
     Rule("stride over rows", r"\bwy \+= warps", "wy += warps + 1", ("crop",)),
