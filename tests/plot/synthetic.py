@@ -34,22 +34,17 @@ def make_result(
     """Build a result; ``flagged`` maps index to flags, ``outliers`` index to radius."""
     rng = np.random.default_rng(seed)
     config = config or CroppingConfig(center_fit="plane" if fit else "none")
-    flagged, outliers = dict(flagged), dict(outliers)
     n = int(np.prod(scan))
     middle = (np.array(frame) - 1) / 2
     if centers is None:
-        position = np.stack([g.ravel() for g in np.indices(scan)], axis=1).astype(float)
-        position -= position.mean(axis=0)
-        slopes = drift * np.array([[1.0, 0.3], [-0.4, 0.8], [0.1, 0.1]])[: len(scan)]
-        centers = middle + position @ slopes + rng.normal(0, 0.3 * bool(drift), (n, 2))
+        centers = middle + _drift(scan, drift, rng)
     radii = np.clip(rng.normal(radius - 4, 1.3, n).round().astype(np.int64), 0, radius - 2)
-    for k, r in outliers.items():
-        radii[k] = r
     flags = np.zeros(n, np.uint8)
-    for k, f in flagged.items():
+    for k, r in dict(outliers).items():
+        radii[k] = r
+    for k, f in dict(flagged).items():
         flags[k] = f
-        if f & 1:
-            radii[k] = 0
+    radii[flags & 1 == 1] = 0
     excluded = flags != 0
     used = radii[~excluded]
     global_radius = (int(used.max()) if used.size else 1) + config.margin_pixels
@@ -61,17 +56,6 @@ def make_result(
     pattern = 1e3 * airy(frame, middle, global_radius / 3)
     top, left = ((np.array(frame) - side) // 2).tolist()
     pattern = pattern if mean is None else mean
-    where = sorted({round(i * (n - 1) / 9) for i in range(10)})
-    grid = np.arange(int(np.hypot(*frame)))
-    profiles = tuple(
-        RadialProfile(
-            int(k),
-            np.zeros(grid.size) if flags[k] & 1 else 1 - np.exp(-grid / max(radii[k], 1) * 3.9),
-            (float(centers[k, 0]), float(centers[k, 1])),
-            int(radii[k]),
-        )
-        for k in where
-    )
     analysis = CropAnalysis(
         radii=radii,
         centers=centers,
@@ -86,7 +70,7 @@ def make_result(
         window_before=(min(global_radius, side[0] // 2), min(global_radius, side[1] // 2)),
         original_shape=frame,
         scan_shape=scan,
-        profiles=profiles,
+        profiles=_profiles(radii, centers, flags, frame),
         mean_pattern=pattern,
         n_mean=min(n, 512),
         fit=CenterFit(np.zeros((3, 2)), np.zeros((n, 2)), (0.123, 0.0456)) if fit else None,
@@ -113,3 +97,23 @@ def make_result(
         "output_name": "cropped.h5",
     }
     return CropResult(**{**facts, **more})
+
+
+def _drift(scan, drift, rng):
+    """Centres (N, 2) about their mean: a plane over the scan, and scatter where there is drift at all."""
+    position = np.stack([g.ravel() for g in np.indices(scan)], axis=1).astype(float)
+    position -= position.mean(axis=0)
+    slopes = drift * np.array([[1.0, 0.3], [-0.4, 0.8], [0.1, 0.1]])[: len(scan)]
+    return position @ slopes + rng.normal(0, 0.3 * bool(drift), (len(position), 2))
+
+
+def _profiles(radii, centers, flags, frame):
+    """Encircled intensity of ten patterns; none of it in empty ones."""
+    n = len(radii)
+    grid = np.arange(int(np.hypot(*frame)))
+    profiles = []
+    for k in sorted({round(i * (n - 1) / 9) for i in range(10)}):
+        encircled = np.zeros(grid.size) if flags[k] & 1 else 1 - np.exp(-grid / max(radii[k], 1) * 3.9)
+        row, col = centers[k].tolist()
+        profiles.append(RadialProfile(k, encircled, (row, col), int(radii[k])))
+    return tuple(profiles)

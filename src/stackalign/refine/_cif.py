@@ -22,6 +22,12 @@ __all__ = ["read_cif"]
 
 FULL = 1.02
 """Largest occupancy that is taken for 1: refined ones exceed it by their error."""
+UNPLACED = "have no coordinates and are left out"
+EMPTY = "are vacancies and are left out"
+STILL = "have no displacement parameter: B = 0 is taken, which makes reflections far out too strong"
+CHARGED = "are ions and scatter as neutral atoms: the innermost reflections are a little off"
+REMARKS = (UNPLACED, EMPTY, STILL, CHARGED)
+"""What is said of atoms, in this order."""
 VACANT = ("va", "vac", "vacancy", "x", "null")
 """Type symbols of sites that nothing occupies; V is vanadium."""
 
@@ -114,50 +120,45 @@ class _Reader:
         shares = self.column("_atom_site_occupancy") or ["1"] * n
         flags = self.column("_atom_site_calc_flag") or ["."] * n
         displacements, tensors = self.isotropic(n), self.anisotropic(labels, stars)
-        sites, bare, charged, left, empty = [], [], [], [], []
+        sites: list[Site] = []
+        said: dict[str, list[str]] = {words: [] for words in REMARKS}
         for i in range(n):
             texts = [column[i] for column in columns]
-            values = [_number(text) for text in texts]
+            values = np.array([_number(text) for text in texts])
             if flags[i].lower() == "dum" or not np.isfinite(values).all():
-                left.append(labels[i])
+                said[UNPLACED].append(labels[i])
                 continue
             if symbols[i].lower() in VACANT:
-                empty.append(labels[i])
+                said[EMPTY].append(labels[i])
                 continue
             species = self.species(symbols[i], labels[i])
             if re.search(r"\d[+-]|[+-]\d|[A-Za-z][+-]$", symbols[i]):
-                charged.append(symbols[i])
+                said[CHARGED].append(symbols[i])
             tensor, b_iso = tensors.get(labels[i]), displacements[i]
             if tensor is None and not np.isfinite(b_iso):
-                bare.append(labels[i])
-            if b_iso < 0:
-                self.remarks.append(f"the negative displacement of {labels[i]} is taken as 0")
-            share = _number(shares[i])
-            if np.isfinite(share) and not 0 <= share <= FULL:
-                self.stop(f"has an occupancy of {share:g} for {labels[i]}: it is the share of the site, from 0 to 1")
-            sites.append(
-                Site(
-                    species,
-                    np.array(values),
-                    max(0.0, b_iso) if np.isfinite(b_iso) else 0.0,
-                    np.zeros(6) if tensor is None else tensor,
-                    share if np.isfinite(share) else 1.0,
-                    np.array([rounding_of(text) for text in texts]),
-                    f"the atom {labels[i]}",
-                )
-            )
+                said[STILL].append(labels[i])
+            share, b_iso = self.share(shares[i], labels[i]), self.displacement(b_iso, labels[i])
+            tensor, exact = np.zeros(6) if tensor is None else tensor, np.array([rounding_of(text) for text in texts])
+            sites.append(Site(species, values, b_iso, tensor, share, exact, f"the atom {labels[i]}"))
         if not sites:
             self.stop("has no unit cell with atoms: none of them has coordinates")
-        said = (
-            (left, "have no coordinates and are left out"),
-            (empty, "are vacancies and are left out"),
-            (bare, "have no displacement parameter: B = 0 is taken, which makes reflections far out too strong"),
-            (charged, "are ions and scatter as neutral atoms: the innermost reflections are a little off"),
-        )
-        for names, words in said:
+        for words, names in said.items():
             if names:
                 self.remarks.append(f"{', '.join(dict.fromkeys(names))} {words}")
         return sites
+
+    def displacement(self, b_iso: float, label: str) -> float:
+        """B of an atom; 0 where there is none, or a negative one."""
+        if b_iso < 0:
+            self.remarks.append(f"the negative displacement of {label} is taken as 0")
+        return max(0.0, b_iso) if np.isfinite(b_iso) else 0.0
+
+    def share(self, text: str, label: str) -> float:
+        """Occupancy of an atom, by default 1."""
+        share = _number(text)
+        if np.isfinite(share) and not 0 <= share <= FULL:
+            self.stop(f"has an occupancy of {share:g} for {label}: it is the share of the site, from 0 to 1")
+        return share if np.isfinite(share) else 1.0
 
     def species(self, symbol: str, label: str) -> str:
         """Symbol of the element at the beginning of a type symbol or label."""
