@@ -21,7 +21,7 @@ from stackalign.ops.linearize import (
 )
 from stackalign.ops.transfer import fetched
 
-from ._interpolation import interpolation_covariance, interpolation_errors, roughness
+from ._interpolation import interpolation_covariance, interpolation_errors, places_between, roughness
 from ._noise import smoothed_noise
 from ._phases import put_in_phase
 from ._search import Climbed, Images, reach_of
@@ -69,7 +69,8 @@ class Refined:
     `reference` and `resampled` are the planes that were compared, the moving one on the reference's pixels; `slopes`
     are the derivatives of the reference, and `sums` those of `stackalign.ops.linearize.linearize_resampled` over tiles
     of a side of `tile` pixels; `gain` (B, 2) is by how much noise in the slopes makes shifts seem smaller than they
-    are; `normal` (B, P, P) is the curvature of the score without that noise.
+    are; `normal` (B, P, P) is the curvature of the score without that noise; `between` (B, 2) is the mean of the cosine
+    of 2 pi x over the places x between pixels at which the moving image is sampled.
     """
 
     parameters: FloatArray
@@ -89,6 +90,7 @@ class Refined:
     tile: int
     gain: FloatArray
     normal: FloatArray
+    between: FloatArray
 
     def of(self, pairs: NDArray[np.int64]) -> "Refined":
         """Those of some pairs."""
@@ -185,6 +187,7 @@ def finish(
         tile=tile,
         gain=gain,
         normal=shared,
+        between=places_between(matrices, shape).real,
     )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from stackalign import transforms
 from stackalign._types import FloatArray
@@ -9,7 +10,7 @@ from stackalign.backends import Array
 
 from ._sums import summed
 
-__all__ = ["interpolation_covariance", "interpolation_errors", "roughness"]
+__all__ = ["interpolation_covariance", "interpolation_errors", "places_between", "roughness"]
 
 SAMPLED = 1 << 15
 """Pixels per image and axis that the structure is measured on."""
@@ -78,12 +79,17 @@ def interpolation_covariance(
     same everywhere; the other half averages out as far as scales and angles put samples between pixels in all ways.
     """
     names = transforms.MODELS[model]
-    y, x = (np.linspace(0.0, side - 1.0, PLACES) for side in shape)
-    points = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
-    between = np.exp(2j * np.pi * (transforms.apply(matrices[:, None], points) - points))
-    alike = np.abs(between.mean(axis=1)) ** 2
+    alike = np.abs(places_between(matrices, shape)) ** 2
     shifts = errors * np.sqrt(0.5 * (1.0 + alike))
     of_parameter = {"dy": shifts[:, 0], "dx": shifts[:, 1]}
     farthest = errors.max(axis=1)
     size = np.stack([of_parameter.get(name, farthest) for name in names], axis=1) / reach
     return np.asarray(size[:, :, None] ** 2 * np.eye(len(names)))
+
+
+def places_between(matrices: FloatArray, shape: tuple[int, int]) -> NDArray[np.complex128]:
+    """Means (B, 2) of exp(2 pi i x) of the places x along y and x at which samples of a shape fall between pixels."""
+    y, x = (np.linspace(0.0, side - 1.0, PLACES) for side in shape)
+    points = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    between = np.exp(2j * np.pi * (transforms.apply(matrices[:, None], points) - points))
+    return np.asarray(between.mean(axis=1))

@@ -1,5 +1,7 @@
 """How noisy images are, and how much they should be smoothed before bilinear interpolation is let near them."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,10 +10,12 @@ from stackalign.ops.transfer import fetched
 
 __all__ = [
     "NOISY",
+    "Sampled",
     "block_share",
     "levels",
     "noise_levels",
     "response_levels",
+    "sampled_noise",
     "second_difference_share",
     "smoothed_noise",
     "smoothing_for",
@@ -23,6 +27,9 @@ SAMPLED = 1 << 15
 
 COUNTED, FEW_VALUES = 1024, 16
 """Pixels per image whose values are counted, and how many there may be for an image to be one of few counts."""
+
+FREQUENCIES = 64
+"""Between 0 and half a cycle per pixel."""
 
 NOISY = 1.5
 """Smoothing from which on whole-pixel shifts are looked for in the smoothed images too: the noise would hide them."""
@@ -110,10 +117,15 @@ def _autocorrelation(smooth: float, lag: int) -> float:
     """Sum of the products of a Gaussian's weights with those at a lag."""
     if smooth == 0.0:
         return float(lag == 0)
-    at = np.arange(-int(4 * smooth + 2), int(4 * smooth + 2) + 1)
-    kernel = np.exp(-0.5 * (at / smooth) ** 2)
-    kernel /= kernel.sum()
+    _, kernel = _kernel(smooth)
     return float((kernel[lag:] * kernel[: len(kernel) - lag]).sum())
+
+
+def _kernel(smooth: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Places of a Gaussian's weights, and these."""
+    at = np.arange(-int(4 * smooth + 2), int(4 * smooth + 2) + 1)
+    kernel = np.exp(-0.5 * (at / smooth) ** 2) if smooth > 0.0 else (at == 0).astype(np.float64)
+    return at, kernel / kernel.sum()
 
 
 def block_share(noise: NDArray[np.float64], smooth: tuple[float, float], side: int) -> NDArray[np.float64]:
@@ -142,18 +154,53 @@ def _variances(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArr
     return np.stack(both, axis=1) + np.finfo(np.float32).tiny
 
 
-def second_difference_share(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArray[np.float64]:
+def second_difference_share(
+    noise: NDArray[np.float64], smooth: tuple[float, float], sampled: "Sampled | None" = None
+) -> NDArray[np.float64]:
     """Share (B,) that the response of `noise_levels` keeps of its deviation in the difference of smoothed images.
 
-    `noise` (B, 2) is that of the two images before.
+    `noise` (B, 2) is that of the two images before. With `sampled`, the second one was sampled between pixels, and the
+    share is that of the deviation that the difference would have had without.
     """
     variances = _variances(noise, smooth)
     shares = []
     for s in smooth:
         own, beside, beyond = (_autocorrelation(s, lag) for lag in (0, 1, 2))
         shares.append((6.0 * own - 8.0 * beside + 2.0 * beyond) / (6.0 * own))
-    kept = (variances * np.square(shares)).sum(axis=1) / variances.sum(axis=1)
-    return np.asarray(np.sqrt(kept))
+    kept = variances * np.square(shares)
+    if sampled is not None:
+        kept[:, 1] *= sampled.response
+    return np.asarray(np.sqrt(kept.sum(axis=1) / variances.sum(axis=1)))
+
+
+class Sampled(NamedTuple):
+    """Shares (B,) that noise keeps where a cubic spline is sampled: of its variance, and of the mask's response to it.
+
+    Half-way between pixels a spline shows little of what changes from one to the next, which the mask sees the most of.
+    """
+
+    variance: NDArray[np.float64]
+    response: NDArray[np.float64]
+
+    def of_difference(self, noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArray[np.float64]:
+        """Share (B,) of the variance that the difference of two images keeps of which the second one is sampled."""
+        variances = _variances(noise, smooth)
+        return np.asarray((variances[:, 0] + variances[:, 1] * self.variance) / variances.sum(axis=1))
+
+
+def sampled_noise(smooth: float, between: NDArray[np.float64]) -> Sampled:
+    """Shares of noise smoothed by `smooth`; `between` (B, 2) is the mean along both axes of cos(2 pi x) over samples x.
+
+    A wave of f cycles per pixel is seen with 1 - f cycles beside it, the share w of it: together they have
+    ``1 - 2 w (1 - w) (1 - cos(2 pi x))`` of its power.
+    """
+    f = (np.arange(FREQUENCIES) + 0.5) / (2 * FREQUENCIES)
+    own, other = np.sinc(f) ** 4, np.sinc(1.0 - f) ** 4
+    lost = 2.0 * own * other / (own + other) ** 2
+    at, kernel = _kernel(smooth)
+    power = (np.cos(2.0 * np.pi * f[:, None] * at) @ kernel) ** 2
+    losses = [(lost * weight).sum() / weight.sum() for weight in (power, power * np.sin(np.pi * f) ** 4)]
+    return Sampled(*(np.prod(1.0 - loss * (1.0 - between), axis=1) for loss in losses))
 
 
 def smoothing_for(noise: float) -> float:

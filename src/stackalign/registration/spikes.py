@@ -18,7 +18,8 @@ SAMPLED = 4096
 
 OUTLYING, LEAST_HEIGHT, LEAST_RISE = 3.5, 3.0, 8.0
 """A spike is so many deviations of the image away from its median, so many of them above its surroundings, and so many
-deviations of single pixels from their neighbours. Deviations are robust: those of a normal distribution's quartiles."""
+deviations of single pixels from their neighbours, those all over the image and those around it. Deviations are robust:
+those of a normal distribution's quartiles."""
 
 ALONE = 0.8
 """Share of a spike's height above its surroundings by which all but two of its neighbours are lower: 0.6 or less for
@@ -155,8 +156,16 @@ def _spikes(plane: NDArray[np.float64], places: NDArray[np.int64], deviation: fl
     alone = (height > LEAST_HEIGHT * deviation) & (sign * values - third > ALONE * height)
     if not alone.any():
         return places[:0]
-    rough = max(_roughness(plane, padded), _unit(plane))
-    return np.asarray(places[alone & (height > LEAST_RISE * rough)])
+    places, around, height = places[alone], around[alone], height[alone]
+    # The noise of counts and of speckle is that of what is near, and more than elsewhere where images are bright.
+    rough = np.maximum(max(_roughness(plane, padded), _unit(plane)), _spreads(around))
+    return np.asarray(places[height > LEAST_RISE * rough])
+
+
+def _spreads(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Robust deviations (N,) of the numbers in rows of which some are NaN, not all."""
+    low, high = np.nanquantile(values, (0.25, 0.75), axis=1)
+    return np.asarray((high - low) / 1.349)
 
 
 def _unit(plane: NDArray[np.float64]) -> float:
