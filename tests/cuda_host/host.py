@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HostModule", "kernel_names", "sanitizer_environment", "unavailable"]
+__all__ = ["HostModule", "cache_folder", "kernel_names", "sanitizer_environment", "unavailable"]
 
 HERE = Path(__file__).parent
 HEADERS = sorted(HERE.glob("cuda_host*.h"))
@@ -188,7 +188,7 @@ def _build(source: str, defines: Sequence[str], flags: Sequence[str]) -> Path:
     digest = hashlib.sha256()
     for part in (_compiler(), *flags, *(f.read_text() for f in (Path(__file__), *HEADERS)), source):
         digest.update(part.encode() + b"\0")
-    folder = _cache_folder()
+    folder = cache_folder()
     library = folder / f"{digest.hexdigest()[:32]}.so"
     # Workers of pytest and the runs under sanitizers come for the same library at the same time: one of them builds.
     with open(library.with_suffix(".lock"), "w") as lock:
@@ -206,7 +206,8 @@ def _build(source: str, defines: Sequence[str], flags: Sequence[str]) -> Path:
     return library
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """What was compiled is kept here by all that goes in, for the workers of a run and for the next runs."""
     folder = Path(tempfile.gettempdir()) / f"stackalign-cuda-host-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():

@@ -1,16 +1,23 @@
 """Compile the CUDA kernels for real devices, without one, and keep their registers and spills within a table.
 
-``python tests/cuda_host/nvrtc.py --update`` writes the table `RESOURCES` anew; read its diff before it is committed.
+``PYTHONPATH=tests python -m cuda_host.nvrtc --update`` writes the table `RESOURCES` anew; read its diff before it is
+committed.
 """
 
 import argparse
+import functools
+import hashlib
+import importlib.metadata
 import json
+import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from cuda_host.host import cache_folder
 from stackalign.backends.cuda._compilation import OPTIONS
 from stackalign.backends.cuda._runtime import ELEMENTS
 from stackalign_kernels import cuda_names, cuda_source
@@ -86,6 +93,29 @@ def compile_cubin(text: str, architecture: int, options: Sequence[str] = OPTIONS
     return usage
 
 
+@functools.cache
+def _compiler() -> list[str]:
+    """The compiler's release, also where it does not come from a package."""
+    from cuda.bindings import nvrtc
+
+    packages = [d for d in importlib.metadata.distributions() if d.name.startswith("nvidia-cuda-nvrtc")]
+    return [str(nvrtc.nvrtcVersion()), *sorted(f"{d.name} {d.version}" for d in packages)]
+
+
+def _kept_or_compiled(text: str, architecture: int, options: Sequence[str]) -> dict[str, Usage]:
+    """The use of resources follows from what is hashed: it is kept, since the compiler takes a minute for all files."""
+    hashed = json.dumps([_compiler(), architecture, options, text])
+    kept = cache_folder() / f"{hashlib.sha256(hashed.encode()).hexdigest()[:32]}.json"
+    if kept.exists():
+        return {entry: Usage(*row) for entry, row in json.loads(kept.read_text()).items()}
+    usage = compile_cubin(text, architecture, options)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
+        written = Path(scratch, kept.name)
+        written.write_text(json.dumps(usage))
+        os.replace(written, kept)
+    return usage
+
+
 def labels(name: str) -> dict[str, tuple[str, ...]]:
     """Return what each compilation of a kernel file appends to its entries, and the options that it takes.
 
@@ -101,7 +131,7 @@ def compile_kernels(name: str, architecture: int) -> Iterator[tuple[str, Usage]]
     text, every = cuda_source(name), labels(name)
 
     def one(options: Sequence[str]) -> dict[str, Usage]:
-        return compile_cubin(text, architecture, options)
+        return _kept_or_compiled(text, architecture, options)
 
     # The compiler gives the interpreter's lock back, so two cores are used.
     with ThreadPoolExecutor(2) as pool:
