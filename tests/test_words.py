@@ -19,6 +19,7 @@ PACKAGES = (
     "ops",
     "optimize",
     "plot",
+    "refine",
     "registration",
     "runs",
     "solar",

@@ -1,4 +1,4 @@
-"""Bloch waves against analytic solutions, the matrix exponential, symmetry and themselves."""
+"""Bloch waves against analytic solutions, the matrix exponential and symmetry."""
 
 import warnings
 from dataclasses import replace
@@ -8,17 +8,15 @@ import pytest
 from scipy.linalg import expm
 
 from refine.crystals import copper, gallium_arsenide, silicon, triclinic
-from stackalign.errors import DataError, StackalignWarning
+from stackalign.errors import StackalignWarning
 from stackalign.refine import (
     Beam,
     BeamList,
     BeamSelection,
     BlochSimulator,
     Crystal,
-    Simulator,
     kirkland,
 )
-from stackalign.refine.bloch import bethe, eigen, solver, tridiagonal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*beams are few:stackalign.errors.StackalignWarning")
 """Small matrices: what is tested here does not depend on how many beams there are."""
@@ -153,52 +151,6 @@ def test_polarity_shows_where_friedel_pairs_differ() -> None:
         assert (abs(found[2] - found[3]) > 1e-3) == differ
 
 
-def test_real_and_complex_arithmetic_agree(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    tilts = disc(rng, 12, 0.2)
-    beam = Beam(200, (1, 1, 0), (0, 0, 2))
-    origin = rng.uniform(size=3)  # it is shifted back by itself
-    results = []
-    for hide in (False, True):
-        if hide:
-            monkeypatch.setattr(Crystal, "inversion_center", None)
-        for absorption in (None, "perturbative", "exact"):
-            crystal = silicon().shifted(origin)
-            prepared = BlochSimulator(crystal, beam, None, FEW, absorption=absorption).prepare({}, tilts)
-            assert absorption == "exact" or prepared.weight.dtype == (np.complex128 if hide else np.float64)
-            results.append(prepared.intensities([250.0, 900.0], prepared.reflections[:5]))
-    for real, full in zip(results[:3], results[3:], strict=True):
-        np.testing.assert_allclose(real, full, rtol=0, atol=1e-9)
-
-
-def test_bits_depend_on_neither_chunks_nor_threads(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    tilts = disc(rng, 37, 0.2)
-    thicknesses = np.linspace(100, 900, 17)
-    for crystal in (silicon(), gallium_arsenide()):
-        simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), selection=FEW).with_beams(tilts)
-        whole = replace(simulator, workers=1).prepare({}, tilts).intensities(thicknesses)
-        monkeypatch.setitem(solver.CHUNK_BYTES, "cpu", 3 * 2**17)
-        for workers in (1, 2, 3):
-            chunked = replace(simulator, workers=workers).prepare({}, tilts).intensities(thicknesses)
-            np.testing.assert_array_equal(chunked, whole)
-        part = simulator.prepare({}, tilts[5:6]).intensities(thicknesses)
-        np.testing.assert_array_equal(part, whole[:, :, 5:6])
-        monkeypatch.undo()
-
-
-def test_thicknesses_are_independent(rng: np.random.Generator) -> None:
-    """Even steps are multiplied up; each alone says the same."""
-    prepared = BlochSimulator(gallium_arsenide(), Beam(200, (1, 1, 0), (0, 0, 2)), selection=FEW).prepare(
-        {}, disc(rng, 4, 0.2)
-    )
-    grid = np.linspace(10, 900, 101)
-    together = prepared.intensities(grid)
-    for i in (0, 1, 63, 64, 100):
-        np.testing.assert_allclose(together[i], prepared.intensities(grid[i])[0], rtol=0, atol=1e-11)
-    np.testing.assert_allclose(prepared.intensities(grid[::-1])[::-1], together, rtol=0, atol=1e-11)
-    some = prepared.reflections[3:0:-1]
-    np.testing.assert_array_equal(prepared.intensities(grid[:2], some), prepared.intensities(grid[:2])[:, 3:0:-1])
-
-
 def test_folded_beams_bring_small_matrices_close_to_large_ones(rng: np.random.Generator) -> None:
     tilts = disc(rng, 6, 0.2)
     kept = ((0, 0, 0), (1, -1, 1), (0, 0, 2), (2, -2, 0))
@@ -215,28 +167,6 @@ def test_folded_beams_bring_small_matrices_close_to_large_ones(rng: np.random.Ge
     truth, near = (each.intensities([300.0, 900.0]) for each in (large, folded))
     assert np.abs(near - truth).max() < 0.03
     assert np.abs(far - truth).max() > 5 * np.abs(near - truth).max()
-
-
-@pytest.mark.parametrize("crystal", [silicon(), gallium_arsenide()])
-def test_folded_beams_of_many_tilts_are_interpolated(crystal: Crystal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Polynomials in the tilt stand for sums over the weak beams; those close to the Ewald sphere are summed."""
-    x, y = np.meshgrid(np.linspace(-0.1, 0.25, 9), np.linspace(-0.2, 0.15, 9))
-    tilts = np.stack([x.ravel(), y.ravel()], 1)
-    kept = ((0, 0, 0), (1, -1, 1), (0, 0, 2))
-    rules = replace(FEW, weak=0.002, laue_zones=None)
-    simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), kept, rules).with_beams(tilts)
-    exact = simulator.prepare({}, tilts).intensities([300.0, 1500.0])
-    monkeypatch.setattr(bethe, "WORTH", 0)
-    fold = bethe.make_fold(np, simulator.geometry, simulator.beams, tilts, crystal.inversion_center is not None, 1)
-    assert fold is not None
-    assert fold.degree > 0
-    assert 0 < len(fold.direct) < len(simulator.beams.weak) / 2
-    found = simulator.prepare({}, tilts).intensities([300.0, 1500.0])
-    assert 0 < np.abs(found - exact).max() < 1e-6
-    monkeypatch.setitem(solver.CHUNK_BYTES, "cpu", 2**20)
-    for workers in (1, 3):
-        chunked = replace(simulator, workers=workers).prepare({}, tilts).intensities([300.0, 1500.0])
-        np.testing.assert_array_equal(chunked, found)
 
 
 def test_absorption(rng: np.random.Generator) -> None:
@@ -260,61 +190,6 @@ def test_absorption(rng: np.random.Generator) -> None:
         decayed = mean.prepare({}, tilts).intensities([300.0, 900.0])
         expected = np.exp(-2 * np.pi * 2e-3 * np.array([300, 900]) / plain.geometry.wavenumber)
         np.testing.assert_allclose(decayed, perfect * expected[:, None, None], rtol=2e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", [np.float64, np.complex128])
-def test_rows_of_eigenvectors_are_those_of_all(rng: np.random.Generator, kind: type) -> None:
-    assert tridiagonal.is_available()
-    for n, rows in ((2, [1]), (67, [0, 5, 66]), (130, list(range(0, 130, 9)))):
-        matrices = rng.normal(size=(3, n, n)).astype(kind)
-        if kind is np.complex128:
-            matrices += 1j * rng.normal(size=(3, n, n))
-        matrices += matrices.conj().transpose(0, 2, 1)
-        matrices[1, 0, 1:] = matrices[1, 1:, 0] = 0  # a beam that nothing couples to
-        expected, vectors = np.linalg.eigh(matrices)
-        values, products = tridiagonal.first_row_products(matrices.copy(), np.array(rows))
-        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12 * n)
-        np.testing.assert_allclose(products, vectors[:, :1].conj() * vectors[:, rows], rtol=0, atol=1e-10)
-
-
-def test_large_matrices_take_the_short_way_to_the_same(rng: np.random.Generator, monkeypatch) -> None:
-    tilts, kept = disc(rng, 5, 0.2), ((0, 0, 0), (1, -1, 1), (0, 0, 2), (-2, 2, 2))
-    for crystal in (silicon(), gallium_arsenide()):
-        rules = BeamSelection(sg_max=0.02, g_max=2.5, laue_zones=0)
-        simulator = BlochSimulator(crystal, Beam(200, (1, 1, 0), (0, 0, 2)), kept, rules).with_beams(tilts)
-        assert len(simulator.beams) > tridiagonal.SMALLEST
-        short = simulator.prepare({}, tilts).intensities([300.0, 1200.0])
-        monkeypatch.setattr(eigen, "SMALLEST", 1000)
-        np.testing.assert_allclose(short, simulator.prepare({}, tilts).intensities([300.0, 1200.0]), rtol=0, atol=1e-10)
-        monkeypatch.undo()
-
-
-def test_parameters_say_what_they_cost() -> None:
-    simulator = BlochSimulator(gallium_arsenide(), Beam(200, (1, 1, 0), (0, 0, 2)), absorption="perturbative")
-    assert isinstance(simulator, Simulator)
-    assert simulator.requires("kv") == {"beams", "decompositions"}
-    assert simulator.requires("b_iso.Ga") == {"potentials", "decompositions"}
-    assert simulator.requires("b_iso") == {"potentials", "decompositions"}
-    assert simulator.requires("a") == {"beams", "potentials", "decompositions"}
-    assert simulator.requires("absorptive_ratio") == {"decompositions"}
-    with pytest.raises(ValueError, match="unknown parameter 'gl'"):
-        simulator.requires("gl")
-
-
-def test_parameters_are_changed_without_a_trace(rng: np.random.Generator) -> None:
-    tilts = disc(rng, 4, 0.2)
-    simulator = BlochSimulator(gallium_arsenide(), Beam(200, (1, 1, 0), (0, 0, 2)), None, FEW).with_beams(tilts)
-    before = simulator.prepare({}, tilts).intensities([500.0])
-    changes = {"kv": 201.0, "a": 5.7, "b_iso.As": 0.2}
-    changed = simulator.prepare(changes, tilts)
-    again = BlochSimulator(
-        gallium_arsenide().with_parameters({"a": 5.7, "b_iso.As": 0.2}), Beam(201, (1, 1, 0), (0, 0, 2))
-    )
-    expected = replace(again, beams=simulator.beams).prepare({}, tilts).intensities([500.0])
-    np.testing.assert_array_equal(changed.intensities([500.0]), expected)
-    assert np.abs(expected - before).max() > 1e-3
-    np.testing.assert_array_equal(simulator.prepare({}, tilts).intensities([500.0]), before)
-    assert simulator.parameters["kv"] == 200
 
 
 def test_convergence_is_measured(rng: np.random.Generator) -> None:
@@ -354,63 +229,3 @@ def test_the_fastest_oscillation_sets_the_step(rng: np.random.Generator) -> None
     assert found[0] == pytest.approx(0, abs=1e-12)
     assert found[-1] == pytest.approx(1, abs=1e-3)
     assert (np.diff(found) > 0).all()
-
-
-GOOD = {"crystal": silicon(), "beam": Beam(200, (1, 1, 0), (0, 0, 2)), "selection": FEW}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"absorption": "some"}, "absorption must be"),
-        ({"absorptive_ratio": 1.5}, "absorptive_ratio must be"),
-        ({"workers": 0}, "workers must be"),
-        ({"memory_limit": "much"}, "positive number"),
-        ({"reflections": ((0, 0, 0.5),)}, "three whole numbers"),
-        ({"reflections": ((0, 0, 0), (0, 0, 0))}, "listed twice"),
-        ({"selection": replace(FEW, max_beams=2)}, "more than max_beams=2"),
-        ({"selection": replace(FEW, g_max=200)}, "lower g_max"),
-        ({"memory_limit": "10kB"}, "more than the limit of 10 kB"),
-    ],
-)
-def test_bad_simulators(change: dict, message: str) -> None:
-    with pytest.raises((ValueError, DataError), match=message):
-        BlochSimulator(**GOOD | change).prepare({}, np.zeros((300, 2)))
-
-
-@pytest.mark.parametrize("rule", [{"g_max": 0}, {"strong": -1}, {"weak": 0}, {"floor": 0}, {"sg_max": 0}])
-def test_bad_selections(rule: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(rule))):
-        BeamSelection(**rule)
-
-
-@pytest.mark.parametrize(
-    ("tilts", "message"),
-    [
-        (np.zeros(2), r"\(T, 2\)"),
-        (np.zeros((0, 2)), r"\(T, 2\)"),
-        (np.full((1, 2), np.nan), "finite"),
-        (np.array([[30.0, 0]]), "30 degrees"),
-    ],
-)
-def test_bad_tilts(tilts: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        BlochSimulator(**GOOD).prepare({}, tilts)
-
-
-def test_bad_requests() -> None:
-    prepared = BlochSimulator(**GOOD, reflections=((0, 0, 0), (0, 0, 2))).prepare({}, np.zeros((1, 2)))
-    for thicknesses in ([-1.0], [np.nan], [], [[1.0]]):
-        with pytest.raises(ValueError, match="thicknesses must be"):
-            prepared.intensities(thicknesses)
-    with pytest.raises(ValueError, match=r"\(0, 0, 4\).* were not simulated"):
-        prepared.intensities([100], [(0, 0, 4)])
-    with pytest.raises(ValueError, match="unknown parameter"):
-        BlochSimulator(**GOOD).prepare({"gl": 1.0}, np.zeros((1, 2)))
-
-
-def test_reflections_that_are_asked_for_take_part() -> None:
-    far = ((0, 0, 0), (9, -9, 9))
-    found = BlochSimulator(**GOOD, reflections=far).prepare({}, np.zeros((1, 2)))
-    assert found.reflections == far
-    assert found.intensities([300]).shape == (1, 2, 1)

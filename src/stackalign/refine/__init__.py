@@ -15,13 +15,14 @@ from .config import Configuration, Step, load_config
 from .crystal import Crystal
 from .dat import DatFile, read_dat
 from .data import DiffractionData
+from .external import CallableSimulator, StackSimulator
 from .files import FinishedStep, Refined, refine_file
 from .frames import ROI, DisplayFrame
 from .orientation import OrientationTrial, find_orientation
 from .preprocess import high_pass, local_normalise, log1p, ridge
 from .result import RefinementResult
 from .scattering import ScatteringFactors, kirkland
-from .simulator import CallableSimulator, Prepared, Simulator, StackSimulator
+from .simulator import Prepared, Simulator
 
 if TYPE_CHECKING:
     from stackalign.compat.coarse import CoarseOptimize

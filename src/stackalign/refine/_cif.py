@@ -64,11 +64,11 @@ def read_cif(path: Path, gemmi: ModuleType, block: str | None = None) -> dict[st
 class _Reader:
     """One block of one file; `remarks` are what its user should know."""
 
-    def __init__(self, path: Path, gemmi: ModuleType, blocks: list[Any], wanted: str | None) -> None:
+    def __init__(self, path: Path, gemmi: ModuleType, blocks: list[Any], name: str | None) -> None:
         self.path, self.gemmi, self.remarks = path, gemmi, list[str]()
-        named = [b for b in blocks if wanted is None or b.name == wanted]
+        named = [b for b in blocks if name is None or b.name == name]
         if not named:
-            self.stop(f"has no block {wanted!r}: it has {', '.join(b.name for b in blocks) or 'none'}")
+            self.stop(f"has no block {name!r}: it has {', '.join(b.name for b in blocks) or 'none'}")
         self.block = named[0]
         full = [b for b in named if self._has_atoms(b)]
         if full:
@@ -91,9 +91,9 @@ class _Reader:
             family = next((f for f in FAMILIES if tag.startswith(f + "_")), "")
             dotted = [f"{family}.{tag[len(family) + 1 :]}"] if family else []
             for name in (tag, *dotted):
-                found = [self.gemmi.cif.as_string(value) for value in self.block.find_values(name)]
-                if any(text not in ("", "?", ".") for text in found):
-                    return found
+                texts = [self.gemmi.cif.as_string(value) for value in self.block.find_values(name)]
+                if any(text not in ("", "?", ".") for text in texts):
+                    return texts
         return []
 
     def crystal(self) -> dict[str, Any]:
@@ -179,15 +179,15 @@ class _Reader:
         """B of each atom in square angstrom, NaN where there is none."""
         result = np.full(n, np.nan)
         for tag, factor in (("U", 8 * np.pi**2), ("B", 1.0)):
-            found = self.column(f"_atom_site_{tag}_iso_or_equiv")
-            values = np.array([_number(text) for text in found]) * factor
+            texts = self.column(f"_atom_site_{tag}_iso_or_equiv")
+            values = np.array([_number(text) for text in texts]) * factor
             if len(values) == n:
                 result = np.where(np.isfinite(result), result, values)
         return result
 
     def anisotropic(self, labels: list[str], stars: FloatArray) -> dict[str, FloatArray]:
         """U_ij by label, from U_ij, B_ij = 8 pi^2 U_ij, or beta_ij = 2 pi^2 a*_i a*_j U_ij."""
-        rows, found = self.column("_atom_site_aniso_label") or labels, dict[str, FloatArray]()
+        rows, tensors = self.column("_atom_site_aniso_label") or labels, dict[str, FloatArray]()
         scales = {"U": np.ones(6), "B": np.full(6, 8 * np.pi**2)}
         scales["beta"] = 2 * np.pi**2 * np.outer(stars, stars)[ROWS, COLUMNS]
         for kind, scale in scales.items():
@@ -196,15 +196,15 @@ class _Reader:
                 continue
             values = np.array([[_number(t) for t in column] or [0.0] * len(rows) for column in columns]).T / scale
             values[:, 3:] = np.nan_to_num(values[:, 3:])
-            found |= {
+            tensors |= {
                 label: six
                 for label, six in zip(rows, values, strict=True)
-                if np.isfinite(six).all() and label not in found
+                if np.isfinite(six).all() and label not in tensors
             }
-        strangers = [label for label in found if label not in labels]
+        strangers = [label for label in tensors if label not in labels]
         if strangers:
             self.remarks.append(f"the displacements of {', '.join(strangers)} belong to no atom of the file")
-        return found
+        return tensors
 
     # --- symmetry -----------------------------------------------------------------------------------------------------
 

@@ -17,14 +17,14 @@ EXTENSION = {"S": "1", "Z": "2"}
 def settings_by_name(gemmi: ModuleType, name: str) -> list[Any]:
     """Return the settings that a Hermann-Mauguin symbol may mean, none for an unknown one."""
     said = EXPLICIT.search(name)
-    found = gemmi.find_spacegroup_by_name(name[: said.start()] if said else name)
-    if found is None:
+    group = gemmi.find_spacegroup_by_name(name[: said.start()] if said else name)
+    if group is None:
         return []
-    known = [group for group in gemmi.spacegroup_table() if (group.number, group.hm) == (found.number, found.hm)]
+    known = [other for other in gemmi.spacegroup_table() if (other.number, other.hm) == (group.number, group.hm)]
     if said is None:
         return known
     extension = (said[1] or said[2]).upper()
-    return [group for group in known if group.ext == EXTENSION.get(extension, extension)] or known
+    return [other for other in known if other.ext == EXTENSION.get(extension, extension)] or known
 
 
 def settings_by_number(gemmi: ModuleType, number: int) -> list[Any]:

@@ -112,10 +112,10 @@ def refine_files(
     made: list[RefinedPattern] = []
     # Threads of the client only wait for the workers, and write the journals.
     with ThreadPoolExecutor(1 if executor is None else width(executor)) as clients:
-        for found in map(one, paths) if executor is None else clients.map(one, paths):
+        for pattern in map(one, paths) if executor is None else clients.map(one, paths):
             if each is not None:
-                each(found)
-            made.append(found)
+                each(pattern)
+            made.append(pattern)
     return made
 
 

@@ -16,13 +16,14 @@ from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
 from stackalign.errors import StackalignWarning
 
-from ._arguments import either, require_reflections
+from ._arguments import check_matching, check_widths, disk_weights, either, require_reflections
 from .dat import read_dat
 from .data import DiffractionData
 from .frames import ROI
 from .matching import outcome
 from .matching.converge import find
 from .matching.disks import compared_disks
+from .matching.grid import scanned_area
 from .matching.parameters import FreeParameter, canonical, free_cell, free_parameter, scan_count
 from .matching.search import Search
 from .matching.settings import Settings
@@ -169,36 +170,16 @@ class CoarseRefine:
         if not isinstance(roi, ROI):
             msg = f"roi must be a ROI, such as ROI.rectangle(height, width), got {type(roi).__name__}"
             raise TypeError(msg)
-        if metric not in ("joint", "per_disk"):
-            msg = f'metric must be "joint" or "per_disk", got {metric!r}'
-            raise ValueError(msg)
-        for name, value in (("thickness", thickness), ("search_radius", search_radius), ("grid", grid)):
-            if value is not None and not (np.isfinite(value) and value > 0):
-                msg = f"{name} must be above 0, got {value}"
-                raise ValueError(msg)
-        if not (np.isfinite(fine_grid) and 0.1 <= fine_grid <= 20):
-            msg = f"fine_grid must be a spacing in pixels, got {fine_grid}"
-            raise ValueError(msg)
-        if blur != "fit" and not (isinstance(blur, int | float) and 0 <= blur <= 20):
-            msg = f'blur must be "fit" or a width in pixels, got {blur!r}'
-            raise ValueError(msg)
-        if not (np.isfinite(beam_check) and 1 <= beam_check <= 20):
-            msg = f"beam_check must be a factor of 1 (no check) or more, 20 at most, got {beam_check}"
-            raise ValueError(msg)
+        check_matching(metric, fine_grid, blur, beam_check)
+        check_widths(thickness=thickness, search_radius=search_radius, grid=grid)
         require_reflections(simulator, data.reflections)
-        disks = None if weights is None else np.array(weights, dtype=np.float64)
-        if disks is not None and (disks.shape != (len(data.images),) or (disks < 0).any() or not disks.any()):
-            msg = f"weights must be {len(data.images)} numbers, one per disk, not negative and not all 0"
-            raise ValueError(msg)
-        if disks is not None and metric == "joint":
-            msg = 'weights are those of disks that are scored each by itself: metric="per_disk"'
-            raise ValueError(msg)
+        disks = disk_weights(weights, len(data.images), metric)
         values = {"simulator": simulator, "data": data, "roi": roi, "thickness": thickness, "metric": metric}
         values |= {"search_radius": search_radius, "grid": grid, "fine_grid": float(fine_grid), "preprocess": hook}
         values |= {"weights": disks, "blur": blur, "beam_check": float(beam_check), "check_held": bool(check_held)}
         values |= {"device": device, "progress": progress}
-        for name, given in values.items():
-            object.__setattr__(self, name, given)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     # --- the seed's methods -------------------------------------------------------------------------------------------
 
@@ -502,24 +483,12 @@ class CoarseRefine:
 
     def _run(self, search: Search, counts: Mapping[str, int], method: str) -> RefinementResult:
         began = time.perf_counter()
-        top, left, bottom, right = self.roi.bounds
-        frame = self.data.frame
-        side, longer = min(bottom - top, right - left), max(bottom - top, right - left)
-        cheap_only = not search.structure and not search.scanned_thickness
-        spacing = self.grid or (self.fine_grid if cheap_only else float(np.clip(side / 16, 1.0, 4.0)))
-        radius = max(8.0, 0.25 * longer)
-        if search.structure:
-            radius = 8.0
-        if self.search_radius is not None:
-            radius = self.search_radius * frame.gl - longer / 2
-            if radius < 0:
-                msg = (
-                    f"the region of {bottom - top:g} x {right - left:g} pixels is larger than the search area of "
-                    f"{2 * self.search_radius * frame.gl:g} pixels: raise search_radius, or take a smaller region"
-                )
-                raise ValueError(msg)
+        default = None if search.structure or search.scanned_thickness else self.fine_grid
+        spacing, radius = scanned_area(
+            self.roi.bounds, self.data.frame.gl, self.grid or default, self.search_radius, wide=not search.structure
+        )
         search.measured.require_room()
-        search.measured.pixels(frame, 1)  # says what is wrong with the region before the long part
+        search.measured.pixels(self.data.frame, 1)  # says what is wrong with the region before the long part
         net = search.net(spacing, radius)
         with warnings.catch_warnings():
             # The scan goes through thicknesses for which the beams are few; what counts is where it ends.

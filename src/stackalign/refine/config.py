@@ -253,11 +253,11 @@ class _Reader:
                 self.stop(f"[{section}] needs {name}")
 
     def section(self, name: str, known: tuple[str, ...], *, needed: bool = True) -> dict[str, Any]:
-        found = self.table.get(name, {})
-        if not isinstance(found, dict) or (needed and not found):
+        table = self.table.get(name, {})
+        if not isinstance(table, dict) or (needed and not table):
             self.stop(f"there is no table [{name}]")
-        self.known(found, known, f"[{name}] ")
-        return dict(found)
+        self.known(table, known, f"[{name}] ")
+        return dict(table)
 
     def file(self, name: str) -> Path:
         """A file beside the configuration, or an absolute one; its content is noted before it is read."""
@@ -267,62 +267,62 @@ class _Reader:
         return path
 
     def crystal_and_beam(self) -> tuple[Crystal, Beam]:
-        given = self.section("crystal", CRYSTAL)
-        beam = self.section("beam", BEAM, needed="dat" not in given)
-        if sum(name in given for name in ("cif", "dat", "cell")) != 1:
+        table = self.section("crystal", CRYSTAL)
+        beam = self.section("beam", BEAM, needed="dat" not in table)
+        if sum(name in table for name in ("cif", "dat", "cell")) != 1:
             self.stop("[crystal] needs one of cif, dat, or cell with species and positions")
-        if "dat" in given:
-            self.known(given, ("dat",), "[crystal] beside dat: ")
-            found = read_dat(self.file(given["dat"]))
-            defaults = {f.name: getattr(found.beam, f.name) for f in fields(Beam)}
-            return found.crystal, self.checked("beam", lambda: Beam(**defaults | beam))
-        if "cif" in given:
-            self.known(given, ("cif", "b_iso"), "[crystal] beside cif: ")
-            crystal = Crystal.from_cif(self.file(given["cif"]))
-            if "b_iso" in given:
-                crystal = self.checked("crystal", lambda: crystal.with_parameters({"b_iso": given["b_iso"]}))
+        if "dat" in table:
+            self.known(table, ("dat",), "[crystal] beside dat: ")
+            original = read_dat(self.file(table["dat"]))
+            defaults = {f.name: getattr(original.beam, f.name) for f in fields(Beam)}
+            return original.crystal, self.checked("beam", lambda: Beam(**defaults | beam))
+        if "cif" in table:
+            self.known(table, ("cif", "b_iso"), "[crystal] beside cif: ")
+            crystal = Crystal.from_cif(self.file(table["cif"]))
+            if "b_iso" in table:
+                crystal = self.checked("crystal", lambda: crystal.with_parameters({"b_iso": table["b_iso"]}))
         else:
-            self.needs(given, ("species", "positions"), "crystal")
-            crystal = self.checked("crystal", lambda: Crystal(**given))
+            self.needs(table, ("species", "positions"), "crystal")
+            crystal = self.checked("crystal", lambda: Crystal(**table))
         self.needs(beam, ("kv", "zone", "x_axis"), "beam")
         return crystal, self.checked("beam", lambda: Beam(**beam))
 
     def data(self, crystal: Crystal, beam: Beam) -> DiffractionData:
-        given = self.section("data", (*DATA, *FRAME))
-        self.needs(given, ("kind", "file", "reflections", "gl", "center"), "data")
-        if given["kind"] not in ("cbed", "larbed"):
-            self.stop(f'[data] kind must be "cbed" or "larbed", got {given["kind"]!r}')
-        image = self.array(given["file"], given.get("dataset"))
-        listed = given["reflections"]
+        table = self.section("data", (*DATA, *FRAME))
+        self.needs(table, ("kind", "file", "reflections", "gl", "center"), "data")
+        if table["kind"] not in ("cbed", "larbed"):
+            self.stop(f'[data] kind must be "cbed" or "larbed", got {table["kind"]!r}')
+        image = self.array(table["file"], table.get("dataset"))
+        listed = table["reflections"]
         if isinstance(listed, str):
-            hkl = self.array(given["file"], listed)
+            hkl = self.array(table["file"], listed)
         else:
             if not (isinstance(listed, list) and listed and all(_is_triple(one) for one in listed)):
                 self.stop("[data] reflections must be triples of whole numbers, such as [[0, 0, 0], [1, -1, 1]]")
             hkl = np.asarray(listed)
         self.checked("beam", lambda: DisplayFrame.for_beam(crystal, beam, 1.0, (0.0, 0.0)))
         others: dict[str, Any] = {}
-        if "mask" in given:
-            others["mask"] = self.array(given["mask"], None) != 0
-        if "variance" in given:
-            others["variance"] = self.array(given["variance"], None)
+        if "mask" in table:
+            others["mask"] = self.array(table["mask"], None) != 0
+        if "variance" in table:
+            others["variance"] = self.array(table["variance"], None)
 
         def make() -> DiffractionData:
-            tilt = beam.tilts_from_mrad(given.get("tilt_mrad", (0.0, 0.0)))
-            options = {name: given[name] for name in ("rotation", "flip") if name in given}
+            tilt = beam.tilts_from_mrad(table.get("tilt_mrad", (0.0, 0.0)))
+            options = {name: table[name] for name in ("rotation", "flip") if name in table}
             frame = DisplayFrame.for_beam(
-                crystal, beam, given["gl"], tuple(given["center"]), tilt=(float(tilt[0]), float(tilt[1])), **options
+                crystal, beam, table["gl"], tuple(table["center"]), tilt=(float(tilt[0]), float(tilt[1])), **options
             )
-            if given["kind"] == "larbed":
+            if table["kind"] == "larbed":
                 data = DiffractionData.from_larbed(image, hkl.tolist(), frame, **others)
             else:
-                self.needs(given, ("radius",), "data")
+                self.needs(table, ("radius",), "data")
                 flat = image[0] if image.ndim == 3 and len(image) == 1 else image
                 squeezed = {name: np.squeeze(value) for name, value in others.items()}
                 data = DiffractionData.from_cbed(
-                    flat, hkl.tolist(), frame, crystal, beam, radius=given["radius"], **squeezed
+                    flat, hkl.tolist(), frame, crystal, beam, radius=table["radius"], **squeezed
                 )
-            return data.select(given["use"]) if "use" in given else data
+            return data.select(table["use"]) if "use" in table else data
 
         made: DiffractionData = self.checked("data", make)
         return made
@@ -344,20 +344,20 @@ class _Reader:
                 raise DataError(msg)
             return held[dataset]
 
-    def settings(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    def settings(self, table: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Arguments of `CoarseRefine`; a preset by its name, as "ridge" or {ridge = [2, 3]}."""
-        found = dict(given)
-        hook = found.get("preprocess")
+        settings = dict(table)
+        hook = settings.get("preprocess")
         if hook is not None:
             name, sigmas = (hook, None) if isinstance(hook, str) else next(iter(hook.items()), ("", None))
             if name not in PRESETS:
                 self.stop(f"[{where}] preprocess must be one of {', '.join(PRESETS)}, got {name!r}")
             make = getattr(preprocess, name)
             widths = () if sigmas is None else np.atleast_1d(sigmas).tolist()
-            found["preprocess"] = self.checked(
+            settings["preprocess"] = self.checked(
                 where, lambda: make(*([widths] if name == "ridge" and widths else widths))
             )
-        return found
+        return settings
 
     def pair(self, value: Any, where: str) -> tuple[float, float]:
         """Bounds."""
@@ -369,23 +369,23 @@ class _Reader:
         listed = self.table.get("step")
         if not isinstance(listed, list) or not listed:
             self.stop("there is no [[step]] that says what to refine, such as refine = { thickness = [200, 3000] }")
-        found: list[Step] = []
-        for k, given in enumerate(listed, start=1):
-            self.known(given, (*STEP, *MATCHING), f"[[step]] {k}: ")
-            if ("orientation" in given) == ("refine" in given):
+        steps: list[Step] = []
+        for k, table in enumerate(listed, start=1):
+            self.known(table, (*STEP, *MATCHING), f"[[step]] {k}: ")
+            if ("orientation" in table) == ("refine" in table):
                 self.stop(f"[[step]] {k} needs refine = {{ thickness = [200, 3000] }} or orientation = [200, 3000]")
-            settings = self.settings({name: value for name, value in given.items() if name in MATCHING}, f"step {k}")
-            options = {name: given[name] for name in ("n_scan", "method") if name in given}
-            bounds = given.get("orientation")
+            settings = self.settings({name: value for name, value in table.items() if name in MATCHING}, f"step {k}")
+            options = {name: table[name] for name in ("n_scan", "method") if name in table}
+            bounds = table.get("orientation")
             if bounds is not None:
                 title = "orientation, thickness, tilt"
                 bounds = self.pair(bounds, f"[[step]] {k}: orientation")
             parameters = {}
-            for name, value in given.get("refine", {}).items():
+            for name, value in table.get("refine", {}).items():
                 parameters[name] = None if value == "auto" else self.pair(value, f"[[step]] {k}: {name}")
             if bounds is None:
                 if not parameters:
                     self.stop(f"[[step]] {k}: refine names no parameter")
                 title = ", ".join((*parameters, "tilt"))
-            found.append(Step(given.get("name", title), bounds, parameters, options, settings))
-        return tuple(found)
+            steps.append(Step(table.get("name", title), bounds, parameters, options, settings))
+        return tuple(steps)

@@ -102,10 +102,10 @@ class Crystal:
         _require(bool(np.isfinite(points).all()), "positions must be finite")
         labels = [f"atom {i} ({name})" for i, name in enumerate(names)]
         require_apart(lengths.tolist(), labels, points, np.array(values["occupancy"]))
-        for name, given in values.items():
-            if given is not None:
-                given.flags.writeable = False
-            object.__setattr__(self, name, given)
+        for name, own in values.items():
+            if own is not None:
+                own.flags.writeable = False
+            object.__setattr__(self, name, own)
         object.__setattr__(self, "cell", tuple(lengths.tolist()))
         object.__setattr__(self, "species", names)
 

@@ -241,8 +241,8 @@ class _Parser:
     def say_what_is_not_simulated(self, n_adjusted: int) -> None:
         said = []
         if self.numbers.get("abs", (0.0,))[0]:
-            wanted = 'absorption="exact" or "perturbative", and absorptive_ratio="thermal"'
-            said.append(("abs", f"abs asks for absorption: give {wanted} to the simulator"))
+            options = 'absorption="exact" or "perturbative", and absorptive_ratio="thermal"'
+            said.append(("abs", f"abs asks for absorption: give {options} to the simulator"))
         if n_adjusted:
             said.append(("adj", f"adj: {n_adjusted} adjusted structure factors; those of neutral atoms are simulated"))
         if self.numbers.get("v0", (0.0,))[0]:
@@ -289,8 +289,8 @@ class _Parser:
         if self.crystal is None:
             return "iso", False
         text = " ".join(self.crystal.words).lower().partition(":")[2]
-        given = dict(re.findall(r"(\w+)\s*=\s*(\w+)", text))
-        kind, occupancy = given.get("dw", "iso"), given.get("occ", "1")
+        options = dict(re.findall(r"(\w+)\s*=\s*(\w+)", text))
+        kind, occupancy = options.get("dw", "iso"), options.get("occ", "1")
         if kind not in ("iso", "bij", "uij") or occupancy not in ("1", "par"):
             self.stop("dw must be iso, bij or uij, and occ 1 or par", self.crystal.number)
         return kind, occupancy == "par"
@@ -324,28 +324,28 @@ class _Parser:
     def operations(self, gemmi: Any) -> list[Any]:
         """Symmetry of `spg NUMBER SETTING`, where settings are the two origins of the International Tables."""
         number, *more = (int(value) for value in self.numbers["spg"])
-        found = settings_by_number(gemmi, number)
-        if not found:
+        settings = settings_by_number(gemmi, number)
+        if not settings:
             self.stop(f"there is no space group {number}", self.at["spg"])
-        if [group for group in found if group.ext in ("1", "2")] and not more:
+        if [group for group in settings if group.ext in ("1", "2")] and not more:
             self.stop(
                 f"space group {number} has two origins: write spg {number} 1 or spg {number} 2, the origin choice of "
                 "the International Tables from which the coordinates of the atoms count",
                 self.at["spg"],
             )
         setting = more[0] if more else 1
-        origins = [group for group in found if group.ext in ("1", "2")]
+        origins = [group for group in settings if group.ext in ("1", "2")]
         if origins:
-            found = [group for group in origins if group.ext == str(setting)]
-        elif any(group.ext == "R" for group in found):  # the cell tells hexagonal from rhombohedral axes
+            settings = [group for group in origins if group.ext == str(setting)]
+        elif any(group.ext == "R" for group in settings):  # the cell tells hexagonal from rhombohedral axes
             hexagonal = abs(self.numbers["cell"][5] - 120) < 0.01
-            found = [group for group in found if group.ext == ("H" if hexagonal else "R")]
+            settings = [group for group in settings if group.ext == ("H" if hexagonal else "R")]
         elif setting != 1:
-            found = []
-        if not found:
+            settings = []
+        if not settings:
             self.stop(
                 f"setting {setting} of space group {number} is not known here: write the crystal as a CIF file, for "
                 "Crystal.from_cif",
                 self.at["spg"],
             )
-        return list(found[0].operations())
+        return list(settings[0].operations())

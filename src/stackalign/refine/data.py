@@ -82,12 +82,12 @@ class DiffractionData:
         object.__setattr__(self, "images", _frozen(images))
         object.__setattr__(self, "mask", _frozen(valid))
         for name in ("corners", "offsets"):
-            given = np.asarray(getattr(self, name), dtype=np.float64)
-            given = np.zeros((len(images), 2)) if given.size == 0 else given
-            if given.shape != (len(images), 2) or not np.isfinite(given).all():
-                msg = f"{name} must be ({len(images)}, 2) finite numbers, got {given.shape}"
+            points = np.asarray(getattr(self, name), dtype=np.float64)
+            points = np.zeros((len(images), 2)) if points.size == 0 else points
+            if points.shape != (len(images), 2) or not np.isfinite(points).all():
+                msg = f"{name} must be ({len(images)}, 2) finite numbers, got {points.shape}"
                 raise ValueError(msg)
-            object.__setattr__(self, name, _frozen(given))
+            object.__setattr__(self, name, _frozen(points))
 
     @classmethod
     def from_larbed(
@@ -212,15 +212,15 @@ class DiffractionData:
         DiffractionData
             Of these, in this order.
         """
-        wanted = as_reflections(reflections)
-        missing = [item for item in wanted if item not in self.reflections]
+        selected = as_reflections(reflections)
+        missing = [item for item in selected if item not in self.reflections]
         if missing:
             msg = f"the reflections {missing} were not measured; there are {list(self.reflections)[:12]}"
             raise ValueError(msg)
-        index = reflection_indices(self.reflections, wanted)
+        index = reflection_indices(self.reflections, selected)
         arrays = {name: getattr(self, name)[index] for name in ("images", "mask", "corners", "offsets")}
         arrays["variance"] = None if self.variance is None else self.variance[index]
-        return replace(self, reflections=wanted, **arrays)
+        return replace(self, reflections=selected, **arrays)
 
     def with_frame(self, **changes: Any) -> "DiffractionData":
         """Change the frame.

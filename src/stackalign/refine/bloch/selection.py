@@ -220,11 +220,11 @@ def _reachable(hkl: IntArray, geometry: Geometry) -> NDArray[np.bool_]:
     return np.asarray((np.abs(second) > 1e-9 * potential.max()).any(1))
 
 
-def _rows_in(hkl: IntArray, wanted: IntArray) -> NDArray[np.bool_]:
-    reach = int(max(np.abs(hkl).max(initial=0), np.abs(wanted).max(initial=0)))
+def _rows_in(hkl: IntArray, listed: IntArray) -> NDArray[np.bool_]:
+    reach = int(max(np.abs(hkl).max(initial=0), np.abs(listed).max(initial=0)))
     side = 2 * reach + 1
 
     def keys(rows: IntArray) -> IntArray:
         return np.asarray(((rows[:, 0] + reach) * side + rows[:, 1] + reach) * side + rows[:, 2] + reach)
 
-    return np.isin(keys(hkl), keys(wanted.reshape(-1, 3)))
+    return np.isin(keys(hkl), keys(listed.reshape(-1, 3)))

@@ -69,7 +69,7 @@ def first_row_products(matrices: NDArray[Any], rows: NDArray[np.int64]) -> tuple
     values = np.empty((len(matrices), n))
     products = np.empty((len(matrices), len(rows), n), dtype=dtype)
     between, tau = np.empty(n), np.empty(n, dtype=dtype)
-    vectors, wanted = np.empty((n, n)), np.empty((n, len(rows)), dtype=dtype)
+    vectors, picked = np.empty((n, n)), np.empty((n, len(rows)), dtype=dtype)
     work = np.empty(BLOCK * max(n, len(rows)) + 65 * BLOCK, dtype=dtype)
     real_work, whole_work = np.empty(1 + 4 * n + n * n), np.empty(3 + 5 * n, dtype=np.intc)
     size, count, info = ctypes.c_int(n), ctypes.c_int(len(rows)), ctypes.c_int()
@@ -78,7 +78,7 @@ def first_row_products(matrices: NDArray[Any], rows: NDArray[np.int64]) -> tuple
     lower, right, plain, all_ = (ctypes.create_string_buffer(letter) for letter in (b"L", b"R", b"N", b"I"))
     letters = [ctypes.addressof(buffer) for buffer in (lower, right, plain, all_)]
     work_, real_, whole_ = (array.ctypes.data for array in (work, real_work, whole_work))
-    between_, tau_, vectors_, wanted_ = (array.ctypes.data for array in (between, tau, vectors, wanted))
+    between_, tau_, vectors_, picked_ = (array.ctypes.data for array in (between, tau, vectors, picked))
     for i, matrix in enumerate(matrices):
         diagonal_, matrix_ = values[i].ctypes.data, matrix.ctypes.data
         # LAPACK reads columns where we wrote rows: it sees the conjugate, and finds conjugate vectors.
@@ -89,12 +89,12 @@ def first_row_products(matrices: NDArray[Any], rows: NDArray[np.int64]) -> tuple
         if info.value:
             msg = f"the eigenvalues of a structure matrix did not converge (LAPACK's dstedc says {info.value})"
             raise np.linalg.LinAlgError(msg)
-        wanted[:] = 0
-        wanted[rows, np.arange(len(rows))] = 1
+        picked[:] = 0
+        picked[rows, np.arange(len(rows))] = 1
         turn(
-            letters[1], letters[0], letters[2], count_, n_, matrix_, n_, tau_, wanted_, count_, work_, length, info_
+            letters[1], letters[0], letters[2], count_, n_, matrix_, n_, tau_, picked_, count_, work_, length, info_
         )  # fmt: skip
         # Reflections of the reduction leave the first beam alone: its row of the eigenvectors is that of `vectors`.
-        amplitudes = (vectors @ wanted.view(np.float64)).view(dtype) if kind else vectors @ wanted
+        amplitudes = (vectors @ picked.view(np.float64)).view(dtype) if kind else vectors @ picked
         products[i] = (vectors[:, :1] * amplitudes.conj()).T
     return values, products

@@ -43,10 +43,10 @@ def best_held(held: Sequence[Held]) -> Held | None:
 
 def _plausible(item: Held) -> bool:
     """Whether a parameter may have the value that the images want."""
-    value = item.value + item.wanted
+    value = item.value + item.correction
     if item.name == "rotation":
-        return abs(item.wanted) < 5
-    return value >= 0 and (item.name not in ("kv", "gl") or abs(item.wanted) < 0.1 * item.value)
+        return abs(item.correction) < 5
+    return value >= 0 and (item.name not in ("kv", "gl") or abs(item.correction) < 0.1 * item.value)
 
 
 def doubts(
@@ -172,9 +172,9 @@ def _too_small(fine: FineResult, fit: Goodness, best: Held | None) -> Iterator[s
     """Say which held parameter the images want elsewhere."""
     # Far from the truth, a first-order change of something that is right lowers the residual a little as well.
     needed = HELD_SHARE if not fit.total > MISFIT else FAR_SHARE
-    if best is None or abs(best.wanted) <= HELD_SIGMA * best.sigma or best.explains <= needed:
+    if best is None or abs(best.correction) <= HELD_SIGMA * best.sigma or best.explains <= needed:
         return
-    moved = [abs(best.moves[name] * best.wanted) for name in fine.names]
+    moved = [abs(best.moves[name] * best.correction) for name in fine.names]
     noise = np.sqrt(np.diagonal(fine.covariance))
     own = [
         name
@@ -184,7 +184,7 @@ def _too_small(fine: FineResult, fit: Goodness, best: Held | None) -> Iterator[s
     if own:
         name = "thickness" if "thickness" in own else own[0]
         yield (
-            f"model_too_small: the images want {best.name} = {best.value + best.wanted:.4g} +- {best.sigma:.2g}, "
-            f"held at {best.value:.4g}: {name} would move by {best.moves[name] * best.wanted:.3g}. Refine it too, "
+            f"model_too_small: the images want {best.name} = {best.value + best.correction:.4g} +- {best.sigma:.2g}, "
+            f"held at {best.value:.4g}: {name} would move by {best.moves[name] * best.correction:.3g}. Refine it too, "
             "or correct it"
         )

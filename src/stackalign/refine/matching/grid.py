@@ -1,4 +1,4 @@
-"""Regular grids of tilts, and the blur of images on them."""
+"""Regular grids of tilts, how far they reach, and the blur of images on them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from scipy import special
 
 from stackalign._types import FloatArray
 
-__all__ = ["TiltGrid", "blurred", "rectangle"]
+__all__ = ["TiltGrid", "blurred", "rectangle", "scanned_area"]
 
 Array = Any
 
@@ -81,3 +81,42 @@ def rectangle(corners: tuple[tuple[float, float], tuple[float, float]]) -> Float
     """(4, 2) corners of a rectangle of tilts: beams that are chosen for them are those of all tilts within."""
     (left, top), (right, bottom) = corners
     return np.array([[left, top], [right, top], [left, bottom], [right, bottom]])
+
+
+def scanned_area(
+    bounds: tuple[float, float, float, float],
+    gl: float,
+    spacing: float | None,
+    search_radius: float | None,
+    *,
+    wide: bool,
+) -> tuple[float, float]:
+    """Return spacing and reach in pixels of the grid of the global scan.
+
+    Parameters
+    ----------
+    bounds : (float, float, float, float)
+        Top, left, bottom and right of the region, in pixels of the display.
+    gl : float
+        Length of gx in pixels.
+    spacing : float, optional
+        By default a sixteenth of the region's shorter side, from 1 to 4 pixels.
+    search_radius : float, optional
+        Half of the side of the area in units of gx. By default a quarter of the region's longer side around it, and 8
+        pixels at least.
+    wide : bool
+        False where 8 pixels are enough: each combination of structure parameters is decomposed on the whole area.
+    """
+    top, left, bottom, right = bounds
+    shorter, longer = sorted((bottom - top, right - left))
+    spacing = spacing or float(np.clip(shorter / 16, 1.0, 4.0))
+    if search_radius is None:
+        return spacing, max(8.0, 0.25 * longer) if wide else 8.0
+    radius = search_radius * gl - longer / 2
+    if radius < 0:
+        msg = (
+            f"the region of {bottom - top:g} x {right - left:g} pixels is larger than the search area of "
+            f"{2 * search_radius * gl:g} pixels: raise search_radius, or take a smaller region"
+        )
+        raise ValueError(msg)
+    return spacing, radius

@@ -32,10 +32,10 @@ class Held:
         At which it was held.
     moves : dict
         Fitted parameter to its derivative with respect to this one.
-    wanted : float
+    correction : float
         Change of it that would lower the residual most, to first order, all else following.
     sigma : float
-        Standard deviation of `wanted`.
+        Standard deviation of `correction`.
     explains : float
         Share of the squared residual that would go.
     """
@@ -43,7 +43,7 @@ class Held:
     name: str
     value: float
     moves: Mapping[str, float]
-    wanted: float
+    correction: float
     sigma: float
     explains: float
 
@@ -110,10 +110,10 @@ def _held(fine: FineResult, name: str, value: float, row: FloatArray) -> Held:
     moves = -np.linalg.pinv(rest @ rest.T, rcond=1e-9, hermitian=True) @ (rest @ own)
     left = own + moves @ rest
     curvature = max(float(left @ left), 1e-300)
-    wanted = float(left @ residual) / curvature
-    after = residual - wanted * left
+    correction = float(left @ residual) / curvature
+    after = residual - correction * left
     clustered = np.square(np.bincount(squares(end.model.pixels), left * after)).sum() / curvature**2
     plain = float(after @ after) / max(1, len(after) - len(rest) - 1) / curvature
-    explains = wanted**2 * curvature / max(float(residual @ residual), 1e-300)
+    explains = correction**2 * curvature / max(float(residual @ residual), 1e-300)
     derivatives = dict(zip(fine.names, (moves / scale).tolist(), strict=True))
-    return Held(name, value, derivatives, wanted, float(np.sqrt(max(plain, clustered))), explains)
+    return Held(name, value, derivatives, correction, float(np.sqrt(max(plain, clustered))), explains)

@@ -89,9 +89,9 @@ class Measured:
     def noise(self) -> list[tuple[FloatArray, float]]:
         """Variance (H, W) of each filtered disk, and by how much more the means of neighbours scatter."""
         if not self._noise:
-            given = None if self.hook is not None else self.data.variance
+            variance = None if self.hook is not None else self.data.variance
             for d, (image, mask) in enumerate(zip(self.images, self.data.mask, strict=True)):
-                known = None if given is None else np.asarray(given[d], dtype=np.float64)
+                known = None if variance is None else np.asarray(variance[d], dtype=np.float64)
                 self._noise.append(measured_variance(image, mask) if known is None else (known, 1.0))
         return self._noise
 
@@ -139,8 +139,8 @@ class Measured:
             points = np.indices(means.shape).reshape(2, -1).T * binning + (binning - 1) / 2
             weights = np.asarray(counts, dtype=np.float64).ravel() / binning**2
             if data.variance is not None:
-                given = np.ascontiguousarray(data.variance[d], dtype=np.float64)
-                binned = np.asarray(bin_mean(given, binning, mask=mask.copy()))
+                variances = np.ascontiguousarray(data.variance[d], dtype=np.float64)
+                binned = np.asarray(bin_mean(variances, binning, mask=mask.copy()))
                 weights = weights / np.nan_to_num(binned.ravel(), nan=np.inf)
             variance = np.full(means.size, np.nan)
             if noise:

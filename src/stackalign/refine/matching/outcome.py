@@ -86,12 +86,12 @@ def _systematic(converged: Converged, held: Sequence[Held]) -> FloatArray | None
     """(S, P) parts of the error bars that are not noise: beams, disks, held parameters; None where none is known."""
     parts = [part for part in (converged.systematic, between_disks(converged.fine)) if part is not None]
     best = best_held(held)
-    if best is not None and abs(best.wanted) > HELD_SEEN * best.sigma:
-        parts.append(np.array([best.moves[name] * best.wanted for name in converged.fine.names]))
+    if best is not None and abs(best.correction) > HELD_SEEN * best.sigma:
+        parts.append(np.array([best.moves[name] * best.correction for name in converged.fine.names]))
     return np.array(parts) if parts else None
 
 
 def _plain_held(item: Held, grown: float) -> dict[str, Any]:
     moves = {name: value * (grown if name == "blur" else 1.0) for name, value in item.moves.items()}
-    plain = {name: getattr(item, name) for name in ("value", "wanted", "sigma", "explains")}
-    return {**plain, "moves": moves}
+    plain = {name: getattr(item, name) for name in ("value", "sigma", "explains")}
+    return {**plain, "wanted": item.correction, "moves": moves}
