@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from refine.crystals import FCC, gallium_arsenide, silicon
 from refine.patterns import Truth, larbed
 
-__all__ = ["BOUNDS", "FCC", "SPECIMENS", "Specimen", "cubic", "fitted", "silicon"]
+__all__ = ["BOUNDS", "FCC", "SPECIMENS", "Specimen", "cubic", "fitted", "known_within", "silicon"]
 
 SIDE, REGION, GRID = (26, 26), ROI.rectangle(16, 16), 2.0
 BOUNDS = (300.0, 1500.0)
@@ -30,6 +30,7 @@ TOLERANCE = 0.01
 """Share of the thickness; tilts may be off by half a pixel."""
 ZERO_ORDER = BeamSelection(laue_zones=0)
 MORE_BEAMS = 20.0
+B_KNOWN, KV_KNOWN = 0.02, 0.001
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Specimen:
     thicknesses: tuple[float, float] = (400.0, 1200.0)
     more_beams: float = MORE_BEAMS
     selection: BeamSelection = field(default=ZERO_ORDER)
+    absorption: float = 0.0
 
     def thickness(self, seed: int) -> float:
         """Thickness of a seed."""
@@ -55,6 +57,8 @@ class Specimen:
 
 @functools.lru_cache(maxsize=8)
 def _pattern(specimen: Specimen, thickness: float, counts: float, seed: int) -> Truth:
+    ratio = specimen.absorption
+    absorbing = {"absorption": "perturbative", "absorptive_ratio": ratio} if ratio else {}
     return larbed(
         specimen.crystal,
         specimen.beam,
@@ -66,6 +70,7 @@ def _pattern(specimen: Specimen, thickness: float, counts: float, seed: int) -> 
         seed=seed,
         selection=specimen.selection,
         more_beams=specimen.more_beams,
+        **absorbing,
     )
 
 
@@ -77,6 +82,7 @@ def fitted(
     crystal: Crystal | None = None,
     beam: Beam | None = None,
     bounds: tuple[float, float] = BOUNDS,
+    held_sigma: dict[str, float] | None = None,
     **options: object,
 ) -> Trial:
     """Refine thickness and tilt with the specimen's crystal and beam, or with others."""
@@ -87,13 +93,23 @@ def fitted(
     simulator = BlochSimulator(crystal, beam, specimen.reflections, rules, workers=1, **options)  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StackalignWarning)
-        refiner = CoarseRefine(simulator, replace(data, frame=frame), REGION, grid=GRID)
+        refiner = CoarseRefine(simulator, replace(data, frame=frame), REGION, grid=GRID, held_sigma=held_sigma)
         result = refiner.optimize_orientation_thickness(bounds)
     off = np.subtract(result.tilt, truth.frame.tilt)
     errors = [result["thickness"] - truth.thickness, *off]
     sigmas = [result.sigma[name] for name in ("thickness", "tilt_x", "tilt_y")]
     tolerances = [TOLERANCE * truth.thickness, 0.5 * frame.step, 0.5 * frame.step]
     return Trial(errors, sigmas, tolerances, result.flags, ("thickness", "tilt_x", "tilt_y"))
+
+
+def known_within(specimen: Specimen, seed: int) -> dict[str, object]:
+    """Model whose held values are off by what is said of them: B by 2 %, the voltage by 0.1 %, no absorption."""
+    off = np.random.default_rng((seed, 1)).normal(size=2)
+    crystal, kv = specimen.crystal, specimen.beam.kv
+    thermal = np.asarray(crystal.b_iso)
+    nearly = Crystal(crystal.cell, crystal.species, crystal.positions, b_iso=thermal * (1 + B_KNOWN * off[0]))
+    said = {"b_iso": B_KNOWN * float(thermal.mean()), "kv": KV_KNOWN * kv, "absorptive_ratio": 0.0}
+    return {"crystal": nearly, "beam": replace(specimen.beam, kv=kv * (1 + KV_KNOWN * off[1])), "held_sigma": said}
 
 
 def cubic(a: float, species: Sequence[str], positions: np.ndarray, b_iso: float) -> Crystal:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from _refine_scenes import FCC, Specimen, cubic, fitted
+from _refine_scenes import FCC, Specimen, cubic, fitted, known_within
 from _trust import Row, Trial
 from stackalign.refine import Beam, Crystal
 
@@ -82,7 +82,8 @@ def _held_out(
             data = replace(data, images=change(data.images.copy()))
         if frame is not None:
             data = data.with_frame(gl=data.frame.gl * frame.get("gl", 1.0), rotation=frame.get("rotation", 0.0))
-        return fitted(specimen, truth, data, bounds=BOUNDS, **model)
+        known = known_within(specimen, seed) if kind == "nominal" else {}
+        return fitted(specimen, truth, data, bounds=BOUNDS, **known | model)
 
     return Row(name + (f", {fault}" if fault else ""), kind, make)
 

@@ -4,12 +4,16 @@ import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from stackalign.errors import StackalignWarning
 from stackalign.refine import Beam, BeamSelection, BlochSimulator, Crystal, DiffractionData, DisplayFrame, PreparedBloch
+
+EXACT = {"kv": 0.0, "b_iso": 0.0, "absorptive_ratio": 0.0}
+"""`held_sigma` where what is held is what the pattern was made with."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ def larbed(
     seed: int = 0,
     flip: bool = False,
     rotation: float = 0.0,
+    **simulation: object,
 ) -> Truth:
     """LARBED images of a simulation on a grid finer than the pixels, averaged over them.
 
     `counts` is the mean number of electrons per pixel and disk, None for no noise; the tilt is in pixels off the zone.
+    `simulation` are options of `BlochSimulator`, such as absorption.
     """
     h, w = side
     center = ((h - 1) / 2 + 0.3, (w - 1) / 2 - 0.4)
@@ -53,7 +59,8 @@ def larbed(
     frame = frame.with_(tilt=tilt)
     pad = int(np.ceil(4 * blur)) + 1
     rules = BlochSimulator(crystal, beam, selection=selection or BeamSelection()).tighter(more_beams).selection
-    simulator, prepared = _scene(crystal, beam, tuple(reflections), frame, side, pad, oversample, rules)
+    options = tuple(sorted(simulation.items()))
+    simulator, prepared = _scene(crystal, beam, tuple(reflections), frame, side, pad, oversample, rules, options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StackalignWarning)
         images = prepared.intensities([thickness])[0]
@@ -79,10 +86,12 @@ def _scene(
     pad: int,
     oversample: int,
     rules: BeamSelection,
+    options: tuple[tuple[str, Any], ...] = (),
 ) -> tuple[BlochSimulator, PreparedBloch]:
     """Bloch waves at all pixels: they serve every thickness and every noise."""
     rows, columns = ((np.arange((n + 2 * pad) * oversample) + 0.5) / oversample - 0.5 - pad for n in side)
     points = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
     tilts = frame.to_tilt(frame.to_display(points)).reshape(-1, 2)
-    simulator = BlochSimulator(crystal, beam, reflections=reflections, selection=rules).with_beams(tilts)
+    simulator = BlochSimulator(crystal, beam, reflections=reflections, selection=rules, **dict(options))
+    simulator = simulator.with_beams(tilts)
     return simulator, simulator.prepare({}, tilts)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refine.crystals import silicon
-from refine.patterns import Truth, larbed
+from refine.patterns import EXACT, Truth, larbed
 from stackalign.errors import DataError
 from stackalign.refine import (
     ROI,
@@ -41,7 +41,7 @@ def simulator() -> BlochSimulator:
 
 @pytest.fixture(scope="module")
 def found(truth: Truth, simulator: BlochSimulator) -> RefinementResult:
-    return CoarseRefine(simulator, truth.data, REGION).optimize_orientation_thickness()
+    return CoarseRefine(simulator, truth.data, REGION, held_sigma=EXACT).optimize_orientation_thickness()
 
 
 def off_px(result: RefinementResult, truth: Truth) -> float:
@@ -66,7 +66,7 @@ def test_thickness_and_tilt_from_anywhere(found: RefinementResult, truth: Truth)
 
 def test_the_same_again_and_nothing_changed(truth: Truth, simulator: BlochSimulator, found: RefinementResult) -> None:
     images, mask = truth.data.images.copy(), truth.data.mask.copy()
-    again = CoarseRefine(simulator, truth.data, REGION).optimizeOrientationThickness()
+    again = CoarseRefine(simulator, truth.data, REGION, held_sigma=EXACT).optimizeOrientationThickness()
     assert again.to_dict() | {"seconds": 0} == found.to_dict() | {"seconds": 0}
     np.testing.assert_array_equal(truth.data.images, images)
     np.testing.assert_array_equal(truth.data.mask, mask)
@@ -93,7 +93,7 @@ def test_results_are_kept_and_applied(found: RefinementResult, truth: Truth, tmp
 def test_error_bars_include_what_more_beams_change(truth: Truth, simulator: BlochSimulator) -> None:
     """Fewer beams than the pattern has: without the check the error is many error bars, with it no more than two."""
     few = replace(simulator, selection=replace(FEW, strong=0.06, weak=0.004))
-    refiner = CoarseRefine(few, truth.data, REGION)
+    refiner = CoarseRefine(few, truth.data, REGION, held_sigma=EXACT)
     checked = refiner.optimize_orientation_thickness((780, 840))
     plain = refiner.with_(beam_check=1).optimize_orientation_thickness((780, 840))
     assert checked.systematic is not None

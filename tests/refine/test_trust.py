@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from refine.crystals import FCC, silicon
-from refine.patterns import Truth, larbed
+from refine.patterns import EXACT, Truth, larbed
 from stackalign.refine import (
     ROI,
     Beam,
@@ -46,7 +46,7 @@ def refiner(data: DiffractionData, crystal: Crystal | None = None, beam: Beam = 
     frame = type(frame).for_beam(crystal or silicon(), beam, frame.gl, frame.center)
     # The very beams of the pattern: nothing is wrong but what a test makes wrong.
     simulator = BlochSimulator(crystal or silicon(), beam, HKL, beams=pattern().simulator.beams, **options)
-    return CoarseRefine(simulator, replace(data, frame=frame), REGION, beam_check=1)
+    return CoarseRefine(simulator, replace(data, frame=frame), REGION, beam_check=1, held_sigma=EXACT)
 
 
 def compound() -> Crystal:

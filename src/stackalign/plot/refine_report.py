@@ -162,14 +162,15 @@ def _held(result: "RefinementResult") -> str:
         rows.append(
             [
                 escape(held),
-                f"{facts['value']:.6g}",
+                f"{facts['value']:.6g}" + (f" ± {facts['uncertainty']:.2g}" if facts.get("uncertainty") else ""),
                 f"{estimate:.5g} ± {facts['sigma']:.2g}",
                 f"{100 * facts['explains']:.1f}",
                 f"{facts['moves'].get(name, float('nan')):.4g}",
+                f"{abs(facts['moves'].get(name, 0.0) * facts.get('change', 0.0)):.2g}",
             ]
         )
-    head = ["held", "value", "the images want", "explains %", f"d {name} / d held ({unit} per unit)"]
-    return "<h3>Parameters that were held</h3>" + table(head, rows, (1, 2, 3, 4))
+    head = ["held", "value", "the images want", "explains %", f"d {name} / d held ({unit} per unit)", f"in ± of {name}"]
+    return "<h3>Parameters that were held</h3>" + table(head, rows, (1, 2, 3, 4, 5))
 
 
 def _disk_name(hkl: tuple[int, int, int], result: "RefinementResult") -> str:

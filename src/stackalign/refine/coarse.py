@@ -24,6 +24,7 @@ from .matching import outcome
 from .matching.converge import find
 from .matching.disks import compared_disks
 from .matching.grid import scanned_area
+from .matching.held import held_uncertainties
 from .matching.parameters import FreeParameter, canonical, free_cell, free_parameter, scan_count
 from .matching.search import Search
 from .matching.settings import Settings
@@ -74,7 +75,11 @@ class CoarseRefine:
         shift is the systematic part of the error bars. 1: not done. Nor is it where the simulator's beams are fixed.
     check_held : bool
         Whether the result says what parameters that were held would do, see `RefinementResult.held`; this simulates the
-        region up to four times more, on a wider grid.
+        region up to four times more, on a wider grid. What they may be off by is then in the error bars.
+    held_sigma : mapping, optional
+        Standard uncertainties of "kv", "b_iso" (square angstrom) and "absorptive_ratio" where these are held, by name.
+        0: exactly known. By default 0.5 % of the voltage, 25 % of the Debye-Waller factor and half of the absorptive
+        ratio, or 0.03 where the simulation has no absorption. What the residual says of them narrows these.
     device : str
         Where simulations and their matching are done, as for `stackalign.asarray`; the fine grid is on the host.
     datpath : path-like, optional
@@ -126,6 +131,7 @@ class CoarseRefine:
     blur: float | Literal["fit"] = "fit"
     beam_check: float = 2.0
     check_held: bool = True
+    held_sigma: Mapping[str, float] | None = None
     device: str = "cpu"
     progress: Progress | None = field(default=None, repr=False)
 
@@ -145,6 +151,7 @@ class CoarseRefine:
         blur: float | Literal["fit"] = "fit",
         beam_check: float = 2.0,
         check_held: bool = True,
+        held_sigma: Mapping[str, float] | None = None,
         device: str = "cpu",
         datpath: str | Path | None = None,
         dinfo: DiffractionData | None = None,
@@ -177,7 +184,7 @@ class CoarseRefine:
         values = {"simulator": simulator, "data": data, "roi": roi, "thickness": thickness, "metric": metric}
         values |= {"search_radius": search_radius, "grid": grid, "fine_grid": float(fine_grid), "preprocess": hook}
         values |= {"weights": disks, "blur": blur, "beam_check": float(beam_check), "check_held": bool(check_held)}
-        values |= {"device": device, "progress": progress}
+        values |= {"held_sigma": held_uncertainties(held_sigma), "device": device, "progress": progress}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -387,6 +394,7 @@ class CoarseRefine:
             self.beam_check,
             self.check_held,
             self.device,
+            self.held_sigma or {},
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -412,7 +420,8 @@ class CoarseRefine:
             The other one.
         """
         names = ["simulator", "data", "roi", "thickness", "search_radius", "grid", "fine_grid", "preprocess"]
-        names += ["metric", "weights", "blur", "beam_check", "check_held", "device", "progress"]
+        names += ["metric", "weights", "blur", "beam_check", "check_held", "held_sigma", "device"]
+        names += ["progress"]
         settings = {name: getattr(self, name) for name in names}
         return type(self)(**settings | changes)
 

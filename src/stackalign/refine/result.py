@@ -57,8 +57,8 @@ class RefinementResult(Tabular):
         Their values, and those that were held.
     covariance : numpy.ndarray
         (P, P) from the residual between the disks, which includes what the simulation cannot describe, as far as it
-        varies from place to place, plus the squares of `systematic`. What is wrong everywhere, such as a held
-        parameter, shows in no error bar: see `goodness` and `held`.
+        varies from place to place, plus the squares of `systematic`. What is wrong everywhere shows in it for
+        parameters that were held (`held`); for the rest see `goodness`.
     correlation : numpy.ndarray
         (P, P) correlation coefficients of the parameters, from the curvature of the score.
     score : float
@@ -88,8 +88,7 @@ class RefinementResult(Tabular):
     systematic : dict or None
         Part of the error bars that is not noise, by name: what beams left out of the simulation may still do, see
         `CoarseRefine`; the scatter of the parameters between the disks beyond noise, where there are three or more; and
-        half of what the parameter among `held` would change that the images want elsewhere most. None where nothing of
-        this is known.
+        what each parameter among `held` would move if it were off by its `change`. None where nothing of this is known.
     goodness : float or None
         Reduced chi-square: the mean squared residual over the variance of the noise, which is that of the data or,
         where they have none, measured from differences of neighbouring pixels. About 1 where the model is right; None
@@ -99,7 +98,9 @@ class RefinementResult(Tabular):
     held : dict
         Name of a parameter that was held ("kv", "b_iso", "absorptive_ratio", "gl", "rotation") to its `value`; to
         `moves`, the derivatives of the fitted parameters with respect to it; and to `wanted`, the change of it that the
-        images ask for, with its `sigma` and the share of the residual that it `explains`.
+        images ask for, with its `sigma` and the share of the residual that it `explains`. `uncertainty` is that of the
+        value, stated as `CoarseRefine.held_sigma` or assumed; `change` is by how much it may be off, with what the
+        residual says of it: this times `moves` is in the error bars.
     beam_factor : float
         By what the thresholds of the simulator's beams were divided in the simulation that the result is of.
     beam_tilts : tuple or None
@@ -259,7 +260,17 @@ class RefinementResult(Tabular):
         for name in self.names:
             part = f" (of it {self.systematic[name]:.2g} systematic)" if self.systematic else ""
             lines.append(f"  {name:<10} {self.values[name]:.6g} +- {sigma[name]:.2g}{part}")
-        return "\n".join([*lines, *(f"  ! {text}" for text in self.warnings)])
+        return "\n".join([*lines, *self._held_lines(), *(f"  ! {text}" for text in self.warnings)])
+
+    def _held_lines(self) -> list[str]:
+        """What was held, to what uncertainty, and what that does to the first length that was fitted."""
+        name = next((n for n in ("thickness", "gl") if n in self.names), None)
+        known = {k: facts for k, facts in self.held.items() if name in facts["moves"] and facts.get("uncertainty")}
+        return [
+            f"  held {k} = {facts['value']:.4g} +- {facts['uncertainty']:.2g}: "
+            f"{abs(facts['moves'][name] * facts['change']):.2g} of the error bar of {name}"
+            for k, facts in known.items()
+        ]
 
 
 def _plain(value: Any) -> Any:

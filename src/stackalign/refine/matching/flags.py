@@ -10,10 +10,10 @@ from stackalign.refine.simulator import Reflection
 from .climb import FineResult, matters
 from .converge import Converged, few_beams
 from .goodness import Goodness, between_disks
-from .held import Held
+from .held import Held, best_held
 from .search import Candidate, Search
 
-__all__ = ["best_held", "doubts"]
+__all__ = ["doubts"]
 
 DEGENERATE = 0.95
 AMBIGUOUS = 16.0
@@ -36,19 +36,6 @@ would explain this share of the residual (more where that is a misfit), and a fi
 own and by this much more than is worth to be said."""
 
 
-def best_held(held: Sequence[Held]) -> Held | None:
-    """Return the held parameter that would lower the residual most."""
-    return max((item for item in held if _plausible(item)), key=lambda item: item.explains, default=None)
-
-
-def _plausible(item: Held) -> bool:
-    """Whether a parameter may have the value that the images want."""
-    value = item.value + item.correction
-    if item.name == "rotation":
-        return abs(item.correction) < 5
-    return value >= 0 and (item.name not in ("kv", "gl") or abs(item.correction) < 0.1 * item.value)
-
-
 def doubts(
     search: Search,
     candidate: Candidate,
@@ -57,7 +44,10 @@ def doubts(
     held: Sequence[Held],
     sigma: FloatArray,
 ) -> list[str]:
-    """Return sentences, each of which begins with a key of `WARNINGS`; none for a result that can be trusted."""
+    """Return sentences, each of which begins with a key of `WARNINGS`; none for a result that can be trusted.
+
+    `sigma` are error bars without what is only assumed of held parameters.
+    """
     fine = converged.fine
     return [
         *_borders(search, candidate, fine),

@@ -1,6 +1,6 @@
 """From the end of a search to a result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +12,12 @@ from stackalign.refine.simulator import OrientedSimulator
 
 from .climb import FineResult
 from .converge import Converged
-from .flags import best_held, doubts
+from .flags import doubts
 from .goodness import between_disks, goodness
-from .held import Held, held_parameters
+from .held import Held, asked_change, best_held, held_parameters, plausible_change
 from .search import Candidate, Search
 
 __all__ = ["result"]
-
-HELD_SEEN = 3.0
-"""Where the images want a held parameter elsewhere by so many of its standard deviations, what the fitted ones would
-move by is in their error bars: with half of it, one in ten results for a Debye-Waller factor that was held 20 % off lay
-beyond three of them, without a flag."""
 
 
 def result(search: Search, candidate: Candidate, converged: Converged, seconds: float) -> RefinementResult:
@@ -34,17 +29,18 @@ def result(search: Search, candidate: Candidate, converged: Converged, seconds: 
     unit = np.where(np.array(fine.names) == "blur", grown, 1.0)
     fit = goodness(fine)
     held = held_parameters(search, fine) if settings.check_held else []
-    parts = _systematic(converged, held)
-    systematic, covariance = None, fine.covariance * np.outer(unit, unit)
-    if parts is not None:
-        systematic = dict(zip(fine.names, np.sqrt(np.square(parts).sum(0) * unit**2).tolist(), strict=True))
-        for part in parts:
-            covariance = covariance + np.outer(part * unit, part * unit)
-    sigma = np.sqrt(np.diagonal(covariance))
+    best = best_held(held)
+    changes = {item.name: plausible_change(item, fit.total, item is best) for item in held}
+    asked = {item.name: asked_change(item, item is best) for item in held}
+    parts = _systematic(converged, held, changes)
+    systematic = None
+    if len(parts):
+        systematic = dict(zip(fine.names, (np.sqrt(np.square(parts).sum(0)) * unit).tolist(), strict=True))
+    seen = np.sqrt(np.diagonal(fine.covariance) + np.square(_systematic(converged, held, asked)).sum(0)) * unit
     return RefinementResult(
         names=fine.names,
         values=_values(fine, grown),
-        covariance=covariance,
+        covariance=(fine.covariance + parts.T @ parts) * np.outer(unit, unit),
         systematic=systematic,
         correlation=fine.correlation,
         score=fine.score,
@@ -58,10 +54,10 @@ def result(search: Search, candidate: Candidate, converged: Converged, seconds: 
         n_tilts=search.n_tilts,
         n_evaluations=len(search.history),
         seconds=seconds,
-        warnings=tuple(doubts(search, candidate, converged, fit, held, sigma)),
+        warnings=tuple(doubts(search, candidate, converged, fit, held, seen)),
         goodness=fit.total if np.isfinite(fit.total) else None,
         disk_goodness=dict(zip(data.reflections, fit.disks.tolist(), strict=True)),
-        held={item.name: _plain_held(item, grown) for item in held},
+        held={item.name: _plain_held(item, changes[item.name], grown) for item in held},
         beam_factor=converged.factor,
         beam_tilts=converged.beam_tilts or search.beam_tilts,
     )
@@ -82,16 +78,15 @@ def _wavenumber(search: Search, fine: FineResult) -> float | None:
     return replace(simulator.beam, kv=kv).wavenumber
 
 
-def _systematic(converged: Converged, held: Sequence[Held]) -> FloatArray | None:
-    """(S, P) parts of the error bars that are not noise: beams, disks, held parameters; None where none is known."""
+def _systematic(converged: Converged, held: Sequence[Held], changes: Mapping[str, float]) -> FloatArray:
+    """(S, P) parts of the error bars that are not noise: beams, disks, held parameters."""
+    names = converged.fine.names
     parts = [part for part in (converged.systematic, between_disks(converged.fine)) if part is not None]
-    best = best_held(held)
-    if best is not None and abs(best.correction) > HELD_SEEN * best.sigma:
-        parts.append(np.array([best.moves[name] * best.correction for name in converged.fine.names]))
-    return np.array(parts) if parts else None
+    parts += [np.array([item.moves[n] for n in names]) * changes[item.name] for item in held if changes[item.name] > 0]
+    return np.array(parts).reshape(-1, len(names))
 
 
-def _plain_held(item: Held, grown: float) -> dict[str, Any]:
+def _plain_held(item: Held, change: float, grown: float) -> dict[str, Any]:
     moves = {name: value * (grown if name == "blur" else 1.0) for name, value in item.moves.items()}
-    plain = {name: getattr(item, name) for name in ("value", "sigma", "explains")}
-    return {**plain, "wanted": item.correction, "moves": moves}
+    plain = {name: getattr(item, name) for name in ("value", "sigma", "explains", "uncertainty")}
+    return {**plain, "wanted": item.correction, "change": change, "moves": moves}

@@ -1,5 +1,6 @@
 """What a search is told: data, simulator, and how they are compared."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,3 +31,4 @@ class Settings:
     beam_check: float
     check_held: bool
     device: str
+    held_sigma: Mapping[str, float]
