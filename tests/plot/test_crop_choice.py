@@ -77,10 +77,10 @@ def test_colours_of_the_retention_show_no_structure_of_rounding() -> None:
     assert high - low >= 0.0099
 
 
-def test_the_page_has_both_figures(tmp_path) -> None:
+def test_the_page_has_all_figures(tmp_path) -> None:
     plot.write_crop_report([result_of(scan().reshape(3, 4, 50, 54))], tmp_path / "page.html")
     texts = re.findall(r'<img alt="([^"]+)"', (tmp_path / "page.html").read_text())
-    assert len(texts) == 2
+    assert len(texts) == 3
     assert "what smaller radii save" in texts[1]
 
 
@@ -113,3 +113,30 @@ def test_no_pattern_that_counts_is_drawn_too() -> None:
     bare = dataclasses.replace(result, analysis=dataclasses.replace(result.analysis, excluded=excluded))
     figure = plot.crop_choice_figure(bare)
     figure.canvas.draw()
+
+
+def test_bright_and_dark_field_are_images_of_their_own() -> None:
+    stack = scan(wide=7).reshape(3, 4, 50, 54)
+    result = result_of(stack)
+    for field in ("bright", "dark"):
+        ax = plot.plot_scan_image(result, field=field)
+        (image,) = ax.get_images()
+        expected = getattr(result.virtual, field).reshape(3, 4)
+        np.testing.assert_array_equal(np.asarray(image.get_array()), expected)
+        assert field in ax.get_title().lower()
+    assert len(plot.crop_choice_figure(result).axes) >= 4
+    assert len(plot.crop_choice_figure(result_of(scan())).axes) == 2
+    with pytest.raises(ValueError, match="total, bright or dark"):
+        plot.plot_scan_image(result, field="light")
+
+
+def test_examples_are_drawn_before_and_after() -> None:
+    stack = scan(wide=7).reshape(3, 4, 50, 54)
+    result = result_of(stack)
+    figure = plot.crop_examples_figure(result)
+    before, after = figure.axes[:2]
+    assert "Pattern 7 (1, 3): largest radius" in before.get_title()
+    np.testing.assert_array_equal(np.asarray(before.get_images()[0].get_array()), stack[1, 3])
+    height, width = result.analysis.window
+    assert np.ptp(after.get_xlim()) == width
+    assert np.ptp(after.get_ylim()) == height

@@ -24,6 +24,7 @@ from .convert import converted, output_form
 from .cutting import cut
 from .measure import N_MEAN, source_name
 from .result import CropResult
+from .virtual import virtual_detectors, virtual_images
 from .window import placed_windows
 
 __all__ = ["crop_array", "crop_reader", "shaped_like"]
@@ -72,11 +73,13 @@ def crop_reader(
         out[position : position + len(block)] = converted(block, form.dtype, position, source_name(reader))
         position += len(block)
 
+    detectors, virtual = virtual_detectors(analysis, valid), np.full((n, 2), np.nan)
     mean_sum = np.zeros(windows.shape)
     step = max(1, n // N_MEAN)
     cut(
-        reader, config, windows, sink, kept, mask=valid, plan=plan, progress=progress, mean_sum=mean_sum, mean_step=step
-    )
+        reader, config, windows, sink, kept, mask=valid, plan=plan, progress=progress, mean_sum=mean_sum,
+        mean_step=step, detectors=detectors, virtual=virtual,
+    )  # fmt: skip
     name = "array in memory" if reader.path is None else str(reader.path)
     result = assemble(
         reader,
@@ -90,6 +93,7 @@ def crop_reader(
         provenance=provenance(config.to_dict(), [{"path": name, "fingerprint": reader.fingerprint()}], device=device),
         input_name=name,
         output_dtype=form.dtype,
+        virtual=virtual_images(detectors, virtual, analysis.total),
     )
     return shaped_like(out, reader, config), result
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stackalign.io import Calibration, StackReader
 
 from .config import CroppingConfig
-from .result import CropAnalysis, CropResult, CropValidation
+from .result import CropAnalysis, CropResult, CropValidation, VirtualImages
 from .window import Windows
 
 __all__ = ["assemble", "cropped_calibration", "retention"]
@@ -51,6 +51,7 @@ def assemble(
     input_name: str,
     output_name: str = "",
     output_dtype: np.dtype[Any] | None = None,
+    virtual: VirtualImages | None = None,
 ) -> CropResult:
     """Put a result together and judge it."""
     share = retention(kept, analysis.total)
@@ -73,7 +74,23 @@ def assemble(
         calibration=cropped_calibration(info.calibration, analysis, windows),
         input_name=input_name,
         output_name=output_name,
+        virtual=virtual,
+        examples=_examples(reader, analysis, validation),
     )
+
+
+def _examples(reader: StackReader, analysis: CropAnalysis, validation: CropValidation) -> dict[int, NDArray[Any]]:
+    """Patterns to be looked at: the one with the largest radius, and the one that keeps the least."""
+    numbers = analysis.largest(1)
+    kept = np.where(validation.excluded, np.nan, validation.retentions)
+    if np.isfinite(kept).any():
+        numbers.append(int(np.nanargmin(kept)))
+    patterns: dict[int, NDArray[Any]] = {}
+    for k in numbers:
+        block = np.empty((1, *reader.info.shape[1:]), reader.info.dtype)
+        reader.read(k, k + 1, block)
+        patterns[k] = block[0]
+    return patterns
 
 
 def _judge(config: CroppingConfig, analysis: CropAnalysis, validation: CropValidation) -> tuple[bool, list[str]]:

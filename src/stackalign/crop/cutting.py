@@ -18,6 +18,7 @@ from .background import measured
 from .budget import say_split
 from .config import CroppingConfig
 from .measure import add_finite, prepare, source_name
+from .virtual import VirtualDetectors
 from .window import Windows
 
 __all__ = ["cut"]
@@ -43,6 +44,8 @@ def cut(
     executor: Executor | None = None,
     source: Source | None = None,
     regions: RegionSink | None = None,
+    detectors: VirtualDetectors | None = None,
+    virtual: NDArray[np.float64] | None = None,
 ) -> None:
     """Cut the windows of all patterns from `start` on, in order.
 
@@ -74,10 +77,13 @@ def cut(
         How its workers open the input.
     regions : RegionSink, optional
         Where the workers write the windows themselves; then `sink` is not called.
+    detectors : VirtualDetectors, optional
+    virtual : numpy.ndarray, optional
+        (N, 2) float64 to be filled with what `detectors` collect.
     """
     stopping = StopRequest() if stop is None else stop  # one that is not set yet is false
     threaded = config.workers != 1
-    sums = _RequestedSums(totals is not None, mean_sum is not None, mean_step, mean_start)
+    sums = _RequestedSums(totals is not None, mean_sum is not None, mean_step, mean_start, detectors)
     function = _CutChunk(config, windows, mask, source_name(reader), sums, _buffers(reader, config, windows, plan))
     placed = function if regions is None else regions.chunk(function)
     parts = chunk_parts(
@@ -89,6 +95,8 @@ def cut(
             kept[first:last] = part.columns["kept"]
             if totals is not None:
                 totals[first:last] = part.columns["totals"]
+            if detectors is not None and virtual is not None:
+                virtual[first:last] = part.columns["virtual"]
             if mean_sum is not None:
                 for window in part.columns["sampled"]:
                     add_finite(mean_sum, window)
@@ -118,6 +126,7 @@ class _RequestedSums:
     mean: bool
     mean_step: int
     mean_start: int
+    detectors: VirtualDetectors | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,9 @@ class _CutChunk:
         columns: dict[str, NDArray[Any]] = {"kept": np.empty(n)}
         if self.sums.totals:
             columns["totals"] = np.empty(n)
+        if self.sums.detectors is not None:
+            weighed = block if self.config.background is None else measured(block, self.config, self.mask)
+            columns["virtual"] = self.sums.detectors.sums(weighed)
         mask = None if self.mask is None else ops.asarray(self.mask, self.config.device)
         map_halving(lambda start, stop: self._cut(block, start, stop, first, mask, out, columns), 0, n, say_split)
         if self.windows.filled is not None:

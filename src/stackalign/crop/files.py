@@ -38,6 +38,7 @@ from .result import CropAnalysis, CropResult
 from .reuse import reused_analysis
 from .run import NOT_IN_THE_BYTES, plan_record
 from .sums import Sums
+from .virtual import VirtualDetectors, virtual_detectors, virtual_images
 from .window import Windows, placed_windows
 
 __all__ = ["crop_file", "is_complete"]
@@ -201,6 +202,7 @@ class _Crop:
     executor: Executor | None
     source: runs.Source
     saved_rows: int | None = None
+    detectors: VirtualDetectors | None = None
 
     def result(self, command: str | None, began: float, notes: tuple[str, ...] = ()) -> CropResult:
         """Both passes, up to the finished data in the journal's folder."""
@@ -237,6 +239,7 @@ class _Crop:
             sums.kept,
             windows=windows,
             mean_window=sums.mean_sum / analysis.n_mean,
+            virtual=virtual_images(self.detectors, sums.virtual, analysis.total),
             seconds=time.perf_counter() - began,
             device=device,
             provenance=provenance(config.to_dict(), inputs, device=device, command=command),
@@ -294,6 +297,7 @@ class _Crop:
             and form.dtype == info.dtype
             and runs.takes_regions(run.output, shape, info.dtype, **stored)
         )
+        self.detectors = virtual_detectors(analysis, self.mask)
         create: Any = runs.RegionSink if by_workers else create_stack
         calibration = cropped_calibration(info.calibration, analysis, windows)
         create = partial(create, run.data, shape, form.dtype, calibration=calibration, final_path=run.output, **stored)
@@ -334,6 +338,8 @@ class _Crop:
                 sums.kept,
                 mask=self.mask,
                 totals=sums.totals,
+                detectors=self.detectors,
+                virtual=sums.virtual,
                 plan=writer.plan(plan) if by_workers else plan,
                 start=start,
                 regions=writer if by_workers else None,

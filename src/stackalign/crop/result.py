@@ -13,7 +13,7 @@ from stackalign.io import Calibration
 
 from .config import CroppingConfig
 
-__all__ = ["CenterFit", "CropAnalysis", "CropResult", "CropValidation", "Flag", "RadialProfile"]
+__all__ = ["CenterFit", "CropAnalysis", "CropResult", "CropValidation", "Flag", "RadialProfile", "VirtualImages"]
 
 
 class Flag(IntFlag):
@@ -52,6 +52,27 @@ class CenterFit:
     coefficients: NDArray[np.float64]
     residuals: NDArray[np.float64]
     rms: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class VirtualImages:
+    """What two virtual detectors collect of each pattern of a scan, (N,) float64 each.
+
+    Parameters
+    ----------
+    bright, dark : numpy.ndarray
+        Sum within `bright_radius` of `center`, and beyond `dark_radius`.
+    center : tuple of float
+        (y, x) in pixels, the same for all patterns.
+    bright_radius, dark_radius : float
+        In pixels.
+    """
+
+    bright: NDArray[np.float64]
+    dark: NDArray[np.float64]
+    center: tuple[float, float]
+    bright_radius: float
+    dark_radius: float
 
 
 @dataclass(frozen=True)
@@ -268,6 +289,8 @@ class CropResult(Tabular):
     calibration: Calibration | None = None
     input_name: str = ""
     output_name: str = ""
+    virtual: VirtualImages | None = None
+    examples: Mapping[int, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return a table by columns: centre, radius, total, retention and flags, one row a pattern."""

@@ -1,6 +1,7 @@
 from . import crop, diffraction, drift, notebook, refine, registration, solar
 from .crop import (
     crop_choice_figure,
+    crop_examples_figure,
     crop_figure,
     plot_center_drift,
     plot_cumulative,
@@ -59,6 +60,7 @@ __all__ = [
     "correlation_with_iteration",
     "crop",
     "crop_choice_figure",
+    "crop_examples_figure",
     "crop_figure",
     "diffraction",
     "disks_figure",

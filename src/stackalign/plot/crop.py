@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stackalign.io.atomic import atomic_path
 
 from ._canvas import SKY, axes_or_new, colour_bar, intensity_norm, new_figure, save_figure, say_in, title
-from ._crop_choice import crop_choice_figure, plot_saved_by_percentile, plot_scan_image
+from ._crop_choice import crop_choice_figure, crop_examples_figure, plot_saved_by_percentile, plot_scan_image
 from ._crop_facts import facts_line, middle, window_corners
 from ._crop_radii import plot_cumulative, plot_radius_histogram
 from ._crop_scan import plot_center_drift, plot_retention_map
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "crop_choice_figure",
+    "crop_examples_figure",
     "crop_figure",
     "plot_center_drift",
     "plot_cumulative",

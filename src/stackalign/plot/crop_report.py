@@ -13,7 +13,7 @@ from ._crop_facts import flag_words, middle, retention_range, saved_share, scan_
 from ._page import definitions, escape, items, page, table
 from ._pictures import picture
 from ._text import number, short_name
-from .crop import crop_choice_figure, crop_figure
+from .crop import crop_choice_figure, crop_examples_figure, crop_figure
 
 if TYPE_CHECKING:
     from stackalign.crop.result import CropResult
@@ -23,7 +23,8 @@ __all__ = ["write_crop_report"]
 FLAGGED_ROWS = 200
 LARGEST_ROWS = 10
 FIGURE_DPI = 110
-CHOICE_WORDS = "Total intensity over the scan with the patterns that stand out, and what smaller radii save"
+CHOICE_WORDS = "Virtual images of the scan with the patterns that stand out, and what smaller radii save"
+EXAMPLE_WORDS = "Patterns with the largest radius and with the lowest retention, before and after the crop"
 PICTURE_WORDS = "Mean pattern before and after the crop, encircled intensity, radii, drift of the centre, and retention"
 
 
@@ -107,11 +108,13 @@ def _summary_row(result: "CropResult", k: int) -> list[str]:
 
 
 def _section(result: "CropResult", k: int) -> str:
+    examples = crop_examples_figure(result)
     parts = [
         f'<section id="file-{k}">',
         f"<h2>{escape(_name(result))}</h2>",
         picture(crop_figure(result), PICTURE_WORDS, dpi=FIGURE_DPI),
         picture(crop_choice_figure(result), CHOICE_WORDS, dpi=FIGURE_DPI),
+        "" if examples is None else picture(examples, EXAMPLE_WORDS, dpi=FIGURE_DPI),
         '<div class="columns"><div>',
         "<h3>Facts</h3>",
         definitions(_facts(result)),
