@@ -62,6 +62,14 @@ class Coaligned(Spread):
     repair: Annotated[
         bool, typer.Option("--repair", help="Correct known faults of headers.", rich_help_panel=_PIXELS)
     ] = False
+    distortion: Annotated[
+        bool,
+        typer.Option(
+            "--distortion",
+            help="Apply the file's tables of distortions (WCSDVARR): jitter of the pointing.",
+            rich_help_panel=_PIXELS,
+        ),
+    ] = False
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `stackalign.solar.coalign` that were stated.
@@ -82,6 +90,7 @@ class Coaligned(Spread):
             "interval": self.interval,
             "continuum": self.continuum,
             "repair": self.repair,
+            "distortion": self.distortion,
         }
         options = {name: value for name, value in options.items() if value}
         if self.screen != "nearest":

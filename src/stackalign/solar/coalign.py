@@ -44,6 +44,7 @@ def coalign(
     field: Any = None,
     exclude: Sequence[Any] = (),
     repair: bool = False,
+    distortion: bool = False,
     min_overlap: float = 0.3,
     tolerance: float = 0.01,
     max_rounds: int = 8,
@@ -111,6 +112,9 @@ def coalign(
         Boxes of the target that are left out.
     repair : bool
         Correct faults of headers that are known, see `repair_header`.
+    distortion : bool
+        Apply the tables of distortions of the target's file (HDUs WCSDVARR), such as the pointing jitter of a raster.
+        They are carried into corrected files as they are, with or without.
     min_overlap : float
         Share of the target's valid pixels that both images must show; below it a result is flagged.
     tolerance : float
@@ -196,6 +200,7 @@ def coalign(
         field=field,
         exclude=exclude,
         repair=repair,
+        distortion=distortion,
         min_overlap=min_overlap,
         tolerance=tolerance,
         max_rounds=max_rounds,

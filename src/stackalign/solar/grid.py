@@ -140,6 +140,7 @@ def _synthetic(
         screen=settings.screen,
         order=settings.order,
         plan=plan,
+        distortion=target.observation.distortion,
         **settings.raster,
     )
     return grid.framed(made.map.data), made.plan, made.coverage

@@ -63,6 +63,12 @@ def is_map(hdu: Any) -> bool:
     return not long or (long == [3] and axes == 3 and time_axis(header) == 3)
 
 
+def first_map(file: Path) -> int:
+    """Number of the first HDU of a file that holds images."""
+    with quiet(), fits.open(file, memmap=True) as hdus:
+        return next((number for number, hdu in enumerate(hdus) if is_map(hdu)), 0)
+
+
 def images(hdu: Any) -> list[tuple[NDArray[Any], Any]]:
     """Images of an HDU with their headers, those of a sequence each with its own date."""
     data, header = np.asarray(hdu.data), hdu.header

@@ -82,6 +82,7 @@ def generate(
     field: Any,
     exclude: Sequence[Any],
     repair: bool,
+    distortion: bool,
     min_overlap: float,
     tolerance: float,
     max_rounds: int,
@@ -90,6 +91,7 @@ def generate(
 ) -> Job:
     """Do the work of `coalign`, which has the defaults, as a generator that yields what is to be registered."""
     seen = Observation.read(target, window, interval=interval, continuum=continuum, repair=repair)
+    seen = seen.with_distortion() if distortion else seen
     selection = Selection(mask, values, field, exclude)
     if not selection.is_empty:
         seen = replace(seen, selected=selection.of(seen.map))
@@ -138,6 +140,8 @@ def generate(
     apart = far_apart(seen, against, rotation=settings.rotation, seconds=seconds, sigma=done[-1].sigma[:2])
     details = dict(done[-1].details) | apart | _column_times_missing(seen.map, plan, settings, model)
     record = described(settings, model, max_shift)
+    if seen.distortion is not None:
+        record["distortion_pixels"] = seen.distortion.largest
     return CoalignmentResult(
         target=seen.map,
         reference=against.map,

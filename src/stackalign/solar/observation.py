@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from stackalign.errors import DataError
 from stackalign.io import read_mask
 
 from .directions import arcsec_per_pixel, step_arcsec
+from .distortion import Distortion, read_distortion
 from .frames import View, name_of
+from .image_hdus import first_map
+from .jpeg2000 import is_jpeg2000
 from .reading import as_map
 from .spice import read_window, spectral_windows
 from .valid import valid_mask
@@ -141,12 +144,15 @@ class Observation:
         HDU in it.
     selected : numpy.ndarray or None
         Pixels that are compared, True = compared; all that are valid by default.
+    distortion : Distortion or None
+        Where the pixels are by the tables of the file, if these are applied.
     """
 
     map: GenericMap
     source: Path | None = None
     hdu: int | None = None
     selected: NDArray[np.bool_] | None = None
+    distortion: Distortion | None = None
 
     @classmethod
     def read(
@@ -186,6 +192,20 @@ class Observation:
         collapsed = read_window(path, window, interval=_wavelengths(interval), continuum=_wavelengths(continuum))
         name = collapsed.map.meta.get("extname")
         return cls(collapsed.map, path, next((info.index for info in windows if info.name == name), windows[0].index))
+
+    def with_distortion(self) -> "Observation":
+        """The same with the tables of distortions in its file applied.
+
+        Raises
+        ------
+        DataError
+            It is of no file, or the file has none.
+        """
+        if self.source is None or is_jpeg2000(self.source):
+            msg = f"{self.name} is of no FITS file: tables of distortions are read from the file; leave them out"
+            raise DataError(msg)
+        hdu = first_map(self.source) if self.hdu is None else self.hdu
+        return replace(self, distortion=read_distortion(self.source, hdu, self.shape))
 
     @cached_property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from stackalign._types import FloatArray
 from stackalign.errors import DataError
 
 from .directions import step_arcsec
+from .distortion import Distortion
 from .frames import name_of, surface_radius
 from .framestore import frame_image
 from .mapping import check_screen, pixels_to_pixels
@@ -56,6 +57,7 @@ def build_synthetic_raster(
     oversample: tuple[int, int] = (1, 1),
     on_bad_frame: str = "raise",
     plan: RasterPlan | None = None,
+    distortion: Distortion | None = None,
 ) -> SyntheticRaster:
     """Sample an imager's frames where and when a raster's slit was.
 
@@ -95,6 +97,8 @@ def build_synthetic_raster(
         What to do with a frame that cannot be read.
     plan : RasterPlan, optional
         From `plan_synthetic_raster` for a raster of the same times, when it is built again with another pointing.
+    distortion : Distortion, optional
+        Where the raster's pixels are, if not where the linear header has them.
 
     Returns
     -------
@@ -141,6 +145,7 @@ def build_synthetic_raster(
         exposure_samples,
         oversample,
         check_screen(screen),
+        distortion,
     )
     data = np.zeros(solar_map.data.shape)
     described: GenericMap | None = None
@@ -173,6 +178,7 @@ class _Slit:
     moments: int
     oversample: tuple[int, int]
     screen: str
+    distortion: Distortion | None = None
 
     def points(self, index: int, columns: NDArray[np.intp]) -> FloatArray:
         """Pixels (ny, columns, samples, 2) of a frame that show columns of the raster, in one call for all."""
@@ -195,7 +201,7 @@ class _Slit:
 
         def mapping(points: FloatArray) -> FloatArray:
             return pixels_to_pixels(
-                points,
+                points if self.distortion is None else self.distortion(points),
                 self.wcs,
                 positions,
                 frame,

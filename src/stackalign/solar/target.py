@@ -64,12 +64,16 @@ class Target:
 
     def in_reference(self, points: FloatArray, correction: PixelTransform) -> FloatArray:
         """Pixels of the reference that show pixels (ny, nx, samples, 2) of the target, by a corrected header."""
-        by_column = self.by_column
+        by_column, distortion = self.by_column, self.observation.distortion
+
+        def corrected(p: FloatArray) -> FloatArray:
+            return correction(p if distortion is None else distortion(p))
+
         if by_column is None:
-            return map_by_rows(lambda p: self.mapping(correction(p)), points)
+            return map_by_rows(lambda p: self.mapping(corrected(p)), points)
         # A column's moment is that of its own pixels, wherever the correction says that they look.
         columns = points[0, ..., 0]
-        return map_by_rows(lambda p: by_column(correction(p), columns), points)
+        return map_by_rows(lambda p: by_column(corrected(p), columns), points)
 
 
 def _measured(data: NDArray[np.generic], valid: NDArray[np.bool_]) -> FloatArray:
