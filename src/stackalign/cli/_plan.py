@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stackalign.errors import DataError
 from stackalign.io import is_sidecar
+from stackalign.io.formats import STORES
 from stackalign.io.stacks import readable_extensions, writable_extensions
 
 __all__ = ["Job", "check_outputs", "expand", "input_names", "plan_jobs"]
@@ -106,7 +107,7 @@ def _names_several(text: str) -> bool:
     path = Path(text)
     if not path.is_dir():
         return not path.exists() and glob.has_magic(text)
-    return path.suffix.lower() != ".zarr" and not any((path / name).exists() for name in _ZARR_MARKS)
+    return path.suffix.lower() not in STORES and not any((path / name).exists() for name in _ZARR_MARKS)
 
 
 def check_outputs(jobs: Iterable[Job], known: Sequence[str]) -> None:
@@ -123,7 +124,7 @@ def check_outputs(jobs: Iterable[Job], known: Sequence[str]) -> None:
         if not output.name.lower().endswith(tuple(known)):
             msg = f"output {output} has no known extension; known are {' '.join(dict.fromkeys(known))}"
             raise ValueError(msg)
-        if output.is_dir() and output.suffix.lower() != ".zarr":
+        if output.is_dir() and output.suffix.lower() not in STORES:
             msg = f"output {output} is a folder; give a file name"
             raise DataError(msg)
 

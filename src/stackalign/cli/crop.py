@@ -135,7 +135,9 @@ def crop(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Output file (.pt .npy .h5 .zarr), or a folder for several inputs."),
+        typer.Option(
+            "--output", "-o", help="Output file (.pt .npy .h5 .hspy .zarr .zspy), or a folder for several inputs."
+        ),
     ] = None,
     *,
     common: CropOptions,

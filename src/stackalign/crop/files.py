@@ -92,8 +92,9 @@ def crop_file(
     source : path-like
         Any file that `stackalign.io.open_stack` reads.
     output : path-like
-        .pt, .npy, .h5 or .zarr. ``<stem>_results.json`` and ``<stem>_visualization.png`` are written beside it. HDF5
-        and Zarr hold "corners" and "centers" of the windows as arrays too; HDF5 is also a datacube of EMD 1.0.
+        .pt, .npy, .h5, .hspy, .zarr or .zspy. ``<stem>_results.json`` and ``<stem>_visualization.png`` are written
+        beside it. HDF5 and Zarr hold "corners" and "centers" of the windows as arrays too; HDF5 is also a datacube of
+        EMD 1.0.
     config : CroppingConfig, optional
     mask : numpy.ndarray or "auto", optional
         (H, W) boolean, True = valid; combined with the file's own. "auto" looks for detector faults and beam stops in

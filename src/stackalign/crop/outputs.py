@@ -10,6 +10,7 @@ import numpy as np
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import replace_path, write_text_atomic
+from stackalign.io.formats import STORES
 from stackalign.io.provenance import dump_json
 from stackalign.io.stacks import COMPRESSIONS, writable_extensions
 from stackalign.runs import record_path
@@ -63,10 +64,10 @@ def check_output(output: Path, compression: str | None = None) -> None:
     if compression not in (None, "none") and extension in (".npy", ".pt", ".pth"):
         msg = f"output {output} cannot be compressed ({compression} was asked for); write .zarr or .h5 instead"
         raise DataError(msg)
-    if compression == "gzip" and extension == ".zarr":
+    if compression == "gzip" and extension in STORES:
         msg = f"output {output} cannot be compressed by gzip, whose bytes differ from run to run; choose lz4 or zstd"
         raise DataError(msg)
-    if output.is_dir() and extension != ".zarr":
+    if output.is_dir() and extension not in STORES:
         msg = f"output {output} is a folder; give a file name"
         raise OutputExistsError(msg)
 

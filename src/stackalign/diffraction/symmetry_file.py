@@ -16,6 +16,7 @@ from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io import open_stack
+from stackalign.io.formats import STORES
 from stackalign.io.images import image_extensions
 from stackalign.io.provenance import provenance
 from stackalign.io.stacks import writable_extensions
@@ -181,6 +182,6 @@ def _check_output(output: Path) -> None:
     if output.suffix.lower() not in known:
         msg = f"output {output} has no known extension; known are {' '.join(dict.fromkeys(known))}"
         raise DataError(msg)
-    if output.is_dir() and output.suffix.lower() != ".zarr":
+    if output.is_dir() and output.suffix.lower() not in STORES:
         msg = f"output {output} is a folder; give a file name"
         raise OutputExistsError(msg)

@@ -1,15 +1,19 @@
 """Signals of HyperSpy, whose axes are groups `axis-0`, `axis-1`, ... with attributes: HDF5 (.hspy) and zarr (.zspy)."""
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["add_signal", "axis_of"]
+__all__ = ["SIGNAL", "add_signal", "axis_of", "write_groups"]
 
-_SIGNAL = "Experiments/__unnamed__"
+SIGNAL = "Experiments/__unnamed__"
 """Where HyperSpy keeps a signal without a title."""
+VERSION = "3.1"
+"""Of the layout."""
 
 
 def add_signal(file: Any, dataset: Any, axes: list[tuple[str, str, NDArray[Any]]]) -> None:
@@ -24,24 +28,41 @@ def add_signal(file: Any, dataset: Any, axes: list[tuple[str, str, NDArray[Any]]
         Of each axis of the dataset.
     """
     file.attrs["file_format"] = "HyperSpy"
-    file.attrs["file_format_version"] = "3.1"
-    group = file.create_group(_SIGNAL)
-    group.attrs["package"], group.attrs["package_version"] = "stackalign", ""
-    group["data"] = dataset
+    file.attrs["file_format_version"] = VERSION
+    file.create_group(SIGNAL)["data"] = dataset
+    for place, attributes in _groups(axes).items():
+        file.require_group(f"{SIGNAL}/{place}" if place else SIGNAL).attrs.update(attributes)
+
+
+def _groups(axes: list[tuple[str, str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:
+    """Attributes of the groups of a signal, by their place in it."""
+    groups: dict[str, dict[str, Any]] = {"": {"package": "", "package_version": ""}}
     for k, (name, units, positions) in enumerate(axes):
-        axis = group.create_group(f"axis-{k}")
-        axis.attrs["_type"] = "UniformDataAxis"
-        axis.attrs["name"], axis.attrs["units"] = name, units
-        axis.attrs["scale"] = float(positions[1] - positions[0]) if positions.size > 1 else 1.0
-        axis.attrs["offset"] = float(positions[0])
-        axis.attrs["size"] = positions.size
-        axis.attrs["navigate"] = k < len(axes) - 2
-        axis.attrs["is_binned"] = False
-    for name in ("metadata/General", "metadata/Signal", "original_metadata", "attributes", "learning_results"):
-        group.create_group(name)
-    group["metadata/General"].attrs["title"] = ""
-    group["metadata/Signal"].attrs["signal_type"] = ""
-    group["attributes"].attrs["ragged"] = False
+        groups[f"axis-{k}"] = {
+            "_type": "UniformDataAxis",
+            "name": name,
+            "units": units,
+            "scale": float(positions[1] - positions[0]) if positions.size > 1 else 1.0,
+            "offset": float(positions[0]),
+            "size": positions.size,
+            "navigate": k < len(axes) - 2,
+            "is_binned": False,
+        }
+    groups |= {"metadata/General": {"title": ""}, "metadata/Signal": {"signal_type": ""}}
+    return groups | {"original_metadata": {}, "attributes": {"ragged": False}, "learning_results": {}}
+
+
+def write_groups(path: Path, axes: list[tuple[str, str, NDArray[Any]]]) -> None:
+    """Write the groups of a signal into a store of Zarr 2, around the array that is in it."""
+    places = {"": {"file_format": "ZSpy", "file_format_version": VERSION}}
+    places |= {f"{SIGNAL}/{place}".rstrip("/"): attributes for place, attributes in _groups(axes).items()}
+    for place, attributes in places.items():
+        folder = path / place
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".zattrs").write_text(json.dumps(attributes, indent=1), encoding="utf-8")
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(path):
+                (group / ".zgroup").write_text('{"zarr_format": 2}', encoding="utf-8")
 
 
 def axis_of(attributes: Mapping[str, Any]) -> tuple[float, float, str] | None:

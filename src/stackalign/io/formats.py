@@ -59,6 +59,8 @@ class Writer:
 
 
 # The modules are imported when a file asks for them: `import stackalign.io` stays free of h5py, zarr, torch and so on.
+STORES = (".zarr", ".zspy")
+"""Extensions of outputs that are folders."""
 FITS_EXTENSIONS = (".fits", ".fit", ".fts", ".fits.gz")
 READERS = (
     Reader("npy", (".npy",), (b"\x93NUMPY",)),
@@ -87,7 +89,7 @@ WRITERS = (
     Writer("npy", (".npy",), regions=True),
     Writer("torch_file", (".pt", ".pth"), images=False),
     Writer("hdf5_writer", (".h5", ".hdf5", ".emd", ".hspy")),
-    Writer("zarr_writer", (".zarr",), regions=True),
+    Writer("zarr_writer", STORES, regions=True),
     Writer("tiff", (".tif", ".tiff"), stream=False),
     Writer("fits", FITS_EXTENSIONS, stream=False),
 )
@@ -134,7 +136,7 @@ def reader_module(file: Path, options: OpenOptions) -> str:
     require_file(file, directory=True)
     extension = file.suffix.lower()
     if file.is_dir():
-        if extension == ".zarr" or any((file / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
+        if extension in STORES or any((file / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
             return "zarr_store"
         msg = f"input {file} is a directory; expected a file, or a Zarr store"
         raise DataError(msg)

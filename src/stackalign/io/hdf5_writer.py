@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import MissingDependencyError, UnfitStateError
+from stackalign.io._axes import axes_of
 from stackalign.io._block_writer import BlockWriter
 from stackalign.io._emd import add_calibration, add_tree, pattern_origins
 from stackalign.io._hdf5_memory import MemoryFile, place_for_data, taken_chunk, write_array
 from stackalign.io._hyperspy import add_signal
 from stackalign.io._portable import CLOEXEC, pread
-from stackalign.io._protocol import Calibration
 from stackalign.io._reader import damage_as_unfit_state
 from stackalign.io._writer import BaseWriter, FlatWriter, WriteSpec, fsync_path, full_disk_as_data_error, pwrite_all
 from stackalign.io.provenance import dump_json
@@ -52,7 +52,7 @@ def _create(memory: MemoryFile, spec: WriteSpec) -> Any:
     file = h5py.File(memory, "w", libver=_LIBVER, **options)
     group = file.create_group(_GROUP)
     group.attrs["emd_group_type"] = 1
-    for k, (name, units, vector) in enumerate(_axes(spec), 1):
+    for k, (name, units, vector) in enumerate(axes_of(spec), 1):
         axis = group.create_dataset(f"dim{k}", data=vector, track_times=False)
         axis.attrs["name"] = name
         axis.attrs["units"] = units
@@ -61,33 +61,9 @@ def _create(memory: MemoryFile, spec: WriteSpec) -> Any:
 
 def _describe(file: Any, dataset: Any, spec: WriteSpec) -> None:
     """Lead the programs that know EMD, py4DSTEM or HyperSpy to the dataset."""
-    add_tree(file, dataset, _axes(spec))
+    add_tree(file, dataset, axes_of(spec))
     if spec.final_path is not None and spec.final_path.suffix.lower() == ".hspy":
-        add_signal(file, dataset, _axes(spec))
-
-
-def _axes(spec: WriteSpec) -> list[tuple[str, str, NDArray[Any]]]:
-    """Name, unit and positions of each axis of the stored array."""
-    calibration = spec.calibration or Calibration()
-    height, width = spec.shape[1:]
-    step_y, step_x = calibration.scan_step or (1.0, 1.0)
-    scan_units = calibration.scan_units if calibration.scan_step else ""
-    leading = [("pattern", "", np.arange(spec.array_shape[0], dtype=float))]
-    if spec.channel_axis:
-        leading.append(("channel", "", np.zeros(1)))
-    elif len(spec.array_shape) == 4:
-        rows, columns = spec.scan_shape
-        leading = [
-            ("scan_y", scan_units, np.arange(rows) * step_y),
-            ("scan_x", scan_units, np.arange(columns) * step_x),
-        ]
-    detector = [
-        (label, calibration.units, (np.arange(length) - origin) * size)
-        for label, length, origin, size in zip(
-            "yx", (height, width), calibration.origin, calibration.pixel_size, strict=True
-        )
-    ]
-    return [*leading, *detector]
+        add_signal(file, dataset, axes_of(spec))
 
 
 def _add_metadata(

@@ -14,6 +14,7 @@ from stackalign.io import zarr_writer
 from stackalign.io._portable import CLOEXEC
 from stackalign.io._protocol import Calibration
 from stackalign.io._writer import FlatWriter, WriteSpec, full_disk_as_data_error, pwrite_all
+from stackalign.io.formats import STORES
 from stackalign.io.stacks import write_spec, writer_module
 
 __all__ = ["RegionTarget", "region_alignment"]
@@ -64,7 +65,7 @@ def region_alignment(
 
 def _alignment(spec: WriteSpec) -> int | None:
     extension = cast("Path", spec.final_path).suffix.lower()
-    if extension == ".zarr":
+    if extension in STORES:
         return zarr_writer.region_alignment(spec)
     flat = extension in (".npy", ".pt", ".pth") or spec.compression in (None, "none")
     return 1 if flat else None
@@ -230,7 +231,7 @@ class RegionTarget:
 
     @property
     def _is_store(self) -> bool:
-        return self._extension == ".zarr"
+        return self._extension in STORES
 
     def _state_after(self, done: int) -> dict[str, Any]:
         """Return the checkpoint of a writer that has written the first patterns in order."""

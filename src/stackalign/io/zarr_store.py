@@ -167,7 +167,8 @@ def _check_complete(array: Any, path: Path) -> None:
     """Zarr reads missing files as the fill value; this package's writer leaves none out, so that a gap is a loss."""
     grid = array.shards or array.chunks
     expected = math.prod(-(-n // c) for n, c in zip(array.shape, grid, strict=True))
-    present = sum(len(files) for _, _, files in os.walk(path / "c"))
+    place = path / "c" if (path / "c").is_dir() else path / str(array.path)
+    present = sum(not name.startswith(".") for _, _, files in os.walk(place) for name in files)
     if present < expected:
         msg = f"{path} is incomplete: {present} of {expected} files of patterns are there; copy it again"
         raise DataError(msg)

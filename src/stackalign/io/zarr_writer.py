@@ -1,4 +1,8 @@
-"""Zarr 3 outputs: one file (shard) for a fixed block of patterns, chunks of a few patterns within."""
+"""Zarr outputs: one file for a fixed block of patterns.
+
+A `.zarr` is a Zarr 3 array whose files are shards, with chunks of a few patterns within. A `.zspy` is a signal of
+HyperSpy, in Zarr 2, which is what its reader knows: the array is in a group, and a file is a chunk.
+"""
 
 import importlib
 import math
@@ -10,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign.errors import DataError, UnfitStateError
+from stackalign.io._axes import axes_of
 from stackalign.io._block_writer import BlockWriter
+from stackalign.io._hyperspy import SIGNAL, write_groups
 from stackalign.io._reader import damage_as_unfit_state
 from stackalign.io._writer import WriteSpec, fsync_path, full_disk_as_data_error
 from stackalign.io.provenance import to_jsonable
@@ -19,6 +25,8 @@ __all__ = ["create_writer", "region_alignment", "shard_bytes", "write_images", "
 
 _SHARD_BYTES = 32 << 20
 _CHUNK_BYTES = 512 << 10
+_SIGNAL_CHUNK_BYTES = 8 << 20
+_SIGNAL_FORM: dict[str, Any] = {"zarr_format": 2, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
 
 
 def create_writer(path: Path, spec: WriteSpec, resume: dict[str, Any] | None) -> "_ZarrWriter":
@@ -34,6 +42,12 @@ def _grid(spec: WriteSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Choose the leading axes of shards and chunks: a shard is a run of patterns in the order in which they come."""
     leading = spec.array_shape[:-2]
     fast = leading[0] if spec.channel_axis else leading[-1]
+    if is_signal(spec):
+        fit = max(1, _SIGNAL_CHUNK_BYTES // spec.pattern_bytes)
+        part = min(fast, fit)
+        rows = max(1, min(leading[0], fit // part)) if len(leading) > 1 and part == fast else 1
+        chunks = (part, 1) if spec.channel_axis else (rows, part) if len(leading) > 1 else (part,)
+        return chunks, chunks
     chunk = max(1, min(fast, _CHUNK_BYTES // spec.pattern_bytes))
     shard = max(1, _SHARD_BYTES // (chunk * spec.pattern_bytes)) * chunk
     if spec.channel_axis:
@@ -46,6 +60,11 @@ def _grid(spec: WriteSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (*before, columns), (*(1,) * len(before), chunk)
     before = (1,) * (len(leading) - 1)
     return (*before, shard), (*before, chunk)
+
+
+def is_signal(spec: WriteSpec) -> bool:
+    """Tell whether the output is a signal of HyperSpy."""
+    return spec.final_path is not None and spec.final_path.suffix.lower() == ".zspy"
 
 
 def region_alignment(spec: WriteSpec) -> int:
@@ -80,6 +99,8 @@ class _ZarrWriter(BlockWriter):
         self._zarr = importlib.import_module("zarr")
         shard, chunk = _grid(spec)
         self._shard = shard
+        self._signal = is_signal(spec)
+        self._place = path / SIGNAL / "data" if self._signal else path
         self._unsynced: list[tuple[int, ...]] = []
         self._bytes = 0  # of the shards that are durable
         with full_disk_as_data_error(path, self._name, spec.nbytes):
@@ -95,6 +116,8 @@ class _ZarrWriter(BlockWriter):
 
     def _create(self, chunk: tuple[int, ...], *, overwrite: bool) -> Any:
         spec = self._spec
+        if self._signal:
+            return self._create_signal(chunk)
         codecs = importlib.import_module("zarr.codecs")
         choice = spec.compression or "lz4"
         compressors: Any = None
@@ -118,9 +141,27 @@ class _ZarrWriter(BlockWriter):
             config={"write_empty_chunks": True},
         )
 
+    def _create_signal(self, chunk: tuple[int, ...]) -> Any:
+        """Zarr 2, with a folder for each axis, as HyperSpy's own store has it."""
+        spec = self._spec
+        choice = spec.compression or "lz4"
+        blosc = importlib.import_module("numcodecs").Blosc
+        level = 5 if choice == "lz4" else 3
+        return self._zarr.create_array(
+            store=str(self._place),
+            shape=spec.array_shape,
+            dtype=spec.dtype,
+            chunks=(*chunk, *spec.shape[1:]),
+            compressors=None if choice == "none" else blosc(cname=choice, clevel=level, shuffle=blosc.BITSHUFFLE),
+            fill_value=0,
+            overwrite=True,
+            config={"write_empty_chunks": True},
+            **_SIGNAL_FORM,
+        )
+
     def _reopen(self, chunk: tuple[int, ...]) -> Any:
         with damage_as_unfit_state(str(self._path), "the partial output"):
-            array = self._zarr.open_array(store=str(self._path), mode="r+", config={"write_empty_chunks": True})
+            array = self._zarr.open_array(store=str(self._place), mode="r+", config={"write_empty_chunks": True})
         expected = self._spec.array_shape, self._spec.dtype, (*chunk, *self._spec.shape[1:])
         if (array.shape, array.dtype, array.chunks) != expected:
             msg = f"the partial output {self._path} has another layout than planned"
@@ -176,7 +217,8 @@ class _ZarrWriter(BlockWriter):
         return {**super()._sync(), "bytes": self._bytes}
 
     def _shard_file(self, index: tuple[int, ...]) -> Path:
-        return self._path.joinpath("c", *(str(k) for k in index), "0", "0")
+        place = self._place if self._signal else self._place / "c"
+        return place.joinpath(*(str(k) for k in index), "0", "0")
 
     def _check_shards(self, state: Mapping[str, Any]) -> None:
         """Refuse to go on where a complete shard is missing or was cut: it would be read as zeros, or not at all."""
@@ -206,13 +248,14 @@ class _ZarrWriter(BlockWriter):
         self._unsynced = []
 
     def _complete_blocks(self, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
-        files = [self._path / "zarr.json"]
+        files = [] if self._signal else [self._path / "zarr.json"]
         for name, values in (arrays or {}).items():
             # An array of its own in a folder within: `zarr.open_array(f"{output}/{name}")`.
+            names = ("pattern", *(f"axis_{k}" for k in range(1, values.ndim)))
+            form = _SIGNAL_FORM if self._signal else {"dimension_names": names}
             rows = self._zarr.create_array(
-                store=str(self._path / name), data=values, chunks=values.shape, overwrite=True,
-                dimension_names=("pattern", *(f"axis_{k}" for k in range(1, values.ndim))),
-            )  # fmt: skip
+                store=str(self._path / name), data=values, chunks=values.shape, overwrite=True, **form
+            )
             assert rows.shape == values.shape
             files += [file for file in (self._path / name).rglob("*") if file.is_file()]
         attributes = {"stackalign": to_jsonable(metadata)}
@@ -221,6 +264,9 @@ class _ZarrWriter(BlockWriter):
         if arrays:
             attributes["arrays_per_pattern"] = list(arrays)
         self._array.attrs.put(attributes)
+        if self._signal:
+            write_groups(self._path, axes_of(self._spec))
+            files += [file for file in self._path.rglob(".z*") if file.is_file()]
         self._sync_files(files)
 
 

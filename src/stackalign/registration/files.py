@@ -18,6 +18,7 @@ from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io import StackReader, open_stack
+from stackalign.io.formats import STORES
 from stackalign.io.images import image_extensions, is_fits
 from stackalign.io.provenance import provenance
 from stackalign.io.stacks import writable_extensions
@@ -315,7 +316,7 @@ def _check_output(final: Path) -> None:
     if not (is_fits(final) or final.suffix.lower() in known):
         msg = f"output {final} has no known extension; known are {' '.join(dict.fromkeys(known))}"
         raise DataError(msg)
-    if final.is_dir() and final.suffix.lower() != ".zarr":
+    if final.is_dir() and final.suffix.lower() not in STORES:
         msg = f"output {final} is a folder; give a file name"
         raise OutputExistsError(msg)
 
