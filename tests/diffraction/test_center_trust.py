@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from stackalign.diffraction import autocenter
 from stackalign.diffraction._center_beam import _blurred
 from stackalign.diffraction._center_sectors import agreement
+from stackalign.diffraction._center_smooth import uneven
 
 SIDE = 192
 RINGS = ((22.0, 180.0), (37.0, 90.0), (48.0, 70.0), (63.0, 45.0))
@@ -251,3 +252,15 @@ def test_a_narrow_window_on_clean_rings_leaves_a_direction_open() -> None:
         found = autocenter(image.astype(np.float32), mask=mask)
         error = np.hypot(*(found.center - center))
         assert not found.ok or error < max(0.1, 4 * float(found.sigma))
+
+
+def test_what_differs_on_a_ring_is_left_by_any_centre() -> None:
+    """Noise of a tenth of the variance is told from rings by neighbours at the same distance, spots are too."""
+    center = np.array([131.4, 120.7])
+    radius = np.hypot(*(np.indices((256, 256)) - center[:, None, None]))
+    rings = sum(np.exp(-((radius - r) ** 2) / (2 * 3.0**2)) for r in (30.0, 52.0, 75.0, 96.0))
+    noise = np.sqrt(0.1 * rings.var()) * np.random.default_rng(3).standard_normal(rings.shape)
+    valid = np.ones(rings.shape, bool)
+    valid[100:140, :130] = False
+    assert uneven(rings, valid, center + 0.7) < 0.01
+    assert uneven(rings + noise + 1e7, valid, center) == pytest.approx(0.1 / 1.1, rel=0.1)

@@ -1,5 +1,6 @@
 """The direct beam, where it is seen: the brightest spot or disk, its middle, and what speaks for it."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ __all__ = ["Beam", "Disk", "find_beams", "measured_disk", "without_spikes"]
 
 PRODUCTS = 3.0
 """Sigma from which products with matrices are faster than filters."""
+SIZES = 0.1
+"""Step in pixels of the sigmas by which disks are compared, so that images of a scan share weights."""
 BLUR = 1.5
 """Sigma in pixels of the Gaussian in whose maxima disks are looked for."""
 SPIKE = 3.0
@@ -60,10 +63,8 @@ class Beam(NamedTuple):
 
 def without_spikes(image: FloatArray, valid: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.bool_]]:
     """The image without single pixels that stand out of all their neighbours, which count as invalid."""
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
     lowest = float(image[valid].min()) if valid.any() else 0.0
-    around = maximum_filter(np.where(valid, image, lowest), footprint=ring, mode="nearest")
+    around = _highest_neighbour(np.where(valid, image, lowest))
     steps = np.abs(np.diff(image, axis=1))[valid[:, 1:] & valid[:, :-1]]
     noise = float(np.quantile(steps, 0.9)) if steps.size else 0.0
     spike = valid & (image - lowest > SPIKE * (around - lowest) + 6.0 * noise)
@@ -73,6 +74,14 @@ def without_spikes(image: FloatArray, valid: NDArray[np.bool_]) -> tuple[FloatAr
     spike[tuple(touching.T)] = True
     around[tuple(touching.T)] = lowest if not len(touching) else np.median(image[valid & ~spike])
     return np.where(spike, around, image), valid & ~spike
+
+
+def _highest_neighbour(image: FloatArray) -> FloatArray:
+    """Highest of the eight neighbours of each pixel; those beyond the edge are as the edge."""
+    framed = np.pad(image, 1, mode="edge")
+    beside = np.maximum(framed[:, :-2], framed[:, 2:])
+    rows = np.maximum(beside, framed[:, 1:-1])
+    return np.asarray(np.maximum(np.maximum(rows[:-2], rows[2:]), beside[1:-1]))
 
 
 def _touching(image: FloatArray, valid: NDArray[np.bool_], lowest: float, noise: float) -> NDArray[np.intp]:
@@ -92,13 +101,24 @@ def _blurred(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     if sigma < PRODUCTS:
         narrow: NDArray[np.float32] = gaussian_filter(image, sigma, mode="constant")
         return narrow
-    reach = int(4.0 * sigma + 0.5)
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    rows, columns = (_weights(n, sigma, reach, float(taps.sum())) for n in image.shape)
+    rows, columns = (_weights(n, sigma) for n in image.shape)
     return np.asarray(rows @ image @ columns, np.float32)
 
 
-def _weights(size: int, sigma: float, reach: int, total: float) -> NDArray[np.float32]:
+def _mean(image: NDArray[np.float32], usable: NDArray[np.float32], sigma: float, whole: bool) -> NDArray[np.float32]:
+    """Gaussian mean of the usable pixels of an image that is 0 elsewhere; of a `whole` one weights are products."""
+    if whole and sigma >= PRODUCTS:
+        weight = np.outer(*(_weights(n, sigma).sum(axis=1) for n in image.shape))
+    else:
+        weight = _blurred(usable, sigma)
+    return np.asarray(_blurred(image, sigma) / np.maximum(weight, 1e-6), np.float32)
+
+
+@lru_cache(maxsize=64)
+def _weights(size: int, sigma: float) -> NDArray[np.float32]:
+    """Matrix of a Gaussian along an axis, the same for the images of a scan."""
+    reach = int(4.0 * sigma + 0.5)
+    total = float(np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).sum())
     distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
     weights = np.where(distance <= reach, np.exp(-0.5 * (distance / sigma) ** 2) / total, 0.0)
     return np.asarray(weights, np.float32)
@@ -106,7 +126,7 @@ def _weights(size: int, sigma: float, reach: int, total: float) -> NDArray[np.fl
 
 def find_beams(image: FloatArray, valid: NDArray[np.bool_]) -> Beam | None:
     """Find the brightest disk of an image, and how bright others of its size are; None where none stands out."""
-    usable = valid.astype(np.float32)
+    usable, whole = valid.astype(np.float32), bool(valid.all())
     share = gaussian_filter(usable, BLUR, mode="constant")
     filled = np.where(valid, image, 0.0).astype(np.float32)
     smooth = gaussian_filter(filled, BLUR, mode="constant") / np.maximum(share, 1e-6)
@@ -118,8 +138,8 @@ def find_beams(image: FloatArray, valid: NDArray[np.bool_]) -> Beam | None:
     if disk is None:
         return None
     # Others by the flux that a disk of the same size takes up.
-    size = max(1.0, 0.6 * disk.radius)
-    narrow, wide = (_blurred(filled, sigma) / np.maximum(_blurred(usable, sigma), 1e-6) for sigma in (size, 3 * size))
+    size = max(1.0, round(0.6 * disk.radius / SIZES) * SIZES)
+    narrow, wide = (_mean(filled, usable, sigma, whole) for sigma in (size, 3 * size))
     response = np.where(valid, narrow - wide, 0.0)
     reach = max(2, int(np.ceil(1.5 * disk.radius)))
     peak = (maximum_filter(response, 2 * reach + 1) == response) & (response > 0) & valid

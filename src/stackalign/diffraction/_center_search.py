@@ -23,7 +23,7 @@ from ._center_pairs import (
     pair_sigma,
 )
 from ._center_rings import RingScore, ring_candidates
-from ._center_smooth import LEFT, radial_center
+from ._center_smooth import LEFT, radial_center, uneven
 
 __all__ = [
     "RING_SCALES",
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 
+UNEVEN = 4.0 * LEFT
+"""Share of an image that differs between neighbours on a ring from which no centre explains all of it."""
 SMALLEST = 8
 RING_SCALES = (60, 30, 10)
 """Side of the image in units of the sigma of the background that is taken away, for narrow rings up to wide ones."""
@@ -98,6 +100,8 @@ def exact(
 
     Also returns the share of the image that this does not explain, 1 where the other centre is to be kept.
     """
+    if uneven(image, valid, center) > UNEVEN:
+        return center, 1.0
     plain, unexplained = radial_center(image, valid, center)
     if unexplained > LEFT:
         return center, 1.0

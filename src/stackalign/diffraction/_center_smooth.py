@@ -16,6 +16,8 @@ LEFT = 0.01
 walk-off, and next to no noise."""
 
 ALIKE = 100.0
+BESIDE, FAR, FEWEST = 4.0, 12.0, 500
+"""Directions, distance in pixels, and number of pairs, from which neighbours are at the same distance from a centre."""
 SIDE = 96
 RESTARTS = 4
 MANY = 1 << 14
@@ -76,6 +78,25 @@ def open_sigma(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray) 
     yx = 0.25 * (left(1, 1) + left(-1, -1) - left(1, -1) - left(-1, 1))
     bends = np.linalg.eigvalsh(np.array([[yy, yx], [yx, xx]]))
     return float(np.sqrt(2 * ALIKE * max(here, 1e-12) / len(values) / bends[0])) if bends[0] > 0 else float("inf")
+
+
+def uneven(image: NDArray[Any], valid: NDArray[np.bool_], center: FloatArray) -> float:
+    """Share of an image's variance that is between neighbours at the same distance from about a centre.
+
+    Noise, spots and arcs are, and no other centre near it explains them. Neighbours along a column are at the same
+    distance beside the centre, those along a row above and below it.
+    """
+    rows, columns = (np.abs(np.arange(n) - c) for n, c in zip(image.shape, center, strict=True))
+    pixels = (image - float(image[valid].mean(dtype=np.float64))).astype(np.float32)
+    total = float(pixels[valid].var(dtype=np.float64))
+    squares, count = 0.0, 0
+    for axis, (along, across) in enumerate(((rows[:, None], columns[None]), (columns[None], rows[:, None]))):
+        beside = (across > BESIDE * along) & (across > FAR)
+        first, second = (valid[1:], valid[:-1]) if axis == 0 else (valid[:, 1:], valid[:, :-1])
+        pairs = first & second & (beside[1:] if axis == 0 else beside[:, 1:])
+        steps = np.diff(pixels, axis=axis)[pairs]
+        squares, count = squares + float(np.vdot(steps, steps)), count + len(steps)
+    return 0.5 * squares / count / total if count > FEWEST and total > 0 else 0.0
 
 
 def left_unexplained(image: FloatArray, valid: NDArray[np.bool_], center: FloatArray) -> float:
