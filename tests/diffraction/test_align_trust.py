@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stackalign.diffraction import align, ialign
+from stackalign.diffraction._align_trust import without_hot_pixels
 from stackalign.diffraction.synthetic import lattice, powder
 
 SIDE = 192
@@ -202,3 +203,14 @@ def test_logarithms_of_true_pairs_are_significant() -> None:
     found = align(np.rint(255 * images[1] / 12), np.rint(255 * images[0] / 12))
     assert found.ok
     assert np.abs(found.shift + np.array((3.3, -5.8))).max() < 0.1
+
+
+@pytest.mark.parametrize("mean", [0.0005, 0.001, 0.01, 0.05, 0.3])
+def test_single_electrons_are_no_hot_pixels(mean) -> None:
+    image = np.random.default_rng(1).poisson(mean, (256, 256)).astype(np.uint16)
+    np.testing.assert_array_equal(without_hot_pixels(image[None])[0], image)
+    hot = image.copy()
+    hot[[40, 100, 200], [50, 101, 30]] = 400, 60, 30
+    cleaned = without_hot_pixels(hot[None])[0]
+    assert cleaned[[40, 100, 200], [50, 101, 30]].max() <= 2
+    assert np.count_nonzero(cleaned != image) <= 3

@@ -166,7 +166,7 @@ def test_real_spots_that_fill_the_image(stem_data) -> None:
     assert _found(found, np.array([(39, 57), (78, 105), (98, 101)])) == 3
 
 
-@pytest.mark.parametrize(("spread", "mean"), [(0.8, 0.05), (0.8, 1.0), (1.2, 0.05), (1.2, 0.2)])
+@pytest.mark.parametrize(("spread", "mean"), [(0.8, 0.05), (0.8, 1.0), (1.2, 0.05), (1.6, 0.2)])
 def test_spots_of_a_detector_that_blurs_electrons(spread, mean) -> None:
     """Its noise is correlated, and a sum over a spot scatters by more than the variance of its pixels says."""
     places = PLACES[::2]

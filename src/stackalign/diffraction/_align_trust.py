@@ -93,10 +93,13 @@ def without_hot_pixels(images: NDArray[Any]) -> NDArray[Any]:
         values = values[finite.ravel()[::stride]].astype(np.float64)
         if not values.size:
             continue
+        if values.min() == values.max():
+            values = image[finite].astype(np.float64)
         middle, deviation = float(values.mean()), float(values.std())
         # The hot ones may make most of the deviation.
         usual = values[np.abs(values - middle) <= 3 * deviation]
-        middle, deviation = float(usual.mean()), float(usual.std())
+        # Of few electrons most pixels have none, and the others do not stand out by having one.
+        middle, deviation = float(usual.mean()), max(float(usual.std()), _step(values))
         high = np.flatnonzero((image > middle + STANDS_OUT * deviation) & finite)
         if not len(high):
             continue
@@ -120,6 +123,13 @@ def without_hot_pixels(images: NDArray[Any]) -> NDArray[Any]:
                 cleaned = images.copy()
             cleaned[k][tuple(places[lonely].T)] = np.nanmedian(around[lonely], axis=1)
     return cleaned
+
+
+def _step(values: FloatArray) -> float:
+    """Least difference of values from the lowest: an electron of a detector that counts few, next to nothing else."""
+    lowest = float(values.min())
+    above = values[values > lowest]
+    return float(above.min()) - lowest if above.size else 0.0
 
 
 def _next_to(image: NDArray[Any], flat: NDArray[np.intp], steps: NDArray[np.int_]) -> FloatArray:

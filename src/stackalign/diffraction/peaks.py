@@ -205,7 +205,9 @@ def bragg_peaks(
     best = matched(width) if width is not None else _widest(matched, widths, min_snr, typical, electron)
     plane = calibrated(best.snr, best.width)
     places, snr = maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
-    told = is_spot(plane, places, best.width)
+    # Against correlated noise a filter narrower than the spots is the best.
+    spot = best.width if width is not None else noise.width(best.width)
+    told = is_spot(plane, places, spot)
     weaker = hot_pixels(pixels, seen, quantum, places, WEAKER)
     told &= ~(places[:, None] == weaker[None]).all(axis=-1).any(axis=1)
     told &= ~is_cluster(ground.rest, ground.variance, places, best.width, electron)
