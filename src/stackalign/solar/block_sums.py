@@ -114,12 +114,11 @@ class Residual:
     gain: float
 
 
-def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_], width: float = 0.0) -> Residual | None:
+def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Residual | None:
     """Fit brightness and contrast by Huber's weights: moves that are still to be made are a fraction of a pixel.
 
     Both may vary over the image as polynomials of second degree do, and the brightness of the one image may be any
-    smooth function of that of the other: vignetting and a bent response move nothing, and are no noise either. The
-    target went through a Gaussian of that width, which moves structures towards where the contrast is larger.
+    smooth function of that of the other: vignetting and a bent response move nothing, and are no noise either.
     """
     where = np.flatnonzero(use)
     some = where[:: max(1, len(where) // SAMPLED)]
@@ -144,7 +143,7 @@ def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_], width:
     else:
         y, x = (2.0 * np.arange(n) / max(n, 2) - 1.0 for n in f.shape)
         offset, contrast = (_surface(part, y, x) for part in (linear[:SHAPES], linear[SHAPES:]))
-        values = f - offset - contrast * m - width**2 * _product_of_slopes(contrast, m)
+        values = f - offset - contrast * m
     values[~use] = 0.0
     if chosen.curve is not None:
         values[use] -= chosen.curve(m[use])
@@ -203,14 +202,6 @@ def _surface(linear: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
     columns = along_x * x + xx * x * x
     surface: FloatArray = rows[:, None] + columns + (yx * y)[:, None] * x
     return surface
-
-
-def _product_of_slopes(surface: FloatArray, plane: FloatArray) -> FloatArray:
-    """Scalar product of the gradients of a smooth surface and of a plane; what a Gaussian does to their product."""
-    product = np.zeros(plane.shape)
-    product[1:-1] += np.gradient(surface, axis=0)[1:-1] * (plane[2:] - plane[:-2]) / 2
-    product[:, 1:-1] += np.gradient(surface, axis=1)[:, 1:-1] * (plane[:, 2:] - plane[:, :-2]) / 2
-    return product
 
 
 def _least_squares(design: FloatArray, target: FloatArray, weight: FloatArray) -> FloatArray | None:

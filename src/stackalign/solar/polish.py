@@ -134,7 +134,7 @@ def compare(
         return None
     # Derivatives along the header's pixels: m(q) is what the reference shows at so_far(grid(q)).
     jacobian = np.asarray(np.linalg.inv(so_far.matrix @ grid.matrix), np.float64)
-    left = robust_residual(f, m, use, max(smooth[0], LEAST_SMOOTHING))
+    left = robust_residual(f, m, use)
     return None if left is None else _solve(f, m, left, jacobian, Places.of(box, grid, shape), use)
 
 
