@@ -202,6 +202,8 @@ def coalign(
     archive = fsi_dir is not None or batch is not None
     refuse_idle("channel", archive, "without --fsi-dir")
     refuse_idle("time_window", archive or bool(reference), "without --fsi-dir or references")
+    for option in ("pages", "report", "table", "write_flagged", "again"):
+        refuse_idle(option, not dry_run, "with --dry-run, which writes nothing")
     settings = _settings(model, scale, rotation, max_shift, phases, solar_rotation, height, window, threshold_time)
     settings |= common.settings()
     if report is not None:
