@@ -7,23 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "stackalign"
 WORDS = {"found", "given", "wanted"}
-PACKAGES = (
-    "backends",
-    "bench",
-    "cli",
-    "compat",
-    "crop",
-    "diffraction",
-    "drift",
-    "io",
-    "ops",
-    "optimize",
-    "plot",
-    "refine",
-    "registration",
-    "runs",
-    "solar",
-)
+PACKAGES = sorted(path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
