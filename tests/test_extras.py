@@ -40,7 +40,7 @@ def test_what_is_absent_is_named(absent) -> None:
 
 def test_info_knows_every_extra() -> None:
     metadata = importlib.metadata.metadata("stackalign")
-    extras = set(metadata.get_all("Provides-Extra") or ()) - {"all", "docs", "gpu12", "release", "test"}
+    extras = set(metadata.get_all("Provides-Extra") or ()) - {"all", "browser", "docs", "gpu12", "release", "test"}
     assert extras <= {extra for extra, _ in info._EXTRAS.values()}
 
 

@@ -26,6 +26,7 @@ DIFFRACTION = {
     "bragg_peaks": lambda m: diffraction.bragg_peaks(IMAGE, mask=m),
     "bragg_peaks_persistence": lambda m: diffraction.bragg_peaks_persistence(IMAGE, mask=m),
     "combine_masks": lambda m: diffraction.combine_masks(IMAGE > 0, m),
+    "find_beam_stop": lambda m: diffraction.find_beam_stop(IMAGE, mask=m),
     "nfold": lambda m: diffraction.nfold(IMAGE, 2, center=MIDDLE, mask=m),
     "reflection": lambda m: diffraction.reflection(IMAGE, 0.0, center=MIDDLE, mask=m),
     "remove_hot_spots": lambda m: diffraction.remove_hot_spots(IMAGE, mask=m),

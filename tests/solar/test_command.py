@@ -231,24 +231,24 @@ def test_an_interrupted_batch_goes_on(observed_files, tmp_path, monkeypatch) -> 
     folder, _ = observed_files
     rows = [(f"raster{k}.fits", "fsi.fits", f"{tmp_path}/{k}.fits") for k in (0, 1, 2)]
     manifest = manifest_of(folder / "three.csv", rows, ("target", "reference", "output"))
-    from stackalign.cli.coalign import _Saying
+    from stackalign.cli._coalign_jobs import Saying
     from stackalign.solar import files
 
     inner = files.run_tasks.__wrapped__
     monkeypatch.setattr(inner, "__kwdefaults__", {**inner.__kwdefaults__, "together": 1})
-    real = _Saying.__call__
+    real = Saying.__call__
 
     def after_the_first(self, outcome):
         real(self, outcome)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(_Saying, "__call__", after_the_first)
+    monkeypatch.setattr(Saying, "__call__", after_the_first)
     command = ("coalign", "--batch", manifest, "-o", tmp_path, "--max-shift", "60arcsec", "--scale")
     ran = run(*command)
     assert ran.code == 1
     assert "interrupted with 2 of 3 left; the same command with --resume goes on from here" in ran.err
     assert len(Table.read(tmp_path / "coalign.ecsv")) == 1
-    monkeypatch.setattr(_Saying, "__call__", real)
+    monkeypatch.setattr(Saying, "__call__", real)
     again = run(*command, "--resume")
     assert again.code == 0, again.err
     assert "finished by an earlier run" in again.err

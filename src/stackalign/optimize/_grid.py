@@ -10,6 +10,9 @@ from stackalign._types import FloatArray
 
 __all__ = ["local_maxima", "vertex"]
 
+FLAT = 1e-9
+"""Share of the strongest curvature below which a direction has none."""
+
 
 def local_maxima(surface: FloatArray, top: int) -> NDArray[np.int64]:
     """Indices (N, P) of the highest local maxima, N <= top, highest first.
@@ -52,7 +55,9 @@ def vertex(surface: FloatArray, axes: Sequence[FloatArray], index: NDArray[np.in
     hessian = np.zeros((n, n))
     hessian[rows, columns] += coefficients[1 + n :]
     hessian += hessian.T
-    if not np.linalg.eigvalsh(hessian)[-1] < 0:
+    curvatures = np.linalg.eigvalsh(hessian)
+    # Along a ridge the curvature is 0 but for rounding, of either sign.
+    if not curvatures[-1] < -FLAT * abs(curvatures[0]):
         return None
     move = np.linalg.solve(hessian, -coefficients[1 : 1 + n])
     # Beyond the neighbours the quadratic is a guess.
