@@ -50,6 +50,7 @@ def opened(chromium: Any) -> Iterator[Callable[..., Seen]]:
     def open_page(url: str, scheme: str = "light", width: int = 1280) -> Seen:
         context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
         contexts.append(context)
+        context.set_default_timeout(120_000)  # milliseconds; a busy machine is slow, which is no fault of a page
         seen = Seen(context.new_page())
         seen.page.on("console", lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None)
         seen.page.on("pageerror", lambda error: seen.errors.append(str(error)))
