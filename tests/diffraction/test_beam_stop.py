@@ -1,7 +1,5 @@
 """Beam stops: found where they were drawn, and never on patterns without one."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,8 +7,6 @@ from scipy import ndimage
 from stackalign import diffraction
 from stackalign.crop import CroppingConfig, crop_array
 from stackalign.errors import DataError, MaskError
-
-DATA = Path("/work/shared/data/diffraction")
 
 
 def bar(shape, start, end, half, half_at_end=None) -> np.ndarray:
@@ -197,7 +193,6 @@ def test_a_crop_says_so_and_leaves_it_out() -> None:
     assert not any("beam stop" in words for words in crop_array(clear, config)[1].analysis.notes)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs real patterns")
 @pytest.mark.parametrize(
     ("name", "inside", "around"),
     [
@@ -209,8 +204,8 @@ def test_a_crop_says_so_and_leaves_it_out() -> None:
         ("hotspots.tif", np.s_[10:200, 40:52], np.s_[0:216, 22:70]),
     ],
 )
-def test_real_patterns(name, inside, around) -> None:
-    image = np.squeeze(np.asarray(diffraction.diffread(DATA / name), np.float64))
+def test_real_patterns(shared_data, name, inside, around) -> None:
+    image = np.squeeze(np.asarray(diffraction.diffread(shared_data / "diffraction" / name), np.float64))
     valid = diffraction.find_beam_stop(image)
     assert not valid[inside].any()
     beyond = np.ones(valid.shape, np.bool_)
