@@ -243,7 +243,7 @@ def _add_weighted(out, s, w):
     out[5] += wa * s[RA] + wb * s[RB]
 
 
-@borrowing
+@inlined
 def _group_row(
     reference, moving, whole, k, y, g, t, rows_of, members, first, last, block, taps, rows, table, middles, partial
 ):
