@@ -9,13 +9,14 @@ import pytest
 
 import stackalign as sa
 from doors import IMAGE, MIDDLE, STACK, operations
-from stackalign import crop, diffraction, io, ops, plot, refine, registration, solar
+from stackalign import crop, diffraction, drift, io, objectives, ops, plot, refine, registration, solar
 from stackalign._masks import check_mask, stack_mask, warn_if_few
 from stackalign.errors import DataError, MaskError, MaskWarning
 from stackalign.registration.files import align_file
 from stackalign.solar.observation import Selection
 
 QUIET = crop.CroppingConfig(visualization=False)
+SERIES = np.tile(STACK, (2, 1, 1))
 FRAME = refine.DisplayFrame(0.5, 40, (10, 10))
 DIFFRACTION = {
     "align": lambda m: diffraction.align(STACK, IMAGE, mask=m),
@@ -53,6 +54,7 @@ OTHERS = {
     "refine.DiffractionData.from_cbed": lambda m: refine.DiffractionData.from_cbed(
         IMAGE, [(0, 0, 0)], FRAME, None, None, radius=5.0, mask=m
     ),
+    "drift.estimate_drift": lambda m: drift.estimate_drift(SERIES, mask=m),
     # What `coalign` does with its mask, without a map of the Sun.
     "solar.coalign": lambda m: Selection(m).of(types.SimpleNamespace(data=IMAGE)),
 }
@@ -64,6 +66,7 @@ DOORS = (
 FILES = {
     "crop.crop_file": lambda source, m: crop.crop_file(source, source.parent / "out.npy", QUIET, mask=m),
     "registration.align_file": lambda source, m: align_file(source, source.parent / "out.npy", moving_mask=m),
+    "drift.drift_file": lambda source, m: drift.drift_file(source, source.parent / "out.npy", mask=m),
     "diffraction.center_file": lambda source, m: diffraction.center_file(source, source.parent / "out.csv", mask=m),
     "diffraction.mask_file": lambda source, m: diffraction.mask_file(source, source.parent / "out.npy", mask=m),
     "diffraction.nfold_file": lambda source, m: diffraction.nfold_file(source, source.parent / "out.npy", 2, mask=m),
@@ -107,7 +110,7 @@ def test_masks_that_do_not_fit_are_refused(door: str, kind: str) -> None:
 @pytest.mark.parametrize("door", FILES)
 def test_files_are_not_worked_on_with_masks_that_do_not_fit(door: str, kind: str, tmp_path: Path) -> None:
     mask, words = MASKS[kind]
-    np.save(tmp_path / "in.npy", STACK)
+    np.save(tmp_path / "in.npy", SERIES)
     with pytest.raises(DataError, match=words):
         FILES[door](tmp_path / "in.npy", mask)
     assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
@@ -115,7 +118,7 @@ def test_files_are_not_worked_on_with_masks_that_do_not_fit(door: str, kind: str
 
 def test_all_that_takes_masks_is_tested() -> None:
     faces = {"ops": ops, "registration": registration, "crop": crop, "solar": solar, "diffraction": diffraction,
-             "refine": refine, "io": io, "plot": plot}  # fmt: skip
+             "drift": drift, "refine": refine, "io": io, "plot": plot, "objectives": objectives}  # fmt: skip
     taking = {
         f"{name}.{public}"
         for name, face in faces.items()

@@ -15,7 +15,7 @@ from stackalign.crop.analysis import analyze
 from stackalign.crop.arrays import crop_reader
 from stackalign.crop.budget import chunk_plan
 from stackalign.crop.conditioned import conditioned
-from stackalign.crop.window import placed_windows
+from stackalign.crop.window import chosen_windows
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError
 from stackalign.io import Calibration, StackReader, open_array
@@ -160,10 +160,7 @@ def _lazy_crop(
     _, valid, _ = conditioned(reader, config, mask)
     plan = chunk_plan(reader, config, config.memory_limit or default_memory_limit())
     analysis = analyze(reader, config, mask=valid, plan=plan)
-    windows = placed_windows(
-        analysis.centers, analysis.global_radius, analysis.original_shape, legacy=config.legacy_window,
-        one=config.one_window,
-    )  # fmt: skip
+    windows = chosen_windows(analysis.centers, analysis.global_radius, analysis.original_shape, config)
     scan = data.shape[:-2]
     whole = data.rechunk({data.ndim - 2: -1, data.ndim - 1: -1})
     corners = da.from_array(windows.corners.reshape(*scan, 2), chunks=(*whole.chunks[:-2], 2))

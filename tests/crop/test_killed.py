@@ -128,7 +128,7 @@ def test_full_disk(extension, limit, source, tmp_path):
 def test_not_enough_free_space_is_seen_before_the_second_pass(source, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("stackalign.crop.files.shutil.disk_usage", lambda path: usage._replace(free=1000))
+        patch.setattr("stackalign.crop.passes.shutil.disk_usage", lambda path: usage._replace(free=1000))
         seen = []
         with pytest.raises(DataError, match=r"needs .* and 1 kB are free in .*can be resumed"):
             crop_file(source, tmp_path / "out.npy", config(), progress=seen.append)

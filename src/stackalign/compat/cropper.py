@@ -24,7 +24,7 @@ from stackalign.crop.cutting import cut
 from stackalign.crop.measure import N_MEAN, source_name
 from stackalign.crop.outputs import check_output, write_results
 from stackalign.crop.result import CropAnalysis, CropResult, CropValidation, RadialProfile
-from stackalign.crop.window import Windows, placed_windows
+from stackalign.crop.window import Windows, chosen_windows
 from stackalign.device import default_memory_limit
 from stackalign.errors import BackendUnavailableError, DataError, StackalignWarning
 from stackalign.io import StackReader, create_stack, open_array
@@ -297,9 +297,7 @@ class writer_closed:  # noqa: N801 -- reads as a statement
 def _windows(analysis: Mapping[str, Any], config: CroppingConfig) -> Windows:
     centers = np.asarray(analysis["centers"], np.float64).reshape(-1, 2)
     height, width = analysis["original_shape"]
-    return placed_windows(
-        centers, int(analysis["global_radius"]), (height, width), legacy=config.legacy_window, one=config.one_window
-    )
+    return chosen_windows(centers, int(analysis["global_radius"]), (height, width), config)
 
 
 def _same_number(reader: StackReader, n: int, what: str) -> None:

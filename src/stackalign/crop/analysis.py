@@ -20,7 +20,7 @@ from .config import CroppingConfig
 from .flags import flag_patterns, set_aside
 from .measure import N_MEAN, Measurements, measure, prepare, source_name
 from .result import CropAnalysis, Flag, RadialProfile
-from .window import placed_windows
+from .window import chosen_windows
 
 __all__ = ["analyze"]
 
@@ -118,7 +118,7 @@ def _conclude(
     centers, center_notes = _window_centers(config, rows, flags, excluded, frame, placed)
     notes += center_notes
     radius = _radius(config, rows, excluded)
-    window = placed_windows(centers, radius, frame, legacy=config.legacy_window, one=config.one_window)
+    window = chosen_windows(centers, radius, frame, config)
     n = len(flags)
     step = max(1, n // N_MEAN)
     n_mean = len(range(0, n, step))

@@ -13,7 +13,7 @@ from stackalign.device import default_memory_limit
 from stackalign.io import StackReader, open_array
 from stackalign.io.provenance import provenance
 from stackalign.ops.transfer import unwrapped
-from stackalign.runs import ProgressCallback
+from stackalign.runs import ChunkPlan, ProgressCallback
 
 from .analysis import analyze
 from .assemble import assemble
@@ -24,8 +24,9 @@ from .convert import converted, output_form
 from .cutting import cut
 from .measure import N_MEAN, source_name
 from .result import CropResult
-from .virtual import virtual_detectors, virtual_images
-from .window import placed_windows
+from .sums import Sums
+from .virtual import VirtualDetectors, virtual_detectors, virtual_images
+from .window import Windows, chosen_windows
 
 __all__ = ["crop_array", "crop_reader", "shaped_like"]
 
@@ -55,47 +56,52 @@ def crop_reader(
     analysis = analyze(reader, config, mask=valid, plan=plan, progress=progress)
     notes = (*conditioning_notes(opened, config, mask, conditioning), *analysis.notes)
     analysis = dataclasses.replace(analysis, notes=notes)
-    windows = placed_windows(
-        analysis.centers,
-        analysis.global_radius,
-        analysis.original_shape,
-        legacy=config.legacy_window,
-        one=config.one_window,
-    )
-    n = reader.info.shape[0]
-    form = output_form(config, reader.info)
-    out = np.empty((n, *windows.shape), form.dtype)
-    kept = np.zeros(n)
-    position = 0
-
-    def sink(block: NDArray[Any]) -> None:
-        nonlocal position
-        out[position : position + len(block)] = converted(block, form.dtype, position, source_name(reader))
-        position += len(block)
-
-    detectors, virtual = virtual_detectors(analysis, valid), np.full((n, 2), np.nan)
-    mean_sum = np.zeros(windows.shape)
-    step = max(1, n // N_MEAN)
-    cut(
-        reader, config, windows, sink, kept, mask=valid, plan=plan, progress=progress, mean_sum=mean_sum,
-        mean_step=step, detectors=detectors, virtual=virtual,
-    )  # fmt: skip
+    windows = chosen_windows(analysis.centers, analysis.global_radius, analysis.original_shape, config)
+    detectors = virtual_detectors(analysis, valid)
+    out, sums = _cut_in_memory(reader, config, windows, valid, plan, progress, detectors)
     name = "array in memory" if reader.path is None else str(reader.path)
     result = assemble(
         reader,
         config,
         analysis,
-        kept,
+        sums.kept,
         windows=windows,
-        mean_window=mean_sum / analysis.n_mean,
+        mean_window=sums.mean_sum / analysis.n_mean,
         seconds=time.perf_counter() - began,
         device=device,
         provenance=provenance(config.to_dict(), [{"path": name, "fingerprint": reader.fingerprint()}], device=device),
         input_name=name,
-        output_dtype=form.dtype,
-        virtual=virtual_images(detectors, virtual, analysis.total),
+        output_dtype=out.dtype,
+        virtual=virtual_images(detectors, sums.virtual, analysis.total),
     )
     return shaped_like(out, reader, config), result
+
+
+def _cut_in_memory(
+    reader: StackReader,
+    config: CroppingConfig,
+    windows: Windows,
+    valid: NDArray[np.bool_] | None,
+    plan: ChunkPlan,
+    progress: ProgressCallback | None,
+    detectors: VirtualDetectors | None,
+) -> tuple[NDArray[Any], Sums]:
+    """Second pass: the windows (N, h, w), and what is added up on the way."""
+    n = reader.info.shape[0]
+    out = np.empty((n, *windows.shape), output_form(config, reader.info).dtype)
+    sums = Sums.zeros(n, windows.shape, with_totals=False)
+    position = 0
+
+    def sink(block: NDArray[Any]) -> None:
+        nonlocal position
+        out[position : position + len(block)] = converted(block, out.dtype, position, source_name(reader))
+        position += len(block)
+
+    cut(
+        reader, config, windows, sink, sums.kept, mask=valid, plan=plan, progress=progress, mean_sum=sums.mean_sum,
+        mean_step=max(1, n // N_MEAN), detectors=detectors, virtual=sums.virtual,
+    )  # fmt: skip
+    return out, sums
 
 
 @governed

@@ -16,7 +16,7 @@ from .config import CroppingConfig
 from .flags import set_aside
 from .measure import N_MEAN
 from .result import CropAnalysis, Flag
-from .window import placed_windows
+from .window import chosen_windows
 
 __all__ = ["results_hash", "reused_analysis"]
 
@@ -51,18 +51,9 @@ def reused_analysis(
         msg = f"{results} is of {height} x {width} patterns, {reader.path} has {frame[0]} x {frame[1]}"
         raise DataError(msg)
     n = reader.info.shape[0]
-    earlier = _array(results, analysis, "centers").reshape(-1, 2)
-    flagged = np.zeros(len(earlier), np.bool_)
-    flagged[_array(results, analysis, "excluded").astype(np.int64)] = True
-    if tuple(analysis.get("scan_shape", ())) == reader.info.scan_shape and len(earlier) == n:
-        centers = earlier
-        note = f"radius and centres are those of {results.name}"
-    else:
-        usable = earlier[~flagged] if not flagged.all() else earlier
-        centers = np.tile(np.median(usable, axis=0), (n, 1))
-        note = f"radius and median centre are those of {results.name}: one region for all patterns"
+    centers, note = _centers(results, analysis, reader)
     radius = int(analysis["global_radius"])
-    windows = placed_windows(centers, radius, frame, legacy=config.legacy_window, one=config.one_window)
+    windows = chosen_windows(centers, radius, frame, config)
     total = np.zeros(n) if totals is None else totals
     flags = np.zeros(n, np.uint8)
     if totals is not None:
@@ -86,6 +77,19 @@ def reused_analysis(
         n_mean=max(1, len(range(0, n, max(1, n // N_MEAN)))),
         notes=(note,),
     )
+
+
+def _centers(results: Path, analysis: dict[str, Any], reader: StackReader) -> tuple[NDArray[np.float64], str]:
+    """Centres (N, 2) for the windows, and a note that says which they are."""
+    n = reader.info.shape[0]
+    earlier = _array(results, analysis, "centers").reshape(-1, 2)
+    if tuple(analysis.get("scan_shape", ())) == reader.info.scan_shape and len(earlier) == n:
+        return earlier, f"radius and centres are those of {results.name}"
+    flagged = np.zeros(len(earlier), np.bool_)
+    flagged[_array(results, analysis, "excluded").astype(np.int64)] = True
+    usable = earlier[~flagged] if not flagged.all() else earlier
+    note = f"radius and median centre are those of {results.name}: one region for all patterns"
+    return np.tile(np.median(usable, axis=0), (n, 1)), note
 
 
 def results_hash(results: Path) -> str:

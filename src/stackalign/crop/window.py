@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from stackalign import ops
 
-__all__ = ["Windows", "placed_windows"]
+from .config import CroppingConfig
+
+__all__ = ["Windows", "chosen_windows", "placed_windows"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ def placed_windows(
     corners = np.trunc(centers - radius).astype(np.int64)
     ends = np.trunc(centers + radius).astype(np.int64)
     return Windows(corners, (2 * radius, 2 * radius), (radius, radius), radius, filled=ends - corners)
+
+
+def chosen_windows(
+    centers: NDArray[np.float64], radius: int, frame: tuple[int, int], config: CroppingConfig
+) -> Windows:
+    """Place the windows, of the kind that the configuration asks for."""
+    return placed_windows(centers, radius, frame, legacy=config.legacy_window, one=config.one_window)
 
 
 def _one_window(

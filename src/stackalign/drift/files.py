@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stackalign import runs
 from stackalign._blas import on_one_thread
+from stackalign._masks import check_mask
 from stackalign.device import default_memory_limit, working
 from stackalign.errors import DataError, Interrupted
 from stackalign.io import StackReader
@@ -163,10 +164,8 @@ def drift_file(
     with closing(opener()) as reader:
         n, height, width = reader.info.shape
         require_frames(n)
-        if not 0 <= reference < n:
-            msg = f"{source} has the frames 0 to {n - 1}, there is no frame {reference} to be the reference"
-            raise DataError(msg)
-        valid = _valid(mask, reader, source)
+        _check_reference(reference, n, source)
+        valid = _valid(mask, reader)
         described = runs.input_record(reader, dataset=dataset, **(open_options or {}))
         parameters = {**settings, "average": None if mean_path is None else mean_path.name}
         plan = runs.Plan("drift", [described], parameters, {"mask": runs.array_digest(valid)})
@@ -181,11 +180,6 @@ def drift_file(
             chunk = _Resample(result, valid, order, device, workers)
             _aligned(run, job, reader, chunk, limit, runs.Source.of(opener, described["fingerprint"]))
             mean = _averaged(run, result, limit)
-            files = {}
-            if mean_path is not None:
-                piece = run.data.with_name("average" + mean_path.suffix)
-                write_images(piece, mean, overwrite=True)
-                files[piece] = mean_path
             made = provenance(
                 {name: value for name, value in settings.items() if value is not None},
                 [{"path": str(source), "shape": [n, height, width]}],
@@ -194,6 +188,7 @@ def drift_file(
             )
             names = {"input": str(source), "output": str(final), "average": None if average is None else str(average)}
             record = {**names, "drift": to_record(result), "provenance": made}
+            files = _average_file(run, mean_path, mean)
             run.publish(record, files, status="done" if result.ok.all() else "flagged")
         first = frames.read(reference, reference + 1)[0]
         plain = _plain_mean(frames)
@@ -244,17 +239,18 @@ def _check_outputs(source: Path, final: Path, average: Path | None) -> None:
         raise DataError(msg)
 
 
-def _valid(mask: NDArray[np.bool_] | None, reader: StackReader, source: object) -> NDArray[np.bool_] | None:
+def _check_reference(reference: int, n: int, source: object) -> None:
+    if not 0 <= reference < n:
+        msg = f"{source} has the frames 0 to {n - 1}, there is no frame {reference} to be the reference"
+        raise DataError(msg)
+
+
+def _valid(mask: NDArray[np.bool_] | None, reader: StackReader) -> NDArray[np.bool_] | None:
     """The pixels that are valid in the mask and in that of the file."""
-    own, shape = reader.info.mask, reader.info.shape[1:]
+    own = reader.info.mask
     if mask is None:
         return own
-    valid = np.asarray(mask)
-    if valid.dtype != np.bool_ or valid.shape != shape:
-        msg = (
-            f"the mask must be boolean of the shape {shape} of the frames of {source}, got {valid.dtype} {valid.shape}"
-        )
-        raise DataError(msg)
+    valid = check_mask(np.asarray(mask), reader.info.shape[1:], of=f"the frames of {reader.path}")
     both: NDArray[np.bool_] = valid if own is None else valid & own
     return both
 
@@ -366,6 +362,15 @@ def _averaged(run: runs.Run, result: DriftResult, limit: int) -> NDArray[np.floa
     mean = np.full(total.shape, np.nan, np.float32)
     np.divide(total, count, out=mean, where=count > 0, casting="unsafe")
     return mean
+
+
+def _average_file(run: runs.Run, final: Path | None, mean: NDArray[np.float32]) -> dict[Path, Path]:
+    """Write the average beside the data; where it is to go."""
+    if final is None:
+        return {}
+    piece = run.data.with_name("average" + final.suffix)
+    write_images(piece, mean, overwrite=True)
+    return {piece: final}
 
 
 def _plain_mean(frames: _ReadFrames) -> NDArray[np.float32]:

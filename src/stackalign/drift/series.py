@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._masks import check_mask, warn_if_few
 from stackalign._types import BoolArray
 from stackalign.backends._threads import governed
-from stackalign.errors import StackalignError
+from stackalign.errors import MaskError, StackalignError
 from stackalign.ops import asarray
 from stackalign.ops.transfer import to_numpy, unwrapped
 
@@ -144,13 +145,11 @@ def _check(stack: NDArray[Any], max_step: float | None, pairs_per_frame: int, re
 
 
 def _checked_mask(mask: Any, shape: tuple[int, ...]) -> BoolArray:
-    valid = np.asarray(mask)
-    if valid.dtype != np.bool_:
-        msg = f"mask must be boolean, True = valid, got {valid.dtype}"
-        raise TypeError(msg)
-    if valid.shape != shape or not valid.any():
-        msg = f"mask must have the shape {shape} and valid pixels, got {valid.shape} with {int(valid.sum())}"
-        raise ValueError(msg)
+    valid: BoolArray = check_mask(np.asarray(mask), shape, of="the images")
+    if not valid.any():
+        msg = "mask leaves no valid pixel; True means valid here: pass ~mask if it marks bad pixels"
+        raise MaskError(msg)
+    warn_if_few(float(valid.mean()))
     return valid
 
 

@@ -164,18 +164,12 @@ def azimuthal_geometry(
         msg = f"{n_radii} radii x {sectors} angles are more than {MOST_BINS} bins; take a larger step or fewer angles"
         raise ValueError(msg)
     entries = _parts(radius / step - low, n_radii, split, wrap=False)
-    if n_angles is not None and along is not None:
-        position = along * (sectors / span) - (0.5 if split else 0.0)
-        if not split:
-            position = np.minimum(np.floor(position), sectors - 1)
-        elif span < 360:
-            position = position.clip(0, sectors - 1)
-        across = _parts(position, sectors, split, wrap=span == 360)
-        entries = [(np.where((r < 0) | (a < 0), -1, a * n_radii + r), f * g) for a, f in across for r, g in entries]
-    table = _table(entries, used, n_radii * sectors, split)
     angle: NDArray[np.float64] | None = None
-    if n_angles is not None:
+    if n_angles is not None and along is not None:
+        across = _across(along, sectors, span, split)
+        entries = [(np.where((r < 0) | (a < 0), -1, a * n_radii + r), f * g) for a, f in across for r, g in entries]
         angle = ((first + (np.arange(sectors) + 0.5) * (span / sectors)) % 360.0).astype(np.float64)
+    table = _table(entries, used, n_radii * sectors, split)
     y, x = middle.tolist()
     return AzimuthalGeometry(
         (height, width), (y, x), np.arange(float(low), float(high + 1)) * step, angle, step, split, table
@@ -238,6 +232,18 @@ def _parts(
         wrapped = index % size if wrap else index
         entries.append((np.where((wrapped < 0) | (wrapped >= size) | (weight == 0), -1, wrapped), weight))
     return entries
+
+
+def _across(
+    angles: NDArray[np.float64], sectors: int, span: float, split: bool
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """`_parts` of pixels at angles in degrees from the first bound, among sectors that share `span` degrees."""
+    position = angles * (sectors / span) - (0.5 if split else 0.0)
+    if not split:
+        position = np.minimum(np.floor(position), sectors - 1)
+    elif span < 360:
+        position = position.clip(0, sectors - 1)
+    return _parts(position, sectors, split, wrap=span == 360)
 
 
 def _table(

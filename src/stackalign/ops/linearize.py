@@ -351,8 +351,8 @@ def _linearized(
     # What both images show is the square of the score, were there nothing but noise beside it.
     kept = 1.0 if noise_share is None else np.maximum(score, LEAST_KEPT) ** (2.0 * noise_share)
     gradient = (a / np.sqrt(var_r)[:, None] - (score / np.sqrt(var_v) / kept)[:, None] * b) / np.sqrt(var_v)[:, None]
-    # `take` leaves every problem's matrix contiguous. An index in brackets makes the problems the fastest axis, and matmul
-    # of NumPy before 2.3 then adds in another order where there are several of them than where there is one.
+    # `take` leaves every problem's matrix contiguous. An index in brackets makes the problems the fastest axis, and
+    # matmul of NumPy before 2.3 then adds in another order where there are several of them than where there is one.
     curvature = chain @ np.take(total, _PLACES, axis=1) @ np.swapaxes(chain, 1, 2)
     curvature -= linear[:, :, None] * (linear / count[:, None])[:, None, :]
     curvature -= b[:, :, None] * (b / var_v[:, None])[:, None, :]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from stackalign._types import FloatArray
 
@@ -115,52 +115,80 @@ def gauss_newton(
         msg = f"max_iter must be 1 or more and damping positive, got {max_iter} and {damping}"
         raise ValueError(msg)
 
-    params = np.clip(params, lower, upper)
-    score, gradient, normal = _linearized(linearize, params)
-    rows = [[_row(0, params[b], score[b])] for b in range(n_problems)]
-    lam = np.full(n_problems, float(damping))
-    iterations = np.zeros(n_problems, np.int64)
-    reason = [""] * n_problems
-    running = np.ones(n_problems, np.bool_)
-    while running.any():
-        damped, full = _steps(params, gradient, normal, lam, lower, upper)
+    ascent = _Ascent.begin(linearize, np.clip(params, lower, upper), damping)
+    while ascent.running.any():
+        damped, full = _steps(ascent, lower, upper)
         damped /= np.maximum((np.abs(damped) / longest).max(axis=1, keepdims=True), 1.0)
-        step = np.clip(params + damped, lower, upper) - params
+        step = np.clip(ascent.params + damped, lower, upper) - ascent.params
         # A step may also be short because the damping is high: then nothing was found uphill, which is another matter.
-        arrived = np.all(np.abs(np.clip(params + full, lower, upper) - params) <= agree, axis=1)
+        arrived = np.all(np.abs(np.clip(ascent.params + full, lower, upper) - ascent.params) <= agree, axis=1)
         short = np.all(np.abs(step) <= agree, axis=1)
-        for b in np.flatnonzero(running & (arrived | short | (iterations >= max_iter))):
-            flat = not gradient[b].any() and not normal[b].any()
-            reason[b] = "flat" if flat else "converged" if arrived[b] else "stalled" if short[b] else "max_iter"
-            running[b] = False
-        if not running.any():
-            break
-        iterations += running
-        trial = np.where(running[:, None], params + step, params)
-        new = _linearized(linearize, trial)
-        for b in np.flatnonzero(running):
-            rows[b].append(_row(iterations[b], trial[b], new[0][b]))
-        predicted = np.einsum("bp,bp->b", gradient, step) - 0.5 * np.einsum("bp,bpq,bq->b", step, normal, step)
-        gain = new[0] - score
-        accepted = running & (gain >= 0)
-        lam = _damped(lam, gain, predicted)
-        params = np.where(accepted[:, None], trial, params)
-        score = np.where(accepted, new[0], score)
-        gradient = np.where(accepted[:, None], new[1], gradient)
-        normal = np.where(accepted[:, None, None], new[2], normal)
+        ascent.end(arrived, short, max_iter)
+        if ascent.running.any():
+            ascent.advance(linearize, step)
 
+    params, score, normal = ascent.params, ascent.score, ascent.normal
     return GaussNewtonResult(
         parameters=params,
         score=score,
-        n_evaluations=np.array([len(row) for row in rows], np.int64),
-        n_iterations=iterations,
-        reason=tuple(reason),
-        history=tuple(np.array(row) for row in rows),
+        n_evaluations=np.array([len(row) for row in ascent.rows], np.int64),
+        n_iterations=ascent.iterations,
+        reason=tuple(ascent.reason),
+        history=tuple(np.array(row) for row in ascent.rows),
         on_bound=np.any(((params <= lower) | (params >= upper)) & (lower < upper), axis=-1),
-        gradient=gradient,
+        gradient=ascent.gradient,
         normal=normal,
         covariance=None if covariance is None else np.asarray(covariance(params, score, normal), np.float64),
     )
+
+
+@dataclass
+class _Ascent:
+    """Where B problems stand, what is known of the score there, and what ended those that have ended."""
+
+    params: FloatArray
+    score: FloatArray
+    gradient: FloatArray
+    normal: FloatArray
+    damping: FloatArray
+    iterations: NDArray[np.int64]
+    reason: list[str]
+    rows: list[list[FloatArray]]
+
+    @classmethod
+    def begin(cls, linearize: Linearize, params: FloatArray, damping: float) -> "_Ascent":
+        n = len(params)
+        linear = _linearized(linearize, params)
+        rows = [[_row(0, params[b], linear[0][b])] for b in range(n)]
+        return cls(params, *linear, np.full(n, float(damping)), np.zeros(n, np.int64), [""] * n, rows)
+
+    @property
+    def running(self) -> NDArray[np.bool_]:
+        return np.array([not reason for reason in self.reason], np.bool_)
+
+    def end(self, arrived: NDArray[np.bool_], short: NDArray[np.bool_], max_iter: int) -> None:
+        """End the problems whose next step is within the tolerance, without damping or with it, or is one too many."""
+        for b in np.flatnonzero(self.running & (arrived | short | (self.iterations >= max_iter))):
+            flat = not self.gradient[b].any() and not self.normal[b].any()
+            self.reason[b] = "flat" if flat else "converged" if arrived[b] else "stalled" if short[b] else "max_iter"
+
+    def advance(self, linearize: Linearize, step: FloatArray) -> None:
+        """Try a step (B, P) of the problems that go on; it is taken where the score does not fall."""
+        running = self.running
+        self.iterations += running
+        trial = np.where(running[:, None], self.params + step, self.params)
+        score, gradient, normal = _linearized(linearize, trial)
+        for b in np.flatnonzero(running):
+            self.rows[b].append(_row(self.iterations[b], trial[b], score[b]))
+        curved = np.einsum("bp,bpq,bq->b", step, self.normal, step)
+        predicted = np.einsum("bp,bp->b", self.gradient, step) - 0.5 * curved
+        gain = score - self.score
+        accepted = running & (gain >= 0)
+        self.damping = _damped(self.damping, gain, predicted)
+        self.params = np.where(accepted[:, None], trial, self.params)
+        self.score = np.where(accepted, score, self.score)
+        self.gradient = np.where(accepted[:, None], gradient, self.gradient)
+        self.normal = np.where(accepted[:, None, None], normal, self.normal)
 
 
 def _step_limits(tolerance: ArrayLike, max_step: ArrayLike | None, n_parameters: int) -> tuple[FloatArray, FloatArray]:
@@ -208,10 +236,9 @@ def _linearized(linearize: Linearize, params: FloatArray) -> tuple[FloatArray, F
     return values[0], values[1], values[2]
 
 
-def _steps(
-    params: FloatArray, gradient: FloatArray, normal: FloatArray, lam: FloatArray, lower: FloatArray, upper: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _steps(ascent: _Ascent, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Damped and undamped steps, both (B, P), over the parameters that are free to move."""
+    params, gradient, normal = ascent.params, ascent.gradient, ascent.normal
     held = ((params <= lower) & (gradient <= 0)) | ((params >= upper) & (gradient >= 0))
     # In units of their own curvature, parameters of any scale are alike, and the damping is a number.
     curvature = np.sqrt(np.clip(np.diagonal(normal, axis1=1, axis2=2), 0, None))
@@ -224,4 +251,4 @@ def _steps(
         steps: FloatArray = np.einsum("bpk,bk->bp", vectors, along / (values + damping)) * unit
         return steps
 
-    return step(lam[:, None]), step(LEAST_DAMPING)
+    return step(ascent.damping[:, None]), step(LEAST_DAMPING)

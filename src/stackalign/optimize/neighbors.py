@@ -281,23 +281,14 @@ def _search(settings: _Settings, start: FloatArray, lower: FloatArray, upper: Fl
     resolution = np.where(free, RESOLUTION * settings.min_steps, 1.0)
     cache: dict[bytes, float] = {}
     origin = np.clip(start, lower, upper)
-
-    def distinct(points: FloatArray) -> tuple[FloatArray, list[bytes], bool]:
-        """Points within the bounds, less those that come to lie on an earlier one; their keys; is the last kept."""
-        inside = np.clip(points, lower, upper)
-        first: dict[bytes, int] = {}
-        # + 0.0 turns -0.0 into 0.0, which are one number and two keys.
-        for i, row in enumerate(np.rint((inside - origin) / resolution) + 0.0):
-            first.setdefault(row.tobytes(), i)
-        kept = list(first.values())
-        return inside[kept], list(first), kept[-1] == len(points) - 1
-
     steps, centre = settings.steps.copy(), origin
     previous_mean, move = centre, np.zeros((0, len(start)))
     recent: list[float] = []
     plateaus = 0
     for iteration in range(settings.max_iter):
-        points, keys, last_kept = distinct(np.concatenate([centre[None], centre + settings.offsets * steps, move]))
+        points = np.clip(np.concatenate([centre[None], centre + settings.offsets * steps, move]), lower, upper)
+        kept, keys = _distinct((points - origin) / resolution)
+        last_kept, points = kept[-1] == len(points) - 1, points[kept]
         new = [i for i, key in enumerate(keys) if key not in cache]
         if new:
             answer = yield Request(iteration, points[new])
@@ -326,6 +317,15 @@ def _search(settings: _Settings, start: FloatArray, lower: FloatArray, upper: Fl
         move = _population_move(centre, mean - previous_mean, steps, float(scores[best]))
         previous_mean = mean
     return Finish("max_iter", settings.max_iter)
+
+
+def _distinct(lattice_points: FloatArray) -> tuple[list[int], list[bytes]]:
+    """Which points (K, P) do not come to lie on an earlier one, in units of the cache's resolution; and their keys."""
+    first: dict[bytes, int] = {}
+    # + 0.0 turns -0.0 into 0.0, which are one number and two keys.
+    for i, row in enumerate(np.rint(lattice_points) + 0.0):
+        first.setdefault(row.tobytes(), i)
+    return list(first.values()), list(first)
 
 
 def _population_move(centre: FloatArray, drift: FloatArray, steps: FloatArray, score: float) -> FloatArray:

@@ -25,6 +25,20 @@ def _column_kind(dtype: np.dtype[Any]) -> type[np.generic]:
     return np.uint32 if dtype.itemsize <= 2 else np.int64
 
 
+def _empty(
+    xp: Any, n: int, n_fractions: int, dtype: np.dtype[Any], centers: NDArray[np.float64] | None
+) -> SummaryArrays:
+    """Room for the summaries of n patterns, with the centres that are given."""
+    return SummaryArrays(
+        total=xp.empty(n, sum_kind(dtype)),
+        minimum=xp.empty(n, np.float64),
+        maximum=xp.empty(n, np.float64),
+        n_valid=xp.empty(n, np.int64),
+        centers=xp.empty((n, 2), np.float64) if centers is None else xp.array(centers, np.float64),
+        radii=xp.empty((n, n_fractions), np.int64),
+    )
+
+
 def pattern_summary(
     rt: Runtime,
     patterns: Array,
@@ -47,14 +61,7 @@ def pattern_summary(
     scratch_size = ((height + STRIP // 2) // STRIP) * width if f else 0
     affordable = MAX_SCRATCH_BYTES // max(1, scratch_size * np.dtype(_column_kind(dtype)).itemsize)
     blocks = max(1, min(n, rt.blocks, affordable))
-    result = SummaryArrays(
-        total=xp.empty(n, sum_kind(dtype)),
-        minimum=xp.empty(n, np.float64),
-        maximum=xp.empty(n, np.float64),
-        n_valid=xp.empty(n, np.int64),
-        centers=xp.empty((n, 2), np.float64) if centers is None else xp.array(centers, np.float64),
-        radii=xp.empty((n, f), np.int64),
-    )
+    result = _empty(xp, n, f, dtype, centers)
     mask_array, mask_frames = mask_args(rt, mask)
     kernel = rt.get_function("radial", "pattern_summary", dtype)
     kernel(
