@@ -48,14 +48,17 @@ def skimage_map(reference, moving, r_mask, v_mask, overlap_ratio):
     return turned[::-1, ::-1]
 
 
-@pytest.mark.parametrize("overlap_ratio", [0.3, 0.6])
+@pytest.mark.parametrize(
+    ("masked", "overlap_ratio"), [("both", 0.3), ("reference", 0.6), ("moving", 0.3), ("none", 0.6), ("none", 0.1)]
+)
 @pytest.mark.parametrize(("shape", "small"), [((64, 64), (64, 64)), ((47, 90), (60, 31)), ((200, 120), (200, 120))])
 @pytest.mark.parametrize("mean", [0.0, 1e4])
-def test_equals_scikit_image(rng, shape, small, overlap_ratio, mean):
+def test_equals_scikit_image(rng, shape, small, masked, overlap_ratio, mean):
     whole = scene(rng, np.maximum(shape, small))
     r = cut(whole, shape, 0, 0) * 3 + mean
     v = cut(whole, small, 5, -9) + mean + 0.1 * rng.normal(size=small)
-    r_mask, v_mask = block(shape), rng.random(small) < 0.9
+    r_mask = block(shape) if masked in ("both", "reference") else np.ones(shape, bool)
+    v_mask = rng.random(small) < 0.9 if masked in ("both", "moving") else np.ones(small, bool)
     found = sa.masked_ncc(r, v, reference_mask=r_mask, moving_mask=v_mask, overlap_ratio=overlap_ratio)
     wanted = skimage_map(r, v, r_mask, v_mask, overlap_ratio)
     assert np.abs(found.scores - wanted).max() <= TOLERANCE
@@ -138,10 +141,12 @@ def test_bits_do_not_depend_on_the_number_of_workers(problem, workers, max_shift
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("own_masks", [False, True])
+@pytest.mark.parametrize("own_masks", [False, True, None])
 def test_bits_do_not_depend_on_the_rest_of_the_stack(problem, rng, own_masks):
     reference, stack, masks = problem
-    if own_masks:
+    if own_masks is None:  # some images are whole, some are not: each has its own way
+        masks = {"moving_mask": None}
+    elif own_masks:
         masks = {**masks, "moving_mask": rng.random(stack.shape) < 0.9}
     whole = arrays((reference, stack, masks))
     for k in range(len(stack)):

@@ -10,7 +10,16 @@ import numpy as np
 
 from stackalign_kernels.cpu._jit import exact, fast
 
-__all__ = ["highest", "maps", "moments", "multiplied", "overlap_moments", "ring_maxima", "standardised"]
+__all__ = [
+    "covered_sums",
+    "highest",
+    "maps",
+    "moments",
+    "multiplied",
+    "overlap_moments",
+    "ring_maxima",
+    "standardised",
+]
 
 
 @fast
@@ -123,6 +132,46 @@ def multiplied(a, b, out):
         _multiply_row(a[0, y], b[0, y], out[y])
         for d in range(1, a.shape[0]):
             _multiply_add_row(a[d, y], b[d, y], out[y])
+
+
+@fast
+def _difference(a, b, out):
+    for j in range(out.size):
+        out[j] = a[j] - b[j]
+
+
+@exact
+def _between(row, low, before, after, out):
+    """Write ``row[min(last, lag + before)] - row[max(0, lag - after)]`` for each lag, as slices."""
+    last = row.size - 1
+    n = max(0, min(out.size, last - before - low + 1))
+    out[:n] = row[low + before : low + before + n]
+    out[n:] = row[last]
+    n = max(0, min(out.size, after - low))
+    _difference(out[n:], row[low - after + n : low - after + out.size], out[n:])
+
+
+@exact
+def covered_sums(planes, width, low, before, after, out):
+    """Write the sums of planes (D, rows, columns) over what a frame without a mask covers of them, lag by lag.
+
+    At a lag the frame covers ``max(0, lag - after) : min(size, lag + before)`` along each axis. Sums are differences of
+    running sums in float64, so that a lag costs four numbers, however large the frame is. `low` is the first lag of
+    `out`, float64; the planes have `width` columns, what follows them in a row is not read.
+    """
+    depth, height = planes.shape[:2]
+    table = np.zeros((height + 1, width + 1))
+    for y in range(height):
+        total = 0.0
+        for x in range(width):
+            for d in range(depth):
+                total += np.float64(planes[d, y, x])
+            table[y + 1, x + 1] = table[y, x + 1] + total
+    row = np.empty(width + 1)
+    for k in range(out.shape[0]):
+        lag = low[0] + k
+        _difference(table[min(height, lag + before[0])], table[max(0, lag - after[0])], row)
+        _between(row, low[1], before[1], after[1], out[k])
 
 
 @fast

@@ -1,9 +1,10 @@
 """Masked correlation by real transforms in float32 that are just long enough, and kernels before and after them.
 
 What belongs to the reference alone is transformed once, and what belongs to two fixed masks comes back once: then an
-image takes two transforms forward and three back, or three and six where its mask is its own. An image is the work of
-one thread, and the length of its transforms depends on nothing but the masks: no bit depends on the rest of the stack
-or on the number of threads.
+image takes two transforms forward and three back, or three and six where its mask is its own. Sums over what a frame
+without a mask covers need no transform (`covered_sums`): without any mask, one goes forward and one back. An image is
+the work of one thread, and the length of its transforms depends on nothing but the masks: no bit depends on the rest of
+the stack or on the number of threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from stackalign.backends import _lags
 from stackalign.backends._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 from stackalign.backends._threads import run
 from stackalign.backends.cpu._arguments import read_only
+from stackalign.backends.cpu._correlation import Fixed, Job, Planes, Varying, back, forward, moments_of
 from stackalign_kernels.cpu import masked_ncc as kernels
 
 __all__ = ["first_calls", "masked_ncc", "masked_peaks"]
@@ -50,70 +51,22 @@ class _Images(NamedTuple):
         return valid
 
 
-class _Job(NamedTuple):
-    """Geometry that images share: lags to compute, the rows and first column where they lie, length of transforms."""
-
-    lags: Lags
-    rows: slice
-    column: int
-    lengths: tuple[int, int]
-
-
 class _Spectra(NamedTuple):
-    """Transforms (D, rows, columns) of the reference, its square and its mask.
+    """A reference: what is valid, values and squares (2, D, H, padded columns), and transforms (D, rows, columns).
 
-    The last three make what is fixed, some of them in float64.
+    `values` are those of its values, and `mask` those of its mask, unless no frame has one. `fixed` are those of mask,
+    values and squares that make what is fixed, some of them in float64, for moving images with a mask.
     """
 
+    valid: NDArray[np.bool_]
+    planes: NDArray[np.float32]
     values: NDArray[np.complex64]
-    mask: NDArray[np.complex64]
-    fixed_mask: NDArray[Any]
-    fixed_values: NDArray[Any]
-    fixed_squares: NDArray[Any]
-
-
-class _Fixed(NamedTuple):
-    """What two masks and the reference make: overlap, and the reference's mean and squared deviations in it."""
-
-    n: NDArray[np.int32]
-    mean: NDArray[np.float32]
-    variance: NDArray[np.float32]
-
-
-class _Varying(NamedTuple):
-    """Products, sums and sums of squares of the moving image; the sums may be one row that stands for all."""
-
-    rv: NDArray[np.float32]
-    v: NDArray[np.float32]
-    vv: NDArray[np.float32]
-
-
-class _Planes(NamedTuple):
-    """All that the scores of an image are made of, over the lags of a job."""
-
-    fixed: _Fixed
-    varying: _Varying
-    flat: tuple[np.float32, np.float32]
+    mask: NDArray[np.complex64] | None
+    fixed: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None
 
 
 def _images(frames: Array, mask: Array | None) -> _Images:
     return _Images(frames, np.ones((1, *frames.shape[1:]), np.bool_) if mask is None else mask)
-
-
-def _forward(planes: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Transform planes that are padded along x already."""
-    half = fft.rfft(planes, axis=-1)
-    full = np.zeros((*half.shape[:-2], rows, half.shape[-1]), half.dtype)
-    full[..., : half.shape[-2], :] = half
-    return np.asarray(fft.fft(full, axis=-2, overwrite_x=True))
-
-
-def _back(a: NDArray[Any], b: NDArray[Any], job: _Job) -> NDArray[Any]:
-    """Multiply spectra, add the planes up, and go back to the rows of the job."""
-    product = np.empty_like(a[0])
-    kernels.multiplied(a, b, product)
-    half = fft.ifft(product, axis=-2, overwrite_x=True)[job.rows]
-    return np.asarray(fft.irfft(half, job.lengths[1], axis=-1, overwrite_x=True))
 
 
 class _Pairs:
@@ -140,30 +93,32 @@ class _Pairs:
         self.margin = margin
         self.possible = _lags.possible(self.shape, self.small)
         self.contained = _lags.contained(self._wide(lags), self.shape, self.small)
-        self.count = self.depth * min(self.shape[0] * self.shape[1], self.small[0] * self.small[1])
+        self.pixels = self.depth * self.shape[0] * self.shape[1], self.depth * self.small[0] * self.small[1]
 
     def _wide(self, lags: Lags) -> Lags:
         return _lags.widened(lags, self.margin, self.shape, self.small)
 
-    def run(self, workers: int, consume: Callable[[int, _Job, _Planes], None]) -> None:
+    def run(self, workers: int, consume: Callable[[int, Job, Planes], None]) -> None:
         """Call consume(k, job, planes) for every image."""
         r_moments, v_moments = self._moments(self.reference, workers), self._moments(self.moving, workers)
         shared = np.count_nonzero(self.moving.masks[0])
         own = (v_moments[:, 0] != shared) | (len(self.moving.masks) > 1)
         for lags, members in self._groups(own).items():
             job = self._job(self._wide(lags))
-            spectra = self._spectra(0, r_moments[0], job) if self.one_reference else None
-            fixed = None
-            if spectra is not None and not own[members].all():
-                fixed = self._fixed(spectra, self.moving.masks[0], job)
+            spectra, fixed = None, None
+            if self.one_reference:
+                masked = bool((v_moments[members, 0] < self.pixels[1]).any())
+                spectra = self._spectra(0, r_moments[0], job, masked)
+                if not own[members].all():
+                    fixed = self._fixed(spectra, self.moving.masks[0], job)
 
             def task(
                 start: int,
                 stop: int,
                 members: NDArray[np.int64] = members,
-                job: _Job = job,
+                job: Job = job,
                 spectra: _Spectra | None = spectra,
-                fixed: _Fixed | None = fixed,
+                fixed: Fixed | None = fixed,
             ) -> None:
                 for k in members[start:stop].tolist():
                     r = r_moments[k if len(r_moments) > 1 else 0]
@@ -201,22 +156,22 @@ class _Pairs:
             groups.setdefault(lags, []).append(k)
         return {lags: np.array(members) for lags, members in groups.items()}
 
-    def _job(self, lags: Lags) -> _Job:
+    def _job(self, lags: Lags) -> Job:
         top = lags.low_y - self.possible.low_y
         lengths = _lags.lengths(lags, self.shape, self.small)
-        return _Job(lags, slice(top, top + lags.shape[0]), lags.low_x - self.possible.low_x, lengths)
+        return Job(lags, slice(top, top + lags.shape[0]), lags.low_x - self.possible.low_x, lengths)
 
-    def _mask_spectra(self, mask: NDArray[Any], job: _Job) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _mask_spectra(self, mask: NDArray[Any], job: Job) -> tuple[NDArray[Any], NDArray[Any]]:
         """Transform a mask as it is: in float32, and in the precision that overlaps take."""
         padded = np.zeros((*mask.shape[:-1], job.lengths[1]), np.float32)
         padded[..., : mask.shape[-1]] = mask
-        single = _forward(padded, job.lengths[0])
-        if self.count <= EXACT and not self.contained:
+        single = forward(padded, job.lengths[0])
+        if min(self.pixels) <= EXACT and not self.contained:
             return single, single
-        return single, _forward(padded.astype(np.float64), job.lengths[0])
+        return single, forward(padded.astype(np.float64), job.lengths[0])
 
     def _standardised(
-        self, images: _Images, k: int, moments: Moments, job: _Job, turned: bool
+        self, images: _Images, k: int, moments: Moments, job: Job, turned: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Values and squares, (2, D, rows, padded columns), and their sums."""
         frame, mask = images.one(k)
@@ -226,61 +181,89 @@ class _Pairs:
             sums += kernels.standardised(frame[d], mask[d], turned, moments[1], moments[2], planes[0, d], planes[1, d])
         return planes, sums
 
-    def _spectra(self, k: int, moments: Moments, job: _Job) -> _Spectra:
-        """Transform a reference."""
+    def _spectra(self, k: int, moments: Moments, job: Job, masked: bool) -> _Spectra:
+        """Transform a reference, for moving images of which some are `masked` or none is."""
         planes, _ = self._standardised(self.reference, k, moments, job, turned=False)
-        masks = self._mask_spectra(self.reference.valid(k), job)
-        values, squares = _forward(planes, job.lengths[0])
+        valid = self.reference.valid(k)
+        if not masked:
+            mask = None if valid.all() else self._mask_spectra(valid, job)[0]
+            return _Spectra(valid, planes, forward(planes[0], job.lengths[0]), mask, None)
+        single, double = self._mask_spectra(valid, job)
+        values, squares = forward(planes, job.lengths[0])
         if not self.contained:
-            return _Spectra(values, *masks, values, squares)
-        return _Spectra(values, *masks, *_forward(planes.astype(np.float64), job.lengths[0]))
+            return _Spectra(valid, planes, values, single, (double, values, squares))
+        return _Spectra(valid, planes, values, single, (double, *forward(planes.astype(np.float64), job.lengths[0])))
 
-    def _fixed(self, r: _Spectra, valid: NDArray[np.bool_], job: _Job) -> _Fixed:
+    def _covered(self, planes: NDArray[Any], turned: bool, job: Job) -> NDArray[np.float64]:
+        """Sums of planes of the reference, or of the moving image `turned`, over all that the other frame covers."""
+        frame, missing = self.small if turned else self.shape, np.subtract(self.shape, self.small)
+        after = (int(missing[0]), int(missing[1])) if turned else (0, 0)
+        out = np.zeros((job.lags.shape[0], job.lengths[1]))
+        window = out[:, job.column : job.column + job.lags.shape[1]]
+        kernels.covered_sums(planes, frame[1], job.lags[:2], self.small, after, window)
+        return out
+
+    def _counts(self, valid: NDArray[np.bool_], job: Job) -> NDArray[np.float64]:
+        """Pixels of the reference that a moving image without a mask covers."""
+        if not valid.all():
+            return self._covered(valid.astype(np.float32), False, job)
+        rows, columns = (
+            np.minimum(self.shape[i], lags + self.small[i]) - np.maximum(0, lags)
+            for i, lags in enumerate(np.arange(job.lags[i], job.lags[i + 2] + 1) for i in (0, 1))
+        )
+        out = np.zeros((len(rows), job.lengths[1]))
+        out[:, job.column : job.column + len(columns)] = np.outer(self.depth * rows, columns)
+        return out
+
+    def _fixed(self, r: _Spectra, valid: NDArray[np.bool_], job: Job) -> Fixed:
+        """Sums of the reference over the `valid` pixels of a moving image."""
+        if valid.all():  # not: if no other image of the stack has a mask
+            sums, squares = (self._covered(p, False, job) for p in r.planes)
+            return moments_of(self._counts(r.valid, job), sums, squares)
+        assert r.fixed is not None
         single, double = self._mask_spectra(valid[:, ::-1, ::-1], job)
         mask = double if self.contained else single
-        overlap = _back(r.fixed_mask, double, job)
+        overlap = back(r.fixed[0], double, job)
         # Of one type, so that kernels are compiled for two cases and not for three.
-        sums, squares = (
-            _back(a, mask, job).astype(overlap.dtype, copy=False) for a in (r.fixed_values, r.fixed_squares)
-        )
-        shape = overlap.shape
-        fixed = _Fixed(np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape, np.float32))
-        kernels.overlap_moments(overlap, sums, squares, *fixed)
-        return fixed
+        sums, squares = (back(a, mask, job).astype(overlap.dtype, copy=False) for a in r.fixed[1:])
+        return moments_of(overlap, sums, squares)
 
     def _planes(
-        self, k: int, r_moments: Moments, v_moments: Moments, job: _Job, spectra: _Spectra | None, fixed: _Fixed | None
-    ) -> _Planes:
+        self, k: int, r_moments: Moments, v_moments: Moments, job: Job, spectra: _Spectra | None, fixed: Fixed | None
+    ) -> Planes:
         """Transform an image and correlate it, with what is known already."""
-        r = self._spectra(k, r_moments, job) if spectra is None else spectra
+        r = self._spectra(k, r_moments, job, v_moments[0] < self.pixels[1]) if spectra is None else spectra
         planes, sums = self._standardised(self.moving, k, v_moments, job, turned=True)
         if fixed is None:
             fixed = self._fixed(r, self.moving.valid(k), job)
         fewer = min(r_moments[0], v_moments[0])
         flat = np.float32((FLAT_INSIDE if self.contained else FLAT_OVERLAP) * fewer), np.float32(FLAT_OVERLAP * fewer)
-        # Sums over small images that lie within a large one without a mask are the same everywhere.
-        if self.contained and r_moments[0] == self.depth * self.shape[0] * self.shape[1]:
-            values = _forward(planes[0], job.lengths[0])
-            v, vv = (np.full((1, job.lengths[1]), x, np.float32) for x in sums)
-            return _Planes(fixed, _Varying(_back(values, r.values, job), v, vv), flat)
-        values, squares = _forward(planes, job.lengths[0])
-        varying = _Varying(_back(values, r.values, job), _back(values, r.mask, job), _back(squares, r.mask, job))
-        return _Planes(fixed, varying, flat)
+        if r_moments[0] == self.pixels[0]:
+            rv = back(forward(planes[0], job.lengths[0]), r.values, job)
+            if self.contained:  # all of the image, at every lag
+                v, vv = (np.full((1, job.lengths[1]), x, np.float32) for x in sums)
+            else:
+                v, vv = (self._covered(p, True, job).astype(np.float32) for p in planes)
+            return Planes(fixed, Varying(rv, v, vv), flat)
+        assert r.mask is not None
+        values, squares = forward(planes, job.lengths[0])
+        varying = Varying(back(values, r.values, job), back(values, r.mask, job), back(squares, r.mask, job))
+        return Planes(fixed, varying, flat)
 
-    def least(self, planes: _Planes, job: _Job) -> np.int32:
+    def least(self, planes: Planes, job: Job) -> np.int32:
         """Overlap from which a lag of the window counts: always some."""
         within = _lags.intersection(job.lags, self.lags)
         n = planes.fixed.n[_within(within, job)]
         return np.int32(max(1, int(np.ceil(self.overlap_ratio * int(n.max())))))
 
 
-def _within(lags: Lags, job: _Job) -> tuple[slice, slice]:
+def _within(lags: Lags, job: Job) -> tuple[slice, slice]:
     """Where lags lie in the planes of a job."""
     y, x = lags.low_y - job.lags.low_y, job.column + lags.low_x - job.lags.low_x
     return slice(y, y + lags.shape[0]), slice(x, x + lags.shape[1])
 
 
-def _score(planes: _Planes, lags: Lags, job: _Job, least: np.int32) -> NDArray[np.float32]:
+def _score(planes: Planes, lags: Lags, job: Job, least: np.int32) -> NDArray[np.float32]:
     """Scores of some lags of a job."""
     rows, columns = _within(lags, job)
     out = np.empty(lags.shape, np.float32)
@@ -303,7 +286,7 @@ def masked_ncc(
     pairs = _Pairs(reference, reference_mask, moving, moving_mask, lags, overlap_ratio, 0)
     out = np.zeros((len(moving), *lags.shape), np.float32)
 
-    def keep(k: int, job: _Job, planes: _Planes) -> None:
+    def keep(k: int, job: Job, planes: Planes) -> None:
         y, x = job.lags.low_y - lags.low_y, job.lags.low_x - lags.low_x
         rows, columns = job.lags.shape
         out[k, y : y + rows, x : x + columns] = _score(planes, job.lags, job, pairs.least(planes, job))
@@ -332,7 +315,7 @@ def masked_peaks(
         np.full((n, max(lags.shape)), -2.0, np.float32),
     )
 
-    def keep(k: int, job: _Job, planes: _Planes) -> None:
+    def keep(k: int, job: Job, planes: Planes) -> None:
         inner = _lags.intersection(job.lags, lags)
         scores = _score(planes, inner, job, pairs.least(planes, job))
         row, column = kernels.highest(scores)
@@ -359,5 +342,7 @@ def first_calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Calls, without `workers`, for which all kernels of this file are compiled for a type of pixels."""
     image = (np.arange(64) % 7).astype(dtype).reshape(1, 1, 8, 8)
     small = image[:, :, 2:6, 2:6].copy()
+    hole = np.arange(64).reshape(1, 1, 8, 8) > 0
     yield "masked_peaks", (image, None, image, None, Lags(-1, -1, 1, 1), 0.3)
+    yield "masked_peaks", (image, hole, image, hole, Lags(-1, -1, 1, 1), 0.3)
     yield "masked_ncc", (image, None, small, None, Lags(0, 0, 2, 2), 0.3)  # contained: sums in float64
