@@ -23,6 +23,9 @@ HELD_OUT = ("register_held_out", "solar_held_out", "solar_third", "diffraction_h
 PIPELINES = ("register", "solar", "diffraction", "refine")
 """Each has its rows in ``trust_<pipeline>.py`` and what they gave in ``results/trust-<pipeline>.json``."""
 
+FAR_OFF = 10.0
+"""Tolerances from which on an answer is of no use, however large its standard errors are: a flag is due then."""
+
 WRONG = 3.0
 """Standard errors from which on an error counts as wrong, if it is beyond the tolerance as well."""
 
@@ -66,6 +69,11 @@ class Trial:
         return np.asarray(self.errors, np.float64) / np.where(sigmas > 0, sigmas, np.finfo(np.float64).tiny)
 
     @property
+    def far_off(self) -> bool:
+        """Whether any parameter is beyond `FAR_OFF` tolerances."""
+        return not bool((np.abs(np.asarray(self.errors)) <= FAR_OFF * np.asarray(self.tolerances)).all())
+
+    @property
     def wrong(self) -> bool:
         """Whether any parameter is beyond `WRONG` standard errors and beyond its tolerance."""
         errors = np.asarray(self.errors, np.float64)
@@ -98,6 +106,8 @@ def summary(row: Row, trials: Sequence[Trial]) -> dict[str, Any]:
     """Shares of a row's trials, and the rms pull of each parameter over those without a flag."""
     flagged = np.array([not t.ok for t in trials])
     wrong = np.array([t.wrong for t in trials])
+    far_off = np.array([t.far_off for t in trials])
+    nominal = row.kind == "nominal"
     trusted = [t.pull for t in trials if t.ok]
     names = np.array(trials[0].names)
     # Names in the order in which they come first.
@@ -112,7 +122,8 @@ def summary(row: Row, trials: Sequence[Trial]) -> dict[str, Any]:
         "right": float(np.mean(~wrong)),
         "flagged": float(flagged.mean()),
         "trusted_and_wrong": float(np.mean(wrong & ~flagged)),
-        "false_alarms": float(np.mean(flagged & ~wrong)) if row.kind == "nominal" else None,
+        "false_alarms": float(np.mean(flagged & ~wrong & ~far_off)) if nominal else None,
+        "flagged_far_off": float(np.mean(flagged & ~wrong & far_off)) if nominal else None,
         "pull": pulls,
         "flags": {flag: sum(flag in t.flags for t in trials) for flag in flags},
         "with_values": float(np.mean([bool(t.remedy) for t in trials])) if trials[0].remedy is not None else None,
@@ -139,8 +150,8 @@ def _cells(found: dict[str, Any]) -> list[str]:
     flags = ", ".join(f"{name} {count}" for name, count in found["flags"].items()) or "-"
     if found["with_values"] is not None:
         flags += f"; right values given in {found['with_values']:.0%}"
-    keys = ("right", "flagged", "trusted_and_wrong", "false_alarms")
-    return [found["case"], found["kind"], str(found["runs"]), *(_share(found[key]) for key in keys), pull, flags]
+    keys = ("right", "flagged", "trusted_and_wrong", "false_alarms", "flagged_far_off")
+    return [found["case"], found["kind"], str(found["runs"]), *(_share(found.get(key)) for key in keys), pull, flags]
 
 
 def _line(found: dict[str, Any]) -> str:
@@ -149,7 +160,8 @@ def _line(found: dict[str, Any]) -> str:
 
 def table(found: Sequence[dict[str, Any]]) -> str:
     """Markdown table of the rows, and a line with what they come to."""
-    head = ["situation", "kind", "runs", "right", "flagged", "trusted and wrong", "false alarms", "pull rms", "flags"]
+    head = ["situation", "kind", "runs", "right", "flagged", "trusted and wrong", "false alarms", "flagged and far off"]
+    head += ["pull rms", "flags"]
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, *(_cells(f) for f in found))]
     lines.insert(1, "|" + "---|" * len(head))
     totals = []

@@ -28,10 +28,13 @@ FLAT = 1e-4
 BLOCKS, FEWEST_BLOCKS = (4, 8), 5
 """Sides in pixels of the blocks whose means tell structure from noise, and how many there must be along each axis."""
 
+MOSTLY = 0.75
+"""Share of the pixels of a block that must be valid: the mean of few is mostly noise."""
+
 FEWEST_FOR_SURFACE = 40
 """Tiles from which on gain and offset may vary over the image."""
 
-FEW_ALONE = 20.0
+FEW_ALONE = 10.0
 """Independent pixels with the slopes of a tile below which its shift is doubted, if others in it have none. The shifts
 of tiles with 2 to 4 such pixels had 14 to 120 times the variance that their residuals said, with 6 to 9 four times."""
 
@@ -183,12 +186,14 @@ def _structure(
     """`Regions.structure` and `Regions.clearly` of residuals, of which `whole` (B,) is the variance of the noise."""
     best = np.ones(len(whole)), np.zeros(len(whole))
     sides = [side for side in BLOCKS if min(residual.shape[1:]) >= FEWEST_BLOCKS * side]
-    blocks = fetched([bin_mean(residual, side) for side in sides]) if sides else []
-    for side, plane in zip(sides, blocks, strict=True):
-        means = plane.astype(np.float64)
-        valid = np.isfinite(means)
+    blocks = [bin_mean(residual, side, return_count=True) for side in sides]
+    planes = fetched([plane for block in blocks for plane in block]) if sides else []
+    for side, means, counts in zip(sides, planes[::2], planes[1::2], strict=True):
+        share = counts / side**2
+        valid = share >= MOSTLY
         n = np.maximum(valid.sum(axis=(1, 2)), 1)
-        variance = np.where(valid, means, 0.0) ** 2
+        # The fewer pixels, the more of the noise is left in their mean.
+        variance = share * np.where(valid, means.astype(np.float64), 0.0) ** 2
         of_noise = np.maximum(whole * block_share(rough, smooth, side), np.finfo(np.float32).tiny)
         ratio = variance.sum(axis=(1, 2)) / n / of_noise
         clearly = (ratio - 1.0) * np.sqrt(0.5 * n)
