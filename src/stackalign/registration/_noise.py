@@ -13,6 +13,7 @@ __all__ = [
     "Sampled",
     "block_share",
     "levels",
+    "moving_share",
     "noise_levels",
     "response_levels",
     "sampled_noise",
@@ -152,6 +153,15 @@ def _variances(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArr
     """Variances (B, 2) of the noise of both images after they were smoothed, not 0."""
     both = [smoothed_noise(noise[:, k], smooth[k]) for k in (0, 1)]
     return np.stack(both, axis=1) + np.finfo(np.float32).tiny
+
+
+def moving_share(noise: NDArray[np.float64], smooth: tuple[float, float]) -> NDArray[np.float64]:
+    """Share (B,) of the second of two smoothed images in the variance of the noise of their difference.
+
+    `noise` (B, 2) is that of the two before.
+    """
+    variances = _variances(noise, smooth)
+    return np.asarray(variances[:, 1] / variances.sum(axis=1))
 
 
 def second_difference_share(

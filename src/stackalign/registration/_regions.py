@@ -16,7 +16,7 @@ from stackalign.ops.transfer import fetched
 
 from ._agreement import Agreement, agreement_of, displacement_fields, surface
 from ._finish import Refined
-from ._noise import block_share, response_levels, sampled_noise, second_difference_share
+from ._noise import block_share, moving_share, response_levels, sampled_noise, second_difference_share
 from ._sums import summed
 
 __all__ = ["Regions", "regions_of", "white_residual"]
@@ -37,6 +37,10 @@ FEWEST_FOR_SURFACE = 40
 FEW_ALONE = 10.0
 """Independent pixels with the slopes of a tile below which its shift is doubted, if others in it have none. The shifts
 of tiles with 2 to 4 such pixels had 14 to 120 times the variance that their residuals said, with 6 to 9 four times."""
+
+DILUTED, MOST_DILUTED = 0.01, 0.7
+"""Variance of the noise of samples, of which 1 is all, from which on the gain is corrected for it, and beyond which
+nothing is left to correct."""
 
 WIDEST = 0.98
 """Largest correlation of neighbours that is believed: beyond it nothing would be left of the pixels."""
@@ -97,7 +101,7 @@ def regions_of(
     count = np.maximum(fine.sums[..., 0].sum(axis=1), 1.0)
     shape = (int(fine.reference.shape[1]), int(fine.reference.shape[2]))
     place = _places(shape, fine.tile)
-    residual = _residual(fine, _brightness(fine.sums, place, shape))
+    residual = _undiluted(fine, rough, place, shape)
     power, along_y, along_x, (fourth, *numbers) = _correlations(
         residual, fine.slopes, [_fourth_powers(fine.slopes, fine.tile), *counts]
     )
@@ -141,15 +145,27 @@ def _noise_in(residual: Array, fine: Refined, rough: FloatArray) -> tuple[FloatA
     return whole, whole * sampled.of_difference(rough, fine.smooth)
 
 
-def _brightness(sums: FloatArray, place: FloatArray, shape: tuple[int, int]) -> FloatArray:
+def _undiluted(fine: Refined, rough: FloatArray, place: FloatArray, shape: tuple[int, int]) -> Array:
+    """The residual with a gain that is not made smaller by the noise of the samples, which would leave of the scene."""
+    none = np.zeros(len(rough))
+    residual = _residual(fine, _brightness(fine.sums, none, place, shape))
+    # The noise of samples is that of the residual, as far as it is the moving image's.
+    noise = _noise_in(residual, fine, rough)[1] * moving_share(rough, fine.smooth)
+    noise = np.where((noise > DILUTED) & (noise < MOST_DILUTED), noise, 0.0)
+    return _residual(fine, _brightness(fine.sums, noise, place, shape)) if noise.any() else residual
+
+
+def _brightness(sums: FloatArray, noise: FloatArray, place: FloatArray, shape: tuple[int, int]) -> FloatArray:
     """Coefficients (B, 2, 6) of the gain and the offset that bring the samples to the reference, of `_surface`.
 
-    Uneven light and vignetting are no misfit: gain and offset vary smoothly, as far as there are enough tiles.
+    Uneven light and vignetting are no misfit: gain and offset vary smoothly, as far as there are enough tiles. `noise`
+    (B,) is the variance of that of the samples, which is no contrast.
     """
     terms = surface(place[:, 0], place[:, 1], shape).T
     if len(place) < FEWEST_FOR_SURFACE:
         terms[:, 1:] = 0.0
     n, r, v, _, vv, rv = np.moveaxis(sums[..., :6], -1, 0)
+    vv = vv - n * noise[:, None]
     square = np.stack([np.stack([vv, v], -1), np.stack([v, n], -1)], -1)
     normal = np.einsum("btij,tk,tl->bikjl", square, terms, terms).reshape(len(n), 12, 12)
     right = np.einsum("bti,tk->bik", np.stack([rv, r], -1), terms).reshape(len(n), 12)

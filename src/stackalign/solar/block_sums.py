@@ -139,14 +139,14 @@ def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Res
     if not np.isfinite(gain) or gain <= LEAST_GAIN:
         return None
     if chosen is plain:
-        values = f - (plain.linear[0] + plain.linear[1] * m)
+        values = f - (float(plain.linear[0]) + float(plain.linear[1]) * m)
     else:
-        y, x = (2.0 * np.arange(n) / max(n, 2) - 1.0 for n in f.shape)
+        y, x = (2.0 * np.arange(n, dtype=f.dtype) / max(n, 2) - 1.0 for n in f.shape)
         offset, contrast = (_surface(part, y, x) for part in (linear[:SHAPES], linear[SHAPES:]))
         values = f - offset - contrast * m
     values[~use] = 0.0
     if chosen.curve is not None:
-        values[use] -= chosen.curve(m[use])
+        values[use] -= chosen.curve(m[use]).astype(f.dtype)
     size = np.abs(values) / (HUBER * chosen.spread)
     return Residual(values, use / np.maximum(size, 1.0), use & (size <= 1.0), chosen.spread, gain)
 
@@ -197,7 +197,7 @@ def _shapes(y: FloatArray, x: FloatArray) -> FloatArray:
 
 def _surface(linear: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
     """The polynomial with these coefficients of `_shapes` on a grid of coordinates."""
-    one, along_y, along_x, yy, yx, xx = linear
+    one, along_y, along_x, yy, yx, xx = linear.tolist()
     rows = one + along_y * y + yy * y * y
     columns = along_x * x + xx * x * x
     surface: FloatArray = rows[:, None] + columns + (yx * y)[:, None] * x
@@ -290,10 +290,11 @@ class Sums:
         products, positions = [], []
         columns, rows = np.empty((8, len(ys) - 1, nx)), np.empty((8, len(xs) - 1, ny))
         column_moves, row_moves = np.zeros((2, 8, nx)), np.empty((2, 8, ny))
-        linear, x = places.linear, np.arange(nx, dtype=np.float64)
+        linear, x = places.linear, np.arange(nx, dtype=f.dtype)
+        weights = linear.astype(f.dtype)[..., None, None]
         # Strip by strip, which stay in the cache: all products of all pixels at once would be thirty-six images.
         for k, (top, bottom) in enumerate(itertools.pairwise(ys)):
-            strip, y = slice(top, bottom), np.arange(top, bottom, dtype=np.float64)
+            strip, y = slice(top, bottom), np.arange(top, bottom, dtype=f.dtype)
             inside, residual = use[strip], left.values[strip]
             along, along_f = (_slopes(plane, strip, jacobian, inside) for plane in (m, f))
             along_f /= left.gain
@@ -306,7 +307,7 @@ class Sums:
                 moved = base * (left.inner[strip] * along_f[axis])
                 column_moves[axis] += lines.down(moved)
                 row_moves[axis][:, strip] = lines.across(moved, [0])[..., 0]
-            share = linear[:, 0, None, None] + linear[:, 1, None, None] * y[:, None] + linear[:, 2, None, None] * x
+            share = weights[:, 0] + weights[:, 1] * y[:, None] + weights[:, 2] * x
             z = np.stack([_with_moves(base, share, weight[strip]) for weight in (left.weight, left.inner)])
             right = np.concatenate(
                 [_with_moves(np.concatenate([base[:2], along_f]), share), residual[None].astype(np.float32)]
@@ -346,7 +347,7 @@ class _Lines:
 
     def down(self, planes: FloatArray) -> FloatArray:
         """(8, columns) sums over rows."""
-        plain, first = np.moveaxis(np.stack([np.ones(self.y.size), self.y]) @ planes, 1, 0)
+        plain, first = np.moveaxis(np.stack([np.ones_like(self.y), self.y]) @ planes, 1, 0)
         return self._moves(plain, first, 1, self.linear[:, 2, None] * self.x)
 
     def across(self, planes: FloatArray, starts: Sequence[int]) -> FloatArray:
@@ -373,7 +374,7 @@ def _slopes(plane: FloatArray, strip: slice, jacobian: FloatArray, use: NDArray[
     rows = slice(max(strip.start - 1, 0), min(strip.stop + 1, len(plane)))
     values = np.pad(plane[rows], ((rows.start - strip.start + 1, strip.stop + 1 - rows.stop), (1, 1)))
     x, y = values[1:-1, 2:] - values[1:-1, :-2], values[2:, 1:-1] - values[:-2, 1:-1]
-    across, down = jacobian / 2.0
+    across, down = (jacobian / 2.0).astype(plane.dtype)
     return np.where(use, np.stack([x * across[0] + y * down[0], x * across[1] + y * down[1]]), 0.0)
 
 

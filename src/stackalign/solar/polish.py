@@ -21,6 +21,9 @@ from .sampling import masked_blur
 __all__ = ["Agreement", "compare"]
 
 
+LEAST_SHRUNK = 1e-3
+"""Share of a direction that must be left of the normal equations without a block."""
+
 LEAST_SMOOTHING = 0.7
 """Sigma in pixels of the Gaussian over both images: central differences of what is sharper are too small."""
 
@@ -88,7 +91,7 @@ class Agreement:
             return np.full((size, size), np.inf)
         parts = parts - used[:, None] * parts.sum(axis=0) / n
         without = np.eye(size) - normals @ inverse
-        held = np.linalg.svd(without, compute_uv=False)[:, -1] > 1e-3
+        held = _regular(without)
         parts[held] = np.linalg.solve(without[held], parts[held][..., None])[..., 0]
         # In the model's own directions: noise alone would have some of six gain.
         extra = slope.T @ (self.extra if moves is None else self.extra_after) @ slope
@@ -128,7 +131,8 @@ def compare(
         masked_blur(np.where(valid, image[box], 0.0), valid, (max(width, LEAST_SMOOTHING),) * 2)
         for image, width in ((fixed, smooth[0]), (moving, smooth[1]))
     ]
-    f, m = (_standardised(plane, valid) for plane in planes)
+    # Single precision is enough for what is summed over pieces of lines, and half the work.
+    f, m = (_standardised(plane, valid).astype(np.float32) for plane in planes)
     use = valid & _has_neighbours(valid)
     if use.sum() < 100 or not (np.std(f[use]) > 0 and np.std(m[use]) > 0):
         return None
@@ -136,6 +140,16 @@ def compare(
     jacobian = np.asarray(np.linalg.inv(so_far.matrix @ grid.matrix), np.float64)
     left = robust_residual(f, m, use)
     return None if left is None else _solve(f, m, left, jacobian, Places.of(box, grid, shape), use)
+
+
+def _regular(matrices: FloatArray) -> NDArray[np.bool_]:
+    """Whether square matrices (K, P, P) are far from singular: no direction is shrunk to less than a thousandth."""
+    # The determinant is the product of the singular values: where it is large, the least is by the norm of the others.
+    size = np.maximum(np.linalg.norm(matrices, axis=(1, 2)), 1e-300)
+    regular = np.abs(np.linalg.det(matrices)) > LEAST_SHRUNK * size ** (matrices.shape[1] - 1)
+    doubtful = ~regular
+    regular[doubtful] = np.linalg.svd(matrices[doubtful], compute_uv=False)[:, -1] > LEAST_SHRUNK
+    return regular
 
 
 def _box(valid: NDArray[np.bool_]) -> tuple[slice, slice] | None:
