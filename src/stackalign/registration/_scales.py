@@ -215,7 +215,7 @@ def _errors(tiles: FloatArray) -> FloatArray:
     step = fit[:, :2, 0]
     squares = np.einsum("bi,bij,bj->b", step, np.linalg.pinv(covariance, hermitian=True), step)
     # The chance of Fisher's F with two degrees of freedom above, as deviations of a Gaussian.
-    return np.maximum(-ndtri_exp(-0.5 * free * np.log1p(np.maximum(squares, 0.0) / free)), 0.0)
+    return np.asarray(np.maximum(-ndtri_exp(-0.5 * free * np.log1p(np.maximum(squares, 0.0) / free)), 0.0))
 
 
 def _products(planes: Array) -> list[Array]:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ class Residual:
     gain: float
 
 
-def robust_residual(f: FloatArray, m: FloatArray, use: NDArray[np.bool_]) -> Residual | None:
+def robust_residual(f: NDArray[Any], m: NDArray[Any], use: NDArray[np.bool_]) -> Residual | None:
     """Fit brightness and contrast by Huber's weights: moves that are still to be made are a fraction of a pixel.
 
     Both may vary over the image as polynomials of second degree do, and the brightness of the one image may be any
@@ -276,8 +277,8 @@ class Sums:
     @classmethod
     def of(
         cls,
-        f: FloatArray,
-        m: FloatArray,
+        f: NDArray[Any],
+        m: NDArray[Any],
         left: Residual,
         jacobian: FloatArray,
         places: Places,

@@ -7,6 +7,7 @@ part of an affine transform that the model of the header holds, and the displace
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +147,7 @@ def _regular(matrices: FloatArray) -> NDArray[np.bool_]:
     """Whether square matrices (K, P, P) are far from singular: no direction is shrunk to less than a thousandth."""
     # The determinant is the product of the singular values: where it is large, the least is by the norm of the others.
     size = np.maximum(np.linalg.norm(matrices, axis=(1, 2)), 1e-300)
-    regular = np.abs(np.linalg.det(matrices)) > LEAST_SHRUNK * size ** (matrices.shape[1] - 1)
+    regular = np.asarray(np.abs(np.linalg.det(matrices)) > LEAST_SHRUNK * size ** (matrices.shape[1] - 1))
     doubtful = ~regular
     regular[doubtful] = np.linalg.svd(matrices[doubtful], compute_uv=False)[:, -1] > LEAST_SHRUNK
     return regular
@@ -174,7 +175,7 @@ def _has_neighbours(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _solve(
-    f: FloatArray, m: FloatArray, left: Residual, jacobian: FloatArray, places: Places, use: NDArray[np.bool_]
+    f: NDArray[Any], m: NDArray[Any], left: Residual, jacobian: FloatArray, places: Places, use: NDArray[np.bool_]
 ) -> Agreement:
     sums = Sums.of(f, m, left, jacobian, places, use)
     whole = sums.weighted.sum(axis=0)
