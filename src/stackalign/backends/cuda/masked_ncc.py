@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Masked correlation on a GPU: batched transforms, and kernels after them; on NumPy where kernels run on the host."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from stackalign.backends import _lags
 from stackalign.backends._protocol import FLAT_INSIDE, FLAT_OVERLAP, REACH, Array, Lags, PeakArrays
 
+from ._running_sums import covered_sums
 from ._runtime import MAX_GRID_Y, Runtime
+from ._standardised import Stack, standardised
 
 __all__ = ["masked_ncc", "masked_peaks"]
 
@@ -26,23 +28,31 @@ MAX_BYTES = 1 << 30
 """Transforms and planes of the images that are worked on together."""
 
 
-class _Stack(NamedTuple):
-    """Standardised images (N, D, H, W), their validity, and their numbers of valid pixels (N,)."""
+class _Whole(NamedTuple):
+    """Which frames of a group have no invalid pixel, all of them or none."""
 
-    values: Array
-    valid: Array
-    count: Array
+    reference: bool
+    moving: bool
 
 
 class _Spectra(NamedTuple):
-    """Transforms (N, D, rows, columns) of references and their masks.
+    """Transforms (N, D, rows, columns) of references, and of their masks where they have one.
 
-    `fixed` are mask, values and squares once more, some of them in float64, for what is fixed.
+    `fixed` are mask, values and squares once more, some of them in float64, for what is fixed; only where the moving
+    images have masks.
     """
 
     values: Array
-    mask: Array
-    fixed: tuple[Array, Array, Array]
+    mask: Array | None
+    fixed: tuple[Array, Array, Array] | None
+
+
+class _Geometry(NamedTuple):
+    """What a group of images has in common: the lags that are computed, the length of transforms, and what is whole."""
+
+    lags: Lags
+    lengths: tuple[int, int]
+    whole: _Whole
 
 
 class _Known(NamedTuple):
@@ -61,23 +71,6 @@ class _Batch(NamedTuple):
     column: int
     planes: tuple[Any, ...]
     """The first eleven arguments of the kernels."""
-
-
-def _standardised(rt: Runtime, images: Array, mask: Array | None) -> _Stack:
-    xp = rt.xp
-    values = images.astype(np.float64)
-    valid = xp.isfinite(values)
-    if mask is not None:
-        valid = valid & mask
-    axes = (1, 2, 3)
-    total = valid.sum(axis=axes, keepdims=True)
-    count = xp.maximum(total, 1)
-    mean = xp.where(valid, values, 0.0).sum(axis=axes, keepdims=True) / count
-    values = xp.where(valid, values - mean, 0.0)
-    deviation = xp.sqrt((values * values).sum(axis=axes, keepdims=True) / count)
-    constant = deviation <= 1e-12 * xp.abs(mean)
-    values = xp.where(constant, 0.0, values / xp.where(constant, 1.0, deviation)).astype(np.float32)
-    return _Stack(values, valid, total.reshape(-1))
 
 
 def _forward(rt: Runtime, planes: Array, lengths: tuple[int, int], turned: bool) -> Array:
@@ -108,9 +101,8 @@ class _Pairs:
         self.small = int(moving.shape[2]), int(moving.shape[3])
         self.possible = _lags.possible(self.shape, self.small)
         self.contained = _lags.contained(self._wide(lags), self.shape, self.small)
-        self.exact = (
-            self.contained or self.depth * min(self.shape[0] * self.shape[1], self.small[0] * self.small[1]) > EXACT
-        )
+        self.pixels = self.depth * self.shape[0] * self.shape[1], self.depth * self.small[0] * self.small[1]
+        self.exact = self.contained or min(self.pixels) > EXACT
         self.one_reference = len(reference) == 1 and (reference_mask is None or len(reference_mask) == 1)
 
     def _wide(self, lags: Lags) -> Lags:
@@ -122,46 +114,55 @@ class _Pairs:
         whole = _lags.lengths(self.lags, self.shape, self.small)
         per_image = whole[0] * whole[1] * 4 * (6 * self.depth + 16)
         chunk = max(1, min(MAX_BYTES // per_image, MAX_GRID_Y))  # images are the second axis of grids
-        common = _standardised(self.rt, self.reference, self.reference_mask) if self.one_reference else None
-        known: dict[Lags, _Known] = {}
+        common = standardised(self.rt, self.reference, self.reference_mask) if self.one_reference else None
+        known: dict[tuple[Lags, _Whole], _Known] = {}
         for first in range(0, n, chunk):
             here = slice(first, min(first + chunk, n))
-            moving = _standardised(self.rt, self.moving[here], _part(self.moving_mask, here))
-            reference = common or _standardised(self.rt, _part(self.reference, here), _part(self.reference_mask, here))
+            moving = standardised(self.rt, self.moving[here], _part(self.moving_mask, here))
+            reference = common or standardised(self.rt, _part(self.reference, here), _part(self.reference_mask, here))
             yield from self._grouped(first, reference, moving, known)
 
-    def _grouped(self, first: int, reference: _Stack, moving: _Stack, known: dict[Lags, _Known]) -> Iterator[_Batch]:
-        """Yield the images of a chunk by the lags that can have enough overlap, and by whether they share a mask."""
+    def _grouped(
+        self, first: int, reference: Stack, moving: Stack, known: dict[tuple[Lags, _Whole], _Known]
+    ) -> Iterator[_Batch]:
+        """Yield the images of a chunk by the lags that can have enough overlap, and by the masks that they have."""
         shared = self._shared_mask()
-        at_anchor, counts, common = self._counts(reference, moving, shared)
+        at_anchor, counts, references, common = self._counts(reference, moving, shared)
         alike = self.one_reference and shared is not None
-        groups: dict[tuple[Lags, bool], list[int]] = {}
+        groups: dict[tuple[Lags, _Whole, bool], list[int]] = {}
         for k, (n, count) in enumerate(zip(at_anchor, counts, strict=True)):
             lags = _lags.supported(self.lags, self.shape, self.small, self.depth, self.overlap_ratio * n)
-            groups.setdefault((lags, alike and count == common), []).append(k)
-        for (lags, same_mask), members in groups.items():
+            own = references[k if len(references) > 1 else 0]
+            whole = _Whole(own == self.pixels[0], count == self.pixels[1])
+            groups.setdefault((lags, whole, alike and count == common), []).append(k)
+        for (lags, whole, same_mask), members in groups.items():
             wide = self._wide(lags)
-            lengths = _lags.lengths(wide, self.shape, self.small)
+            geometry = _Geometry(wide, _lags.lengths(wide, self.shape, self.small), whole)
             chosen = _selection(self.rt, np.array(members))
-            r_stack = reference if self.one_reference else _Stack(*(a[chosen] for a in reference))
-            v_stack = _Stack(*(a[chosen] for a in moving))
+            r_stack = reference if self.one_reference else Stack(*(a[chosen] for a in reference))
+            v_stack = Stack(*(a[chosen] for a in moving))
             fixed = None
             if same_mask:
-                if lags not in known:
-                    spectra = self._spectra(r_stack, lengths)
-                    known[lags] = _Known(spectra, self._fixed(spectra, shared, lengths))
-                r, fixed = known[lags]
+                if (lags, whole) not in known:
+                    spectra = self._spectra(r_stack, geometry)
+                    known[lags, whole] = _Known(spectra, self._fixed(r_stack, spectra, shared, geometry))
+                r, fixed = known[lags, whole]
             else:
-                r = known[lags].reference if lags in known else self._spectra(r_stack, lengths)
-            yield self._batch(np.array(members) + first, wide, lengths, (r_stack, r, fixed), v_stack)
+                r = known[lags, whole].reference if (lags, whole) in known else self._spectra(r_stack, geometry)
+            yield self._batch(np.array(members) + first, geometry, (r_stack, r, fixed), v_stack)
 
-    def _counts(self, reference: _Stack, moving: _Stack, shared: Array | None) -> tuple[list[int], list[int], int]:
-        """Overlaps at the anchor, valid pixels of each image, and those of the mask that they share: by one copy."""
+    def _counts(
+        self, reference: Stack, moving: Stack, shared: Array | None
+    ) -> tuple[list[int], list[int], list[int], int]:
+        """Overlaps at the anchor, valid pixels of each image and reference, and of the mask that images share.
+
+        They come by one copy.
+        """
         overlaps = _lags.overlap_at(self.rt.xp, reference.valid, moving.valid, _lags.anchor(self.lags))
-        parts = [overlaps, moving.count] + ([] if shared is None else [shared.sum().reshape(1)])
+        parts = [overlaps, moving.count, reference.count] + ([] if shared is None else [shared.sum().reshape(1)])
         numbers = self.rt.to_numpy(self.rt.xp.concatenate(parts)).tolist()
-        n = len(moving.count)
-        return numbers[:n], numbers[n : 2 * n], -1 if shared is None else numbers[-1]
+        n, m = len(moving.count), len(reference.count)
+        return numbers[:n], numbers[n : 2 * n], numbers[2 * n : 2 * n + m], -1 if shared is None else numbers[-1]
 
     def _shared_mask(self) -> Array | None:
         """Return the mask (1, D, h, w) of all moving images that have no invalid pixels of their own."""
@@ -174,13 +175,28 @@ class _Pairs:
         mask = _forward(self.rt, valid.astype(np.float32), lengths, turned)
         return mask, _forward(self.rt, valid.astype(np.float64), lengths, turned) if self.exact else mask
 
-    def _spectra(self, stack: _Stack, lengths: tuple[int, int]) -> _Spectra:
+    def _spectra(self, stack: Stack, geometry: _Geometry) -> _Spectra:
+        lengths, whole = geometry.lengths, geometry.whole
         values = _forward(self.rt, stack.values, lengths, False)
+        if whole.reference and whole.moving:
+            return _Spectra(values, None, None)
         mask, exact_mask = self._mask_spectra(stack.valid, lengths, False)
+        if whole.moving:
+            return _Spectra(values, mask, None)
         kind = np.float64 if self.contained else np.float32
         again = _forward(self.rt, stack.values.astype(kind), lengths, False) if self.contained else values
         squares = _forward(self.rt, (stack.values * stack.values).astype(kind), lengths, False)
         return _Spectra(values, mask, (exact_mask, again, squares))
+
+    def _covered(self, planes: Sequence[Array], geometry: _Geometry, turned: bool) -> Array:
+        """Sums over what the other frame covers, one (N, rows, columns) for each of planes; see `covered_sums`."""
+        out = self.rt.xp.zeros((len(planes), len(planes[0]), *geometry.lengths))
+        lags = geometry.lags
+        y, x = lags.low_y - self.possible.low_y, lags.low_x - self.possible.low_x
+        window = out[:, :, y : y + lags.shape[0], x : x + lags.shape[1]]
+        after = np.subtract(self.shape, self.small).tolist() if turned else (0, 0)
+        covered_sums(self.rt.xp, [p[..., ::-1, ::-1] if turned else p for p in planes], lags, self.small, after, window)
+        return out
 
     def _back(self, a: Array, b: Array, lengths: tuple[int, int]) -> Array:
         """Multiply spectra, add the planes up, and go back."""
@@ -189,45 +205,50 @@ class _Pairs:
             product += a[:, d] * b[:, d]
         return self.rt.xp.ascontiguousarray(self.rt.fft.irfft2(product, lengths))
 
-    def _fixed(self, r: _Spectra, valid: Array, lengths: tuple[int, int]) -> tuple[Array, Array, Array]:
+    def _fixed(self, r_stack: Stack, r: _Spectra, valid: Array, geometry: _Geometry) -> tuple[Array, Array, Array]:
         """Overlap, and the reference's mean and squared deviations in it."""
-        xp = self.rt.xp
-        single, double = self._mask_spectra(valid, lengths, True)
-        n = xp.rint(self._back(r.fixed[0], double, lengths))
-        mask = double if self.contained else single
-        sums, squares = (self._back(a, mask, lengths).astype(np.float64) for a in r.fixed[1:])
+        xp, lengths = self.rt.xp, geometry.lengths
+        if r.fixed is None:
+            planes = r_stack.valid, r_stack.values, r_stack.values * r_stack.values
+            n, sums, squares = self._covered(planes, geometry, False)
+        else:
+            single, double = self._mask_spectra(valid, lengths, True)
+            n = xp.rint(self._back(r.fixed[0], double, lengths))
+            mask = double if self.contained else single
+            sums, squares = (self._back(a, mask, lengths).astype(np.float64) for a in r.fixed[1:])
         mean = sums / xp.maximum(n, 1)
         variance = squares - mean * sums
         return n.astype(np.int32), mean.astype(np.float32), variance.astype(np.float32)
 
-    def _varying(self, r_stack: _Stack, r: _Spectra, moving: _Stack, lengths: tuple[int, int]) -> tuple[Array, ...]:
+    def _varying(self, r: _Spectra, moving: Stack, geometry: _Geometry) -> tuple[Array, ...]:
         """Products, sums and sums of squares of the moving images."""
-        xp = self.rt.xp
+        xp, lengths = self.rt.xp, geometry.lengths
         squares = moving.values * moving.values
         values = _forward(self.rt, moving.values, lengths, True)
         products = self._back(r.values, values, lengths)
-        if self.contained and bool(r_stack.valid.all()):
+        if self.contained and geometry.whole.reference:
             sums = (a.sum(axis=(1, 2, 3), dtype=np.float64) for a in (moving.values, squares))
             return products, *(xp.zeros_like(products) + a[:, None, None].astype(np.float32) for a in sums)
+        if geometry.whole.reference:
+            return products, *self._covered((moving.values, squares), geometry, True).astype(np.float32)
         squares = _forward(self.rt, squares, lengths, True)
         return products, self._back(r.mask, values, lengths), self._back(r.mask, squares, lengths)
 
     def _batch(
         self,
         members: NDArray[np.int64],
-        lags: Lags,
-        lengths: tuple[int, int],
-        reference: tuple[_Stack, _Spectra, tuple[Array, Array, Array] | None],
-        moving: _Stack,
+        geometry: _Geometry,
+        reference: tuple[Stack, _Spectra, tuple[Array, Array, Array] | None],
+        moving: Stack,
     ) -> _Batch:
         """Correlate images with the reference, with what is known already."""
-        xp = self.rt.xp
+        xp, lags, lengths = self.rt.xp, geometry.lags, geometry.lengths
         r_stack, r, fixed = reference
         size = lengths[0] * lengths[1]
         fixed_step = 0 if fixed is not None else size
         if fixed is None:
-            fixed = self._fixed(r, moving.valid, lengths)
-        varying = self._varying(r_stack, r, moving, lengths)
+            fixed = self._fixed(r_stack, r, moving.valid, geometry)
+        varying = self._varying(r, moving, geometry)
         row, column = lags.low_y - self.possible.low_y, lags.low_x - self.possible.low_x
         within = _lags.intersection(lags, self.lags)
         y, x = row + within.low_y - lags.low_y, column + within.low_x - lags.low_x
