@@ -248,34 +248,40 @@ CH_INTERNAL static int run_grid(const unsigned* dims, size_t dynamic_bytes, unsi
 
 // ---- a kernel's signature, and its call from an array of pointers to the arguments ----
 template <class T>
-static std::string scalar_name() {
-  using U = std::remove_cv_t<T>;
-  if constexpr (std::is_void_v<U>)
-    return "V0";
-  else {
-    const char kind = std::is_same_v<U, bool>       ? 'b'
-                      : std::is_floating_point_v<U> ? 'f'
-                      : !std::is_integral_v<U>      ? 'V'
-                      : std::is_signed_v<U>         ? 'i'
-                                                    : 'u';
-    return kind + std::to_string(sizeof(U));
-  }
+constexpr char kind() {
+  return std::is_same_v<T, bool>       ? 'b'
+         : std::is_floating_point_v<T> ? 'f'
+         : !std::is_integral_v<T>      ? 'V'
+         : std::is_signed_v<T>         ? 'i'
+                                       : 'u';
 }
+
+template <class T>
+constexpr size_t bytes() {
+  if constexpr (std::is_void_v<T>)
+    return 0;
+  else
+    return sizeof(T);
+}
+
+constexpr size_t PARAMETER_ROOM = 16;
 
 // "r:f8" is a pointer to const double, "w:f8" a pointer to double, "v:f8" a double.
 template <class T>
-static std::string parameter_name() {
+static char* write_parameter(char* text) {
   using U = std::remove_cv_t<T>;
-  if constexpr (std::is_pointer_v<U>)
-    return (std::is_const_v<std::remove_pointer_t<U>> ? "r:" : "w:") + scalar_name<std::remove_pointer_t<U>>();
-  else
-    return "v:" + scalar_name<U>();
+  using Pointed = std::remove_pointer_t<U>;
+  using Scalar = std::remove_cv_t<Pointed>;
+  const char access = !std::is_pointer_v<U> ? 'v' : std::is_const_v<Pointed> ? 'r' : 'w';
+  return text + snprintf(text, PARAMETER_ROOM, "%c:%c%zu ", access, kind<Scalar>(), bytes<Scalar>());
 }
 
 template <class... P>
 static const char* signature(void (*)(P...)) {
-  static const std::string text = ((parameter_name<P>() + " ") + ... + std::string());
-  return text.c_str();
+  static char text[PARAMETER_ROOM * sizeof...(P) + 1];
+  char* end = text;
+  ((end = write_parameter<P>(end)), ...);
+  return text;
 }
 
 template <class... P, size_t... I>

@@ -13,8 +13,8 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+// <string> would take the compiler longer than most kernels.
 #include <limits>
-#include <string>
 #include <type_traits>
 #include <utility>
 

@@ -1,7 +1,9 @@
 """Compile the CUDA kernels for real devices, without one, and keep their registers and spills within a table.
 
 ``PYTHONPATH=tests python -m cuda_host.nvrtc --update`` writes the table `RESOURCES` anew; read its diff before it is
-committed.
+committed. What a compiler makes of a text is always the same, and all types and architectures take it more than a
+minute: a file whose text, options and compiler are those of the table is not compiled again, except for one type and
+one architecture (`sampled`), which show that the table is true.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cuda_host.host import cache_folder
 from stackalign.backends.cuda._compilation import OPTIONS
@@ -32,14 +34,13 @@ __all__ = [
     "compile_cubin",
     "compile_kernels",
     "labels",
+    "recorded",
+    "sampled",
     "unavailable",
 ]
 
 ARCHITECTURES = (75, 80, 86, 89, 90)
 RESOURCES = Path(__file__).with_name("cuda_resources.json")
-DEFAULT = [64, 0, 0]
-"""Registers, spill stores and loads that are accepted of an entry without a row: four blocks of 256 threads then fit a
-multiprocessor."""
 USAGE = re.compile(
     r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
     r".*?Used (\d+) registers([^\n]*)",
@@ -55,6 +56,10 @@ class Usage(NamedTuple):
     spill_stores: int
     spill_loads: int
     shared_bytes: int
+
+
+DEFAULT = Usage(64, 0, 0, 48 << 10)
+"""Accepted of an entry without a row: four blocks of 256 threads then fit a multiprocessor."""
 
 
 def unavailable() -> str | None:
@@ -126,6 +131,28 @@ def labels(name: str) -> dict[str, tuple[str, ...]]:
     return {f"<{element}>": (*OPTIONS, f"-DELEMENT={element}") for element in ELEMENTS.values()}
 
 
+def _digest(name: str) -> str:
+    """Hash of all that the use of resources of a kernel file follows from."""
+    hashed = json.dumps([_compiler(), cuda_source(name), labels(name)])
+    return hashlib.sha256(hashed.encode()).hexdigest()[:16]
+
+
+def recorded(name: str) -> bool:
+    """Tell whether the table was written for this text of a kernel file, with this compiler."""
+    return bool(_table()["of"].get(name) == _digest(name))
+
+
+def sampled(name: str) -> tuple[int, dict[str, Usage]]:
+    """Compile one type of a kernel file for one architecture; return the latter, and the use by labelled entry.
+
+    The architecture goes round with the file: together they are all of them.
+    """
+    architecture = ARCHITECTURES[cuda_names().index(name) % len(ARCHITECTURES)]
+    label, options = next((k, o) for k, o in labels(name).items() if k in ("", "<f32>"))
+    usage = compile_cubin(cuda_source(name), architecture, options)
+    return architecture, {f"{entry}{label}": used for entry, used in usage.items()}
+
+
 def compile_kernels(name: str, architecture: int) -> Iterator[tuple[str, Usage]]:
     """Compile one kernel file for all element types; yields ``entry<element>`` or ``entry``, and its use."""
     text, every = cuda_source(name), labels(name)
@@ -140,10 +167,15 @@ def compile_kernels(name: str, architecture: int) -> Iterator[tuple[str, Usage]]
                 yield f"{entry}{label}", used
 
 
-def accepted() -> dict[str, dict[str, list[int]]]:
-    """Return the table: entry, architecture, [registers, spill stores, spill loads]."""
-    table: dict[str, dict[str, list[int]]] = json.loads(RESOURCES.read_text())
+@functools.cache
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(RESOURCES.read_text())
     return table
+
+
+def accepted() -> dict[str, dict[str, Usage]]:
+    """Return the table by entry and architecture."""
+    return {entry: {a: Usage(*row) for a, row in rows.items()} for entry, rows in _table()["usage"].items()}
 
 
 def measure() -> dict[str, dict[str, list[int]]]:
@@ -152,7 +184,7 @@ def measure() -> dict[str, dict[str, list[int]]]:
     for name in cuda_names():
         for architecture in ARCHITECTURES:
             for entry, used in compile_kernels(name, architecture):
-                table.setdefault(entry, {})[f"sm_{architecture}"] = list(used[:3])
+                table.setdefault(entry, {})[f"sm_{architecture}"] = list(used)
     return table
 
 
@@ -162,8 +194,12 @@ def main() -> None:
     parser.add_argument("--update", action="store_true", required=True, help="write the table anew")
     parser.parse_args()
     # One line per entry: what changed is then seen in the diff at a glance.
-    lines = (f"  {json.dumps(entry)}: {json.dumps(row)}" for entry, row in sorted(measure().items()))
-    RESOURCES.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    parts = {"of": {name: _digest(name) for name in cuda_names()}, "usage": measure()}
+    texts = []
+    for part, rows in parts.items():
+        lines = (f"    {json.dumps(key)}: {json.dumps(row)}" for key, row in sorted(rows.items()))
+        texts.append(f'  "{part}": {{\n' + ",\n".join(lines) + "\n  }")
+    RESOURCES.write_text("{\n" + ",\n".join(texts) + "\n}\n")
 
 
 if __name__ == "__main__":
