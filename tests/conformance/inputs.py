@@ -112,9 +112,9 @@ def random_matrices(rng, problems, n, kind):
 
 
 def samples(dtype: str, shapes: Any = SAMPLE_SHAPES, masks: Any = MASKS) -> Iterator[Sample]:
-    """Patterns with a bright disk on a background, the same for the same arguments."""
-    rng = np.random.default_rng(20)
+    """Patterns with a bright disk on a background, the same whatever other shapes and masks are asked for."""
     for shape in shapes:
+        rng = np.random.default_rng((20, *shape))
         n, height, width = shape
         y, x = np.mgrid[:height, :width]
         middle = rng.uniform(0.3, 0.7, (n, 2)) * (height, width)

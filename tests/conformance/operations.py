@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conformance import subjects
-from conformance._op import Case, Inputs, Op, Sample
+from conformance._op import Branch, Case, Inputs, Op, Sample
+from conformance.kept import answers
 from stackalign.backends import load
 from stackalign.backends._protocol import KERNEL_DTYPES, Backend
 
@@ -101,15 +102,20 @@ class Question(NamedTuple):
 def questions(sample: Sample, kernels: Iterable[str]) -> list[Question]:
     """Calls that reach every branch of some kernel files.
 
-    The answers take the reference longer than the kernels: ask once for all runs with the same sample.
+    The answers take the reference longer than the kernels, and many runs have the same sample: they are kept.
     """
-    reference, names = load("reference"), tuple(kernels)
-    return [
-        Question(op, branch.name, branch.inputs, branch.slack, call(reference, op, branch.inputs, 1))
-        for op in OPERATIONS.values()
-        if op.kernel in names and (not op.of_planes or sample.patterns.dtype == np.float32)
-        for branch in op.branches(sample)
-    ]
+    names, asked = tuple(kernels), []
+    for op in OPERATIONS.values():
+        if op.kernel in names and (not op.of_planes or sample.patterns.dtype == np.float32):
+            branches = list(op.branches(sample))
+            pairs = zip(branches, _answers(op, branches), strict=True)
+            asked += [Question(op, *branch, known) for branch, known in pairs]
+    return asked
+
+
+def _answers(op: Op, branches: list[Branch]) -> list[dict[str, np.ndarray]]:
+    inputs = [branch.inputs for branch in branches]
+    return answers(op.method, inputs, lambda: [call(load("reference"), op, each, 1) for each in inputs])
 
 
 def kernel_differences(backend: Any, asked: Iterable[Question], on_host: bool = True) -> Iterator[str]:

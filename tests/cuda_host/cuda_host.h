@@ -128,13 +128,7 @@ CH_INTERNAL static void make_fiber(Fiber& fiber) {
   fiber.stack = static_cast<char*>(mmap(nullptr, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE,
                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (fiber.stack == MAP_FAILED || mprotect(fiber.stack, GUARD_BYTES, PROT_NONE)) abort();
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack + GUARD_BYTES;
-  fiber.context.uc_stack.ss_size = STACK_BYTES;
-  fiber.context.uc_link = nullptr;
-  makecontext(&fiber.context, fiber_main, 0);
-  fiber.context.uc_stack.ss_size = 0;  // else the address sanitizer forgets the stack's red zones at each switch
-  fiber.started = false;
+  fiber.context = first_context(fiber.stack + GUARD_BYTES + STACK_BYTES, fiber_main);
 #ifdef __SANITIZE_THREAD__
   fiber.sanitizer = __tsan_create_fiber(0);
 #endif

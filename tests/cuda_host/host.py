@@ -6,14 +6,12 @@ against the kernel's signature, because a wrong argument on a GPU is read as gar
 """
 
 import ctypes
-import fcntl
 import functools
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HostModule", "cache_folder", "kernel_names", "sanitizer_environment", "unavailable"]
+from conformance.kept import once
+
+__all__ = ["HostModule", "kernel_names", "sanitizer_environment", "unavailable"]
 
 HERE = Path(__file__).parent
 HEADERS = sorted(HERE.glob("cuda_host*.h"))
@@ -188,31 +188,16 @@ def _build(source: str, defines: Sequence[str], flags: Sequence[str]) -> Path:
     digest = hashlib.sha256()
     for part in (_compiler(), *flags, *(f.read_text() for f in (Path(__file__), *HEADERS)), source):
         digest.update(part.encode() + b"\0")
-    folder = cache_folder()
-    library = folder / f"{digest.hexdigest()[:32]}.so"
-    # Workers of pytest and the runs under sanitizers come for the same library at the same time: one of them builds.
-    with open(library.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists():
-            kernels = kernel_names(source, defines)
-            if not kernels:
-                raise RuntimeError('the source has no entry of the form extern "C" __global__ void name(')
-            # A name of its own, then a rename: whoever is killed meanwhile must not leave half a file.
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                wrapper, built = Path(scratch, "kernels.cpp"), Path(scratch, "kernels.so")
-                wrapper.write_text(_wrap(source, kernels))
-                _gpp([*flags, f"-I{HERE}", str(wrapper), "-o", str(built)])
-                os.replace(built, library)
-    return library
 
+    def make(library: Path) -> None:
+        kernels = kernel_names(source, defines)
+        if not kernels:
+            raise RuntimeError('the source has no entry of the form extern "C" __global__ void name(')
+        wrapper = library.with_name("kernels.cpp")
+        wrapper.write_text(_wrap(source, kernels))
+        _gpp([*flags, f"-I{HERE}", str(wrapper), "-o", str(library)])
 
-def cache_folder() -> Path:
-    """What was compiled is kept here by all that goes in, for the workers of a run and for the next runs."""
-    folder = Path(tempfile.gettempdir()) / f"stackalign-cuda-host-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise RuntimeError(f"{folder} belongs to another user; libraries are not loaded from there")
-    return folder
+    return once(f"{digest.hexdigest()[:32]}.so", make)
 
 
 @functools.cache

@@ -23,7 +23,18 @@ from stackalign.backends.cuda import CudaBackend
 from stackalign.backends.cuda._runtime import Runtime
 from stackalign_kernels import cuda_names, cuda_source
 
-__all__ = ["ALL_SPARE", "BARRIER", "NO_MUTATION", "RULES", "SHARING", "Mutant", "Rule", "mutants", "switched"]
+__all__ = [
+    "ALL_SPARE",
+    "BARRIER",
+    "NO_MUTATION",
+    "RULES",
+    "SHARING",
+    "Mutant",
+    "Rule",
+    "asked_of",
+    "mutants",
+    "switched",
+]
 
 BARRIER = "barrier deleted"
 NO_MUTATION = "no mutation"
@@ -247,6 +258,17 @@ def _verdict(status: int) -> str:
     return VERDICTS.get(os.WEXITSTATUS(status), f"exit status {os.WEXITSTATUS(status)}")
 
 
+def asked_of(sanitizer: str, kernel_file: str, dtypes: Iterable[str]) -> list[Question]:
+    """The questions by which a mutant is to be noticed."""
+    shapes, masks = (SHAPES, ("none", "each")) if sanitizer == "plain" else (SHAPES[:1], ("none",))
+    return [
+        question
+        for dtype in dtypes
+        for sample in samples(dtype, shapes, masks)
+        for question in questions(sample, (kernel_file,))
+    ]
+
+
 def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
     """Try the mutants: only those of barriers under a sanitizer, the others without."""
     plain = sanitizer == "plain"
@@ -254,13 +276,7 @@ def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
     # Built, loaded and answered here, once for all mutants; no launch, because the thread sanitizer cannot fork fibres.
     for dtype in _modules(kernel_file, dtypes):
         runtime.get_function(kernel_file, "choose_mutant", dtype)
-    shapes, masks = (SHAPES, ("none", "each")) if plain else (SHAPES[:1], ("none",))
-    asked = [
-        question
-        for dtype in dtypes
-        for sample in samples(dtype, shapes, masks)
-        for question in questions(sample, (kernel_file,))
-    ]
+    asked = asked_of(sanitizer, kernel_file, dtypes)
 
     def verdict(mutant: Mutant, numbers: Sequence[int]) -> str:
         child = os.fork()

@@ -11,15 +11,13 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cuda_host.host import cache_folder
+from conformance.kept import once
 from stackalign.backends.cuda._compilation import OPTIONS
 from stackalign.backends.cuda._runtime import ELEMENTS
 from stackalign_kernels import cuda_names, cuda_source
@@ -110,15 +108,12 @@ def _compiler() -> list[str]:
 def _kept_or_compiled(text: str, architecture: int, options: Sequence[str]) -> dict[str, Usage]:
     """The use of resources follows from what is hashed: it is kept, since the compiler takes a minute for all files."""
     hashed = json.dumps([_compiler(), architecture, options, text])
-    kept = cache_folder() / f"{hashlib.sha256(hashed.encode()).hexdigest()[:32]}.json"
-    if kept.exists():
-        return {entry: Usage(*row) for entry, row in json.loads(kept.read_text()).items()}
-    usage = compile_cubin(text, architecture, options)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-        written = Path(scratch, kept.name)
-        written.write_text(json.dumps(usage))
-        os.replace(written, kept)
-    return usage
+
+    def make(file: Path) -> None:
+        file.write_text(json.dumps(compile_cubin(text, architecture, options)))
+
+    kept = once(f"{hashlib.sha256(hashed.encode()).hexdigest()[:32]}.json", make)
+    return {entry: Usage(*row) for entry, row in json.loads(kept.read_text()).items()}
 
 
 def labels(name: str) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,6 @@ differs; exits with 1 if anything does, and with the sanitizer's own status if i
 
 import os
 import sys
-from collections.abc import Sequence
 
 from conformance._op import Sample
 from conformance.inputs import MASKS, SAMPLE_SHAPES, samples
@@ -14,7 +13,7 @@ from conformance.operations import OPERATIONS, Question, kernel_differences, que
 from cuda_host.backend import HostArrays, host_runtime
 from stackalign.backends.cuda import CudaBackend
 
-__all__ = ["chosen_samples", "kernels_of", "main"]
+__all__ = ["asked", "chosen_samples", "kernels_of", "main"]
 
 
 def kernels_of(dtype: str) -> list[str]:
@@ -32,12 +31,18 @@ def chosen_samples(sanitizer: str, dtype: str) -> list[Sample]:
     return [sample for shape, mask in pairs for sample in samples(dtype, (shape,), (mask,))]
 
 
-def _run(sanitizer: str, kernel: str, asked: dict[str, Sequence[Question]]) -> int:
+def asked(sanitizer: str, dtype: str) -> dict[str, list[Question]]:
+    """What is asked of the kernels, by sample."""
+    kernels = kernels_of(dtype)
+    return {sample.name: questions(sample, kernels) for sample in chosen_samples(sanitizer, dtype)}
+
+
+def _run(sanitizer: str, kernel: str, every: dict[str, list[Question]]) -> int:
     """Ask what concerns one kernel file."""
     backend = CudaBackend(HostArrays(host_runtime(sanitizer=sanitizer)))
     wrong = 0
-    for sample, every in asked.items():
-        own = [question for question in every if question.op.kernel == kernel]
+    for sample, of_all in every.items():
+        own = [question for question in of_all if question.op.kernel == kernel]
         assert own, f"nothing is asked of {kernel}"
         texts = list(kernel_differences(backend, own))
         sys.stdout.write(f"{kernel}, sample {sample}: {'; '.join(texts) or 'equal'}\n")
@@ -51,13 +56,12 @@ def main(sanitizer: str, dtype: str) -> int:
 
     The thread sanitizer's clocks grow with the fibres of all files of a process, and each barrier copies them.
     """
-    kernels = kernels_of(dtype)
-    asked = {sample.name: questions(sample, kernels) for sample in chosen_samples(sanitizer, dtype)}
+    every = asked(sanitizer, dtype)
     worst = 0
-    for kernel in kernels:
+    for kernel in kernels_of(dtype):
         child = os.fork()
         if child == 0:
-            os._exit(_run(sanitizer, kernel, asked))
+            os._exit(_run(sanitizer, kernel, every))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
             sys.stdout.write(f"{kernel}: exit status {status}\n")

@@ -9,7 +9,7 @@ import pytest
 
 from cuda_host import sanitized
 from cuda_host._require import require_gpp
-from cuda_host.mutants import ALL_SPARE, BARRIER, NO_MUTATION, RULES, SHARING, mutants
+from cuda_host.mutants import ALL_SPARE, BARRIER, NO_MUTATION, RULES, SHARING, asked_of, mutants
 from stackalign_kernels import cuda_names, cuda_source
 
 # Barriers that another one makes superfluous in every present use, by what follows them. They stay because the function
@@ -21,6 +21,8 @@ DTYPES = ("uint16", "float32")
 
 def _verdicts(*runs: tuple[str, ...]) -> dict[tuple[str, str, str], set[str]]:
     """Run the drivers, two at a time, and gather the verdicts on each mutant over the kernel files that hold it."""
+    for sanitizer, kernel_file, *dtypes in runs:  # the reference is asked here: Python is slow under a sanitizer
+        asked_of(sanitizer, kernel_file, dtypes)
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda run: sanitized.run(run[0], "cuda_host.mutants", *run[1:]), runs))
     gathered = defaultdict(set)
