@@ -1,8 +1,8 @@
 """Deliberate mistakes in the project's kernels, to see whether the checks would notice.
 
 All mutants of a kernel file are compiled at once, each behind a switch that the host sets before a run: hundreds of
-mutants then cost one compilation. ``python -m cuda_host.mutants SANITIZER|plain FILE DTYPE...`` tries them in turn,
-each in a forked process, because a mutant may crash or never end, and prints one line of JSON for each.
+mutants then cost one compilation. ``python -m cuda_host.mutants SANITIZER|plain FILE,FILE... DTYPE...`` tries them in
+turn, each in a forked process, because a mutant may crash or never end, and prints one line of JSON for each.
 """
 
 import json
@@ -269,7 +269,13 @@ def asked_of(sanitizer: str, kernel_file: str, dtypes: Iterable[str]) -> list[Qu
     ]
 
 
-def main(sanitizer: str, kernel_file: str, *dtypes: str) -> None:
+def main(sanitizer: str, kernel_files: str, *dtypes: str) -> None:
+    """Try the mutants of some files, in one process: to import what asks the questions takes longer than most files."""
+    for kernel_file in kernel_files.split(","):
+        _try_all(sanitizer, kernel_file, dtypes)
+
+
+def _try_all(sanitizer: str, kernel_file: str, dtypes: Sequence[str]) -> None:
     """Try the mutants: only those of barriers under a sanitizer, the others without."""
     plain = sanitizer == "plain"
     runtime = host_runtime(sanitizer=None if plain else sanitizer, source=switched)

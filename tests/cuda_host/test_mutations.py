@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,10 +20,11 @@ SPARE = {"__syncthreads(); return largest;", "__syncthreads(); return m;", "__sy
 DTYPES = ("uint16", "float32")
 
 
-def _verdicts(*runs: tuple[str, ...]) -> dict[tuple[str, str, str], set[str]]:
+def _verdicts(sanitizer: str, names: Sequence[str], dtypes: Sequence[str]) -> dict[tuple[str, str, str], set[str]]:
     """Run the drivers, two at a time, and gather the verdicts on each mutant over the kernel files that hold it."""
-    for sanitizer, kernel_file, *dtypes in runs:  # the reference is asked here: Python is slow under a sanitizer
-        asked_of(sanitizer, kernel_file, dtypes)
+    for name in names:  # the reference is asked here: Python is slow under a sanitizer
+        asked_of(sanitizer, name, dtypes)
+    runs = [(sanitizer, ",".join(half), *dtypes) for half in (names[::2], names[1::2])]
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda run: sanitized.run(run[0], "cuda_host.mutants", *run[1:]), runs))
     gathered = defaultdict(set)
@@ -55,7 +57,7 @@ def test_every_barrier_is_mutated():
 @pytest.mark.slow
 def test_results_show_every_mutation():
     require_gpp()
-    verdicts = _verdicts(*(("plain", name, *DTYPES) for name in cuda_names()))
+    verdicts = _verdicts("plain", cuda_names(), DTYPES)
     survivors = [mutant for mutant, seen in verdicts.items() if seen == {"survived"}]
     assert not survivors
     assert {rule for rule, _, _ in verdicts} == {rule.name for rule in RULES} - {BARRIER}
@@ -65,7 +67,7 @@ def test_results_show_every_mutation():
 def test_the_thread_sanitizer_shows_every_missing_barrier():
     require_gpp("thread")
     # float32 alone takes every path with a barrier: growing and not growing sums, and the radius of the support.
-    verdicts = _verdicts(*(("thread", name, "float32") for name in SHARING))
+    verdicts = _verdicts("thread", SHARING, ["float32"])
     assert "data race" in verdicts.pop((ALL_SPARE, "", ""))
     unseen = {text for (_, _, text), seen in verdicts.items() if "data race" not in seen}
     assert unseen <= SPARE
