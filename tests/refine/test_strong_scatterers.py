@@ -1,15 +1,15 @@
-"""Ordinary CBED disks of strong scatterers, made by a plain eigen-solver that shares a table of atoms with the package.
+"""Ordinary CBED disks of strong scatterers, made by a plain solver that shares a table of atoms with the package.
 
 The structure matrix of all zero-layer beams within a radius is written out from the definition of the structure factor,
-and diagonalised as it is: nothing is selected or folded in. Refined with the defaults, a thickness is right within
-three error bars and 1 %, or the result says that it is in doubt.
+and its exponential is summed as it is: nothing is selected or folded in. Refined with the defaults, a thickness is
+right within three error bars and 1 %, or the result says that it is in doubt.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scipy import constants, linalg, ndimage
+from scipy import constants, ndimage, special
 
 from refine.patterns import EXACT
 from stackalign.refine import (
@@ -87,15 +87,33 @@ def intensities(of: Specimen, kv: float, tilts: np.ndarray) -> np.ndarray:
     np.fill_diagonal(matrix, 0)
     assert np.abs(matrix.imag).max() < 1e-12  # both crystals have a centre of inversion at the origin
     rows = [int(np.flatnonzero((hkl == one).all(1))[0]) for one in of.hkl]
-    result = np.empty((len(rows), len(tilts)))
-    for i, tilt in enumerate(tilts):
-        # (K + t)^2 - (K + t + g)^2 in vacuum; refraction changes the component along the beam alone.
-        detuning = -2 * g @ tilt - np.square(g).sum(1)
-        along = np.sqrt(wavenumber(kv) ** 2 + mean - tilt @ tilt)
-        values, waves = linalg.eigh(matrix.real + np.diag(detuning))
-        depth = np.exp(1j * np.pi * values * of.thickness / along)
-        result[:, i] = np.abs(waves[rows] @ (depth * waves[rows[0]])) ** 2
-    return result
+    # (K + t)^2 - (K + t + g)^2 in vacuum; refraction changes the component along the beam alone.
+    detuning = -2 * g @ tilts.T - np.square(g).sum(1)[:, None]
+    along = np.sqrt(wavenumber(kv) ** 2 + mean - np.square(tilts).sum(1))
+    return np.abs(exponentials(matrix.real, detuning, np.pi * of.thickness / along, rows)) ** 2
+
+
+def exponentials(matrix: np.ndarray, diagonals: np.ndarray, depths: np.ndarray, rows: list[int]) -> np.ndarray:
+    """Elements (D, T) of exp(i depth (matrix + diagonal)), from rows[0] to the rows, for T diagonals and depths.
+
+    The series of Chebyshev polynomials with Bessel functions: to diagonalise each of the T matrices takes ten times as
+    long.
+    """
+    spread = np.linalg.norm(matrix, 2)
+    low, high = diagonals.min() - spread, diagonals.max() + spread
+    middle, radius = (high + low) / 2, (high - low) / 2
+    now = np.zeros_like(diagonals)
+    now[rows[0]] = 1.0
+
+    def applied(vectors: np.ndarray) -> np.ndarray:
+        return (matrix @ vectors + (diagonals - middle) * vectors) / radius
+
+    total = special.jv(0, radius * depths) * now[rows].astype(complex)
+    before, now = now, applied(now)
+    for k in range(1, int(radius * depths.max()) + 60):  # J_k(x) falls faster than any power beyond k = x
+        total += 2 * 1j**k * special.jv(k, radius * depths) * now[rows]
+        before, now = now, 2 * applied(now) - before
+    return total * np.exp(1j * middle * depths)
 
 
 def disks(of: Specimen, kv: float, counts: float, seed: int) -> tuple[np.ndarray, float]:
