@@ -36,51 +36,53 @@ def candidates(kind: str) -> np.ndarray:
     return AROUND + lattice * STEP
 
 
+def case(pair: stackalign.ImagePair, kind: str) -> dict:
+    r, m = pair.reference[0], pair.moving[0]
+    side = len(r)
+    center = transforms.image_center((side, side))
+    parameters = candidates("random" if kind == "rotated" else kind)
+    if kind == "rotated":
+        parameters = np.column_stack([parameters, np.full(81, 0.5), np.zeros(81)])
+        matrices = transforms.matrices_from_parameters(parameters, "affine", center)
+    else:
+        matrices = transforms.matrices_from_parameters(parameters, "shift+scale", center)
+    few = matrices[:6]
+    slow = {
+        "scipy": lambda r=r, m=m, f=few, k=kind: (peers.scipy_full if k == "rotated" else peers.scipy_separable)(
+            r, m, f
+        )
+    }
+    slow["numba loop"] = lambda r=r, m=m, f=few: peers.plain_loop(r, m, f)
+    if importlib.util.find_spec("cv2") is not None:
+        slow["opencv"] = lambda r=r, m=m, f=few: peers.opencv(r, m, f)
+    if importlib.util.find_spec("torch") is not None:
+        slow["torch"] = lambda r=r, m=m, f=few: peers.torch_grid_sample(r, m, f)
+    times = rounds(
+        {
+            "ours": lambda p=pair, m=matrices: stackalign.score_affine(p, m, workers=1),
+            "2 workers": lambda p=pair, m=matrices: stackalign.score_affine(p, m, workers=2),
+            **slow,
+        },
+        7,
+    )
+    scores = stackalign.score_affine(pair, few, workers=1)
+    oracle = peers.scipy_full(r.astype(np.float64), m.astype(np.float64), few)
+    return {
+        "case": f"{side}^2 {kind}",
+        "ns_per_pixel_and_candidate": median(times["ours"]) / 81 / side**2 * 1e9,
+        "candidates_per_s": 81 / median(times["ours"]),
+        "two_workers": ratio(times, "ours", "2 workers"),
+        "error": float(np.abs(scores - oracle).max()),
+        **{f"over_{name.replace(' ', '_')}": ratio(times, name, "ours") * 81 / len(few) for name in slow},
+    }
+
+
 def main() -> None:
     rows = []
     for side in (512, 1024):
-        reference, moving = images(side)
-        pair = stackalign.prepare_pair(reference, moving)
-        r, m = pair.reference[0], pair.moving[0]
-        center = transforms.image_center((side, side))
+        pair = stackalign.prepare_pair(*images(side))
         for kind in ("random", "factorial", "rotated"):
-            parameters = candidates("random" if kind == "rotated" else kind)
-            if kind == "rotated":
-                parameters = np.column_stack([parameters, np.full(81, 0.5), np.zeros(81)])
-                matrices = transforms.matrices_from_parameters(parameters, "affine", center)
-            else:
-                matrices = transforms.matrices_from_parameters(parameters, "shift+scale", center)
-            few = matrices[:6]
-            slow = {
-                "scipy": lambda r=r, m=m, f=few, k=kind: (
-                    peers.scipy_full if k == "rotated" else peers.scipy_separable
-                )(r, m, f)
-            }
-            slow["numba loop"] = lambda r=r, m=m, f=few: peers.plain_loop(r, m, f)
-            if importlib.util.find_spec("cv2") is not None:
-                slow["opencv"] = lambda r=r, m=m, f=few: peers.opencv(r, m, f)
-            if importlib.util.find_spec("torch") is not None:
-                slow["torch"] = lambda r=r, m=m, f=few: peers.torch_grid_sample(r, m, f)
-            times = rounds(
-                {
-                    "ours": lambda p=pair, m=matrices: stackalign.score_affine(p, m, workers=1),
-                    "2 workers": lambda p=pair, m=matrices: stackalign.score_affine(p, m, workers=2),
-                    **slow,
-                },
-                7,
-            )
-            scores = stackalign.score_affine(pair, few, workers=1)
-            oracle = peers.scipy_full(r.astype(np.float64), m.astype(np.float64), few)
-            rows.append(
-                {
-                    "case": f"{side}^2 {kind}",
-                    "ns_per_pixel_and_candidate": median(times["ours"]) / 81 / side**2 * 1e9,
-                    "candidates_per_s": 81 / median(times["ours"]),
-                    "two_workers": ratio(times, "ours", "2 workers"),
-                    "error": float(np.abs(scores - oracle).max()),
-                    **{f"over_{name.replace(' ', '_')}": ratio(times, name, "ours") * 81 / len(few) for name in slow},
-                }
-            )
+            rows.append(case(pair, kind))
             print({k: round(v, 10) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     print(f"saved {save('affine', rows)}")
 

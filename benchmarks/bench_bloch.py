@@ -75,48 +75,49 @@ def against_abtem(n_tilts: int = 100) -> list[dict]:
     """Time per tilt for 15 thicknesses, one thread; abTEM chooses beams for each tilt, ours are those of its first."""
     from threadpoolctl import threadpool_limits
 
-    rows, values = [], np.linspace(200, 1600, 15)
+    rows = []
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for zone, kv in (((1, 1, 0), 300), ((1, 1, 0), 200)):
-            beam = Beam(kv, zone, (0, 0, 2))
-            tilts = beam.tilts_from_mrad(np.random.default_rng(0).uniform(-5, 5, (n_tilts, 2)))
-            theirs = AbtemSimulator(SILICON, beam, KEPT).prepare({}, tilts)
-            hkl, _ = theirs.one(tilts[0], values)
-            import abtem
-
-            abtem.config.set({"precision": "float64"})
-            waves = [theirs.waves(tilt) for tilt in tilts]
-            hkl = hkl[np.argsort(np.square(hkl).sum(1), kind="stable")].astype(np.int64)
-            ours = BlochSimulator(SILICON, beam, beams=BeamList(hkl, NONE, NONE), workers=1)
-            union = BlochSimulator(SILICON, beam, None, BeamSelection(sg_max=0.02, g_max=3), workers=1).with_beams(
-                tilts
-            )
-            times = rounds(
-                {
-                    "abtem": lambda p=theirs: p.intensities(values),
-                    "solve": lambda w=waves: [each.calculate_diffraction_patterns(values, lazy=False) for each in w],
-                    "ours": lambda s=ours: s.prepare({}, tilts).intensities(values),
-                    "union": lambda s=union: s.prepare({}, tilts).intensities(values),
-                },
-                7,
-            )
-            rows.append(
-                {
-                    "kv": kv,
-                    "beams": len(hkl),
-                    "beams_of_union": len(union.beams),
-                    "abtem_ms_per_tilt": median(times["abtem"]) / n_tilts * 1e3,
-                    "ours_ms_per_tilt": median(times["ours"]) / n_tilts * 1e3,
-                    "abtem_solve_ms_per_tilt": median(times["solve"]) / n_tilts * 1e3,
-                    "over_abtem_solve": ratio(times, "solve", "ours"),
-                    "over_abtem_solve_with_union": ratio(times, "solve", "union"),
-                    "over_abtem": ratio(times, "abtem", "ours"),
-                    "over_abtem_with_union": ratio(times, "abtem", "union"),
-                }
-            )
+            rows.append(one_zone(zone, kv, n_tilts))
             print(rows[-1], flush=True)
     return rows
+
+
+def one_zone(zone: tuple[int, int, int], kv: float, n_tilts: int) -> dict:
+    values = np.linspace(200, 1600, 15)
+    beam = Beam(kv, zone, (0, 0, 2))
+    tilts = beam.tilts_from_mrad(np.random.default_rng(0).uniform(-5, 5, (n_tilts, 2)))
+    theirs = AbtemSimulator(SILICON, beam, KEPT).prepare({}, tilts)
+    hkl, _ = theirs.one(tilts[0], values)
+    import abtem
+
+    abtem.config.set({"precision": "float64"})
+    waves = [theirs.waves(tilt) for tilt in tilts]
+    hkl = hkl[np.argsort(np.square(hkl).sum(1), kind="stable")].astype(np.int64)
+    ours = BlochSimulator(SILICON, beam, beams=BeamList(hkl, NONE, NONE), workers=1)
+    union = BlochSimulator(SILICON, beam, None, BeamSelection(sg_max=0.02, g_max=3), workers=1).with_beams(tilts)
+    times = rounds(
+        {
+            "abtem": lambda p=theirs: p.intensities(values),
+            "solve": lambda w=waves: [each.calculate_diffraction_patterns(values, lazy=False) for each in w],
+            "ours": lambda s=ours: s.prepare({}, tilts).intensities(values),
+            "union": lambda s=union: s.prepare({}, tilts).intensities(values),
+        },
+        7,
+    )
+    return {
+        "kv": kv,
+        "beams": len(hkl),
+        "beams_of_union": len(union.beams),
+        "abtem_ms_per_tilt": median(times["abtem"]) / n_tilts * 1e3,
+        "ours_ms_per_tilt": median(times["ours"]) / n_tilts * 1e3,
+        "abtem_solve_ms_per_tilt": median(times["solve"]) / n_tilts * 1e3,
+        "over_abtem_solve": ratio(times, "solve", "ours"),
+        "over_abtem_solve_with_union": ratio(times, "solve", "union"),
+        "over_abtem": ratio(times, "abtem", "ours"),
+        "over_abtem_with_union": ratio(times, "abtem", "union"),
+    }
 
 
 def main() -> None:

@@ -53,55 +53,63 @@ def images() -> dict[str, np.ndarray]:
 def one_pair() -> list[dict]:
     rows = []
     for name, scene in images().items():
-        pair = create_test_pair((480, 480), MODEL, TRUTH, scene=scene, noise=0.02, holes=0.1, seed=1)
-        prepared = stackalign.prepare_pair(pair.reference.astype(np.float32), pair.moving.astype(np.float32))
-        objective = AffineNCC(prepared, MODEL, workers=1)
-        reach = np.array([1, 1, 240, 240.0])
-
-        def climb(objective=objective, reach=reach):
-            return gauss_newton(objective.linearize, START, tolerance=5e-3 / reach, max_step=2.0 / reach)
-
-        def whole(pair=pair):
-            return stackalign.register(pair.reference, pair.moving, model=MODEL, workers=1)
-
-        candidates = np.tile(START, (1, 81, 1))
-        candidates[0] += np.random.default_rng(0).integers(-2, 3, (81, 4)) * [0.25, 0.25, 5e-4, 5e-4]
-        runs = {
-            "81 candidates": lambda o=objective, c=candidates: o.score(c),
-            "pass": lambda o=objective: o.linearize(START[None]),
-            "gauss-newton": climb,
-            "register": whole,
-        }
-        if importlib.util.find_spec("cv2") is not None:
-            runs["ecc"] = lambda pair=pair: ecc(pair)
-        times = rounds(runs, 7)
-        best = gauss_newton(objective.linearize, climb().parameters, tolerance=1e-6 / reach).parameters[0]
-        # Passes until every point is within 0.01 px of where the optimum has it.
-        away = [np.abs(row[1:5] - best) * reach for row in climb().history[0]]
-        passes = next(k for k, a in enumerate(away, start=1) if a.max() < 0.01)
-        in_candidates = ratio(times, "pass", "81 candidates") * 81
-        row = {
-            "case": f"{name} 480^2",
-            "candidates_per_pass": in_candidates,
-            "passes": passes,
-            "equivalents": passes * in_candidates,
-            "gauss_newton_ms": 1e3 * median(times["gauss-newton"]),
-            "register_ms": 1e3 * median(times["register"]),
-            "corner_error": corner_error(
-                transforms.matrices_from_parameters(climb().parameters[0], MODEL, objective.center), pair
-            ),
-            "register_corner_error": corner_error(whole().matrix, pair),
-        }
-        if "ecc" in times:
-            row |= {
-                "ecc_ms": 1e3 * median(times["ecc"]),
-                "ecc_corner_error": corner_error(ecc(pair), pair),
-                "over_ecc": ratio(times, "ecc", "gauss-newton"),
-                "register_over_ecc": ratio(times, "ecc", "register"),
-            }
-        rows.append(row)
-        print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        rows.append(case(name, scene))
+        print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     return rows
+
+
+def case(name: str, scene: np.ndarray) -> dict:
+    pair = create_test_pair((480, 480), MODEL, TRUTH, scene=scene, noise=0.02, holes=0.1, seed=1)
+    prepared = stackalign.prepare_pair(pair.reference.astype(np.float32), pair.moving.astype(np.float32))
+    objective = AffineNCC(prepared, MODEL, workers=1)
+    reach = np.array([1, 1, 240, 240.0])
+
+    def climb(objective=objective, reach=reach):
+        return gauss_newton(objective.linearize, START, tolerance=5e-3 / reach, max_step=2.0 / reach)
+
+    def whole(pair=pair):
+        return stackalign.register(pair.reference, pair.moving, model=MODEL, workers=1)
+
+    times = timed(pair, objective, climb, whole)
+    best = gauss_newton(objective.linearize, climb().parameters, tolerance=1e-6 / reach).parameters[0]
+    # Passes until every point is within 0.01 px of where the optimum has it.
+    away = [np.abs(row[1:5] - best) * reach for row in climb().history[0]]
+    passes = next(k for k, a in enumerate(away, start=1) if a.max() < 0.01)
+    in_candidates = ratio(times, "pass", "81 candidates") * 81
+    row = {
+        "case": f"{name} 480^2",
+        "candidates_per_pass": in_candidates,
+        "passes": passes,
+        "equivalents": passes * in_candidates,
+        "gauss_newton_ms": 1e3 * median(times["gauss-newton"]),
+        "register_ms": 1e3 * median(times["register"]),
+        "corner_error": corner_error(
+            transforms.matrices_from_parameters(climb().parameters[0], MODEL, objective.center), pair
+        ),
+        "register_corner_error": corner_error(whole().matrix, pair),
+    }
+    if "ecc" in times:
+        row |= {
+            "ecc_ms": 1e3 * median(times["ecc"]),
+            "ecc_corner_error": corner_error(ecc(pair), pair),
+            "over_ecc": ratio(times, "ecc", "gauss-newton"),
+            "register_over_ecc": ratio(times, "ecc", "register"),
+        }
+    return row
+
+
+def timed(pair, objective: AffineNCC, climb, whole) -> dict[str, list[float]]:
+    candidates = np.tile(START, (1, 81, 1))
+    candidates[0] += np.random.default_rng(0).integers(-2, 3, (81, 4)) * [0.25, 0.25, 5e-4, 5e-4]
+    runs = {
+        "81 candidates": lambda o=objective, c=candidates: o.score(c),
+        "pass": lambda o=objective: o.linearize(START[None]),
+        "gauss-newton": climb,
+        "register": whole,
+    }
+    if importlib.util.find_spec("cv2") is not None:
+        runs["ecc"] = lambda pair=pair: ecc(pair)
+    return rounds(runs, 7)
 
 
 def stack(n: int = 200) -> list[dict]:

@@ -26,60 +26,67 @@ def patterns(side: int, n: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     return out, centers
 
 
+def fast_times(data: np.ndarray, centers: np.ndarray) -> dict[str, list[float]]:
+    side = data.shape[1]
+    candidates = {
+        "read": lambda d=data: read(d),
+        "radius": lambda d=data, c=centers: stackalign.retention_radius(d, c, FRACTION, workers=1),
+        "centroid": lambda d=data: stackalign.centroid(d, workers=1),
+        "both": lambda d=data: stackalign.pattern_summary(d, FRACTION, workers=1),
+        "both, 3 fractions": lambda d=data: stackalign.pattern_summary(d, (0.95, 0.98, 0.99), workers=1),
+        "both, 2 workers": lambda d=data: stackalign.pattern_summary(d, FRACTION, workers=2),
+        "read, 2 threads": lambda d=data: _two_threads(read, d),
+        "crop": lambda d=data: stackalign.crop_windows(d, (side // 4, side // 4), (side // 2,) * 2, workers=1),
+    }
+    return rounds(candidates, 11)
+
+
+def case(side: int, n: int, dtype: str) -> dict:
+    data = np.concatenate([patterns(side, 128, dtype)[0]] * (n // 128))
+    centers = stackalign.centroid(data)
+    times = fast_times(data, centers)
+    part = data[:16]
+    slow = rounds(
+        {
+            "ours": lambda d=data, c=centers: stackalign.retention_radius(d, c, FRACTION, workers=1),
+            "bincount": lambda p=part, c=centers: sqrt_bincount(p, c, FRACTION),
+        },
+        7,
+    )
+    few = data[:2]
+    slowest = rounds(  # per pattern: the peer is too slow for all of them
+        {
+            "ours": lambda d=data, c=centers: stackalign.retention_radius(d, c, FRACTION, workers=1),
+            "masks": lambda p=few, c=centers: mask_per_radius(p, c, FRACTION),
+        },
+        7,
+    )
+    same = np.array_equal(
+        sqrt_bincount(part, centers, FRACTION),
+        stackalign.retention_radius(part, centers[: len(part)], FRACTION),
+    )
+    return {
+        "case": f"{side}^2 {dtype}",
+        "read_gb_per_s": data.nbytes / median(times["read"]) / 1e9,
+        "radius_over_read": ratio(times, "radius", "read"),
+        "centroid_over_read": ratio(times, "centroid", "read"),
+        "both_over_read": ratio(times, "both", "read"),
+        "three_fractions_over_read": ratio(times, "both, 3 fractions", "read"),
+        "crop_over_read": ratio(times, "crop", "read"),
+        "two_workers": ratio(times, "both", "both, 2 workers"),
+        "two_readers": ratio(times, "read", "read, 2 threads"),
+        "over_sqrt_bincount": ratio(slow, "bincount", "ours") * n / len(part),
+        "over_mask_per_radius": ratio(slowest, "masks", "ours") * n / len(few),
+        "patterns_per_s": n / median(times["both"]),
+        "radii_equal": bool(same),
+    }
+
+
 def main() -> None:
     rows = []
     for side, n in ((256, 2048), (512, 512)):
         for dtype in ("float32", "uint16"):
-            data = np.concatenate([patterns(side, 128, dtype)[0]] * (n // 128))
-            centers = stackalign.centroid(data)
-            candidates = {
-                "read": lambda d=data: read(d),
-                "radius": lambda d=data, c=centers: stackalign.retention_radius(d, c, FRACTION, workers=1),
-                "centroid": lambda d=data: stackalign.centroid(d, workers=1),
-                "both": lambda d=data: stackalign.pattern_summary(d, FRACTION, workers=1),
-                "both, 3 fractions": lambda d=data: stackalign.pattern_summary(d, (0.95, 0.98, 0.99), workers=1),
-                "both, 2 workers": lambda d=data: stackalign.pattern_summary(d, FRACTION, workers=2),
-                "read, 2 threads": lambda d=data: _two_threads(read, d),
-                "crop": lambda d=data: stackalign.crop_windows(d, (side // 4, side // 4), (side // 2,) * 2, workers=1),
-            }
-            times = rounds(candidates, 11)
-            part = data[:16]
-            slow = rounds(
-                {
-                    "ours": lambda d=data, c=centers: stackalign.retention_radius(d, c, FRACTION, workers=1),
-                    "bincount": lambda p=part, c=centers: sqrt_bincount(p, c, FRACTION),
-                },
-                7,
-            )
-            few = data[:2]
-            slowest = rounds(  # per pattern: the peer is too slow for all of them
-                {
-                    "ours": lambda d=data, c=centers: stackalign.retention_radius(d, c, FRACTION, workers=1),
-                    "masks": lambda p=few, c=centers: mask_per_radius(p, c, FRACTION),
-                },
-                7,
-            )
-            same = np.array_equal(
-                sqrt_bincount(part, centers, FRACTION),
-                stackalign.retention_radius(part, centers[: len(part)], FRACTION),
-            )
-            rows.append(
-                {
-                    "case": f"{side}^2 {dtype}",
-                    "read_gb_per_s": data.nbytes / median(times["read"]) / 1e9,
-                    "radius_over_read": ratio(times, "radius", "read"),
-                    "centroid_over_read": ratio(times, "centroid", "read"),
-                    "both_over_read": ratio(times, "both", "read"),
-                    "three_fractions_over_read": ratio(times, "both, 3 fractions", "read"),
-                    "crop_over_read": ratio(times, "crop", "read"),
-                    "two_workers": ratio(times, "both", "both, 2 workers"),
-                    "two_readers": ratio(times, "read", "read, 2 threads"),
-                    "over_sqrt_bincount": ratio(slow, "bincount", "ours") * n / len(part),
-                    "over_mask_per_radius": ratio(slowest, "masks", "ours") * n / len(few),
-                    "patterns_per_s": n / median(times["both"]),
-                    "radii_equal": bool(same),
-                }
-            )
+            rows.append(case(side, n, dtype))
             print({k: round(v, 2) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     began = time.perf_counter()
     print(f"saved {save('radial', rows)} in {time.perf_counter() - began:.1f} s")

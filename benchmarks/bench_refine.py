@@ -135,10 +135,10 @@ def percent(name: str, value: float) -> Callable[[RefinementResult], float]:
     return lambda result: 100 * (result[name] / value - 1)
 
 
-def thickness() -> list[dict]:
-    rows = []
+def thickness_problems() -> list[tuple]:
+    """Name, crystal, beam, reflections, length of the zone's spots, and thicknesses."""
     gaas, cubic = gallium_arsenide(), strontium_titanate()
-    problems = [
+    return [
         ("Si [110] 300 kV", silicon(), Beam(300, (1, 1, 0), (1, -1, 1)), ROW, 38.85, (300.0, 812.3, 1377.0, 1990.0)),
         (
             "GaAs [110] 200 kV",
@@ -165,7 +165,11 @@ def thickness() -> list[dict]:
             (455.0,),
         ),
     ]
-    for name, crystal, beam, hkl, gl, values in problems:
+
+
+def thickness() -> list[dict]:
+    rows = []
+    for name, crystal, beam, hkl, gl, values in thickness_problems():
         for t in values:
             for counts in (300.0, 20.0):
                 truth = larbed(

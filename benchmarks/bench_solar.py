@@ -151,49 +151,57 @@ def peers(folder: Path, python: str | None) -> list[dict]:
         ("shift", {"dy": -4.6, "dx": 7.3}),
     ):
         pair = create_test_pair((512, 512), model, truth, noise=0.02, holes=0.1, seed=7, scene=trace)
-        stackalign.register(pair.reference, pair.moving, model=model, max_shift=20)
-        seconds = []
-        for _ in range(7):
-            began = time.perf_counter()
-            found = stackalign.register(pair.reference, pair.moving, model=model, max_shift=20)
-            seconds.append(time.perf_counter() - began)
-        ours = median(seconds)
-        rms, largest = point_error(found.matrix, pair)
-        row = {"case": f"{model}: stackalign", "rms": rms, "largest": largest, "seconds": ours}
-        planes = stackalign.prepare_pair(pair.reference, pair.moving)
-        center = transforms.image_center(pair.reference.shape)
-        candidates = found.parameters + 0.5 * np.random.default_rng(0).standard_normal((256, len(found.parameters))) * (
-            [1, 1, 0.01, 0.01] if model == "shift+scale" else [1, 1]
-        )
-        matrices = transforms.matrices_from_parameters(candidates, model, center)
-        stackalign.score_affine(planes, matrices)
-        began = time.perf_counter()
-        stackalign.score_affine(planes, matrices)
-        rate = len(matrices) / (time.perf_counter() - began)
-        rows.append(row | {"evaluations_per_second": rate})
+        ours = our_row(pair, model)
+        rows.append(ours)
         print(rows[-1], flush=True)
         for name in ("sunxcorr", "euispice_coreg", "sunkit_image") if python else ():
-            with tempfile.TemporaryDirectory() as folder_name:
-                path = Path(folder_name) / "pair.npz"
-                np.savez(path, reference=pair.reference, target=pair.moving, scale=model == "shift+scale")
-                said = subprocess.run(
-                    [python, str(Path(__file__).parent / "peers" / "solar.py"), name, str(path)],
-                    capture_output=True, text=True, check=True,
-                ).stdout  # fmt: skip
-            answer = json.loads(said.splitlines()[-1])
-            matrix = transforms.matrices_from_parameters(
-                np.array([[answer[k] for k in ("dy", "dx", "sy", "sx")]]), "shift+scale", center
-            )[0]
-            rms_theirs, largest_theirs = point_error(matrix, pair)
-            theirs = answer["evaluations"] / answer["seconds"]
-            rows.append({
-                "case": f"{model}: {name}", "rms": rms_theirs, "largest": largest_theirs, "seconds": answer["seconds"],
-                "evaluations_per_second": theirs if answer["evaluations"] > 1 else None,
-                "error_over_ours": rms_theirs / rms, "time_over_ours": answer["seconds"] / ours,
-                "ours_over_rate": rate / theirs if answer["evaluations"] > 1 else None,
-            })  # fmt: skip
+            rows.append(peer_row(pair, model, name, python, ours))
             print(rows[-1], flush=True)
     return rows
+
+
+def our_row(pair, model: str) -> dict:
+    stackalign.register(pair.reference, pair.moving, model=model, max_shift=20)
+    seconds = []
+    for _ in range(7):
+        began = time.perf_counter()
+        found = stackalign.register(pair.reference, pair.moving, model=model, max_shift=20)
+        seconds.append(time.perf_counter() - began)
+    rms, largest = point_error(found.matrix, pair)
+    planes = stackalign.prepare_pair(pair.reference, pair.moving)
+    candidates = found.parameters + 0.5 * np.random.default_rng(0).standard_normal((256, len(found.parameters))) * (
+        [1, 1, 0.01, 0.01] if model == "shift+scale" else [1, 1]
+    )
+    matrices = transforms.matrices_from_parameters(candidates, model, transforms.image_center(pair.reference.shape))
+    stackalign.score_affine(planes, matrices)
+    began = time.perf_counter()
+    stackalign.score_affine(planes, matrices)
+    rate = len(matrices) / (time.perf_counter() - began)
+    return {
+        "case": f"{model}: stackalign", "rms": rms, "largest": largest, "seconds": median(seconds),
+        "evaluations_per_second": rate,
+    }  # fmt: skip
+
+
+def peer_row(pair, model: str, name: str, python: str, ours: dict) -> dict:
+    with tempfile.TemporaryDirectory() as folder_name:
+        path = Path(folder_name) / "pair.npz"
+        np.savez(path, reference=pair.reference, target=pair.moving, scale=model == "shift+scale")
+        said = subprocess.run(
+            [python, str(Path(__file__).parent / "peers" / "solar.py"), name, str(path)],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    answer = json.loads(said.splitlines()[-1])
+    values = np.array([[answer[k] for k in ("dy", "dx", "sy", "sx")]])
+    center = transforms.image_center(pair.reference.shape)
+    rms, largest = point_error(transforms.matrices_from_parameters(values, "shift+scale", center)[0], pair)
+    rate = answer["evaluations"] / answer["seconds"] if answer["evaluations"] > 1 else None
+    return {
+        "case": f"{model}: {name}", "rms": rms, "largest": largest, "seconds": answer["seconds"],
+        "evaluations_per_second": rate,
+        "error_over_ours": rms / ours["rms"], "time_over_ours": answer["seconds"] / ours["seconds"],
+        "ours_over_rate": None if rate is None else ours["evaluations_per_second"] / rate,
+    }  # fmt: skip
 
 
 def batch(folder: Path, n: int) -> list[dict]:

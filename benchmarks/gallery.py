@@ -33,20 +33,33 @@ def graphite(folder: Path) -> tuple[Any, Any]:
     return image, mask
 
 
-def figures(folder: Path) -> Iterator[tuple[str, str, Any]]:
+Figure = tuple[str, str, Any]
+
+
+def figures(folder: Path) -> Iterator[Figure]:
     """Name, sentence and figure, in the tutorial's order."""
     first, second, mask = chromium(folder)
-    figure = new_figure(5, 4.5)
-    found = d.autocenter(first, mask=mask)
-    plots.plot_pattern(first, mask=mask, center=found.center, vmin=0, vmax=200, ax=figure.subplots())
-    yield "centre-powder", f"Centre of chromium's rings, confidence {float(found.confidence):.2f}", figure
-
+    powder = d.autocenter(first, mask=mask)
+    words = f"Centre of chromium's rings, confidence {float(powder.confidence):.2f}"
+    yield "centre-powder", words, centre(first, mask, powder)
     image, valid = graphite(folder)
-    figure = new_figure(5, 4.5)
-    middle = d.autocenter(image, mask=valid)
-    plots.plot_pattern(image, mask=valid, center=middle.center, vmin=0, vmax=200, ax=figure.subplots())
-    yield "centre-crystal", f"Centre of graphite by {middle.kind[0]}, confidence {float(middle.confidence):.2f}", figure
+    crystal = d.autocenter(image, mask=valid)
+    words = f"Centre of graphite by {crystal.kind[0]}, confidence {float(crystal.confidence):.2f}"
+    yield "centre-crystal", words, centre(image, valid, crystal)
+    yield from alignment(first, second, mask)
+    yield from symmetry_and_peaks(image, valid, crystal)
+    yield from persistence_and_zones(folder)
+    yield from profiles(first, mask, powder)
+    yield from hot_spots(folder)
 
+
+def centre(image: Any, mask: Any, found: Any) -> Any:
+    figure = new_figure(5, 4.5)
+    plots.plot_pattern(image, mask=mask, center=found.center, vmin=0, vmax=200, ax=figure.subplots())
+    return figure
+
+
+def alignment(first: Any, second: Any, mask: Any) -> Iterator[Figure]:
     figure = new_figure(12, 3.6)
     aligned = d.align(second, first, mask=mask, background=True)
     shown = (
@@ -59,6 +72,8 @@ def figures(folder: Path) -> Iterator[tuple[str, str, Any]]:
     row, column = aligned.shift
     yield "align", f"Chromium before and after its drift of ({row:.1f}, {column:.1f}) pixels", figure
 
+
+def symmetry_and_peaks(image: Any, valid: Any, middle: Any) -> Iterator[Figure]:
     figure = new_figure(10, 4.2)
     average = d.nfold(image, 6, center=middle.center, mask=valid)
     for k, (picture, words) in enumerate(((np.where(valid, image, np.nan), "graphite"), (average, "six-fold average"))):
@@ -70,6 +85,8 @@ def figures(folder: Path) -> Iterator[tuple[str, str, Any]]:
     plots.plot_peaks(image, peaks, figure.subplots())
     yield "peaks", f"Bragg peaks of graphite without centre or template, spots of sigma {peaks.width:.1f} px", figure
 
+
+def persistence_and_zones(folder: Path) -> Iterator[Figure]:
     mos2 = d.diffread(folder / "ab_initio_monolayer_mos2.tif").images
     figure = new_figure(10, 4.4)
     left, right = figure.subplots(1, 2)
@@ -85,6 +102,8 @@ def figures(folder: Path) -> Iterator[tuple[str, str, Any]]:
     zones.render(ax, zones.visible_zones(6), edgecolor="white")
     yield "zones", f"{len(zones.visible_zones(6))} hexagonal zones", figure
 
+
+def profiles(first: Any, mask: Any, found: Any) -> Iterator[Figure]:
     figure = new_figure(9, 4)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.4])
     profile = d.azimuthal_average(first, found.center, mask=mask)
@@ -97,6 +116,8 @@ def figures(folder: Path) -> Iterator[tuple[str, str, Any]]:
     plots.plot_polar(polar, ax=figure.subplots())
     yield "polar", "The same by angle: straight rings show that the centre is right", figure
 
+
+def hot_spots(folder: Path) -> Iterator[Figure]:
     hot = d.diffread(folder / "hotspots.tif").images
     figure = new_figure(13, 4)
     axes = figure.subplots(1, 3)

@@ -38,50 +38,18 @@ def make_result(
     middle = (np.array(frame) - 1) / 2
     if centers is None:
         centers = middle + _drift(scan, drift, rng)
-    radii = np.clip(rng.normal(radius - 4, 1.3, n).round().astype(np.int64), 0, radius - 2)
-    flags = np.zeros(n, np.uint8)
-    for k, r in dict(outliers).items():
-        radii[k] = r
-    for k, f in dict(flagged).items():
-        flags[k] = f
-    radii[flags & 1 == 1] = 0
-    excluded = flags != 0
-    used = radii[~excluded]
-    global_radius = (int(used.max()) if used.size else 1) + config.margin_pixels
-    side = [min(2 * global_radius + 1, length) for length in frame]
-    total = np.where(flags & 1, 0.0, rng.normal(1e5, 2e3, n))
+    radii, flags = _measured(n, radius, dict(outliers), dict(flagged), rng)
+    analysis = _analysis(scan, frame, radii, flags, centers, config, mean, fit, rng)
     if retentions is None:
         retentions = 1 - rng.gamma(4, 0.003, n)
-    retentions = np.where(flags & 1, np.nan, retentions)
-    pattern = 1e3 * airy(frame, middle, global_radius / 3)
+    side = analysis.window
     top, left = ((np.array(frame) - side) // 2).tolist()
-    pattern = pattern if mean is None else mean
-    analysis = CropAnalysis(
-        radii=radii,
-        centers=centers,
-        measured_centers=centers,
-        total=total,
-        minimum=np.zeros(n),
-        maximum=np.full(n, 1e3),
-        flags=flags,
-        excluded=excluded,
-        global_radius=global_radius,
-        window=(side[0], side[1]),
-        window_before=(min(global_radius, side[0] // 2), min(global_radius, side[1] // 2)),
-        original_shape=frame,
-        scan_shape=scan,
-        profiles=_profiles(radii, centers, flags, frame),
-        mean_pattern=pattern,
-        n_mean=min(n, 512),
-        fit=CenterFit(np.zeros((3, 2)), np.zeros((n, 2)), (0.123, 0.0456)) if fit else None,
-        notes=("a note on <the> data",),
-    )
     validation = CropValidation(
-        retentions,
-        excluded,
+        np.where(flags & 1, np.nan, retentions),
+        analysis.excluded,
         config.target_retention,
         config.min_retention,
-        mean_window=pattern[top : top + side[0], left : left + side[1]],
+        mean_window=analysis.mean_pattern[top : top + side[0], left : left + side[1]],
     )
     size = n * frame[0] * frame[1] * 4
     facts = {
@@ -97,6 +65,46 @@ def make_result(
         "output_name": "cropped.h5",
     }
     return CropResult(**{**facts, **more})
+
+
+def _measured(n, radius, outliers, flagged, rng):
+    """Radii and flags of n patterns; those of flag 1 are empty."""
+    radii = np.clip(rng.normal(radius - 4, 1.3, n).round().astype(np.int64), 0, radius - 2)
+    flags = np.zeros(n, np.uint8)
+    for k, r in outliers.items():
+        radii[k] = r
+    for k, f in flagged.items():
+        flags[k] = f
+    radii[flags & 1 == 1] = 0
+    return radii, flags
+
+
+def _analysis(scan, frame, radii, flags, centers, config, mean, fit, rng):
+    n, excluded = len(radii), flags != 0
+    used = radii[~excluded]
+    global_radius = (int(used.max()) if used.size else 1) + config.margin_pixels
+    side = [min(2 * global_radius + 1, length) for length in frame]
+    pattern = 1e3 * airy(frame, (np.array(frame) - 1) / 2, global_radius / 3) if mean is None else mean
+    return CropAnalysis(
+        radii=radii,
+        centers=centers,
+        measured_centers=centers,
+        total=np.where(flags & 1, 0.0, rng.normal(1e5, 2e3, n)),
+        minimum=np.zeros(n),
+        maximum=np.full(n, 1e3),
+        flags=flags,
+        excluded=excluded,
+        global_radius=global_radius,
+        window=(side[0], side[1]),
+        window_before=(min(global_radius, side[0] // 2), min(global_radius, side[1] // 2)),
+        original_shape=frame,
+        scan_shape=scan,
+        profiles=_profiles(radii, centers, flags, frame),
+        mean_pattern=pattern,
+        n_mean=min(n, 512),
+        fit=CenterFit(np.zeros((3, 2)), np.zeros((n, 2)), (0.123, 0.0456)) if fit else None,
+        notes=("a note on <the> data",),
+    )
 
 
 def _drift(scan, drift, rng):

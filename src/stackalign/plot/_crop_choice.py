@@ -98,6 +98,15 @@ def plot_scan_image(result: "CropResult", *, field: str = "total", ax: "Axes | N
             "largest": tuple(np.unravel_index(largest, grid)[::-1]),
             "flagged": tuple(np.unravel_index(flagged, grid)[::-1]),
         }
+    _mark(ax, places)
+    if not detail and largest.size:
+        detail = f"largest radius: pattern {largest[0]} {scan_position(analysis, int(largest[0]))}"
+    title(ax, f"{name.capitalize()} of each pattern", detail.strip())
+    return ax
+
+
+def _mark(ax: "Axes", places: dict[str, tuple[Any, ...]]) -> None:
+    """Mark patterns (x, y) that are flagged or have the largest radii, with a legend where there are any."""
     for kind, shape, colour, words in (
         ("flagged", "x", VERMILLION, "flagged, left out"),
         ("largest", "o", BLUE, "largest radii"),
@@ -108,10 +117,6 @@ def plot_scan_image(result: "CropResult", *, field: str = "total", ax: "Axes | N
             ax.plot(x, y, shape, color=colour, fillstyle="none", markersize=size, label=f"{words} ({len(x):,})")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8)
-    if not detail and largest.size:
-        detail = f"largest radius: pattern {largest[0]} {scan_position(analysis, int(largest[0]))}"
-    title(ax, f"{name.capitalize()} of each pattern", detail.strip())
-    return ax
 
 
 def _limits(values: NDArray[np.float64]) -> tuple[float, float, str]:

@@ -213,13 +213,19 @@ def _drift_map(ax: "Axes", moved: NDArray[np.float64]) -> None:
     if farthest == 0:
         say_in(ax, "one centre for all patterns")
         return
-    steps = (-(-distance.shape[0] // ARROWS), -(-distance.shape[1] // ARROWS))
-    if map_aspect(*distance.shape) == "equal":
+    _arrows(ax, moved)
+
+
+def _arrows(ax: "Axes", moved: NDArray[np.float64]) -> None:
+    """Arrows of the mean movement of blocks of patterns."""
+    length_y, length_x = moved.shape[:2]
+    steps = (-(-length_y // ARROWS), -(-length_x // ARROWS))
+    if map_aspect(length_y, length_x) == "equal":
         steps = (max(steps), max(steps))
     dy, dx = block_mean(moved[..., 0], steps), block_mean(moved[..., 1], steps)
     rows, columns = (
         np.array([(first + min(first + step, length) - 1) / 2 for first in range(0, length, step)])
-        for length, step in zip(distance.shape, steps, strict=True)
+        for length, step in zip((length_y, length_x), steps, strict=True)
     )
     lengths = np.hypot(dy, dx)
     long = float(np.percentile(lengths[np.isfinite(lengths)], 98))

@@ -30,50 +30,50 @@ def _scores() -> Iterator[Case]:
                     }
 
                 yield Case(f"{size}-{kind}-holes_{holes}-{problems}x{n}", "float32", score)
+    yield Case("special_matrices", "float32", _special_matrices)
+    yield Case("constant_and_empty", "float32", _constant_planes)
+    yield Case("large_group", "float32", _large_group)
+    yield Case("far_from_zero", "float32", _planes_far_from_zero)
 
-    def special(rng):
-        reference = random_plane(rng, (2, 37, 41), 0.0)
-        moving = reference.copy()
-        moving[0, 5::9, 7::8] = np.nan
-        m = np.tile([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (2, 9, 1, 1))  # the first is the identity
-        m[:, 1, :, 2] = 2.0, -3.0  # exact hits, with NaN beside
-        m[:, 2, :, 2] = 100.0, 0.0  # no overlap
-        m[:, 3, :, 2] = 0.0, -1e9
-        m[:, 4, :, 2] = 36.0, 40.0  # a single pixel
-        m[:, 5, :, 2] = 1.0 - 2.0**-30, 3.0  # the weight is rounded to 1
-        m[:, 6, 0] = -1.0, 0.0, 36.0  # upside down
-        m[:, 7, :, :2] = [[0.0, 1.0], [1.0, 0.0]]  # transposed, exact hits without a diagonal
-        m[:, 8, :, :2] = 0.0  # every pixel meets the same one
-        return {"reference": reference, "moving": moving, "matrices": m}
 
-    yield Case("special_matrices", "float32", special)
+def _special_matrices(rng):
+    reference = random_plane(rng, (2, 37, 41), 0.0)
+    moving = reference.copy()
+    moving[0, 5::9, 7::8] = np.nan
+    m = np.tile([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (2, 9, 1, 1))  # the first is the identity
+    m[:, 1, :, 2] = 2.0, -3.0  # exact hits, with NaN beside
+    m[:, 2, :, 2] = 100.0, 0.0  # no overlap
+    m[:, 3, :, 2] = 0.0, -1e9
+    m[:, 4, :, 2] = 36.0, 40.0  # a single pixel
+    m[:, 5, :, 2] = 1.0 - 2.0**-30, 3.0  # the weight is rounded to 1
+    m[:, 6, 0] = -1.0, 0.0, 36.0  # upside down
+    m[:, 7, :, :2] = [[0.0, 1.0], [1.0, 0.0]]  # transposed, exact hits without a diagonal
+    m[:, 8, :, :2] = 0.0  # every pixel meets the same one
+    return {"reference": reference, "moving": moving, "matrices": m}
 
-    def constant(rng):
-        reference = random_plane(rng, (3, 20, 70), 0.1)
-        moving = random_plane(rng, (3, 20, 70), 0.1)
-        reference[0] = 0.0
-        moving[1] = 0.7
-        reference[2] = np.nan
-        return {"reference": reference, "moving": moving, "matrices": random_matrices(rng, 3, 6, "mixed")}
 
-    yield Case("constant_and_empty", "float32", constant)
+def _constant_planes(rng):
+    reference = random_plane(rng, (3, 20, 70), 0.1)
+    moving = random_plane(rng, (3, 20, 70), 0.1)
+    reference[0] = 0.0
+    moving[1] = 0.7
+    reference[2] = np.nan
+    return {"reference": reference, "moving": moving, "matrices": random_matrices(rng, 3, 6, "mixed")}
 
-    def large_group(rng):
-        m = random_matrices(rng, 2, 70, "diagonal")
-        m[:, :60, 1] = 0.0, 1.0, 0.125
-        planes = {name: random_plane(rng, (2, 33, 65), 0.1) for name in ("reference", "moving")}
-        return {**planes, "matrices": m}
 
-    yield Case("large_group", "float32", large_group)
+def _large_group(rng):
+    m = random_matrices(rng, 2, 70, "diagonal")
+    m[:, :60, 1] = 0.0, 1.0, 0.125
+    planes = {name: random_plane(rng, (2, 33, 65), 0.1) for name in ("reference", "moving")}
+    return {**planes, "matrices": m}
 
-    def far_from_zero(rng):
-        m = random_matrices(rng, 3, 12, "mixed")
-        planes = {name: random_plane(rng, (3, 70, 100), 0.1) for name in ("reference", "moving")}
-        for each in planes.values():
-            each += np.float32([1.0, -5.0, 30.0])[:, None, None]
-        return {**planes, "matrices": m}
 
-    yield Case("far_from_zero", "float32", far_from_zero)
+def _planes_far_from_zero(rng):
+    m = random_matrices(rng, 3, 12, "mixed")
+    planes = {name: random_plane(rng, (3, 70, 100), 0.1) for name in ("reference", "moving")}
+    for each in planes.values():
+        each += np.float32([1.0, -5.0, 30.0])[:, None, None]
+    return {**planes, "matrices": m}
 
 
 def _scale(wanted: dict[str, np.ndarray], inputs: Inputs) -> np.ndarray:

@@ -76,23 +76,23 @@ def _correlations(few: bool) -> Iterator[Case]:
                             yield Case(label, dtype, make)
                         elif few:
                             yield Case(label, dtype, make, SLACK_OF_FEW)
+    yield Case("constant_and_empty", "float32", _constant_and_empty)
 
-    def nothing(rng):
-        r, r_mask, v, v_mask = _scene(rng, "float32", (30, 31), (30, 31), 5, 1, "shared")
-        v[1], v[2], v[3] = 7.0, np.nan, -r[0]
-        v_mask[...] = True
-        v[4, :, :, :16] = 0.1  # constant in part
-        lags = Lags(-3, -2, 4, 5)
-        return {
-            "reference": r,
-            "reference_mask": r_mask,
-            "moving": v,
-            "moving_mask": v_mask,
-            "lags": lags,
-            "overlap_ratio": 0.5,
-        }
 
-    yield Case("constant_and_empty", "float32", nothing)
+def _constant_and_empty(rng):
+    r, r_mask, v, v_mask = _scene(rng, "float32", (30, 31), (30, 31), 5, 1, "shared")
+    v[1], v[2], v[3] = 7.0, np.nan, -r[0]
+    v_mask[...] = True
+    v[4, :, :, :16] = 0.1  # constant in part
+    lags = Lags(-3, -2, 4, 5)
+    return {
+        "reference": r,
+        "reference_mask": r_mask,
+        "moving": v,
+        "moving_mask": v_mask,
+        "lags": lags,
+        "overlap_ratio": 0.5,
+    }
 
 
 def _branches(sample: Sample) -> Iterator[Branch]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,67 +29,67 @@ def _summaries() -> Iterator[Case]:
 
                 yield Case(f"{shape[0]}x{shape[1]}-mask_{kind}", dtype, make)
         if not dtype.startswith("u"):
-
-            def negative(rng, dtype=dtype):
-                patterns = random_stack(rng, (13, 17), dtype, low=-30.0)
-                patterns[2] = -patterns[2]
-                centers = None if dtype == "int16" else np.tile([6.0, 8.25], (len(patterns), 1))
-                return {"patterns": patterns, "mask": None, "centers": centers, "fractions": FRACTIONS}
-
-            yield Case("negative", dtype, negative)
+            yield Case("negative", dtype, partial(_negative, dtype=dtype))
         if floats:
-
-            def invalid(rng, dtype=dtype):
-                patterns = random_stack(rng, (13, 17), dtype)
-                patterns[2, 3, 4] = np.nan
-                patterns[3, 0] = np.inf
-                patterns[4] = -np.inf
-                patterns[5, :, ::2] = np.nan
-                return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
-
-            yield Case("nan_and_inf", dtype, invalid)
-
-            def border(rng, dtype=dtype):
-                patterns = random_stack(rng, (14, 16), dtype)
-                patterns[:, [0, -1]] = np.nan
-                patterns[:, :, [0, -1]] = np.nan
-                mask = random_mask(rng, len(patterns), (14, 16), "shared")
-                centers = np.tile([0.0, 15.0], (len(patterns), 1))
-                return {"patterns": patterns, "mask": mask, "centers": centers, "fractions": FRACTIONS}
-
-            yield Case("nan_border", dtype, border)
-
-            def dynamic(rng, dtype=dtype):
-                patterns = (10.0 ** rng.uniform(-20, 20, (6, 19, 23))).astype(dtype)
-                patterns[0] = 0.1  # every comparison is a tie or nearly one
-                return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
-
-            yield Case("dynamic_range", dtype, dynamic)
+            yield Case("nan_and_inf", dtype, partial(_invalid, dtype=dtype))
+            yield Case("nan_border", dtype, partial(_border, dtype=dtype))
+            yield Case("dynamic_range", dtype, partial(_dynamic, dtype=dtype))
         else:
+            yield Case("largest_value", dtype, partial(_largest, dtype=dtype))
+        yield Case("single_counts", dtype, partial(_sparse, dtype=dtype))
+        yield Case("beside_a_radius", dtype, partial(_beside, dtype=dtype))
+        yield Case("no_fractions", dtype, partial(_no_fractions, dtype=dtype))
 
-            def largest(rng, dtype=dtype):
-                patterns = np.full((2, 33, 35), np.iinfo(dtype).max, dtype)
-                return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
 
-            yield Case("largest_value", dtype, largest)
+def _negative(rng, dtype):
+    patterns = random_stack(rng, (13, 17), dtype, low=-30.0)
+    patterns[2] = -patterns[2]
+    centers = None if dtype == "int16" else np.tile([6.0, 8.25], (len(patterns), 1))
+    return {"patterns": patterns, "mask": None, "centers": centers, "fractions": FRACTIONS}
 
-        def sparse(rng, dtype=dtype):
-            patterns = (rng.random((6, 24, 24)) < 0.02).astype(dtype)
-            return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
 
-        yield Case("single_counts", dtype, sparse)
+def _invalid(rng, dtype):
+    patterns = random_stack(rng, (13, 17), dtype)
+    patterns[2, 3, 4] = np.nan
+    patterns[3, 0] = np.inf
+    patterns[4] = -np.inf
+    patterns[5, :, ::2] = np.nan
+    return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
 
-        def beside(rng, dtype=dtype):
-            patterns, centers = beside_a_radius(dtype)
-            return {"patterns": patterns, "mask": None, "centers": centers, "fractions": FRACTIONS}
 
-        yield Case("beside_a_radius", dtype, beside)
+def _border(rng, dtype):
+    patterns = random_stack(rng, (14, 16), dtype)
+    patterns[:, [0, -1]] = np.nan
+    patterns[:, :, [0, -1]] = np.nan
+    mask = random_mask(rng, len(patterns), (14, 16), "shared")
+    centers = np.tile([0.0, 15.0], (len(patterns), 1))
+    return {"patterns": patterns, "mask": mask, "centers": centers, "fractions": FRACTIONS}
 
-        def no_fractions(rng, dtype=dtype):
-            patterns = random_stack(rng, (9, 10), dtype)
-            return {"patterns": patterns, "mask": None, "centers": None, "fractions": ()}
 
-        yield Case("no_fractions", dtype, no_fractions)
+def _dynamic(rng, dtype):
+    patterns = (10.0 ** rng.uniform(-20, 20, (6, 19, 23))).astype(dtype)
+    patterns[0] = 0.1  # every comparison is a tie or nearly one
+    return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
+
+
+def _largest(rng, dtype):
+    patterns = np.full((2, 33, 35), np.iinfo(dtype).max, dtype)
+    return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
+
+
+def _sparse(rng, dtype):
+    patterns = (rng.random((6, 24, 24)) < 0.02).astype(dtype)
+    return {"patterns": patterns, "mask": None, "centers": None, "fractions": FRACTIONS}
+
+
+def _beside(rng, dtype):
+    patterns, centers = beside_a_radius(dtype)
+    return {"patterns": patterns, "mask": None, "centers": centers, "fractions": FRACTIONS}
+
+
+def _no_fractions(rng, dtype):
+    patterns = random_stack(rng, (9, 10), dtype)
+    return {"patterns": patterns, "mask": None, "centers": None, "fractions": ()}
 
 
 def _cumulative() -> Iterator[Case]:

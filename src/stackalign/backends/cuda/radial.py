@@ -25,6 +25,11 @@ def _column_kind(dtype: np.dtype[Any]) -> type[np.generic]:
     return np.uint32 if dtype.itemsize <= 2 else np.int64
 
 
+def _blocks(rt: Runtime, n: int, scratch_bytes: int) -> int:
+    """Blocks for n patterns: fewer where the column sums, `scratch_bytes` of each block, would take much memory."""
+    return max(1, min(n, rt.blocks, MAX_SCRATCH_BYTES // max(1, scratch_bytes)))
+
+
 def _empty(
     xp: Any, n: int, n_fractions: int, dtype: np.dtype[Any], centers: NDArray[np.float64] | None
 ) -> SummaryArrays:
@@ -57,20 +62,16 @@ def pattern_summary(
     order = np.argsort(np.asarray(fractions, np.float64), kind="stable")
     ascending = np.asarray(fractions, np.float64)[order]
     f = ascending.size
-    # One block's column sums; blocks are fewer where they would take much memory.
     scratch_size = ((height + STRIP // 2) // STRIP) * width if f else 0
-    affordable = MAX_SCRATCH_BYTES // max(1, scratch_size * np.dtype(_column_kind(dtype)).itemsize)
-    blocks = max(1, min(n, rt.blocks, affordable))
+    blocks = _blocks(rt, n, scratch_size * np.dtype(_column_kind(dtype)).itemsize)
     result = _empty(xp, n, f, dtype, centers)
-    mask_array, mask_frames = mask_args(rt, mask)
     kernel = rt.get_function("radial", "pattern_summary", dtype)
     kernel(
         (blocks,),
         (THREADS if width > THREADS // 2 else THREADS // 2,),
         (
             patterns,
-            mask_array,
-            mask_frames,
+            *mask_args(rt, mask),
             np.int64(n),
             np.int32(height),
             np.int32(width),
