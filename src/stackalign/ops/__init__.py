@@ -10,8 +10,6 @@ from .peaks import PersistencePairs, persistence_pairs
 from .radial import (
     PatternSummary,
     centroid,
-    crop_windows,
-    encircled_window,
     pattern_summary,
     radial_cumulative,
     retention_radius,
@@ -21,6 +19,7 @@ from .shift_table import BestShift, ShiftTable, shift_table
 from .statistics import StackStatistics, stack_statistics
 from .symmetry import mirror_average, rotational_average
 from .transfer import asarray, device_of, synchronize, to_numpy
+from .windows import crop_windows, encircled_window
 
 __all__ = [
     "AffineLinearization",

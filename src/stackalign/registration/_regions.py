@@ -11,7 +11,7 @@ from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.ops import bin_mean
-from stackalign.ops.linearize import contrast_of
+from stackalign.ops._linear_sums import contrast_of
 from stackalign.ops.transfer import fetched
 
 from ._agreement import Agreement, agreement_of, displacement_fields, surface

@@ -11,11 +11,12 @@ from .frames import FrameJob, chunk_parts
 from .inputs import FileInput, Fingerprinted
 from .journal import Journal, journal_folder
 from .leftovers import find_leftovers, remove_leftovers
+from .pace import CHECKPOINT_SECONDS
 from .parts import Columns, Part
 from .plan import Plan, array_digest, input_record
 from .record import content_fingerprint, find_record, record_path
 from .regions import RegionSink, takes_regions
-from .run import CHECKPOINT_SECONDS, Run
+from .run import Run
 from .stack_output import StackOutput
 from .stop import StopRequest
 

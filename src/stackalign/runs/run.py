@@ -1,7 +1,6 @@
 """One output on its way: is it finished, can it be resumed, when to save, and how it gets its final name."""
 
 import json
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from stackalign.io.provenance import dump_json
 from .inputs import Fingerprinted, InputWatch
 from .journal import Journal, journal_folder
 from .lock import OutputLock
+from .pace import CHECKPOINT_SECONDS, Pace
 from .plan import Plan
 from .publication import RECORD, Moves, Publication
 from .record import (
@@ -39,10 +39,7 @@ from .record import (
     why_foreign,
 )
 
-__all__ = ["CHECKPOINT_SECONDS", "Run"]
-
-CHECKPOINT_SECONDS = 2.0
-"""Time between checkpoints, and so the work that a kill can cost; longer where a checkpoint itself takes long."""
+__all__ = ["Run"]
 
 
 class Run:
@@ -106,9 +103,7 @@ class Run:
         self._replaced: str | None = None
         self._watch = InputWatch(plan.inputs, dict(enumerate(readers)))
         self._beside = tuple(beside)
-        self._interval = checkpoint_seconds
-        self._saved = time.monotonic()
-        self._cost = 0.0
+        self._pace = Pace(checkpoint_seconds)
         self._published = False
         self._publication = Publication(self.journal.folder, output)
         self._lock = OutputLock(output)
@@ -206,18 +201,16 @@ class Run:
     # ------------------------------------------------------------------ checkpoints
 
     def due(self) -> bool:
-        """Tell whether a checkpoint is due; the interval grows with its cost, to keep that below five per cent."""
-        return time.monotonic() - self._saved > max(self._interval, 20 * self._cost)
+        """Tell whether a checkpoint is due."""
+        return self._pace.due()
 
     @contextmanager
     def checkpoint(self) -> Iterator[None]:
         """Context in which the caller saves; the first one creates the journal, so that short runs have none."""
-        began = time.monotonic()
-        self._ensure_journal()
-        yield
-        self._notice_changes()
-        self._saved = time.monotonic()
-        self._cost = self._saved - began
+        with self._pace.measured():
+            self._ensure_journal()
+            yield
+            self._notice_changes()
 
     def note(self, **record: Any) -> None:
         """Add a record to the journal; it is durable when this returns.
