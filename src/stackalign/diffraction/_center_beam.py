@@ -175,6 +175,41 @@ class Levels(NamedTuple):
     dark: float
 
 
+def _outlines(
+    smooth: NDArray[np.float32], valid: NDArray[np.bool_], top: tuple[int, int], ground: float, height: float
+) -> tuple[list[FloatArray], list[float], list[float]]:
+    """Middles, radii and ratios of the axes of what stands out about a top, between each two of the levels."""
+    middles: list[FloatArray] = []
+    radii: list[float] = []
+    ratios: list[float] = []
+    for low, high in LEVELS:
+        region, _ = label(smooth >= ground + low * (height - ground))
+        rows, columns = np.nonzero((region == region[top]) & valid)
+        share = ((smooth[rows, columns] - ground) / (height - ground) - low) / (high - low)
+        weight = share.clip(0.0, 1.0)
+        total = float(weight.sum())
+        if not total > 0:
+            continue
+        middle = np.array([rows @ weight, columns @ weight]) / total
+        middles.append(middle)
+        radii.append(np.sqrt(total / np.pi))
+        away = np.stack([rows, columns]) - middle[:, None]
+        axes = np.linalg.eigvalsh((away * weight) @ away.T / total + np.eye(2) / 12)
+        ratios.append(float(np.sqrt(axes[1] / axes[0])))
+    return middles, radii, ratios
+
+
+def _distances(shape: tuple[int, ...], center: FloatArray) -> FloatArray:
+    """Distance of each pixel from a centre."""
+    distances: FloatArray = np.hypot(*(np.indices(shape) - center[:, None, None]))
+    return distances
+
+
+def _ring(distance: FloatArray, valid: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Valid pixels around a disk, beyond its blurred edge."""
+    return valid & (distance > 1.6 * radius + 2 * BLUR) & (distance < 2.6 * radius + 3 * BLUR)
+
+
 def measured_disk(
     image: FloatArray, valid: NDArray[np.bool_], smooth: NDArray[np.float32], top: FloatArray, levels: Levels
 ) -> Disk | None:
@@ -183,32 +218,14 @@ def measured_disk(
     y, x = (int(v) for v in top)
     height = float(smooth[y, x])
     ground = levels.ground
-    middles: list[FloatArray] = []
-    radii: list[float] = []
-    ratios: list[float] = []
     local = ground
     for attempt in range(2):
-        middles, radii, ratios = [], [], []
-        for low, high in LEVELS:
-            region, _ = label(smooth >= local + low * (height - local))
-            rows, columns = np.nonzero((region == region[y, x]) & valid)
-            share = ((smooth[rows, columns] - local) / (height - local) - low) / (high - low)
-            weight = share.clip(0.0, 1.0)
-            total = float(weight.sum())
-            if not total > 0:
-                continue
-            middle = np.array([rows @ weight, columns @ weight]) / total
-            middles.append(middle)
-            radii.append(np.sqrt(total / np.pi))
-            away = np.stack([rows, columns]) - middle[:, None]
-            axes = np.linalg.eigvalsh((away * weight) @ away.T / total + np.eye(2) / 12)
-            ratios.append(float(np.sqrt(axes[1] / axes[0])))
+        middles, radii, ratios = _outlines(smooth, valid, (y, x), local, height)
         if not radii or attempt:
             break
         # The disk stands on what is around it, which may be a halo.
-        half = float(np.median(radii))
-        distance = np.hypot(*(np.indices(image.shape) - np.array(middles).mean(axis=0)[:, None, None]))
-        around = valid & (distance > 1.6 * half + 2 * BLUR) & (distance < 2.6 * half + 3 * BLUR)
+        distance = _distances(image.shape, np.array(middles).mean(axis=0))
+        around = _ring(distance, valid, float(np.median(radii)))
         if around.sum() < 8:
             break
         local = min(float(np.median(smooth[around])), 0.7 * height + 0.3 * ground)
@@ -218,8 +235,8 @@ def measured_disk(
     if radius > LARGEST * size or float(np.median(ratios)) > LONGEST:
         return None
     center = np.mean(middles, axis=0)
-    distance = np.hypot(*(np.indices(image.shape) - center[:, None, None]))
-    around = valid & (distance > 1.6 * radius + 2 * BLUR) & (distance < 2.6 * radius + 3 * BLUR)
+    distance = _distances(image.shape, center)
+    around = _ring(distance, valid, radius)
     scatter = float(image[around].std()) if around.sum() > 8 else 0.0
     pixels = max(1.0, np.pi * radius**2)
     contrast = max(height - local, 1e-30)

@@ -144,25 +144,13 @@ def baseline_dwt(
     values = data[valid]
     bottom = float(values.min()) if lower is None else float(lower)
     span = float(values.max() - values.min())
-    signal = fill_nearest(data, valid, axes)
-    regions = _regions(background_regions, data.shape) & valid
-    holes = None if valid.all() else ~valid
+    known = _regions(background_regions, data.shape) & valid if background_regions else None
+    sunk = _Sinking(data, fill_nearest(data, valid, axes), valid, known, bottom)
     change, steps = np.inf, 0
     while steps < max_iter and (steps == 0 or change > tolerance * span):
         steps += 1
-        approximation = _approximation(signal, axes, wavelet, level, mode)
-        # Where nothing is known the approximation takes its place; where the background is known, the data.
-        lowered = np.minimum(signal, approximation)
-        if holes is not None:
-            lowered[holes] = approximation[holes]
-        np.maximum(lowered, np.minimum(bottom, signal), out=lowered)
-        if background_regions:
-            lowered[regions] = data[regions]
-        moved = np.subtract(lowered, signal, out=signal)
-        if holes is not None:
-            moved[holes] = 0.0
-        change = max(float(moved.max()), -float(moved.min()))
-        signal = lowered
+        change = sunk.step(_approximation(sunk.signal, axes, wavelet, level, mode))
+    signal = sunk.signal
     settings = {
         "axis": axes, "wavelet": wavelet, "level": level, "mode": mode, "max_iter": max_iter, "tolerance": tolerance,
         "lower": bottom,
@@ -174,6 +162,36 @@ def baseline_dwt(
         last_change=change / span if span > 0 else 0.0,
         provenance=provenance(settings, [], device="cpu"),
     )
+
+
+@dataclass
+class _Sinking:
+    """Data that sink to their own approximation, where they are above it."""
+
+    data: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+    known: NDArray[np.bool_] | None
+    bottom: float
+
+    def __post_init__(self) -> None:
+        self.holes = None if self.valid.all() else ~self.valid
+
+    def step(self, approximation: NDArray[np.float64]) -> float:
+        """Take one step; the largest change."""
+        signal, holes = self.signal, self.holes
+        # Where nothing is known the approximation takes its place; where the background is known, the data.
+        lowered = np.minimum(signal, approximation)
+        if holes is not None:
+            lowered[holes] = approximation[holes]
+        np.maximum(lowered, np.minimum(self.bottom, signal), out=lowered)
+        if self.known is not None:
+            lowered[self.known] = self.data[self.known]
+        moved = np.subtract(lowered, signal, out=signal)
+        if holes is not None:
+            moved[holes] = 0.0
+        self.signal = lowered
+        return max(float(moved.max()), -float(moved.min()))
 
 
 def _checked_level(data: FloatArray, axes: tuple[int, ...], wavelet: str, level: int | None, mode: str) -> int:

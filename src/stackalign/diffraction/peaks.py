@@ -177,15 +177,7 @@ def bragg_peaks(
     (True, True)
     """
     pixels, valid = one_image(image, mask)
-    if min(pixels.shape) < 8:
-        msg = f"an image of at least 8 x 8 pixels is needed to tell spots from background, got {pixels.shape}"
-        raise DataError(msg)
-    if not (np.isfinite(min_snr) and min_snr > 0):
-        msg = f"min_snr must be above 0, got {min_snr}"
-        raise ValueError(msg)
-    if width is not None and not 0.3 <= width <= min(pixels.shape) / 8:
-        msg = f"width must be between 0.3 and an eighth of the image, in pixels, got {width}"
-        raise ValueError(msg)
+    _check_settings(pixels.shape, min_snr, width)
     check_distance(min_distance)
     widths = tuple(w for w in WIDTHS if w <= min(pixels.shape) / 16) or WIDTHS[:1]
     quantum = _quantum(pixels[valid])
@@ -222,6 +214,18 @@ def bragg_peaks(
     position, intensity, snr = position[inside], intensity[inside] * spread, snr[inside]
     settings = {"min_snr": min_snr, "width": width, "min_distance": min_distance}
     return BraggPeaks(position, intensity, snr, best.width, provenance(settings, [], device="cpu"))
+
+
+def _check_settings(shape: tuple[int, ...], min_snr: float, width: float | None) -> None:
+    if min(shape) < 8:
+        msg = f"an image of at least 8 x 8 pixels is needed to tell spots from background, got {shape}"
+        raise DataError(msg)
+    if not (np.isfinite(min_snr) and min_snr > 0):
+        msg = f"min_snr must be above 0, got {min_snr}"
+        raise ValueError(msg)
+    if width is not None and not 0.3 <= width <= min(shape) / 8:
+        msg = f"width must be between 0.3 and an eighth of the image, in pixels, got {width}"
+        raise ValueError(msg)
 
 
 def _quantum(values: FloatArray) -> float:

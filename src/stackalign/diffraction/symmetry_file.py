@@ -15,7 +15,7 @@ from stackalign import runs
 from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
-from stackalign.io import open_stack
+from stackalign.io import StackReader, open_stack
 from stackalign.io.formats import STORES
 from stackalign.io.images import image_extensions
 from stackalign.io.provenance import provenance
@@ -111,7 +111,7 @@ def nfold_file(
     opener = partial(open_stack, source, dataset=dataset, memory_limit=limit, **(open_options or {}))
     reader = opener()
     try:
-        n, height, width = reader.info.shape
+        n = reader.info.shape[0]
         stated = check_centers(center, reader.info.shape, str(source))
         valid = combined_mask(mask, reader)
         chunk = _NfoldChunk(fold, stated, valid, fill_value, device, workers)
@@ -123,32 +123,36 @@ def nfold_file(
         described = runs.input_record(reader, dataset=dataset, **(open_options or {}))
         plan = runs.Plan("nfold", [described], settings, {"mask": runs.array_digest(valid)})
         with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
-            dtype = np.dtype(np.float64 if reader.info.dtype == np.float64 else np.float32)
-            written = runs.StackOutput(
-                run,
-                (n, height, width),
-                dtype,
-                scan_shape=reader.info.scan_shape,
-                single=n == 1,
-                remote=executor is not None,
-            )
-            columns = runs.Columns()
-            largest = max(1, LARGEST_CHUNK // (height * width))
-            pieces = ChunkPlan.from_budget(n, height * width * BYTES_PER_PIXEL, limit // 2, largest)
             job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
             origin = runs.Source.of(opener, described["fingerprint"])
-            try:
-                job.work(reader, chunk, columns, pieces, stage="nfold", output=written, source=origin)
-                written.finish()
-            finally:
-                written.close()
-            uncertain = int(columns.arrays()["uncertain"].sum())
+            uncertain = _averaged(run, job, reader, chunk, limit, origin)
             made = provenance(settings, [{"path": str(source), **described}], device=device, command=command)
             summary = {"images": n, "uncertain": uncertain}
             run.publish({**summary, "provenance": made}, status="flagged" if uncertain else "done", summary=summary)
     finally:
         reader.close()
     return AveragedFile(n, uncertain)
+
+
+def _averaged(
+    run: runs.Run, job: runs.FrameJob, reader: StackReader, chunk: "_NfoldChunk", limit: int, source: runs.Source
+) -> int:
+    """Average what is not done yet; number of images whose centre was found and is not certain."""
+    info = reader.info
+    n, height, width = info.shape
+    dtype = np.dtype(np.float64 if info.dtype == np.float64 else np.float32)
+    written = runs.StackOutput(
+        run, (n, height, width), dtype, scan_shape=info.scan_shape, single=n == 1, remote=job.remote
+    )
+    columns = runs.Columns()
+    largest = max(1, LARGEST_CHUNK // (height * width))
+    pieces = ChunkPlan.from_budget(n, height * width * BYTES_PER_PIXEL, limit // 2, largest)
+    try:
+        job.work(reader, chunk, columns, pieces, stage="nfold", output=written, source=source)
+        written.finish()
+    finally:
+        written.close()
+    return int(columns.arrays()["uncertain"].sum())
 
 
 @dataclass(frozen=True)

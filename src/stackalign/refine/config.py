@@ -157,15 +157,7 @@ def load_config(
     """
     path = Path(path)
     file = FileInput(path)
-    try:
-        with path.open("rb") as stream:
-            table = tomllib.load(stream)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror or error}"
-        raise DataError(msg) from error
-    except tomllib.TOMLDecodeError as error:
-        msg = f"{path} is not TOML: {error}"
-        raise DataError(msg) from error
+    table = _toml(path)
     how: dict[str, Any] = {} if read_timeout is None else {"read_timeout": read_timeout}
     reader = _Reader(path, table, partial(open_images, allow_external=allow_external, **how))
     reader.known(table, ("data", "crystal", "beam", "simulation", "roi", "matching", "step"), "")
@@ -185,15 +177,7 @@ def load_config(
             **{name: value for name, value in simulation.items() if name in SIMULATION},
         ),
     )
-    area = reader.section("roi", ROI_KEYS)
-    sized = any(name in area for name in ("height", "width", "center"))
-    if ("rectangles" in area) == sized:
-        reader.stop("[roi] needs either rectangles = [[top, left, bottom, right], ...], or height and width")
-    if "rectangles" in area:
-        roi = reader.checked("roi", lambda: ROI(tuple(area["rectangles"])))
-    else:
-        reader.needs(area, ("height", "width"), "roi")
-        roi = reader.checked("roi", lambda: ROI.rectangle(area["height"], area["width"], area.get("center", (0, 0))))
+    roi = reader.roi()
     settings = reader.settings(reader.section("matching", MATCHING, needed=False), "matching")
     if device is not None:
         settings["device"] = str(parse_device(device))
@@ -205,6 +189,18 @@ def load_config(
     for k, step in enumerate(steps, start=1):
         reader.checked(f"[[step]] {k}:", partial(_check_step, refiner, step))
     return Configuration(refiner, steps, file, tuple(reader.inputs.values()), table)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror or error}"
+        raise DataError(msg) from error
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{path} is not TOML: {error}"
+        raise DataError(msg) from error
 
 
 def _without(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -344,6 +340,17 @@ class _Reader:
                 msg = f"{path} has no array {dataset!r}; it has {', '.join(held.files)}"
                 raise DataError(msg)
             return held[dataset]
+
+    def roi(self) -> ROI:
+        """What is compared: rectangles, or one of a size."""
+        area = self.section("roi", ROI_KEYS)
+        sized = any(name in area for name in ("height", "width", "center"))
+        if ("rectangles" in area) == sized:
+            self.stop("[roi] needs either rectangles = [[top, left, bottom, right], ...], or height and width")
+        if "rectangles" in area:
+            return self.checked("roi", lambda: ROI(tuple(area["rectangles"])))
+        self.needs(area, ("height", "width"), "roi")
+        return self.checked("roi", lambda: ROI.rectangle(area["height"], area["width"], area.get("center", (0, 0))))
 
     def settings(self, table: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Arguments of `CoarseRefine`; a preset by its name, as "ridge" or {ridge = [2, 3]}."""

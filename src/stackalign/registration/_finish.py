@@ -1,17 +1,16 @@
 """The last steps to the optimum, with a cubic spline in place of bilinear samples, and the covariance there."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stackalign import transforms
 from stackalign._types import FloatArray
 from stackalign.backends import Array
 from stackalign.objectives import AffineNCC
-from stackalign.ops import ImagePair, prepare_pair, resample_affine
+from stackalign.ops import AffineLinearization, prepare_pair
 from stackalign.ops.linearize import (
     covariance_tile,
     linearize_resampled,
@@ -21,13 +20,12 @@ from stackalign.ops.linearize import (
 )
 from stackalign.ops.transfer import fetched
 
+from ._cubic_samples import CubicSamples
 from ._interpolation import interpolation_covariance, interpolation_errors, places_between, roughness
 from ._noise import smoothed_noise
-from ._phases import put_in_phase
 from ._search import Climbed, Images, reach_of
-from .background import smooth_background
 
-__all__ = ["CubicSamples", "Refined", "filled", "finish", "widened_by", "wider_of"]
+__all__ = ["Refined", "finish", "widened_by", "wider_of"]
 
 
 POLISH_STEPS, POLISHED = 12, 1e-2
@@ -37,23 +35,11 @@ CUBIC_STEPS = 6
 """Most steps with cubic samples. Bilinear samples leave an error of about 0.01 pixels, and each step takes off more
 than four fifths of it: two are enough but where images are mostly noise."""
 
-BORDER_IN_SIGMAS, LEAST_BORDER, NARROW = 2.0, 2, 32
-"""Width of the border of smoothed images that is left out, the same in pixels at least, and the share of the shortest
-side, one in so many, that it is at most."""
-
-SPLINE_BORDER = 3
-"""Pixels from the border of clean images that a spline, which takes them for mirrored there, gets wrong: what is wrong
-fades to a quarter with each."""
-
-FILL = 1.5
-"""Sigma in pixels of the Gaussian whose mean stands in holes for the spline."""
 
 LEAST_STEP, ENOUGH = 2e-4, 2e-3
 """Pixels that the last cubic step may move the farthest pixel by, and at most one standard error within these limits:
 the next would move it a fifth of that."""
 
-COARSE = 1.5
-"""Sigma in pixels of the smoothing from which on a spline leaves the phases of all waves that are left as they are."""
 
 FARTHEST_POLISH = 1.0
 """Pixels from the optimum of the score beyond which the solution of the estimating equation is not believed."""
@@ -124,48 +110,16 @@ def finish(
     if images is not None:
         whole = prepare_pair(images.reference, images.moving, smooth=smooth, workers=workers)
     samples = CubicSamples(whole, smooth, workers)
-    pair = samples.pair
-    objective = AffineNCC(pair, model, center, workers)
+    objective = AffineNCC(samples.pair, model, center, workers)
     shape = (int(whole.reference.shape[1]), int(whole.reference.shape[2]))
     reach = reach_of(model, shape)
     farthest = FARTHEST_POLISH * max(1.0, *smooth)
     parameters, passes = _polished(objective, climbed.parameters, bounds, reach, farthest, climbed.history)
-    slopes = reference_slopes(pair.reference)
-    tile = covariance_tile(pair.reference.shape[1:], max(smooth))
-    noise_share = _noise_share(noise, smooth)
-    at, step = parameters, np.zeros_like(parameters)
-    active = np.ones(len(at), np.bool_)
-    for k in range(CUBIC_STEPS):
-        # Pairs that have arrived stay: what they get does not depend on the others of the batch.
-        at = np.where(active[:, None], at + step, at)
-        matrices = transforms.matrices_from_parameters(at, model, center)
-        # The first step goes by far more than what a spline does to phases.
-        resampled = samples.at(matrices, in_phase=k > 0)
-        jacobian = transforms.matrix_jacobian(at, model, center)
-        if k == 0:
-            both = (slopes, reference_slopes(resampled))
-            rough = roughness(pair.reference, resampled)
-            *rough, tiles, plus, minus = fetched([*rough, *shared_sums(pair.reference, resampled, both, tile, workers)])
-            linear, shared = linearize_shared([tiles, plus, minus], pair.reference, matrices, jacobian, noise_share)
-            sums, gain, wider = tiles, _shift_gain(linear.normal, shared), wider_of(linear.normal, shared)
-        else:
-            linear, sums = linearize_resampled(
-                pair.reference, resampled, slopes, matrices, jacobian, tile, workers, noise_share
-            )
-        _noted(climbed.history, active, at, linear.score, k)
-        newton = (wider @ _solved(linear.normal, linear.gradient)[..., None])[..., 0]
-        trial = np.clip(at + newton, bounds[..., 0], bounds[..., 1])
-        far = (np.abs(trial - climbed.parameters) * reach).max(axis=1) > farthest
-        step = np.where(far[:, None], 0.0, trial - at)
-        assert linear.covariance is not None
-        passes += active
-        active &= (np.abs(step) * reach > _small_step(linear.covariance, reach)).any(axis=1) | (k == 0)
-        if not active.any():
-            break
-    parameters = np.clip(at + step, bounds[..., 0], bounds[..., 1])
-    assert linear.covariance is not None
-    covariance = widened_by(linear.covariance, wider) / _kept_apart(smooth, tile)
-    systematic = interpolation_covariance(interpolation_errors(rough), model, reach, matrices, shape)
+    cubic = _Cubic.of(samples, objective, max(smooth), _noise_share(noise, smooth))
+    parameters, last, more = _stepped(cubic, parameters, climbed, bounds, reach, farthest)
+    assert last.linear.covariance is not None
+    covariance = widened_by(last.linear.covariance, cubic.wider) / _kept_apart(smooth, cubic.tile)
+    systematic = interpolation_covariance(interpolation_errors(cubic.rough), model, reach, last.matrices, shape)
     covariance = covariance + systematic
     held = (parameters <= bounds[..., 0]) | (parameters >= bounds[..., 1])
     on_bound: NDArray[np.bool_] = held & (bounds[..., 0] < bounds[..., 1])
@@ -175,88 +129,108 @@ def finish(
         on_bound=on_bound,
         covariance=covariance,
         systematic=systematic,
-        score=linear.score,
-        overlap=linear.overlap,
+        score=last.linear.score,
+        overlap=last.linear.overlap,
         history=climbed.history,
-        work=climbed.work + passes,
+        work=climbed.work + passes + more,
         smooth=smooth,
-        reference=pair.reference,
-        resampled=resampled,
-        slopes=slopes,
-        sums=sums,
-        tile=tile,
-        gain=gain,
-        normal=shared,
-        between=places_between(matrices, shape).real,
+        reference=samples.pair.reference,
+        resampled=last.resampled,
+        slopes=cubic.slopes,
+        sums=last.sums,
+        tile=cubic.tile,
+        gain=cubic.gain,
+        normal=cubic.shared,
+        between=places_between(last.matrices, shape).real,
     )
+
+
+class _Linear(NamedTuple):
+    """A linearization on cubic samples, with the transforms (B, 2, 3), the samples and the sums that it is made of."""
+
+    linear: AffineLinearization
+    matrices: FloatArray
+    resampled: Array
+    sums: FloatArray
+
+
+@dataclass
+class _Cubic:
+    """Linearizations on cubic samples; the first says of all what both images have in common.
+
+    `rough` is what interpolation may do to the samples, `shared` (B, P, P) the curvature without noise of the slopes,
+    `wider` by how much steps grow without it, and `gain` the same of shifts; see `Refined`.
+    """
+
+    samples: CubicSamples
+    objective: AffineNCC
+    slopes: Array
+    tile: int
+    noise_share: FloatArray
+    rough: list[FloatArray] = field(init=False)
+    gain: FloatArray = field(init=False)
+    wider: FloatArray = field(init=False)
+    shared: FloatArray = field(init=False)
+
+    @classmethod
+    def of(cls, samples: CubicSamples, objective: AffineNCC, smooth: float, noise_share: FloatArray) -> "_Cubic":
+        reference = samples.pair.reference
+        tile = covariance_tile(reference.shape[1:], smooth)
+        return cls(samples, objective, reference_slopes(reference), tile, noise_share)
+
+    def at(self, parameters: FloatArray, *, first: bool) -> _Linear:
+        """Linearize about parameters (B, P)."""
+        model, center, workers = self.objective.model, self.objective.center, self.objective.workers
+        reference = self.samples.pair.reference
+        matrices = transforms.matrices_from_parameters(parameters, model, center)
+        # The first step goes by far more than what a spline does to phases.
+        resampled = self.samples.at(matrices, in_phase=not first)
+        jacobian = transforms.matrix_jacobian(parameters, model, center)
+        if not first:
+            linear, sums = linearize_resampled(
+                reference, resampled, self.slopes, matrices, jacobian, self.tile, workers, self.noise_share
+            )
+            return _Linear(linear, matrices, resampled, sums)
+        both = (self.slopes, reference_slopes(resampled))
+        rough = roughness(reference, resampled)
+        *self.rough, tiles, plus, minus = fetched(
+            [*rough, *shared_sums(reference, resampled, both, self.tile, workers)]
+        )
+        linear, self.shared = linearize_shared([tiles, plus, minus], reference, matrices, jacobian, self.noise_share)
+        self.gain = _shift_gain(linear.normal, self.shared)
+        self.wider = wider_of(linear.normal, self.shared)
+        return _Linear(linear, matrices, resampled, tiles)
+
+
+def _stepped(
+    cubic: _Cubic, start: FloatArray, climbed: Climbed, bounds: FloatArray, reach: FloatArray, farthest: float
+) -> tuple[FloatArray, _Linear, NDArray[np.int64]]:
+    """Take Newton steps on cubic samples: parameters, the last linearization, and the number of passes (B,)."""
+    at, step = start, np.zeros_like(start)
+    active = np.ones(len(at), np.bool_)
+    passes = np.zeros(len(at), np.int64)
+    for k in range(CUBIC_STEPS):
+        # Pairs that have arrived stay: what they get does not depend on the others of the batch.
+        at = np.where(active[:, None], at + step, at)
+        last = cubic.at(at, first=k == 0)
+        linear = last.linear
+        _noted(climbed.history, active, at, linear.score, k)
+        newton = (cubic.wider @ _solved(linear.normal, linear.gradient)[..., None])[..., 0]
+        trial = np.clip(at + newton, bounds[..., 0], bounds[..., 1])
+        far = (np.abs(trial - climbed.parameters) * reach).max(axis=1) > farthest
+        step = np.where(far[:, None], 0.0, trial - at)
+        assert linear.covariance is not None
+        passes += active
+        active &= (np.abs(step) * reach > _small_step(linear.covariance, reach)).any(axis=1) | (k == 0)
+        if not active.any():
+            break
+    return np.clip(at + step, bounds[..., 0], bounds[..., 1]), last, passes
 
 
 def _noise_share(noise: FloatArray, smooth: tuple[float, float]) -> FloatArray:
     """Share (B,) of the moving image in the noise of both, after they were smoothed; a half where there is none."""
     of_both = np.stack([smoothed_noise(noise[:, k], smooth[k]) for k in (0, 1)]) + np.finfo(np.float32).tiny
     return np.asarray(of_both[1] / of_both.sum(axis=0))
-
-
-def _smoothed_border(planes: Array, sigma: float) -> int:
-    """Width of the border of planes at which a plane was fitted in place of a Gaussian mean; 0 where it is kept.
-
-    What is at the border of one image is inside the other, and smoothed in another way.
-    """
-    width = max(LEAST_BORDER, round(BORDER_IN_SIGMAS * sigma)) if sigma > 0 else 0
-    return min(width, int(min(planes.shape[1:])) // NARROW)
-
-
-def _inner(planes: Array, width: int) -> Array:
-    """Planes without a border of a width."""
-    if width == 0:
-        return planes
-    xp = array_namespace(planes)
-    inner = xp.full_like(planes, xp.nan)
-    inner[:, width:-width, width:-width] = planes[:, width:-width, width:-width]
-    return inner
-
-
-class CubicSamples:
-    """Smoothed pairs without their borders, whose moving planes are sampled by a cubic spline.
-
-    Parameters
-    ----------
-    pair : ImagePair
-        As `stackalign.ops.prepare_pair` made it.
-    smooth : (float, float)
-        The Gaussians that it went through.
-    workers : int, optional
-    """
-
-    def __init__(self, pair: ImagePair, smooth: tuple[float, float], workers: int | None) -> None:
-        borders = [_smoothed_border(p, s) for p, s in zip((pair.reference, pair.moving), smooth, strict=True)]
-        if not any(smooth):
-            borders[1] = min(SPLINE_BORDER, min(pair.moving.shape[1:]) // NARROW)
-        self.pair = ImagePair(_inner(pair.reference, borders[0]), _inner(pair.moving, borders[1]), single=False)
-        self._whole = filled(pair.moving)
-        self._holes = bool(array_namespace(pair.moving).isnan(self.pair.moving).any())
-        self._fine = max(smooth) < COARSE
-        self._workers = workers
-
-    def at(self, matrices: FloatArray, *, in_phase: bool = True) -> Array:
-        """Moving planes on the reference's pixels, valid where bilinear samples are."""
-        shape = (int(self.pair.reference.shape[1]), int(self.pair.reference.shape[2]))
-        cubic = resample_affine(self._whole, matrices, output_shape=shape, order=3, workers=self._workers)
-        if self._holes:
-            linear = resample_affine(self.pair.moving, matrices, output_shape=shape, order=1, workers=self._workers)
-            xp = array_namespace(cubic)
-            cubic = xp.where(xp.isnan(linear), linear, cubic)
-        return put_in_phase(cubic, matrices) if in_phase and self._fine else cubic
-
-
-def filled(planes: Array) -> Array:
-    """Planes with a mean of what is near in their holes, which splines need; 0 far from anything."""
-    xp = array_namespace(planes)
-    holes = xp.isnan(planes)
-    if not bool(holes.any()):
-        return planes
-    near = smooth_background(planes, None, FILL)
-    return xp.where(holes, xp.nan_to_num(near).astype(planes.dtype), planes)
 
 
 def _small_step(covariance: FloatArray, reach: FloatArray) -> FloatArray:

@@ -15,7 +15,8 @@ from stackalign.optimize import gauss_newton
 
 from ._agreement import corners_of, displacement_fields, displacements_at
 from ._check import Settings
-from ._finish import CubicSamples, Refined, filled
+from ._cubic_samples import CubicSamples, filled
+from ._finish import Refined
 from ._search import Coarse, Images, coarse_factor, reach_of
 from ._trust import least_rival
 

@@ -192,16 +192,8 @@ def align_file(
                 {"path": name, "shape": list(image.shape)},
             ]
             made = provenance(parameters, inputs, device=resolved, command=command)
-            contents = {
-                "reference": name,
-                "input": str(source),
-                "output": str(final),
-                "model": results.model,
-                "alignment": {key: value.tolist() for key, value in results.columns().items()},
-                "matrices": results.matrices.tolist(),
-                "provenance": made,
-            }
-            run.publish(contents, status="done" if all(r.ok for r in results) else "flagged")
+            contents = {"reference": name, "input": str(source), "output": str(final), **_record(results)}
+            run.publish({**contents, "provenance": made}, status="done" if all(r.ok for r in results) else "flagged")
     finally:
         reader.close()
     return AlignedFile(Path(source), final, name, results, made, time.perf_counter() - began, preview)
@@ -309,6 +301,15 @@ class _AlignChunk:
             self._registered(block)[0].displacements,
             self.background,
         )
+
+
+def _record(results: RegistrationStack) -> dict[str, Any]:
+    """What the record says of the answers."""
+    return {
+        "model": results.model,
+        "alignment": {key: value.tolist() for key, value in results.columns().items()},
+        "matrices": results.matrices.tolist(),
+    }
 
 
 def _check_output(final: Path) -> None:

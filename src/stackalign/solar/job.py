@@ -96,27 +96,16 @@ def generate(
     if not selection.is_empty:
         seen = replace(seen, selected=selection.of(seen.map))
     settings = Settings(
-        rotation,
-        height,
-        order,
-        smooth,
-        min_overlap,
-        tolerance,
-        max_rounds,
-        scale_range,
-        raster_options(raster),
+        rotation, height, order, smooth, min_overlap, tolerance, max_rounds, scale_range, raster_options(raster),
         screen=check_screen(screen),
-    )
+    )  # fmt: skip
     check_settings(settings)
     SkyModel(model, seen.jacobian, seen.shape)  # the last phase would say it late
     lengths = seen.steps[::-1]
     smooth_part = background_pixels(background, seen.shape, lengths)
     frames = single_frames(frames)
     names = chosen_phases(phases, reference, frames)
-    plan = None
-    if "synthetic" in names:
-        planned = {k: v for k, v in settings.raster.items() if k in _PLANNED}
-        plan = plan_synthetic_raster(seen.map, frames or (), **planned)
+    plan = _planned(seen, frames or (), settings) if "synthetic" in names else None
     other = nearest_frame(seen.map, frames or ()) if reference is None else reference
     against = Observation(as_map(other, repair=repair))
     with warnings.catch_warnings(record=True) as remarks:
@@ -127,21 +116,27 @@ def generate(
     course = _Course(prepared, model, names, reach, bin_kernel, tuple(frames or ()), start, phases is None)
     if background != "auto":
         settings = replace(settings, background=smooth_part)
-    done = yield from course.run(settings)
-    if background == "auto" and _in_doubt(done):
-        # A smooth difference of brightness, as by vignetting, outweighs what the images have in common.
-        without = replace(settings, background=smooth_part)
-        again = yield from course.run(without)
-        if not _flags(again):
-            done, settings = again, without
+    done, settings = yield from _settled(course, settings, smooth_part if background == "auto" else None)
     for remark in remarks:  # what is wrong with the settings is said first
         warnings.warn(str(remark.message), remark.category, stacklevel=3)
-    seconds = float(np.abs(plan.seconds[:, 0]).max()) if plan is not None else seconds_between(seen, against)
-    apart = far_apart(seen, against, rotation=settings.rotation, seconds=seconds, sigma=done[-1].sigma[:2])
-    details = dict(done[-1].details) | apart | _column_times_missing(seen.map, plan, settings, model)
     record = described(settings, model, max_shift)
+    details = _details(seen, against, plan, settings, model, done[-1])
+    sampler = reference_sampler(course.last, prepared, settings)
+    return _result(seen, against, done, details, record, sampler, settings)
+
+
+def _result(
+    seen: Observation,
+    against: Observation,
+    done: Sequence[PhaseResult],
+    details: dict[str, str],
+    record: dict[str, Any],
+    sampler: Any,
+    settings: Settings,
+) -> CoalignmentResult:
+    """Put together what was found, and the settings that it was found with."""
     if seen.distortion is not None:
-        record["distortion_pixels"] = seen.distortion.largest
+        record = record | {"distortion_pixels": seen.distortion.largest}
     return CoalignmentResult(
         target=seen.map,
         reference=against.map,
@@ -149,11 +144,45 @@ def generate(
         flags=tuple(dict.fromkeys([*_flags(done), *details])),
         details=details,
         provenance=solar_provenance(seen.map, against.map, done, record, seen.source),
-        sampler=reference_sampler(course.last, prepared, settings),
+        sampler=sampler,
         source=seen.source,
         hdu=seen.hdu,
         background=settings.background,
     )
+
+
+def _planned(seen: Observation, frames: Sequence[Any], settings: Settings) -> RasterPlan:
+    """Which frame serves which column of the synthetic raster."""
+    options = {name: value for name, value in settings.raster.items() if name in _PLANNED}
+    return plan_synthetic_raster(seen.map, frames, **options)
+
+
+def _settled(
+    course: "_Course", settings: Settings, smooth_part: tuple[float, float] | None
+) -> Generator[Request, RegistrationResult, tuple[list[PhaseResult], Settings]]:
+    """Run the phases, once more without the smooth part of that size where one is given and the place is in doubt."""
+    done = yield from course.run(settings)
+    if smooth_part is not None and _in_doubt(done):
+        # A smooth difference of brightness, as by vignetting, outweighs what the images have in common.
+        without = replace(settings, background=smooth_part)
+        again = yield from course.run(without)
+        if not _flags(again):
+            return again, without
+    return done, settings
+
+
+def _details(
+    seen: Observation,
+    against: Observation,
+    plan: RasterPlan | None,
+    settings: Settings,
+    model: str,
+    last: PhaseResult,
+) -> dict[str, str]:
+    """Flags and what they say: of the last phase, of the time between the images, and of the times of columns."""
+    seconds = float(np.abs(plan.seconds[:, 0]).max()) if plan is not None else seconds_between(seen, against)
+    apart = far_apart(seen, against, rotation=settings.rotation, seconds=seconds, sigma=last.sigma[:2])
+    return dict(last.details) | apart | _column_times_missing(seen.map, plan, settings, model)
 
 
 def _flags(done: Sequence[PhaseResult]) -> tuple[str, ...]:

@@ -147,16 +147,7 @@ def build_synthetic_raster(
         check_screen(screen),
         distortion,
     )
-    data = np.zeros(solar_map.data.shape)
-    described: GenericMap | None = None
-    for index in plan.used:
-        image = frame_image(plan.sources[index])
-        described = image if described is None else described
-        pixels, valid = _prepared(image, psf_fwhm)
-        weight = (plan.weights * (plan.frames == index)).sum(axis=1)
-        columns = np.flatnonzero(weight > 0)
-        values = sample(pixels, valid, slit.points(index, columns), order=order)
-        data[:, columns] += weight[columns] * _mean(values)
+    data, described = _sampled(slit, psf_fwhm, order)
     coverage = float(np.isfinite(data).mean())
     if coverage == 0 or described is None:
         msg = f"the frames do not cover {name_of(solar_map)}; check their pointing, observers and dates"
@@ -223,6 +214,22 @@ class _Slit:
             ends = [int(seconds.argmin()), int(seconds.argmax())]
             velocity = (positions[ends[1]] - positions[ends[0]]) / np.ptp(seconds)
         return positions[columns][:, None] + later[:, None] * velocity
+
+
+def _sampled(slit: _Slit, psf_fwhm: Quantity | None, order: int) -> tuple[FloatArray, GenericMap | None]:
+    """Mean of the frames in the raster's pixels, weighted by time; and the first frame, whose header describes all."""
+    plan = slit.plan
+    data = np.zeros(slit.raster.data.shape)
+    described: GenericMap | None = None
+    for index in plan.used:
+        image = frame_image(plan.sources[index])
+        described = image if described is None else described
+        pixels, valid = _prepared(image, psf_fwhm)
+        weight = (plan.weights * (plan.frames == index)).sum(axis=1)
+        columns = np.flatnonzero(weight > 0)
+        values = sample(pixels, valid, slit.points(index, columns), order=order)
+        data[:, columns] += weight[columns] * _mean(values)
+    return data, described
 
 
 def _prepared(image: GenericMap, psf_fwhm: Quantity | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:

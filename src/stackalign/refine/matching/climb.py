@@ -209,20 +209,13 @@ def climb(
         inverse = _truncated(normal * np.outer(unit, unit))
         step = inverse(gradient * unit, damping) * unit
         last = bool(gradient @ step < SMALL * (residual @ residual) / len(residual))
-        for _ in range(8):
-            # No more than this at once: derivatives hold nearby.
-            step *= min(1.0, float((reach * unit / np.maximum(np.abs(step), 1e-300)).min()))
-            values = {name: state.point.get(name) + float(s) for name, s in zip(job.names, step, strict=True)}
-            trial = job.evaluate(state.point.moved(job.clip(values)))
-            if trial is not None and trial.score >= state.score - 1e-13:
-                break
-            if last:
-                trial = None
+        trial = None
+        for _ in range(1 if last else 8):
+            trial = _tried(job, state, step, reach * unit)
+            if trial is not None:
                 break
             damping *= 6
             step = inverse(gradient * unit, damping) * unit
-        else:
-            trial = None
         if trial is None:
             converged = True  # nothing near is better
             break
@@ -232,9 +225,13 @@ def climb(
         if np.abs(moved_by).max() < 0.02 or gain < 1e-12 or last:
             converged = True
             break
+    return _result(job, state, frozen, converged)
+
+
+def _result(job: _Climb, state: _State, frozen: dict[str, FloatArray], converged: bool) -> FineResult:
     rows = job.derivatives(state, frozen)
     covariance, correlation = _covariance(job, state, rows)
-    disks = correlate(model.pixels, state.values, joint=False).scores
+    disks = correlate(job.model.pixels, state.values, joint=False).scores
     return FineResult(
         state.point,
         state.score,
@@ -247,6 +244,15 @@ def climb(
         tuple(job.history),
         job.end(state, rows),
     )
+
+
+def _tried(job: _Climb, state: _State, step: FloatArray, reach: FloatArray) -> _State | None:
+    """Where a step leads, if the score does not fall."""
+    # No more than this at once: derivatives hold nearby.
+    step = step * min(1.0, float((reach / np.maximum(np.abs(step), 1e-300)).min()))
+    values = {name: state.point.get(name) + float(s) for name, s in zip(job.names, step, strict=True)}
+    trial = job.evaluate(state.point.moved(job.clip(values)))
+    return trial if trial is not None and trial.score >= state.score - 1e-13 else None
 
 
 OPEN = 1e-7

@@ -207,15 +207,7 @@ class Search:
                 self.progress("scan", done, total)
         axes = [*structure_axes, *cheap_axes, thicknesses]
         names = [*(p.name for p in (*self.structure, *cheap)), "thickness"]
-        # All that was tried; of a large grid, the best thickness of each combination.
-        rows = (
-            np.ndindex(*shape)
-            if scores.size <= HISTORY
-            else ((*k, int(scores[k].argmax())) for k in np.ndindex(*shape[:-1]))
-        )
-        for index in rows:
-            values = {name: float(axis[k]) for name, axis, k in zip(names, axes, index, strict=True)}
-            self.history.append({"stage": "scan", "score": float(scores[index]), **values})
+        self._note_scan(scores, dict(zip(names, axes, strict=True)))
         seeds = _maxima(scores, SEEDS)
         if simplex:
             seeds = seeds[:1]
@@ -226,6 +218,18 @@ class Search:
             polished.append(self.polish(grid, values, dict(zip(names, spans, strict=True)), xp, simplex=simplex))
             self.progress("polish", len(polished), len(seeds))
         return sorted(polished, key=lambda c: -c.score)
+
+    def _note_scan(self, scores: FloatArray, axes: Mapping[str, FloatArray]) -> None:
+        """Keep all that was tried; of a large grid, the best thickness of each combination."""
+        shape = scores.shape
+        rows = (
+            np.ndindex(*shape)
+            if scores.size <= HISTORY
+            else ((*k, int(scores[k].argmax())) for k in np.ndindex(*shape[:-1]))
+        )
+        for index in rows:
+            values = {name: float(axis[k]) for (name, axis), k in zip(axes.items(), index, strict=True)}
+            self.history.append({"stage": "scan", "score": float(scores[index]), **values})
 
     def polish(
         self, grid: TiltGrid, values: dict[str, float], spans: Mapping[str, float], xp: Any, *, simplex: bool = False
