@@ -11,7 +11,7 @@ from cli.runner import run
 from stackalign import bench
 from stackalign.bench import cases_ops, runner
 from stackalign.bench.case import Case, Peer, Setting
-from stackalign.bench.report import exponent
+from stackalign.bench.series import exponent
 from stackalign.errors import DataError
 
 

@@ -26,8 +26,8 @@ each_order = pytest.mark.parametrize("order", [0, 1, 3])
 
 def scipy_sample(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], order: int) -> np.ndarray:
     """What SciPy makes of the image in float64, NaN outside."""
-    settings = {"mode": "constant", "cval": np.nan}
-    return ndimage.affine_transform(image.astype(np.float64), matrix[:, :2], matrix[:, 2], shape, order=order, **settings)
+    settings = {"order": order, "mode": "constant", "cval": np.nan}
+    return ndimage.affine_transform(image.astype(np.float64), matrix[:, :2], matrix[:, 2], shape, **settings)
 
 
 @each_order

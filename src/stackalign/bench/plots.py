@@ -9,7 +9,7 @@ import numpy as np
 from stackalign.plot._canvas import BLUE, GREY, VERMILLION, new_figure, save_figure, title
 
 from .machine import slug
-from .report import exponent, fastest_peers, series_of
+from .series import exponent, fastest_peers, series_of
 
 __all__ = ["write_plots"]
 

@@ -1,21 +1,14 @@
 """Results as Markdown and plots."""
 
-import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stackalign.io.atomic import write_text_atomic
 
-__all__ = ["exponent", "markdown", "write_report"]
+from .series import exponent, rows_of, series_of
 
-
-def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = result["rows"]
-    return rows
+__all__ = ["markdown", "write_report"]
 
 
 def markdown(results: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> str:
@@ -59,7 +52,7 @@ def _table(result: Mapping[str, Any]) -> list[str]:
     head = ["case", "problem", "time", "CPU time", "spread", "per unit", "first call", "of the ceiling"]
     head += ["over other packages", "error"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in _rows(result):
+    for row in rows_of(result):
         wall, cpu = row["seconds"]["median"], row["cpu_seconds"]["median"]
         binds = max(row["ceilings"].items(), key=lambda item: item[1], default=None)
         peers = ", ".join(f"{peer['over']:.2g}x {peer['name']}" for peer in row["peers"])
@@ -77,32 +70,12 @@ def _table(result: Mapping[str, Any]) -> list[str]:
 def _growth(result: Mapping[str, Any]) -> list[str]:
     """Exponents of the time over the sizes that grow."""
     lines = []
-    for (case, of), points in _series(result).items():
+    for (case, of), points in series_of(result).items():
         power = exponent(points)
         if power is not None:
             lines.append(f"| `{case}` | {of} | {points[0][0]:,.0f} to {points[-1][0]:,.0f} | {power:.2f} |")
     head = ["Time grows as a power of the size:", "", "| case | of | from | exponent |", "|---|---|---|---|"]
     return [*head, *lines] if lines else []
-
-
-def _series(result: Mapping[str, Any]) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Points (size, seconds of one problem) of each case whose size grows."""
-    points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for row in _rows(result):
-        if row["series"]:
-            of, size = row["series"]
-            # What a stack has many of is counted in pieces, that the size of a piece does not mix with their number.
-            whole = of in ("candidates", "pairs", "patterns")
-            points[row["case"], of].append((float(size), row["seconds"]["median"] / (1 if whole else row["count"])))
-    return {key: sorted(values) for key, values in points.items()}
-
-
-def exponent(points: Sequence[tuple[float, float]]) -> float | None:
-    """Slope of log(time) over log(size), by least squares; None for fewer than two sizes."""
-    if len({size for size, _ in points}) < 2:
-        return None
-    size, seconds = np.log(np.array(points, np.float64)).T
-    return float(np.polyfit(size, seconds, 1)[0])
 
 
 def _duration(seconds: float) -> str:
@@ -138,17 +111,3 @@ def write_report(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Pat
     page = folder / "benchmarks.md"
     write_text_atomic(page, markdown(results, [path.name for path in written]))
     return [*written, page]
-
-
-def fastest_peers(result: Mapping[str, Any]) -> list[tuple[str, float, str]]:
-    """Give each case's problem, its ratio to its fastest peer, and the peer's name."""
-    best = []
-    for row in _rows(result):
-        peers = [peer for peer in row["peers"] if math.isfinite(peer["over"])]
-        if peers:
-            fastest = min(peers, key=lambda peer: peer["over"])
-            best.append((f"{row['case']}, {row['problem']}", fastest["over"], fastest["name"]))
-    return best
-
-
-series_of = _series

@@ -8,44 +8,7 @@ from numpy.typing import NDArray
 from .advice import border_level
 from .config import CroppingConfig
 
-__all__ = ["measured", "parse_background"]
-
-
-def parse_background(text: str | float) -> str | float:
-    """Check what a background is asked to be.
-
-    Parameters
-    ----------
-    text : str or float
-        A level, "corner", or a percentile of each pattern as "5%".
-
-    Returns
-    -------
-    str or float
-        A number as such, the words as they are.
-    """
-    if not isinstance(text, str):
-        value = float(text)
-    elif text == "corner":
-        return text
-    elif text.endswith("%"):
-        try:
-            percentile = float(text[:-1])
-        except ValueError:
-            percentile = -1.0
-        if not 0 <= percentile <= 100:
-            msg = f"background {text!r} is no percentile between 0% and 100%"
-            raise ValueError(msg)
-        return f"{percentile:g}%"
-    else:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-    if not np.isfinite(value):
-        msg = f'background must be a number, "corner" or a percentile as "5%", got {text!r}'
-        raise ValueError(msg)
-    return value
+__all__ = ["measured"]
 
 
 def measured(block: NDArray[Any], config: CroppingConfig, mask: NDArray[np.bool_] | None) -> NDArray[Any]:

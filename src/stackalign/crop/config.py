@@ -139,9 +139,7 @@ class CroppingConfig:
 
     def _check_later_options(self) -> None:
         if self.background is not None:
-            from .background import parse_background
-
-            object.__setattr__(self, "background", parse_background(self.background))
+            object.__setattr__(self, "background", _background(self.background))
         for name, unused in (("background", None), ("one_window", False), ("center_fit", "none")):
             _require(
                 not (self.legacy_window and getattr(self, name) != unused),
@@ -188,3 +186,29 @@ def _require(condition: bool, rule: str, config: CroppingConfig) -> None:
         name = rule.split()[0]
         msg = f"{rule}, got {getattr(config, name)!r}"
         raise ValueError(msg)
+
+
+def _background(text: str | float) -> str | float:
+    """Check what a background is asked to be: a level, "corner", or a percentile of each pattern as "5%"."""
+    if not isinstance(text, str):
+        value = float(text)
+    elif text == "corner":
+        return text
+    elif text.endswith("%"):
+        try:
+            percentile = float(text[:-1])
+        except ValueError:
+            percentile = -1.0
+        if not 0 <= percentile <= 100:
+            msg = f"background {text!r} is no percentile between 0% and 100%"
+            raise ValueError(msg)
+        return f"{percentile:g}%"
+    else:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+    if not math.isfinite(value):
+        msg = f'background must be a number, "corner" or a percentile as "5%", got {text!r}'
+        raise ValueError(msg)
+    return value

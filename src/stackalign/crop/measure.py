@@ -17,7 +17,7 @@ from .background import measured
 from .budget import say_split
 from .config import CroppingConfig
 from .detector import add_sample
-from .flags import hot_pixel
+from .hot_pixels import hot_pixel
 
 __all__ = ["N_MEAN", "Measurements", "add_finite", "measure", "prepare", "source_name"]
 

@@ -347,10 +347,17 @@ class _Reader:
         sized = any(name in area for name in ("height", "width", "center"))
         if ("rectangles" in area) == sized:
             self.stop("[roi] needs either rectangles = [[top, left, bottom, right], ...], or height and width")
-        if "rectangles" in area:
-            return self.checked("roi", lambda: ROI(tuple(area["rectangles"])))
-        self.needs(area, ("height", "width"), "roi")
-        return self.checked("roi", lambda: ROI.rectangle(area["height"], area["width"], area.get("center", (0, 0))))
+        if "rectangles" not in area:
+            self.needs(area, ("height", "width"), "roi")
+        roi: ROI = self.checked(
+            "roi",
+            lambda: (
+                ROI(tuple(area["rectangles"]))
+                if "rectangles" in area
+                else ROI.rectangle(area["height"], area["width"], area.get("center", (0, 0)))
+            ),
+        )
+        return roi
 
     def settings(self, table: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Arguments of `CoarseRefine`; a preset by its name, as "ridge" or {ridge = [2, 3]}."""
