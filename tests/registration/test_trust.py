@@ -329,3 +329,26 @@ def test_matrices_are_those_of_the_parameters_at_the_end(fine) -> None:
     np.testing.assert_allclose(
         result.matrix, transforms.matrices_from_parameters(result.parameters, "rigid", result.center), atol=1e-12
     )
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("both", [False, True])
+def test_lines_of_a_scan_to_and_fro_stand_apart(scene, axis, both) -> None:
+    pair = create_test_pair(SHAPE, "shift", (4, -2), scene=scene, noise=0.03, seed=3)
+    images = [pair.reference.copy(), pair.moving.copy()]
+    for image in images if both else images[1:]:
+        lines = np.moveaxis(image, axis, 0)
+        lines[1::2] = np.roll(lines[1::2], 2, axis=1)
+    result = sa.register(*(image[4:-4, 4:-4] for image in images))
+    assert ("odd and even lines" in result.remarks.get("inconsistent", "")) == (not both), result.remarks
+
+
+def test_blocks_with_few_pixels_are_no_structure(rng) -> None:
+    """Their means are noisier than those of full ones: here they would make it 1.8 times the noise."""
+    from stackalign.registration._regions import _structure
+
+    residual = rng.normal(size=(1, 120, 120)).astype(np.float32)
+    residual[:, :60].reshape(1, 60, 30, 4)[..., 1:] = np.nan
+    white = np.ones(1), np.full((1, 2), 0.1), (0.0, 0.0)
+    assert _structure(residual, *white)[1][0] < 4.0
+    assert _structure(residual + 0.3 * np.repeat(np.tile([1.0, -1.0], 15), 4).astype(np.float32), *white)[1][0] > 6.0

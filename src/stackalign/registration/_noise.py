@@ -11,6 +11,7 @@ from stackalign.ops.transfer import fetched
 __all__ = [
     "NOISY",
     "Sampled",
+    "bands_of",
     "block_share",
     "levels",
     "moving_share",
@@ -58,20 +59,22 @@ def noise_levels(planes: Array) -> NDArray[np.float64]:
 
 def response_levels(planes: Array) -> NDArray[np.float64]:
     """Do as `noise_levels` for planes without structure: by mean squares, so that few counts and large ones count."""
-    bands = fetched([_bands(planes)])[0]
+    bands = fetched([bands_of(planes)])[0]
     return np.array([_plain(_response(each.astype(np.float64))) for each in bands])
 
 
 def levels(*stacks: Array) -> list[NDArray[np.float64]]:
     """`noise_levels` and `response_levels` of stacks (B, H, W), (2, B) for each."""
-    return [np.array([_level(bands) for bands in rows]).T for rows in fetched([_bands(planes) for planes in stacks])]
+    return [np.array([_level(bands) for bands in rows]).T for rows in fetched([bands_of(planes) for planes in stacks])]
 
 
-def _bands(planes: Array) -> Array:
-    """Three rows each of places all over the planes, (B, places, 3, W)."""
+def bands_of(planes: Array, *, in_turn: bool = False) -> Array:
+    """Three rows each of places all over the planes, (B, places, 3, W), or those beginning on even and odd in turn."""
     height, width = planes.shape[1:]
     n_bands = min(max(1, SAMPLED // width), height // 3)
     tops = np.unique(np.linspace(0, max(height - 3, 0), n_bands).astype(np.int64))
+    if in_turn:
+        tops = tops - (tops + np.arange(len(tops))) % 2
     rows = planes[:, (tops[:, None] + np.arange(3)).ravel()]
     return rows.reshape(planes.shape[0], len(tops), 3, width)
 

@@ -17,6 +17,7 @@ from stackalign.ops import ImagePair, device_of
 
 from ._agreement import wanted_text
 from ._check import Settings
+from ._comb import Combs, combs_of
 from ._finish import Refined
 from ._noise import NOISY
 from ._regions import Regions, regions_of
@@ -55,6 +56,7 @@ class _Known:
     scales: Scales
     rivals: FloatArray
     lost: FloatArray
+    combs: Combs
 
     def results(self, record: dict[str, Any]) -> list[RegistrationResult]:
         """A result for each pair, with its flags."""
@@ -132,6 +134,8 @@ class _Known:
             scale_significance=float(scales.significance[b]),
             scale_shift=float(scales.shift[b]),
             scale_size=float(scales.size[b]),
+            comb=float(self.combs.apart[b]),
+            comb_significance=float(self.combs.errors[b]),
         )
 
 
@@ -170,6 +174,7 @@ def judged(
         scales=scales_of(fine, settings.workers),
         rivals=rivals,
         lost=lost,
+        combs=combs_of(images.reference, images.moving),
     )
     return known.results(provenance(settings.to_dict(), [], device=device_of(images.reference)))
 
