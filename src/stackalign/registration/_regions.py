@@ -101,11 +101,10 @@ def regions_of(
     count = np.maximum(fine.sums[..., 0].sum(axis=1), 1.0)
     shape = (int(fine.reference.shape[1]), int(fine.reference.shape[2]))
     place = _places(shape, fine.tile)
-    residual = _undiluted(fine, rough, place, shape)
+    residual, unsampled, seen = _undiluted(fine, rough, place, shape)
     power, along_y, along_x, (fourth, *numbers) = _correlations(
         residual, fine.slopes, [_fourth_powers(fine.slopes, fine.tile), *counts]
     )
-    unsampled, seen = _noise_in(residual, fine, rough)
     goodness = power / np.maximum(seen, np.finfo(np.float32).tiny)
     structure, clearly = _structure(residual, unsampled, rough, fine.smooth)
     # Squares of the slopes that both images show, per pixel and axis.
@@ -145,14 +144,22 @@ def _noise_in(residual: Array, fine: Refined, rough: FloatArray) -> tuple[FloatA
     return whole, whole * sampled.of_difference(rough, fine.smooth)
 
 
-def _undiluted(fine: Refined, rough: FloatArray, place: FloatArray, shape: tuple[int, int]) -> Array:
-    """The residual with a gain that is not made smaller by the noise of the samples, which would leave of the scene."""
-    none = np.zeros(len(rough))
-    residual = _residual(fine, _brightness(fine.sums, none, place, shape))
+def _undiluted(
+    fine: Refined, rough: FloatArray, place: FloatArray, shape: tuple[int, int]
+) -> tuple[Array, FloatArray, FloatArray]:
+    """The residual with a gain that the noise of the samples does not make smaller, and its noise, as `_noise_in`.
+
+    A smaller gain would leave a share of the scene in the residual.
+    """
+    residual = _residual(fine, _brightness(fine.sums, np.zeros(len(rough)), place, shape))
+    whole, seen = _noise_in(residual, fine, rough)
     # The noise of samples is that of the residual, as far as it is the moving image's.
-    noise = _noise_in(residual, fine, rough)[1] * moving_share(rough, fine.smooth)
+    noise = seen * moving_share(rough, fine.smooth)
     noise = np.where((noise > DILUTED) & (noise < MOST_DILUTED), noise, 0.0)
-    return _residual(fine, _brightness(fine.sums, noise, place, shape)) if noise.any() else residual
+    if not noise.any():
+        return residual, whole, seen
+    residual = _residual(fine, _brightness(fine.sums, noise, place, shape))
+    return residual, *_noise_in(residual, fine, rough)
 
 
 def _brightness(sums: FloatArray, noise: FloatArray, place: FloatArray, shape: tuple[int, int]) -> FloatArray:
