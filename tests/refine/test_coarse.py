@@ -83,6 +83,7 @@ def test_results_are_kept_and_applied(found: RefinementResult, truth: Truth, tmp
     assert after.thickness == found["thickness"]
     assert after.data.frame.tilt == found.tilt
     assert found.tilt_mrad == pytest.approx(np.array(found.tilt) / BEAM.wavenumber * 1e3)
+    assert found.tilt_gx == pytest.approx(np.array(found.tilt) * 5.431 / np.sqrt(3))  # the x-axis is (1, -1, 1)
     measured, simulated = after.disks(found)
     use = np.isfinite(measured)
     assert use.mean() > 0.9

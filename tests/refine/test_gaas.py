@@ -93,12 +93,11 @@ def test_thickness_and_correlation_of_all_disks(trials, refiner) -> None:
 
 def test_masking_a_tenth_of_the_pixels_changes_nothing(trials, measured, refiner) -> None:
     known = trials[0].result
-    for seed in range(2):
-        mask = np.random.default_rng(seed).random(measured.images.shape[1:]) > 0.1
-        data = DiffractionData.from_larbed(measured.images, HKL, known.frame, mask=mask)
-        found = refiner.with_(data=data).optimize_orientation_thickness((900, 1100))
-        assert found["thickness"] == pytest.approx(known["thickness"], rel=3e-3)
-        assert found["thickness"] != known["thickness"]
+    mask = np.random.default_rng(0).random(measured.images.shape[1:]) > 0.1
+    data = DiffractionData.from_larbed(measured.images, HKL, known.frame, mask=mask)
+    found = refiner.with_(data=data).optimize_orientation_thickness((900, 1100))
+    assert found["thickness"] == pytest.approx(known["thickness"], rel=3e-3)
+    assert found["thickness"] != known["thickness"]
 
 
 def test_step_size_and_thickness_together(trials, refiner) -> None:
