@@ -1,7 +1,6 @@
 """The project's kernels under the sanitizers of addresses and undefined behaviour, and of threads."""
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,21 +14,12 @@ from stackalign_kernels import cuda_names
 RUNS = (*itertools.product(("address",), SAMPLE_DTYPES), ("thread", "uint16"), ("thread", "float32"))
 
 
-@pytest.fixture(scope="module")
-def outcomes():
-    """All runs, two at a time, in processes of their own."""
-    require_gpp("address", "thread")
-    for run in RUNS:  # the reference is asked here, because Python is slow under a sanitizer
-        asked(*run)
-    with ThreadPoolExecutor(2) as pool:
-        done = pool.map(lambda run: sanitized.run(run[0], "cuda_host.sanitize_driver", run[1]), RUNS)
-        return dict(zip(RUNS, done, strict=True))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("sanitizer", "dtype"), RUNS)
-def test_no_report_and_the_right_result(outcomes, sanitizer, dtype):
-    outcome = outcomes[sanitizer, dtype]
+def test_no_report_and_the_right_result(sanitizer, dtype):
+    require_gpp(sanitizer)
+    asked(sanitizer, dtype)  # the reference is asked here, because Python is slow under a sanitizer
+    outcome = sanitized.run(sanitizer, "cuda_host.sanitize_driver", dtype)
     assert not outcome.reported, outcome.text
     assert outcome.status == 0, outcome.text
     # All samples were run with every file, and the driver did not merely come to an end.
