@@ -24,6 +24,7 @@ extensions = [
     "myst_parser",
     "sphinx_gallery.gen_gallery",
     "generated_pages",
+    "inherited_members",
     "mathml",
 ]
 exclude_patterns = ["_build", "README.md"]
