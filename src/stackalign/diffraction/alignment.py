@@ -1,7 +1,7 @@
 """Alignment of diffraction images that share a fixed feature, as a beam block: masked correlation."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
-from stackalign.ops import asarray, device_of, masked_shift, resample_affine, to_numpy
+from stackalign.ops import ShiftResult, asarray, device_of, masked_shift, resample_affine, to_numpy
 from stackalign.ops.transfer import unwrapped
 from stackalign.registration.background import background_sigma, band_pass
 
@@ -232,21 +232,33 @@ def align(
         "subpixel": subpixel,
         "order": order,
     }
-    columns = registered.shift, registered.score, registered.second_score, registered.overlap
     shared = None if r_valid is None else r_valid[0]
     measured = registered.shift, registered.score, registered.overlap
     evidence = judged(plain[1][0], plain[0], shared, valid, measured, workers)
+    return _result(moved, registered, evidence, settings, where, checked.single)
+
+
+def _result(
+    moved: Array,
+    registered: ShiftResult,
+    evidence: Sequence[Judged],
+    settings: dict[str, Any],
+    device: str,
+    single: bool,
+) -> Alignment:
+    """Shifts with their flags; of one image without the leading axis."""
+    columns = registered.shift, registered.score, registered.second_score, registered.overlap
     verdicts = [
-        _flags(shift, score, second, overlap, max_shift, of_row)
+        _flags(shift, score, second, overlap, settings["max_shift"], of_row)
         for shift, score, second, overlap, of_row in zip(*columns, evidence, strict=True)
     ]
     flags = tuple(tuple(v) for v in verdicts)
     reasons = tuple(" ".join(v.values()) for v in verdicts)
     significance = np.array([e.significance for e in evidence])
-    first = 0 if checked.single else slice(None)
+    first = 0 if single else slice(None)
     shifts, scores, seconds, overlaps = (c[first] for c in columns)
     return Alignment(
-        moved[first], shifts, scores, seconds, overlaps, flags, settings, where, significance[first], reasons
+        moved[first], shifts, scores, seconds, overlaps, flags, settings, device, significance[first], reasons
     )
 
 

@@ -177,13 +177,8 @@ def _of_data(e: Evidence) -> dict[str, tuple[bool, str]]:
     }
 
 
-def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
-    second = e.second if np.isnan(e.rival) else e.rival
-    as_good = bool(np.isfinite(e.second)) and bool(_fisher(e.second) > SECOND_PEAK * _fisher(e.peak))
-    if np.isfinite(e.rival):
-        allowed = RIVAL * (1.0 - e.score) + min(RIVAL * e.lost, MOST_LOST) + LEAST_RIVAL
-        near = 1.0 - e.rival < allowed and e.rival > SECOND_PEAK * e.score
-        as_good |= near or bool(_fisher(e.rival) > SECOND_PEAK * _fisher(e.score))
+def _left_open(e: Evidence) -> tuple[bool, str]:
+    """Whether a direction is left open, and what to say where that or an error bar leaves the answer open."""
     open_direction = bool(np.isfinite(e.direction).all())
     along = "an error bar is infinite or" if not np.isfinite(e.largest_sigma) else "an error bar is"
     left_open = f"{along} {e.largest_sigma:.2g} px: hold a parameter by bounds, or use a smaller model"
@@ -195,6 +190,17 @@ def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
         )
     elif e.left_open:
         left_open = f"the images do not vary with {e.left_open}: hold it by bounds, or use a smaller model"
+    return open_direction, left_open
+
+
+def _of_answer(e: Evidence) -> dict[str, tuple[bool, str]]:
+    second = e.second if np.isnan(e.rival) else e.rival
+    as_good = bool(np.isfinite(e.second)) and bool(_fisher(e.second) > SECOND_PEAK * _fisher(e.peak))
+    if np.isfinite(e.rival):
+        allowed = RIVAL * (1.0 - e.score) + min(RIVAL * e.lost, MOST_LOST) + LEAST_RIVAL
+        near = 1.0 - e.rival < allowed and e.rival > SECOND_PEAK * e.score
+        as_good |= near or bool(_fisher(e.rival) > SECOND_PEAK * _fisher(e.score))
+    open_direction, left_open = _left_open(e)
     return {
         "insignificant": (
             not (e.significance > CHANCE or e.detail > CHANCE_OF_DETAIL),
