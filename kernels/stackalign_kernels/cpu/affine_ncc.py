@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._affine_rows import BLOCK, ROOM, SHORT, pivot, span
-from ._jit import borrowing, exact, fast, inlined
-from ._lanes import blend, row_sums
+from ._jit import borrowing, exact, inlined
+from ._lanes import row_sums
+from ._stretched_rows import neighbouring_taps, stretch_row, tap_places
 
 MIN_SLOTS, SLOT_PIXELS = 32, 32768
 """Stretched rows that are kept: 32, or more where these are short."""
@@ -41,60 +42,6 @@ _products = [(0, 1), (0, 2), (1, 2)]
 _whole_rows = row_sums(_products, 1, masked=False)
 _fresh_rows = row_sums([*_products, (0,), (0, 0), (2,), (2, 2)], 1, masked=False)
 _squares = row_sums([(0,), (0, 0)], 1, masked=False)
-
-
-@exact
-def _taps(scale, offset, first, i0, i1, w):
-    """Taps and weight for q = scale * x + offset, x = first, first + 1, ..., all of them inside.
-
-    A tap of weight 0 is not a tap: the second index then repeats the first, so that a NaN beside an exact hit does not
-    matter, and the last pixel can be hit.
-    """
-    for j in range(w.size):
-        q = scale * np.float64(first + j) + offset
-        k = np.floor(q)
-        f = np.float32(q - k)
-        # Rounding the weight to float32 can give 1: the next pixel then has all of it.
-        i0[j] = np.int32(k)
-        i1[j] = np.int32(k) + (np.int32(1) if f > np.float32(0.0) else np.int32(0))
-        w[j] = f
-
-
-@exact
-def _runs(i0, i1, xa, xb, starts):
-    """Where the taps stop being neighbours: starts of runs in which i0 grows by one and i1 - i0 stays; their number.
-
-    Near a scale of 1 a run is hundreds of pixels long and is read as a slice, an order of magnitude faster than pixel
-    by pixel through indices.
-    """
-    n = 0
-    for x in range(xa, xb):
-        if x == xa or i0[x] != i0[x - 1] + 1 or i1[x] - i0[x] != i1[x - 1] - i0[x - 1]:
-            starts[n] = x
-            n += 1
-    starts[n] = xb
-    return n
-
-
-@fast
-def _blend_taps(row, i0, i1, w, first, last, pivot, out):
-    for x in range(first, last):
-        a, b = row[i0[x]], row[i1[x]]
-        out[x] = (a - pivot) + w[x] * (b - a)
-
-
-@inlined
-def _stretch_row(moving, row, i0, i1, w, starts, t, n, pivot, stretched, slot):
-    """Interpolate the row that begins at moving.flat[row] along x, by the table t, into stretched[slot]."""
-    width = stretched.shape[1]
-    if n * 4 > starts[t, n] - starts[t, 0]:
-        pixels = moving.reshape(moving.size)[row : row + moving.shape[2]]
-        _blend_taps(pixels, i0[t], i1[t], w[t], starts[t, 0], starts[t, n], pivot, stretched[slot])
-        return
-    for k in range(n):
-        first = starts[t, k]
-        taps = (row + np.int64(i0[t, first]), row + np.int64(i1[t, first]), t * width + first)
-        blend((moving, moving, w), taps, starts[t, k + 1] - first, pivot, stretched, slot * width + first)
 
 
 @inlined
@@ -178,8 +125,8 @@ def _tabulate(columns, first_group, last_group, moving_width, taps):
         xa, xb = span(columns[g, 0], columns[g, 1], np.float64(moving_width), taps.weights.shape[1])
         if xb > xa:
             axis = taps.i0[t, xa:xb], taps.i1[t, xa:xb], taps.weights[t, xa:xb]
-            _taps(columns[g, 0], columns[g, 1], xa, axis[0], axis[1], axis[2])
-            taps.n_runs[t] = _runs(taps.i0[t], taps.i1[t], xa, xb, taps.starts[t])
+            tap_places(columns[g, 0], columns[g, 1], xa, axis[0], axis[1], axis[2])
+            taps.n_runs[t] = neighbouring_taps(taps.i0[t], taps.i1[t], xa, xb, taps.starts[t])
         taps.ends[t, 0], taps.ends[t, 1] = xa, xb
 
 
@@ -198,7 +145,7 @@ def _stretch(moving, plane, source, key, slot, taps, t, middles, rows):
     near = pivot(moving, row, width, left, right, middles.moving, middles.moving_for, source, middles.other)
     rows.pivots[slot] = near
     starts = taps.starts
-    _stretch_row(moving, row, taps.i0, taps.i1, taps.weights, starts, t, taps.n_runs[t], near, rows.stretched, slot)
+    stretch_row(moving, row, taps.i0, taps.i1, taps.weights, starts, t, taps.n_runs[t], near, rows.stretched, slot)
 
 
 @inlined

@@ -15,6 +15,7 @@ __all__ = ["first_calls", "standardise"]
 
 def standardise(images: Array, mask: Array | None, smooth: float, workers: int, /) -> Array:
     """See `Backend.standardise`."""
+    from stackalign_kernels.cpu import _plane_fits
     from stackalign_kernels.cpu import standardise as kernels
 
     n_images, height, width = images.shape
@@ -32,7 +33,7 @@ def standardise(images: Array, mask: Array | None, smooth: float, workers: int, 
         scales = factors(np, moments)
         run(lambda a, b: kernels.scale(images, valid, use_mask, means, scales, a, b, out), n_rows, workers)
         return out
-    radius, weights = half_weights(smooth, kernels.GROUP)
+    radius, weights = half_weights(smooth, _plane_fits.GROUP)
     wholes = moments[:, 0] == height * width
     fitted, fitted_sums = np.empty(images.shape), np.empty_like(sums)
 
