@@ -10,7 +10,7 @@ import numpy as np
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io._writer import full_disk_as_data_error
 from stackalign.io.atomic import replace_path, write_text_atomic
-from stackalign.io.formats import STORES
+from stackalign.io.formats import STORES, writer_of
 from stackalign.io.provenance import dump_json
 from stackalign.io.stacks import COMPRESSIONS, writable_extensions
 from stackalign.runs import record_path
@@ -61,7 +61,7 @@ def check_output(output: Path, compression: str | None = None) -> None:
     if compression not in COMPRESSIONS:
         msg = f"compression {compression!r} is not known; choose none, lz4, zstd or gzip"
         raise DataError(msg)
-    if compression not in (None, "none") and extension in (".npy", ".pt", ".pth"):
+    if compression not in (None, "none") and not writer_of(output).compressed:
         msg = f"output {output} cannot be compressed ({compression} was asked for); write .zarr or .h5 instead"
         raise DataError(msg)
     if compression == "gzip" and extension in STORES:

@@ -210,7 +210,6 @@ def _end_of_directory(count: int, size: int, start: int) -> bytes:
 
 def create_writer(path: Path, spec: WriteSpec, resume: dict[str, Any] | None) -> FlatWriter:
     """Create or reopen a .pt file that holds one tensor."""
-    spec.refuse_compression("a .pt file")
     archive = TensorArchive(spec.array_shape, spec.dtype)
     return FlatWriter(
         path,

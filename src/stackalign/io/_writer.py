@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign.errors import DataError, OutputError, StackalignError, UnfitStateError
+from stackalign.errors import OutputError, StackalignError, UnfitStateError
 from stackalign.io._portable import CLOEXEC, pwrite
 from stackalign.io._protocol import Calibration
 
@@ -60,12 +60,6 @@ class WriteSpec:
     def nbytes(self) -> int:
         """Size of all patterns."""
         return self.shape[0] * self.pattern_bytes
-
-    def refuse_compression(self, what: str) -> None:
-        """Raise where a format has no compression and some was asked for."""
-        if self.compression not in (None, "none"):
-            msg = f"{what} cannot be compressed ({self.compression} was asked for); write .zarr or .h5 instead"
-            raise DataError(msg)
 
 
 @contextmanager

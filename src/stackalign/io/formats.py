@@ -56,6 +56,8 @@ class Writer:
     """It has `write_images`, for one image or a stack that is there as a whole."""
     regions: bool = False
     """A checkpoint of regions is that of a stream, so that either goes on where the other stopped."""
+    compressed: bool = False
+    """Its streams can be compressed; with others `create_stack` refuses it."""
 
 
 # The modules are imported when a file asks for them: `import stackalign.io` stays free of h5py, zarr, torch and so on.
@@ -88,8 +90,8 @@ READERS = (
 WRITERS = (
     Writer("npy", (".npy",), regions=True),
     Writer("torch_file", (".pt", ".pth"), images=False),
-    Writer("hdf5_writer", (".h5", ".hdf5", ".emd", ".hspy")),
-    Writer("zarr_writer", STORES, regions=True),
+    Writer("hdf5_writer", (".h5", ".hdf5", ".emd", ".hspy"), compressed=True),
+    Writer("zarr_writer", STORES, regions=True, compressed=True),
     Writer("tiff", (".tif", ".tiff"), stream=False),
     Writer("fits", FITS_EXTENSIONS, stream=False),
 )

@@ -64,7 +64,6 @@ def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[A
 
 def create_writer(path: Path, spec: WriteSpec, resume: dict[str, Any] | None) -> FlatWriter:
     """Create or reopen a .npy file of known shape."""
-    spec.refuse_compression("a .npy file")
     header = io.BytesIO()
     fields = {"descr": np.lib.format.dtype_to_descr(spec.dtype), "fortran_order": False, "shape": spec.array_shape}
     np.lib.format.write_array_header_1_0(header, fields)

@@ -14,12 +14,15 @@ from stackalign.io import zarr_writer
 from stackalign.io._portable import CLOEXEC
 from stackalign.io._protocol import Calibration
 from stackalign.io._writer import FlatWriter, WriteSpec, full_disk_as_data_error, pwrite_all
-from stackalign.io.formats import STORES
+from stackalign.io.formats import STORES, writer_of
 from stackalign.io.stacks import write_spec, writer_module
 
 __all__ = ["RegionTarget", "region_alignment"]
 
 _READ_BYTES = 16 << 20
+
+_FLAT = {"npy": "npy", "torch_file": "pt", "hdf5_writer": "h5"}
+"""Writers whose patterns lie at fixed positions, by module, and how their checkpoints name the format."""
 
 
 def region_alignment(
@@ -64,11 +67,10 @@ def region_alignment(
 
 
 def _alignment(spec: WriteSpec) -> int | None:
-    extension = cast("Path", spec.final_path).suffix.lower()
-    if extension in STORES:
+    module = writer_of(cast("Path", spec.final_path)).module
+    if module == "zarr_writer":
         return zarr_writer.region_alignment(spec)
-    flat = extension in (".npy", ".pt", ".pth") or spec.compression in (None, "none")
-    return 1 if flat else None
+    return 1 if module in _FLAT and spec.compression in (None, "none") else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +246,7 @@ class RegionTarget:
         count = self.spec.shape[0]
         if self._is_store:
             return self._state_after(count) | {"in_order": False}
-        kind = {".npy": "npy", ".pt": "pt", ".pth": "pt"}.get(self._extension, "h5")
+        kind = _FLAT[writer_of(cast("Path", self.spec.final_path)).module]
         return {"format": kind, "patterns": count, "crc32": self._checksum() if checksum else 0}
 
     def _checksum(self) -> int:

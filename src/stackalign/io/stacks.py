@@ -268,6 +268,9 @@ def write_spec(
     if compression not in COMPRESSIONS:
         msg = f"compression {compression!r} is not known; choose none, lz4, zstd or gzip"
         raise DataError(msg)
+    if compression not in (None, "none") and not writer_of(final).compressed:
+        msg = f"output {final} cannot be compressed ({compression} was asked for); write .zarr or .h5 instead"
+        raise DataError(msg)
     spec = WriteSpec(
         shape=shape,
         dtype=handed_out_dtype(np.dtype(dtype), f"output {final}"),
