@@ -155,6 +155,30 @@ def test_two_crystals_under_one_bright_halo_do_not_belong_together(seed) -> None
     assert align(images[2], images[0]).ok
 
 
+@pytest.mark.parametrize("kind", ["halo", "gain of pixels", "gain of rows", "nothing"])
+def test_what_stands_still_is_named_however_short_the_movement(kind) -> None:
+    shift = np.array((1.1, -0.8))
+    rng = np.random.default_rng(7)
+    still, gain = 60.0 * np.ones((SIDE, SIDE)), np.ones((SIDE, SIDE))
+    if kind == "halo":
+        y, x = np.indices((SIDE, SIDE)) - MIDDLE
+        still = 3000 * np.exp(-(y**2 + x**2) / 3000)
+    if kind.startswith("gain"):
+        still *= 5
+        gain = 1 + 0.08 * rng.standard_normal((SIDE, SIDE if "pixels" in kind else 1))
+    one, two = (
+        rng.poisson((still + 0.4 * powder(SIDE, MIDDLE + a * shift, noise=False, blocked=False).clean) * gain)
+        for a in (0, 1)
+    )
+    found = align(two.astype(np.float32), one.astype(np.float32))
+    if kind == "nothing":
+        assert found.ok
+        assert np.abs(found.shift + shift).max() < 0.1
+    else:
+        assert np.abs(found.shift + shift).max() > 0.5
+        assert "inconsistent" in found.flags[0]
+
+
 @pytest.mark.parametrize("seed", [0, 10, 20])
 def test_a_fixed_lattice_that_is_twice_as_strong_is_noticed(seed) -> None:
     rng = np.random.default_rng(seed)

@@ -20,6 +20,11 @@ SHARE, DEPTH = 0.03, 0.1
 the same sample have up to 0.02, or a depth of up to 0.05 where noise is all that is left."""
 CHANCE = 8.0
 """Deviations of noise, of which the lowest of all lags has up to 5.5."""
+STILL, STILL_SHARE = 0.25, 0.004
+"""Shift in binned pixels up to which images have stood still, so that nothing is interpolated, and the share from which
+a movement is believed then."""
+FAR = 8.0
+"""Pixels from which lags tell how the autocorrelation scatters."""
 
 
 class Left(NamedTuple):
@@ -55,23 +60,27 @@ class Difference:
         noise = irfft2((1 - np.exp(-2 * (np.pi * sigma) ** 2 * square)) ** 2, shape)
         self.noise = (noise / noise[0, 0]).astype(np.float32)
         rows, columns = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape)
-        self.told = (np.hypot(rows[:, None], columns) > NEAR) & (own < ALONE * self.energy)
-        self.depth = max(DEPTH, CHANCE / np.sqrt(max(pixels, 1.0)))
+        lag = np.hypot(rows[:, None], columns)
+        self.told, self.far = (lag > NEAR) & (own < ALONE * self.energy), lag > FAR
+        self.chance = CHANCE / np.sqrt(max(pixels, 1.0))
 
-    def __call__(self, values: NDArray[np.complex64]) -> Left:
-        """Compare the spectrum of an image that was moved onto the one."""
+    def __call__(self, values: NDArray[np.complex64], still: bool = False) -> Left:
+        """Compare the spectrum of an image that was moved onto the one, or has stood still."""
         own = irfft2(_power(values), self.shape)[0, 0]
         left = self.values - values * np.float32(np.sqrt(self.energy / max(float(own), 1e-30)))
         cross = irfft2(_power(left), self.shape)
         energy = float(cross[0, 0])
-        if not energy > SHARE * self.energy:
+        if not energy > (STILL_SHARE if still else SHARE) * self.energy:
             return NOTHING
         # All may be noise, which the filter makes look like its own opposite beside no lag.
         lags = np.where(self.told, cross / np.float32(energy) - self.noise, np.float32(0))
         place = np.unravel_index(int(np.argmin(lags)), lags.shape)
         depth = -float(lags[place])
         share = depth * energy / self.energy
-        if not (depth > self.depth and share > SHARE):
+        plain = depth > max(DEPTH, self.chance) and share > SHARE
+        if not plain and still:
+            plain = depth > max(self.chance, CHANCE * float(lags[self.far].std())) and share > STILL_SHARE
+        if not plain:
             return NOTHING
         lag = [(int(k) + n // 2) % n - n // 2 for k, n in zip(place, self.shape, strict=True)]
         return Left(share, np.array(lag, np.float64))

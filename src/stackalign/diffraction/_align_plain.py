@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 
 from stackalign._types import FloatArray
 
-from ._align_left import Difference, Left
+from ._align_bands import bands_of
+from ._align_left import STILL, Difference, Left
 
 __all__ = ["Limits", "Plain", "agreement", "moved_otherwise", "plain"]
 
@@ -26,6 +27,9 @@ HIGHEST = 1.05
 """How much higher the correlation at the shift is than anywhere else."""
 LEAST_SEEN = 0.03
 """Correlation of an image with itself one pixel away, without which it shows nothing but noise."""
+DOUBTED = 0.06, 4.0, 1.0
+"""Binned pixels, and standard deviations, by which bands of the spectrum disagree that need a look at full resolution.
+The finest is not asked: binning folds finer structure into it."""
 SURELY = 1.25
 """By how much the significance that is needed is exceeded."""
 
@@ -65,12 +69,12 @@ def agreement(fixed: _Images, moving: _Images, shifts: FloatArray, sigma: float)
     return _Structure(one, (height, width), sigma)(some, shifts, _moved(shifts, (height, width)))
 
 
-def moved_otherwise(fixed: _Images, moving: _Images, shift: FloatArray, sigma: float) -> Left:
+def moved_otherwise(fixed: _Images, moving: _Images, shift: FloatArray, sigma: float, still: bool) -> Left:
     """What has moved otherwise than by a shift (2,), less than a pixel, of one binned image; see `Difference`."""
     height, width = (next_fast_len(n, real=True) for n in fixed[0].shape[1:])
     one, other = (_spectra(*images, (height, width), sigma) for images in (fixed, moving))
     difference = Difference(one.values[0], float(one.pixels[0]), (height, width), sigma)
-    return difference(other.values[0] * _moved(shift[None], (height, width))[0])
+    return difference(other.values[0] * _moved(shift[None], (height, width))[0], still)
 
 
 class _Spectra(NamedTuple):
@@ -108,6 +112,7 @@ def plain(
     alike = np.full(len(shifts), np.nan)
     structure = _Structure(one, shape, sigma)
     difference = Difference(one.values[0], float(one.pixels[0]), shape, sigma)
+    bands = bands_of(shape)
     for start in range(0, len(shifts), CHUNK):
         part = slice(start, start + CHUNK)
         some = _spectra(moving[0][part], moving[1][part], shape, sigma)
@@ -123,7 +128,9 @@ def plain(
             clear[start + k], significance[start + k] = _judged(image, model, shift, float(independent[k]), limits)
             clear[start + k] &= not alike[start + k] < limits.alike
             # Binned images between pixels differ by more than full ones, which the full comparison lays on each other.
-            clear[start + k] = clear[start + k] and not difference(some.values[k] * moved[k]).share
+            onto = some.values[k] * moved[k]
+            clear[start + k] = clear[start + k] and not difference(onto, bool((np.abs(shift) < STILL).all())).share
+            clear[start + k] = clear[start + k] and not bands(one.values[0], onto, *DOUBTED).period
     return Plain(clear, significance, alike)
 
 

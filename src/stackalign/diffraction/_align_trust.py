@@ -14,7 +14,8 @@ from stackalign.backends import Array
 from stackalign.ops import bin_mean, masked_ncc, to_numpy
 from stackalign.registration.background import band_pass
 
-from ._align_left import Left, common_part
+from ._align_bands import TOGETHER, Apart, apart_of
+from ._align_left import STILL, Left, common_part
 from ._align_plain import Limits, Plain, agreement, moved_otherwise, plain
 
 __all__ = ["ALIKE", "CHANCE", "Judged", "judged", "without_hot_pixels"]
@@ -63,7 +64,8 @@ class Judged(NamedTuple):
     `significance` is in standard deviations of the score of unrelated images, `needed` what it should be. `other` is
     the shift of what moved differently, NaN where nothing does, and `strength` how high it correlates beside the main
     maximum. `alike` is how much of what both images show agrees at the shift, NaN where that cannot be told. `left` is
-    the share of the image that is in the difference twice, with either sign, and `lag` how far apart.
+    the share of the image that is in the difference twice, with either sign, and `lag` how far apart. `apart` is by how
+    much a band of the spectra wants another shift.
     """
 
     significance: float
@@ -73,6 +75,7 @@ class Judged(NamedTuple):
     alike: float = float("nan")
     left: float = 0.0
     lag: FloatArray = np.zeros(2)
+    apart: Apart = TOGETHER
 
 
 NOTHING = np.full(2, np.nan)
@@ -208,7 +211,7 @@ class _Comparison:
         per_pixel = max(float((self._power * power).sum()), 1.0) * self._finer**2
         independent = overlap * _count(self._valid, self._size) / per_pixel
         z = float(np.arctanh(min(score, 1 - 1e-12)) * np.sqrt(max(independent - 3.0, 1.0)))
-        other, strength, alike, left = NOTHING, 0.0, float("nan"), Left(0.0, np.zeros(2))
+        other, strength, alike, left, apart = NOTHING, 0.0, float("nan"), Left(0.0, np.zeros(2)), TOGETHER
         if min(binned[0].shape[1:]) >= SMALLEST:
             part = _passed(*binned, SIGMA)
             cross = _map(self._passed, part, self._workers)
@@ -216,22 +219,45 @@ class _Comparison:
             other, strength, sharp = _second(cross, self._own, self._passed, part, shift / self._factor)
             # A halo is one structure, however bright; what is left without it may be many.
             z = max(z, sharp)
-            left = self._left(image, valid, shift)
+            pair = self._on_each_other(image, valid, shift)
+            if pair is not None:
+                still = bool((np.abs(shift) < STILL * self._factor).all())
+                left, apart = self._left(*pair, still), self._apart(*pair)
         # Of as many shifts as are apart, the best is found.
         tried = max(4.0 * self._size / per_pixel, 1.0)
         needed = max(CHANCE, float(norm.isf(RARE / tried))) * (AGREED if alike >= ALIKE and not left.share else 1.0)
-        return Judged(z, needed, other * self._factor, strength, alike, left.share, left.lag * self._factor)
+        return Judged(z, needed, other * self._factor, strength, alike, left.share, left.lag * self._factor, apart)
 
-    def _left(self, image: Array, valid: Array | None, shift: FloatArray) -> Left:
-        """What has moved otherwise than an image (1, H, W): whole pixels are laid on each other before binning."""
+    def _on_each_other(self, image: Array, valid: Array | None, shift: FloatArray) -> "_Pair | None":
+        """Parts of images that lie on each other but for less than a pixel; None where they are too small."""
         whole, onto, moved = common_part((int(image.shape[1]), int(image.shape[2])), shift)
         one, two = self._onto[:, *onto], image[:, *moved]
         some, also = (None if v is None else v[:, *p] for v, p in ((self._valid, onto), (valid, moved)))
         seen = also if some is None else some if also is None else some & also
         if min(int(n) for n in one.shape[1:]) < SMALLEST * self._factor:
-            return Left(0.0, np.zeros(2))
+            return None
+        return _Pair(one, two, seen, shift - whole)
+
+    def _left(self, one: Array, two: Array, seen: Array | None, shift: FloatArray, still: bool) -> Left:
+        """What has moved otherwise: whole pixels are laid on each other before binning."""
         pair = [_binned(part, seen, self._factor) for part in (one, two)]
-        return moved_otherwise(pair[0], pair[1], (shift - whole) / self._factor, SIGMA)
+        return moved_otherwise(pair[0], pair[1], shift / self._factor, SIGMA, still)
+
+    def _apart(self, one: Array, two: Array, seen: Array | None, shift: FloatArray) -> Apart:
+        """What bands of the spectra want in addition to the shift."""
+        (first, valid), (second, also) = (_binned(part, seen, self._finer) for part in (one, two))
+        both = valid[0] & also[0]
+        apart = apart_of(first[0], second[0], both, shift / self._finer, SIGMA * self._factor / self._finer)
+        return Apart(apart.shift * self._finer, apart.period * self._finer)
+
+
+class _Pair(NamedTuple):
+    """Parts (1, H, W) of two images that show the same, what is valid of both, and the shift that is left."""
+
+    one: Array
+    two: Array
+    seen: Array | None
+    shift: FloatArray
 
 
 def _count(valid: Array | None, size: int) -> float:

@@ -319,9 +319,14 @@ def _flags(
         )
     elif e.left and not bound:
         flags["inconsistent"] = (
-            f"{e.left:.0%} of the image is found twice in the difference at this shift, with either sign and "
+            f"{e.left:.1%} of the image is found twice in the difference at this shift, with either sign and "
             f"({e.lag[0]:.0f}, {e.lag[1]:.0f}) px apart: it has moved and the rest stands still, or the other way "
             "round; mask what stands still, or subtract a background."
+        )
+    elif e.apart.period and not bound:
+        flags["inconsistent"] = (
+            f"Structure of about {e.apart.period:.0f} px asks for ({e.apart.shift[0]:.2f}, {e.apart.shift[1]:.2f}) px "
+            "more than this shift: something stands still or moves otherwise; mask it, or subtract a background."
         )
     if second > AMBIGUOUS * score:
         flags["ambiguous"] = f"Another shift scores {second / score:.1%} as high: limit max_shift."
