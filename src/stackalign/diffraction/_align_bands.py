@@ -100,7 +100,7 @@ class Bands:
         self, asked: NDArray[np.intp], sums: tuple[FloatArray, FloatArray, FloatArray], least: float, certain: float
     ) -> Apart:
         slope, bend, scatter = sums
-        surest, found = certain, TOGETHER
+        surest, further = certain, TOGETHER
         curvatures, directions = np.linalg.eigh(bend)
         for k in asked:
             for curvature, direction in zip(curvatures[k], directions[k].T, strict=True):
@@ -110,8 +110,8 @@ class Bands:
                 sigma = float(np.sqrt(direction @ scatter[k] @ direction)) / curvature
                 if abs(step) > least and abs(step) > surest * sigma:
                     surest = abs(step) / max(sigma, 1e-12)
-                    found = Apart(step * direction, 1.0 / float(self.radius[k]))
-        return found
+                    further = Apart(step * direction, 1.0 / float(self.radius[k]))
+        return further
 
 
 @lru_cache(maxsize=8)

@@ -1,5 +1,6 @@
 """Background and noise of a diffraction pattern, and the matched filter for its spots."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "calibrated",
     "counted",
     "find_ground",
+    "ground_beside",
     "is_spot",
     "quiet_electron",
 ]
@@ -55,7 +57,14 @@ MOST_CORRELATED = 5.0
 ROUNDS = 2
 LEAST_FALL, EVEN = 0.25, 0.42
 """Least fall of a spot over two widths in any direction, as a share of its height and of the fall in another."""
+BESIDE = 3.0
+"""Widths of a spot around it in which its electrons are."""
 NEWTON = 12
+SMOOTH = 2.0
+"""Width in pixels from which sums of Gaussian weights over pixels are integrals."""
+LOOKS, PIXELS, RARE = 6.0, 1 << 16, 2.0
+"""Independent sums of which a maximum of an image of so many pixels is the highest, and deviations from which the
+saddle point gives their chance."""
 TRUNCATE = 4.0
 NEAR = np.float32(1e-6)
 CANDIDATES = 512
@@ -150,6 +159,27 @@ def find_ground(pixels: Plane, valid: NDArray[np.bool_], quantum: float = 0.0) -
     # Where the window has seen no electron, another one is no surprise.
     floor = max(floor, quantum**2 / (4.0 * np.pi * max(10.0, min(pixels.shape) / part) ** 2))
     return Ground(rest, weight, np.maximum(variance, np.float32(floor)), quiet)
+
+
+def ground_beside(pixels: Plane, ground: Ground, places: NDArray[np.int64], width: float, electron: float) -> Ground:
+    """Background and noise of few electrons beside spots: those of the spots would be a good part of all.
+
+    How many electrons are seen about a place is by chance; one more is assumed than are seen.
+    """
+    beside = ground.quiet.copy()
+    reach = int(np.ceil(BESIDE * width))
+    window = np.argwhere(np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= BESIDE * width) - reach
+    around = (places[:, None] + window).reshape(-1, 2)
+    around = around[((around >= 0) & (around < pixels.shape)).all(axis=1)]
+    beside[tuple(around.T)] = False
+    if np.count_nonzero(beside) < FEWEST_BELOW:
+        return ground
+    sigma = max(10.0, min(pixels.shape) / WINDOWS[-1])
+    means = _Means(beside, sigma)
+    rest = (pixels - means(pixels)) * ground.weight
+    one = electron**2 / (4.0 * np.pi * sigma**2)
+    variance = np.maximum(means(rest * rest), 0) + np.float32(one)
+    return Ground(rest, ground.weight, np.asarray(variance, np.float32), beside)
 
 
 def quiet_electron(rest: Plane, seen: NDArray[np.bool_], share: float) -> float:
@@ -281,30 +311,63 @@ def calibrated(snr: Plane, width: float) -> Plane:
     return np.asarray(snr / np.sqrt(scatter), np.float32)
 
 
-def counted(snr: FloatArray, variance: FloatArray, quantum: float, width: float) -> FloatArray:
+def counted(snr: FloatArray, variance: FloatArray, quantum: float, width: float, pixels: int = PIXELS) -> FloatArray:
     """Signal-to-noise ratios that a Gaussian tail would give what a tail of counts gives.
 
-    A sum of Poisson counts of the mean m with the weights ``exp(-r**2 / (2 width**2))`` has the cumulants' generating
-    function ``2 pi width**2 m (Ei(t) - log(t) - gamma)``; by its Legendre transform I (Cramer 1938) the chance of a sum
-    is about ``exp(-I)``, and that of a ratio z of normal noise ``exp(-z**2 / 2)``.
+    The chance that a sum of Poisson counts with Gaussian weights reaches a value comes from the saddle point of its
+    cumulants (Lugannani and Rice 1980, Adv. Appl. Probab. 12, 475), times the number of looks at it: the highest of
+    some shifts and widths is taken, and of an image's `pixels`. A ratio z stands for the chance ``exp(-z**2 / 2)``.
     """
-    from scipy.special import expi
+    from scipy.special import erfcx
 
     if not quantum > 0:
         return snr
     mean = np.maximum(variance / quantum**2, 1e-12)
     area = 2.0 * np.pi * width**2
-    # The sum in units of what is expected: (exp(t) - 1) / t.
+    # The sum in units of what is expected.
     ratio = 1.0 + np.maximum(snr, 0.0) / (2.0 * np.sqrt(np.pi) * width * np.sqrt(mean))
     t = np.log(ratio) + np.log1p(np.log(ratio))  # The root is near; Newton on the logarithm converges from there.
     t = np.maximum(t, 1e-9)
+    cumulants = _smooth_cumulants if width >= SMOOTH else _pixel_cumulants
     for _ in range(NEWTON):
-        value = np.expm1(t) / t
-        slope = (np.exp(t) - value) / t
+        _, value, slope = cumulants(t, width)
         t = np.maximum(t - (np.log(value) - np.log(ratio)) * value / np.maximum(slope, 1e-12), 1e-9)
+    entire, _, slope = cumulants(t, width)
+    rate = np.maximum(mean * area * (t * ratio - entire), 1e-12)
+    r, u = np.sqrt(2.0 * rate), np.maximum(t * np.sqrt(mean * area * slope), 1e-6)
+    # The chance is phi(r) times a factor near 1 / u.
+    factor = np.sqrt(np.pi / 2.0) * erfcx(r / np.sqrt(2.0)) + 1.0 / u - 1.0 / r
+    rare = (
+        rate + 0.5 * np.log(2.0 * np.pi) - np.log(np.maximum(factor, 1e-12)) - np.log(LOOKS * max(1.0, pixels / PIXELS))
+    )
+    chance = np.where(r > RARE, np.sqrt(np.maximum(2.0 * rare, 0.0)), r)
+    return np.where(snr > 0, np.minimum(chance, snr), snr)
+
+
+def _smooth_cumulants(t: FloatArray, width: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Generating function and its first two derivatives, per expected weight, of counts with Gaussian weights."""
+    from scipy.special import expi
+
     entire = np.where(t < 1e-3, t + t * t / 4 + t**3 / 18, expi(np.maximum(t, 1e-3)) - np.log(t) - np.euler_gamma)
-    rate = mean * area * (t * ratio - entire)
-    return np.where(snr > 0, np.minimum(np.sqrt(np.maximum(2.0 * rate, 0.0)), snr), snr)
+    value = np.expm1(t) / t
+    return entire, value, np.where(t < 1e-3, 0.5 + t / 3, (np.exp(t) - value) / t)
+
+
+def _pixel_cumulants(t: FloatArray, width: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The same of pixels: weights that are narrow are not smooth between them."""
+    weights, number = _pixel_weights(width)
+    powers = t[:, None] * weights
+    share = number / (2.0 * np.pi * width**2)
+    exponential = np.exp(powers)
+    return np.expm1(powers) @ share, exponential @ (share * weights), exponential @ (share * weights**2)
+
+
+@lru_cache(maxsize=64)
+def _pixel_weights(width: float) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Different weights of pixels about one, and their numbers."""
+    lags = np.arange(-int(4 * width + 1), int(4 * width + 1) + 1) ** 2
+    squares, number = np.unique(np.add.outer(lags, lags), return_counts=True)
+    return np.exp(-squares / (2.0 * width**2)), number
 
 
 def is_spot(snr: Plane, places: NDArray[np.int64], width: float) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from ._peak_filters import (
     calibrated,
     counted,
     find_ground,
+    ground_beside,
     is_spot,
     quiet_electron,
 )
@@ -43,6 +44,10 @@ START, ROUNDS, ALIKE = 0.4, 4, 0.2
 and the relative change of the electron at which that ends."""
 MOSTLY, HIGHEST = 0.5, 0.95
 """Share of the pixels that nothing stands out of, as a rule, and what it should be where single electrons do."""
+SPARSE, CANDIDATE, NARROWER = 0.5, 4.0, (0.75, 0.87, 1.0)
+"""Electrons per pixel below which the background is found again beside candidates, the ratio from which they are such,
+and the shares of the width at which they are looked for again: a background that has their electrons in it favours wide
+ones."""
 FEW = 0.2
 """Electrons per pixel below which an electron here and there makes narrow peaks stand out."""
 MOST_LEVELS = 4096
@@ -196,6 +201,15 @@ def bragg_peaks(
     matched = MatchedFilter(ground, max(widths) if width is None else width, noise)
     best = matched(width) if width is not None else _widest(matched, widths, min_snr, typical, electron)
     plane = calibrated(best.snr, best.width)
+    if noise.correlation is None and 0 < typical < SPARSE * electron**2:
+        places = _candidates(plane, ground, best.width, electron)
+        if len(places):
+            ground = ground_beside(standard, ground, places, best.width, electron)
+            matched = MatchedFilter(ground, best.width, noise)
+            some = (width,) if width is not None else tuple(share * best.width for share in NARROWER)
+            typical = float(np.median(ground.variance[seen]))
+            best = _widest(matched, some, min_snr, typical, electron)
+            plane = calibrated(best.snr, best.width)
     places, snr = maxima(plane, min_snr, 3.0 * best.width if min_distance is None else float(min_distance))
     # Against correlated noise a filter narrower than the spots is the best.
     spot = best.width if width is not None else noise.width(best.width)
@@ -204,7 +218,7 @@ def bragg_peaks(
     told &= ~(places[:, None] == weaker[None]).all(axis=-1).any(axis=1)
     told &= ~is_cluster(ground.rest, ground.variance, places, best.width, electron)
     variance = ground.variance[tuple(places.T)].astype(np.float64) * noise.area
-    told &= counted(snr, variance, electron, noise.width(best.width)) >= min_snr
+    told &= counted(snr, variance, electron, noise.width(best.width), pixels.size) >= min_snr
     places, snr = places[told], snr[told]
     position, intensity = fitted(ground, places, best.width)
     # A spot whose middle is not seen is known by its flank alone.
@@ -226,6 +240,13 @@ def _check_settings(shape: tuple[int, ...], min_snr: float, width: float | None)
     if width is not None and not 0.3 <= width <= min(shape) / 8:
         msg = f"width must be between 0.3 and an eighth of the image, in pixels, got {width}"
         raise ValueError(msg)
+
+
+def _candidates(plane: Plane, ground: Ground, width: float, electron: float) -> NDArray[np.int64]:
+    """Places (N, 2) of maxima that may be spots."""
+    places, snr = maxima(plane, CANDIDATE, 2.0 * width)
+    variance = ground.variance[tuple(places.T)].astype(np.float64)
+    return places[counted(snr, variance, electron, width) > CANDIDATE]
 
 
 def _quantum(values: FloatArray) -> float:
