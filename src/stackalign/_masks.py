@@ -5,6 +5,7 @@ import sys
 import warnings
 from typing import Any
 
+from stackalign._carriers import refuse_hidden
 from stackalign.errors import MaskError, MaskWarning
 
 __all__ = ["FEW_VALID", "check_mask", "stack_mask", "warn_if_few"]
@@ -37,6 +38,7 @@ def check_mask(mask: Any, *shapes: tuple[int, ...], name: str = "mask", of: str 
     MaskError
         It is not boolean, or has another shape.
     """
+    refuse_hidden(mask, name)
     if mask.dtype != bool:
         msg = f"{name} must be boolean, True = valid, got {mask.dtype}; pass {name}.astype(bool)"
         raise MaskError(msg)

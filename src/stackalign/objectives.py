@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._carriers import plain_array
 from stackalign.backends import Array
 from stackalign.ops import AffineLinearization, ImagePair, score_affine, to_numpy
 from stackalign.ops.linearize import linearize_with_jacobian, reference_slopes
@@ -40,7 +41,7 @@ class AffineNCC:
         self.workers = workers
         self._slopes: Array | None = None
         middle = transforms.image_center(tuple(pair.reference.shape))
-        self.center = middle if center is None else np.asarray(center, np.float64)
+        self.center = middle if center is None else plain_array(center, np.float64, "center")
         if self.center.shape != (2,) or not np.isfinite(self.center).all():
             msg = f"center must be two finite numbers (y, x), got {center!r}"
             raise ValueError(msg)
@@ -74,7 +75,7 @@ class AffineNCC:
         ValueError
             The shape does not fit, a parameter is not finite, or a scale is 0.
         """
-        values = np.asarray(params, np.float64)
+        values = plain_array(params, np.float64, "params")
         expected = (self.n_problems, len(self.names))
         if values.ndim != 3 or (values.shape[0], values.shape[2]) != expected or not values.shape[1]:
             msg = f"params must have the shape (B, K, P) = ({expected[0]}, K, {expected[1]}), got {values.shape}"
@@ -109,7 +110,7 @@ class AffineNCC:
         ValueError
             The shape does not fit, a parameter is not finite, or a scale is 0.
         """
-        values = np.asarray(params, np.float64)
+        values = plain_array(params, np.float64, "params")
         expected = (self.n_problems, len(self.names))
         if values.shape != expected:
             msg = f"params must have the shape (B, P) = {expected}, got {values.shape}"

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
+
 __all__ = [
     "MODELS",
     "apply",
@@ -55,7 +57,7 @@ def image_center(shape: tuple[int, ...]) -> NDArray[np.float64]:
     >>> transforms.image_center((5, 8))
     array([2. , 3.5])
     """
-    return (np.asarray(shape[-2:], np.float64) - 1.0) / 2.0
+    return (plain_array(shape, np.float64, "shape")[-2:] - 1.0) / 2.0
 
 
 def identity(model: str) -> NDArray[np.float64]:
@@ -80,7 +82,7 @@ def _names(model: str) -> tuple[str, ...]:
 def _full(parameters: ArrayLike, model: str) -> dict[str, NDArray[np.float64]]:
     """Every parameter of the affine model, from those of a smaller one."""
     names = _names(model)
-    values = np.asarray(parameters, np.float64)
+    values = plain_array(parameters, np.float64, "parameters")
     if values.ndim < 1 or values.shape[-1] != len(names):
         msg = (
             f"parameters of the model {model!r} must have {len(names)} columns ({', '.join(names)}), got {values.shape}"
@@ -132,7 +134,7 @@ def matrices_from_parameters(parameters: ArrayLike, model: str, center: ArrayLik
     """
     p = _full(parameters, model)
     inverse = _inverse_linear(p)
-    c = np.asarray(center, np.float64)
+    c = plain_array(center, np.float64, "center")
     shift = np.stack([p["dy"], p["dx"]], axis=-1)
     offset = c - np.einsum("...ij,...j->...i", inverse, c + shift)
     return np.concatenate([inverse, offset[..., None]], axis=-1)
@@ -180,7 +182,7 @@ def matrix_jacobian(parameters: ArrayLike, model: str, center: ArrayLike) -> NDA
     names = _names(model)
     p = _full(parameters, model)
     b = _inverse_linear(p)
-    c = np.asarray(center, np.float64)
+    c = plain_array(center, np.float64, "center")
     moved = np.stack([c[0] + p["dy"], c[1] + p["dx"]], axis=-1)[..., None]
     jacobian = np.zeros((*p["dy"].shape, len(names), 2, 3))
     for k, name in enumerate(names):
@@ -252,7 +254,7 @@ def parameters_from_matrices(matrices: ArrayLike, center: ArrayLike, model: str 
         msg = "a matrix is singular or mirrors the image; no parameters describe it"
         raise ValueError(msg)
     a = np.linalg.inv(m[..., :2])
-    c = np.asarray(center, np.float64)
+    c = plain_array(center, np.float64, "center")
     shift = np.einsum("...ij,...j->...i", a, c - m[..., 2]) - c
     # The second column of A = R K S is sx (-sin, cos): K does not touch it.
     sx = np.hypot(a[..., 0, 1], a[..., 1, 1])
@@ -277,7 +279,7 @@ def parameters_from_matrices(matrices: ArrayLike, center: ArrayLike, model: str 
 
 
 def _matrix_array(matrices: ArrayLike) -> NDArray[Any]:
-    m = np.asarray(matrices, np.float64)
+    m = plain_array(matrices, np.float64, "matrices")
     if m.shape[-2:] != (2, 3) or not np.isfinite(m).all():
         msg = f"matrices must be finite and have the shape (..., 2, 3), got {m.shape}"
         raise ValueError(msg)
@@ -295,7 +297,7 @@ def apply(matrices: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
     array([[ 8., 11.]])
     """
     m = _matrix_array(matrices)
-    p = np.asarray(points, np.float64)
+    p = plain_array(points, np.float64, "points")
     mapped: NDArray[np.float64] = np.einsum("...ij,...j->...i", m[..., :2], p) + m[..., 2]
     return mapped
 

@@ -5,8 +5,7 @@ import importlib
 import sys
 from typing import cast
 
-import numpy as np
-
+from stackalign._carriers import refuse_hidden
 from stackalign.errors import BackendUnavailableError
 
 from ._protocol import Array, Backend
@@ -51,34 +50,6 @@ def _home_of(kind: type) -> str | None:
     if root == "cupy" and "cupy" in sys.modules:
         return "cuda"
     return None
-
-
-def refuse_hidden(x: object, name: str = "") -> None:
-    """Refuse what carries a mask of its own, which `numpy.asarray` would drop.
-
-    Raises
-    ------
-    TypeError
-        ``numpy.ma`` arrays, also within lists and behind dask arrays; objects with ``data`` and a ``mask`` that hides
-        something, such as astropy's NDData and sunpy's maps.
-    """
-    if type(x) is np.ndarray:
-        return
-    if isinstance(x, np.ma.MaskedArray) or isinstance(getattr(x, "_meta", None), np.ma.MaskedArray):
-        msg = f"{name or 'x'} must be a plain array: pass x.data and mask=~numpy.ma.getmaskarray(x), True = valid"
-        raise TypeError(msg)
-    if isinstance(x, list | tuple):
-        for item in x:
-            if not isinstance(item, int | float | complex):
-                refuse_hidden(item, name)
-        return
-    mask = getattr(x, "mask", None)
-    if mask is not None and not callable(mask) and hasattr(x, "data") and np.any(np.asarray(mask)):
-        msg = (
-            f"{name or 'x'}, a {type(x).__name__}, carries a mask, which is not passed on: "
-            "pass x.data and mask=~x.mask, True = valid"
-        )
-        raise TypeError(msg)
 
 
 def backend_for(*arrays: object) -> Backend:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import diffraction
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io import open as open_images
@@ -68,7 +69,7 @@ def snr_from_collection(images: Iterable[ArrayLike], fill_value: float = 0.0) ->
 def mask_image(image: ArrayLike, mask: ArrayLike, fill_value: float = 0, copy: bool = True) -> NDArray[Any]:
     """Image with another value at its invalid pixels; the mask is True = valid. The type stays that of the image."""
     pixels = _pixels(image)
-    valid = np.asarray(mask, bool)
+    valid = plain_array(mask, bool, "mask")
     if valid.shape != pixels.shape:
         msg = f"mask has the shape {valid.shape}, the image {pixels.shape}"
         raise DataError(msg)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._carriers import plain_array
 from stackalign.backends._threads import governed
 from stackalign.objectives import AffineNCC
 from stackalign.ops import prepare_pair, score_affine, to_numpy
@@ -16,12 +17,13 @@ __all__ = ["correlation_for_params", "optimize_alignment_local_grad_disc_perswor
 
 
 def _center(center: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    return transforms.image_center(shape) if center is None else np.asarray(center, np.float64)
+    return transforms.image_center(shape) if center is None else plain_array(center, np.float64, "center")
 
 
 def _same_grid(reference: Any, target: Any) -> None:
-    if tuple(reference.shape) != tuple(target.shape):
-        msg = f"ref_img and target_img must be on one grid, got {tuple(reference.shape)} and {tuple(target.shape)}"
+    shapes = [tuple(image.shape) if hasattr(image, "shape") else np.shape(image) for image in (reference, target)]
+    if shapes[0] != shapes[1]:
+        msg = f"ref_img and target_img must be on one grid, got {shapes[0]} and {shapes[1]}"
         raise ValueError(msg)
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import diffraction
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.errors import MissingDependencyError
 from stackalign.io.stacks import picture_extensions
@@ -289,7 +290,7 @@ class brillouin_zones:  # noqa: N801 -- the original's name
     ) -> None:
         self.image = _plain(image).astype(np.float64)
         self.mask = np.ones(self.image.shape, bool) if mask is None else _mask(mask)
-        places = np.asarray(peaks, np.float64).reshape(-1, 2)[:, ::-1]
+        places = plain_array(peaks, np.float64, "peaks").reshape(-1, 2)[:, ::-1]
         if optimization_radius is not None:
             places = np.array([self._centre_of_mass(place, float(optimization_radius)) for place in places])
         self.zones = diffraction.brillouin_zones(places, self.image.shape, center=_swapped(center))

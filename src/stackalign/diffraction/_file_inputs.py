@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign._carriers import plain_array
 from stackalign._masks import check_mask
 from stackalign.errors import DataError, InputChangedError, Interrupted, OutputError, OutputExistsError, StackalignError
 from stackalign.io import StackReader, open_stack
@@ -126,7 +127,7 @@ def check_centers(center: Any, shape: tuple[int, int, int], name: str) -> Any:
     if center is None or np.ndim(center) == 1:
         check_center(center, shape[1:], name)
         return None if center is None else (float(center[0]), float(center[1]))
-    centers = np.asarray(center, np.float64)
+    centers = plain_array(center, np.float64, "center")
     if centers.shape != (shape[0], 2):
         msg = f"centers of {name} must have the shape ({shape[0]}, 2), got {centers.shape}"
         raise DataError(msg)
@@ -147,4 +148,4 @@ def plain_center(center: Any) -> Any:
     """One centre, or many, as a plan states them."""
     if center is None or np.ndim(center) == 1:
         return None if center is None else [float(c) for c in center]
-    return runs.array_digest(np.asarray(center, np.float64))
+    return runs.array_digest(plain_array(center, np.float64, "center"))

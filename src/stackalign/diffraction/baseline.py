@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
@@ -233,7 +234,7 @@ def _valid(data: FloatArray, mask: Any) -> NDArray[np.bool_]:
     valid: NDArray[np.bool_] = np.isfinite(data)
     if mask is not None:
         trailing = (data.shape[first:] for first in range(data.ndim + 1))
-        valid = valid & check_mask(np.asarray(mask), *trailing, of="the array")
+        valid = valid & check_mask(plain_array(mask, None, "mask"), *trailing, of="the array")
     if not valid.any():
         msg = "no element is valid; True means valid here: pass ~mask if it marks bad elements"
         raise DataError(msg)

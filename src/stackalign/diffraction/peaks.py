@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.backends._threads import governed
@@ -112,7 +113,7 @@ class BraggPeaks(Tabular):
         BraggPeaks
             The same peaks in another order.
         """
-        order = np.argsort(np.hypot(*(self.position - np.asarray(center, np.float64)).T), kind="stable")
+        order = np.argsort(np.hypot(*(self.position - plain_array(center, np.float64, "center")).T), kind="stable")
         return self._of(order)
 
     def _of(self, chosen: NDArray[Any]) -> "BraggPeaks":

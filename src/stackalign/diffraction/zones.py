@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
@@ -140,7 +141,7 @@ class BrillouinZones:
         DataError
             There is no zone to compare.
         """
-        chosen = self.visible_zones() if zones is None else np.asarray(zones, np.int64)
+        chosen = self.visible_zones() if zones is None else plain_array(zones, np.int64, "zones")
         chosen = chosen[self.sides[chosen] > 0]
         if not len(chosen):
             msg = "no zone is closed and within the image: more peaks are needed, or a larger bbox"
@@ -172,12 +173,12 @@ class BrillouinZones:
         numpy.ndarray
             (M, 2), one in each zone.
         """
-        point = np.asarray(q, np.float64)
+        point = plain_array(q, np.float64, "q")
         if point.shape != (2,) or not np.isfinite(point).all():
             msg = f"q must be one point (row, col), got {q!r}"
             raise ValueError(msg)
         nearest = self.peaks[np.hypot(*(self.peaks - point).T).argmin()]
-        chosen = self.visible_zones() if zones is None else np.asarray(zones, np.int64)
+        chosen = self.visible_zones() if zones is None else plain_array(zones, np.int64, "zones")
         equivalent: FloatArray = self.peaks[chosen] + (point - nearest)
         return equivalent
 
@@ -244,7 +245,7 @@ def brillouin_zones(
     """
     from scipy.spatial import QhullError, Voronoi
 
-    points = np.asarray(getattr(peaks, "position", peaks), np.float64)
+    points = plain_array(getattr(peaks, "position", peaks), np.float64, "peaks")
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         msg = f"peaks must be (N, 2) finite (row, col), got the shape {points.shape}"
         raise DataError(msg)
@@ -266,7 +267,7 @@ def brillouin_zones(
         polygon = cells.vertices[region]
         around = np.arctan2(*(polygon - polygon.mean(axis=0)).T)
         corners.append(polygon[np.argsort(around)])
-    middle = np.array([(n - 1) / 2 for n in shape]) if center is None else np.asarray(center, np.float64)
+    middle = np.array([(n - 1) / 2 for n in shape]) if center is None else plain_array(center, np.float64, "center")
     return BrillouinZones(points, tuple(corners), middle, (-0.5, -0.5, shape[0] - 0.5, shape[1] - 0.5))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stackalign import runs
 from stackalign._blas import on_one_thread
+from stackalign._carriers import plain_array
 from stackalign._masks import check_mask
 from stackalign.device import default_memory_limit, working
 from stackalign.errors import DataError, Interrupted
@@ -250,7 +251,7 @@ def _valid(mask: NDArray[np.bool_] | None, reader: StackReader) -> NDArray[np.bo
     own = reader.info.mask
     if mask is None:
         return own
-    valid = check_mask(np.asarray(mask), reader.info.shape[1:], of=f"the frames of {reader.path}")
+    valid = check_mask(plain_array(mask, None, "mask"), reader.info.shape[1:], of=f"the frames of {reader.path}")
     both: NDArray[np.bool_] = valid if own is None else valid & own
     return both
 

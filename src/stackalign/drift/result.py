@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stackalign._results import Tabular
 from stackalign._types import BoolArray, FloatArray
-from stackalign.backends import Array
+from stackalign.backends import Array, backend_for, refuse_hidden
 from stackalign.ops import resample_affine
 
 __all__ = ["FLAGS", "DriftResult"]
@@ -150,6 +150,8 @@ class DriftResult(Tabular):
         if not chosen.any():
             msg = "every frame is flagged: an average of them would show nothing; only_ok=False takes them all the same"
             raise ValueError(msg)
+        refuse_hidden(images, "images")
+        backend_for(images)
         total: Any = 0.0
         count: Any = 0.0
         for k in np.flatnonzero(chosen):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._masks import check_mask, warn_if_few
 from stackalign._types import BoolArray
 from stackalign.backends._threads import governed
@@ -145,7 +146,7 @@ def _check(stack: NDArray[Any], max_step: float | None, pairs_per_frame: int, re
 
 
 def _checked_mask(mask: Any, shape: tuple[int, ...]) -> BoolArray:
-    valid: BoolArray = check_mask(np.asarray(mask), shape, of="the images")
+    valid: BoolArray = check_mask(plain_array(mask, None, "mask"), shape, of="the images")
     if not valid.any():
         msg = "mask leaves no valid pixel; True means valid here: pass ~mask if it marks bad pixels"
         raise MaskError(msg)

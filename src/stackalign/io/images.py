@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._carriers import plain_array
 from stackalign.errors import DataError, OutputExistsError
 from stackalign.io._reader import damage_as_data_error
 from stackalign.io._writer import full_disk_as_data_error
@@ -101,6 +102,7 @@ def write_images(
     array([[0, 1, 2],
            [3, 4, 5]], dtype=uint16)
     """
+    images = plain_array(images, None, "images")
     final = Path(path)
     if final.exists() and not overwrite:
         msg = f"output {final} exists; choose another name or allow it to be replaced"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._carriers import plain_array, unwrapped
 from stackalign.errors import DataError
 from stackalign.io._protocol import StackInfo
 from stackalign.io._reader import BaseReader, damage_as_data_error, make_info
@@ -44,8 +45,9 @@ def open_array(array: Any, *, scan_shape: tuple[int, ...] | None = None) -> "Arr
     if isinstance(array, np.ma.MaskedArray):
         msg = f"{name} carries its own mask, which would be lost; fill it and pass the mask separately"
         raise DataError(msg)
+    array = unwrapped(array, "array")
     if not all(hasattr(array, attribute) for attribute in ("shape", "dtype", "__getitem__")):
-        array = np.asarray(array)
+        array = plain_array(array, None, "array")
     layout = interpret_shape(tuple(array.shape), name, scan_shape=scan_shape)
     info = make_info(layout, _numpy_dtype(array, name), name)
     return ArrayReader(array, layout, info, name=name)

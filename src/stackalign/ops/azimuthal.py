@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._masks import check_mask
 from stackalign.backends import Array
 from stackalign.backends._bins import BinTable
@@ -139,7 +140,7 @@ def azimuthal_geometry(
     height, width = (int(side) for side in shape)
     (middle,) = _check.points(center, 1, "center")
     if mask is not None:
-        mask = check_mask(np.asarray(mask), (height, width), of="the images")
+        mask = check_mask(plain_array(mask, None, "mask"), (height, width), of="the images")
     if not (math.isfinite(step) and step > 0):
         msg = f"step must be a positive number of pixels, got {step}"
         raise ValueError(msg)

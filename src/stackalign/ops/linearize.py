@@ -5,6 +5,7 @@ from array_api_compat import array_namespace
 from numpy.typing import ArrayLike
 
 from stackalign import transforms
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.backends import Array, backend_for
 
@@ -99,7 +100,8 @@ def linearize_affine(
     array([0.4, 0. ])
     """
     m = _matrices(pair, matrices)
-    about = transforms.image_center(tuple(pair.reference.shape)) if center is None else np.asarray(center, np.float64)
+    middle = transforms.image_center(tuple(pair.reference.shape))
+    about = middle if center is None else plain_array(center, np.float64, "center")
     parameters = transforms.parameters_from_matrices(m, about, model)
     jacobian = transforms.matrix_jacobian(parameters, model, about)
     if derivatives not in ("moving", "reference"):

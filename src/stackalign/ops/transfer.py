@@ -9,7 +9,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import DTypeLike, NDArray
 
-from stackalign.backends import Array, backend_for, load, refuse_hidden
+from stackalign._carriers import is_tensor, tensor_to_host, unwrapped
+from stackalign.backends import Array, backend_for, load
 from stackalign.device import Device, cuda_devices, parse_device
 from stackalign.errors import BackendUnavailableError
 
@@ -18,27 +19,13 @@ __all__ = ["asarray", "device_of", "synchronize", "to_numpy", "unwrapped"]
 _log = logging.getLogger(__name__)
 
 
-def _is_torch(x: object) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
-
-
-def _torch_to_host(x: Any) -> NDArray[Any]:
-    """Take a tensor over, without a copy where it is on the CPU."""
-    try:
-        return np.asarray(np.from_dlpack(x.detach().cpu()))
-    except (RuntimeError, BufferError) as error:
-        msg = f"a tensor of {x.dtype} cannot become a NumPy array ({error}); convert it first, as with x.float()"
-        raise TypeError(msg) from error
-
-
 def _is_cupy(x: object) -> bool:
     return type(x).__module__.partition(".")[0] == "cupy"
 
 
 def _choose(x: object) -> Device:
     """The device of "auto": where the data already are, else a GPU that can be used, else the CPU."""
-    if _is_cupy(x) or (_is_torch(x) and x.is_cuda):  # type: ignore[attr-defined]
+    if _is_cupy(x) or (is_tensor(x) and x.is_cuda):  # type: ignore[attr-defined]
         return Device("cuda", int(x.device.id if _is_cupy(x) else x.device.index or 0))  # type: ignore[attr-defined]
     if cuda_devices():
         try:
@@ -50,17 +37,6 @@ def _choose(x: object) -> Device:
         return Device("cuda")
     _log.info("device auto: cpu, because there is no NVIDIA driver")
     return Device("cpu")
-
-
-def unwrapped(x: Any, name: str = "") -> Any:
-    """Return the data of an object that wraps an array without being one, such as astropy's NDData and sunpy's maps.
-
-    Everything else comes back as it is, but for what carries a mask, which is refused with a TypeError.
-    """
-    refuse_hidden(x, name)
-    data = getattr(x, "data", None)
-    wraps = isinstance(data, np.ndarray) and not isinstance(x, np.ndarray) and not hasattr(x, "__array__")
-    return data if wraps else x
 
 
 def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = None) -> Array:
@@ -102,11 +78,11 @@ def asarray(x: object, device: str | Device = "auto", dtype: DTypeLike | None = 
     numpy_type = None if dtype is None else np.dtype(dtype)
     if target.kind == "cuda":
         backend = load("cuda")
-        if _is_torch(x):
-            x = sys.modules["cupy"].from_dlpack(x.detach()) if x.is_cuda else _torch_to_host(x)  # type: ignore[attr-defined]
+        if is_tensor(x):
+            x = sys.modules["cupy"].from_dlpack(x.detach()) if x.is_cuda else tensor_to_host(x)  # type: ignore[attr-defined]
         return backend.asarray(x if _is_cupy(x) else np.asarray(x), numpy_type, target.index)
-    if _is_torch(x):
-        x = _torch_to_host(x)
+    if is_tensor(x):
+        x = tensor_to_host(x)
     elif _is_cupy(x):
         x = load("cuda").to_numpy(x)
     array = load("cpu").asarray(x, numpy_type, 0)
@@ -142,8 +118,8 @@ def to_numpy(x: object) -> NDArray[Any]:
     >>> sa.to_numpy(image) is image  # on the host already
     True
     """
-    if _is_torch(x):
-        return _torch_to_host(x)
+    if is_tensor(x):
+        return tensor_to_host(x)
     return backend_for(x).to_numpy(x)
 
 

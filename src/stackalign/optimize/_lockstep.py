@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 from .result import OptimizeResult
@@ -173,7 +174,7 @@ def side_by_side(searches: Sequence[Search]) -> Search:
 
 def starts_array(start: ArrayLike) -> FloatArray:
     """Starts as (B, P) float64; (P,) is one problem."""
-    values = np.asarray(start, np.float64)
+    values = plain_array(start, np.float64, "start")
     if values.ndim == 1:
         values = values[None]
     if values.ndim != 2 or not values.size:
@@ -187,7 +188,7 @@ def starts_array(start: ArrayLike) -> FloatArray:
 
 def per_parameter(value: ArrayLike, n_parameters: int, name: str) -> FloatArray:
     """One number for all parameters, or one each, as (P,) float64: finite and not negative."""
-    values = np.asarray(value, np.float64)
+    values = plain_array(value, np.float64, name)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != n_parameters):
         msg = f"{name} must be one number or {n_parameters} numbers, got the shape {values.shape}"
         raise ValueError(msg)
@@ -201,7 +202,7 @@ def bounds_array(bounds: ArrayLike | None, shape: tuple[int, int]) -> tuple[Floa
     """Lower and upper bounds, both (B, P), from (P, 2) or (B, P, 2); infinite where there is none."""
     if bounds is None:
         return np.full(shape, -np.inf), np.full(shape, np.inf)
-    values = np.asarray(bounds, np.float64)
+    values = plain_array(bounds, np.float64, "bounds")
     if values.shape not in ((shape[1], 2), (*shape, 2)):
         msg = f"bounds must have the shape {(shape[1], 2)} or {(*shape, 2)}, got {values.shape}"
         raise ValueError(msg)

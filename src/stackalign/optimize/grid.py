@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 from ._grid import local_maxima, vertex
@@ -155,7 +156,7 @@ def pyramid_search(
 
 
 def _axes(axes: Sequence[ArrayLike]) -> list[FloatArray]:
-    lines = [np.asarray(axis, np.float64) for axis in axes]
+    lines = [plain_array(axis, np.float64, "axes") for axis in axes]
     for p, line in enumerate(lines):
         if line.ndim != 1 or not line.size or not np.isfinite(line).all() or not (np.diff(line) > 0).all():
             msg = f"axes must be finite, increasing 1-D arrays with at least one value; axis {p} is not"

@@ -8,6 +8,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 from ._lockstep import (
@@ -244,7 +245,7 @@ def lattice(
            [ 1,  0,  0],
            [-1,  0,  0]])
     """
-    is_free = np.asarray(free, bool)
+    is_free = plain_array(free, bool, "free")
     n_parameters = len(is_free)
     active = [i for i in range(n_parameters) if is_free[i]]
     if not active:

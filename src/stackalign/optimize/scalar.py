@@ -8,6 +8,7 @@ problem are those of `scipy.optimize.minimize_scalar(method="bounded")` and `sci
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 from ._lockstep import (
@@ -66,7 +67,7 @@ def maximize_scalar(
     array([[1.571],
            [7.854]])
     """
-    limits = np.asarray(bounds, np.float64)
+    limits = plain_array(bounds, np.float64, "bounds")
     limits = limits[None] if limits.ndim == 1 else limits
     if limits.ndim != 2 or limits.shape[1] != 2 or not len(limits) or not np.isfinite(limits).all():
         msg = f"bounds must be finite and have the shape (2,) or (B, 2), got {np.shape(bounds)}"
@@ -187,7 +188,7 @@ def nelder_mead(
     >>> found.parameters.round(3)
     array([[ 3., -1.]])
     """
-    values = np.asarray(start, np.float64)
+    values = plain_array(start, np.float64, "start")
     several = values.ndim == 3 and values.size > 0
     starts = starts_array(values.reshape(-1, values.shape[-1]) if several else values)
     starts = starts.reshape(values.shape) if several else starts[:, None]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def mark_rows(ax: "Axes", indices: NDArray[np.int64], label: str) -> None:
 
 def standardised(image: ArrayLike) -> NDArray[np.float64]:
     """Image with median 0 and the deviation of its middle 98 % as 1, so that two of other gains can be compared."""
-    values = np.asarray(image, np.float64)
+    values = plain_array(image, np.float64, "image")
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return values

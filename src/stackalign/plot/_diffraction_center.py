@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._renamed import renamed
 
 from ._canvas import axes_or_new, title
@@ -90,11 +91,11 @@ def plot_alignment(
     -------
     list of matplotlib.axes.Axes
     """
-    first = np.asarray(reference, np.float64)
+    first = plain_array(reference, np.float64, "reference")
     aligned = np.asarray(alignment.image, np.float64)
     aligned = aligned if aligned.ndim == 2 else aligned[frame]
     shift = alignment.shift.reshape(-1, 2)[frame]
-    differences = [first - np.asarray(image, np.float64), first - aligned]
+    differences = [first - plain_array(image, np.float64, "image"), first - aligned]
     finite = np.abs(differences[0][np.isfinite(differences[0])])
     limit = float(np.percentile(finite, 99)) if finite.size else 1.0
     drawn: list[Any] = []

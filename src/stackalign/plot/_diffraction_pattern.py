@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
+
 from ._canvas import SKY, axes_or_new, colour_bar, title
 
 if TYPE_CHECKING:
@@ -66,9 +68,9 @@ def plot_pattern(
     from matplotlib import colormaps
 
     ax = axes_or_new(ax)
-    values = np.array(image, np.float64)
+    values = plain_array(image, np.float64, "image").copy()
     if mask is not None:
-        values[~np.asarray(mask)] = np.nan
+        values[~plain_array(mask, bool, "mask")] = np.nan
     low, high = intensity_limits(values, vmin, vmax)
     step = -(-max(values.shape) // LARGEST_PICTURE)
     height, width = values.shape
@@ -81,7 +83,7 @@ def plot_pattern(
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )
     if center is not None:
-        row, column = np.asarray(center, np.float64)
+        row, column = plain_array(center, np.float64, "center")
         ax.plot(column, row, "+", color=SKY, markersize=14, markeredgewidth=2)
     colour_bar(ax, drawn, "intensity", "both")
     ax.set_xlabel("column (px)")

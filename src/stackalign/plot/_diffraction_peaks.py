@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
+
 from ._canvas import BLUE, GREY, VERMILLION, axes_or_new, colour_bar, intensity_norm, say_in, title
 
 if TYPE_CHECKING:
@@ -51,14 +53,14 @@ def plot_peaks(
     from matplotlib.collections import EllipseCollection
 
     axes = axes_or_new(ax)
-    shown = np.asarray(image, np.float64)
+    shown = plain_array(image, np.float64, "image")
     height, width = shown.shape
     drawn = axes.imshow(
         shown, cmap="gray_r", norm=intensity_norm(shown, None)[0], extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest" if max(shown.shape) < 600 else "antialiased",
     )  # fmt: skip
     colour_bar(axes, drawn, "intensity")
-    places = np.asarray(getattr(peaks, "position", peaks), np.float64).reshape(-1, 2)
+    places = plain_array(getattr(peaks, "position", peaks), np.float64, "peaks").reshape(-1, 2)
     size = 2 * (max(shown.shape) / 80 if radius is None else radius)
     axes.add_collection(
         EllipseCollection(
@@ -144,7 +146,7 @@ def plot_zones(
     from matplotlib.collections import PolyCollection
 
     axes = axes_or_new(ax)
-    indices = zones.visible_zones() if chosen is None else np.asarray(chosen, np.int64)
+    indices = zones.visible_zones() if chosen is None else plain_array(chosen, np.int64, "chosen")
     polygons = [zones.vertices[i] if transposed else zones.vertices[i][:, ::-1] for i in indices]
     settings: dict[str, Any] = {"facecolor": "none", "edgecolor": VERMILLION, "linewidth": 0.9, **style}
     axes.add_collection(PolyCollection(polygons, **settings))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.ops import masked_ncc
 
@@ -111,7 +112,7 @@ def correlation_with_iteration(history: ArrayLike, ax: "Axes | None" = None, *, 
 
 
 def _history(history: ArrayLike) -> FloatArray:
-    rows = np.asarray(history, np.float64)
+    rows = plain_array(history, np.float64, "history")
     if rows.size and (rows.ndim != 2 or rows.shape[1] != len(NAMES)):
         msg = f"history must have the columns {', '.join(NAMES)}, got the shape {rows.shape}"
         raise ValueError(msg)
@@ -177,7 +178,7 @@ def plot_shift_map(
     matplotlib.axes.Axes
     """
     axes = axes_or_new(ax)
-    a, b = np.asarray(target, np.float64), np.asarray(reference, np.float64)
+    a, b = plain_array(target, np.float64, "target"), plain_array(reference, np.float64, "reference")
     if (np.isfinite(a) & np.isfinite(b)).sum() < 3:
         say_in(axes, "nothing in common")
         axes.set_axis_off()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._renamed import renamed
 
 from ._canvas import BLUE, ORANGE, SKY, VERMILLION, axes_or_new, colour_bar, title
@@ -159,7 +160,7 @@ def plot_mask(mask: "PixelMask | NDArray[np.bool_]", *, ax: "Axes | None" = None
     from matplotlib.colors import ListedColormap
 
     ax = axes_or_new(ax)
-    valid = np.asarray(getattr(mask, "mask", mask), bool)
+    valid = plain_array(getattr(mask, "mask", mask) if hasattr(mask, "n_images") else mask, bool, "mask")
     height, width = valid.shape
     step = -(-max(valid.shape) // 512)
     rows, columns = np.arange(0, height, step), np.arange(0, width, step)
@@ -205,7 +206,7 @@ def plot_hot_spots(image: ArrayLike, hot_spots: "HotSpots", *, ax: "Axes | None"
     ax = plot_pattern(hot_spots.images, vmin=low, vmax=high, ax=ax)
     rows, columns = np.nonzero(hot_spots.hot)
     ax.scatter(columns, rows, s=18, facecolors="none", edgecolors=SKY, linewidths=0.5)
-    most = float(np.nanmax(np.asarray(image, np.float64)))
+    most = float(np.nanmax(plain_array(image, np.float64, "image")))
     title(ax, f"{rows.size:,} hot pixels replaced", f"highest before {most:.4g}, now {np.nanmax(hot_spots.images):.4g}")
     return ax
 
@@ -231,8 +232,8 @@ def plot_baseline(
     matplotlib.axes.Axes
     """
     ax = axes_or_new(ax)
-    values = np.asarray(data, np.float64)
-    at = np.arange(values.size) if x is None else np.asarray(x)
+    values = plain_array(data, np.float64, "data")
+    at = np.arange(values.size) if x is None else plain_array(x, None, "x")
     ax.plot(at, values, color=BLUE, lw=1, label="data")
     ax.plot(at, baseline.baseline, color=ORANGE, lw=1.5, label="baseline")
     ax.legend(fontsize=8)

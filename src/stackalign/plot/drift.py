@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
+
 from ._canvas import BLUE, ORANGE, SKY, axes_or_new, colour_bar, extremes, mark_rows, new_figure, title
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def drift_figure(result: "DriftResult", before: ArrayLike, after: ArrayLike) -> 
     figure = new_figure(10, 7.6, rect=(0, 0, 0.95, 1), wspace=0.12)
     grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.6))
     plot_drift(result, ax=figure.add_subplot(grid[0, :]))
-    aligned = np.asarray(after, np.float64)
+    aligned = plain_array(after, np.float64, "after")
     seen = aligned[np.isfinite(aligned)]
     low, high = np.percentile(seen, (1, 99)) if len(seen) else (0.0, 1.0)
     for k, (image, words) in enumerate(((before, "average as it is"), (aligned, "average of aligned frames"))):

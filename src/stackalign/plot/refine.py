@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 from ._canvas import BLUE, GREY, ORANGE, VERMILLION, axes_or_new, colour_bar, new_figure, say_in, title
@@ -45,7 +46,7 @@ def disks_figure(
     -------
     matplotlib.figure.Figure
     """
-    m, s = np.asarray(measured, np.float64), np.asarray(simulated, np.float64)
+    m, s = plain_array(measured, np.float64, "measured"), plain_array(simulated, np.float64, "simulated")
     if m.ndim != 3 or m.shape != s.shape or len(names) != len(m):
         msg = f"measured and simulated disks must be (D, h, w) with D names, got {m.shape}, {s.shape}, {len(names)}"
         raise ValueError(msg)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stackalign import transforms
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.io.atomic import atomic_path
 from stackalign.ops import prepare_pair, score_affine
@@ -119,7 +120,7 @@ def plot_score_surface(
     matplotlib.axes.Axes
     """
     ax = axes_or_new(ax)
-    r, m = np.asarray(reference), np.asarray(moving)
+    r, m = plain_array(reference, None, "reference"), plain_array(moving, None, "moving")
     sigma = result.sigma[:2]
     if extent is None:
         width = 12 * float(sigma.max()) if np.isfinite(sigma).all() else np.inf
@@ -219,7 +220,8 @@ def plot_displacements(
     matplotlib.axes.Axes
     """
     ax = axes_or_new(ax)
-    image, rows = np.asarray(reference, np.float64), np.asarray(displacements, np.float64).reshape(-1, 6)
+    image = plain_array(reference, np.float64, "reference")
+    rows = plain_array(displacements, np.float64, "displacements").reshape(-1, 6)
     _show(ax, image, "what regions want beyond the result")
     if not len(rows):
         say_in(ax, "no region says anything")
@@ -284,14 +286,14 @@ def registration_figure(
     matplotlib.figure.Figure
     """
     figure = new_figure(15.0, 8.4)
-    r, m = np.asarray(reference, np.float64), np.asarray(moving, np.float64)
+    r, m = plain_array(reference, np.float64, "reference"), plain_array(moving, np.float64, "moving")
     axes = figure.subplots(2, 3)
     _show(axes[0, 0], r, "reference")
     _show(axes[1, 0], m, "moving")
     if compared is None:
         after = np.asarray(result.apply(m, output_shape=r.shape) if aligned is None else aligned, np.float64)
     else:
-        r, m = (np.asarray(image, np.float64) for image in compared)
+        r, m = (plain_array(image, np.float64, "image") for image in compared)
         after = np.asarray(result.apply(m, output_shape=r.shape))
     before = np.full(r.shape, np.nan)
     rows, columns = (min(a, b) for a, b in zip(r.shape, m.shape, strict=True))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 from ._canvas import axes_or_new, colour_bar, new_figure, say_in, title
@@ -205,7 +206,7 @@ def plot_residual(
     matplotlib.axes.Axes
     """
     axes = axes_or_new(ax)
-    a, b = np.asarray(target, np.float64), np.asarray(reference, np.float64)
+    a, b = plain_array(target, np.float64, "target"), plain_array(reference, np.float64, "reference")
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < 3:
         say_in(axes, "nothing in common")
@@ -252,7 +253,7 @@ def blink_maps(maps: Sequence[Any], *, labels: Sequence[str] | None = None, inte
     """
     from matplotlib.animation import FuncAnimation
 
-    images = [np.asarray(getattr(m, "data", m), np.float64) for m in maps]
+    images = [plain_array(getattr(m, "data", m), np.float64, "maps") for m in maps]
     if len(images) < 2 or len({image.shape for image in images}) != 1:
         msg = f"blinking needs two or more maps of one shape, got {[image.shape for image in images]}"
         raise ValueError(msg)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import constants
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 from .crystal import Crystal
@@ -144,7 +145,7 @@ class Beam:
         numpy.ndarray
             Transverse part of the wave vector in 1/angstrom.
         """
-        return np.asarray(tilts_mrad, dtype=np.float64) * (1e-3 * self.wavenumber)
+        return plain_array(tilts_mrad, np.float64, "tilts_mrad") * (1e-3 * self.wavenumber)
 
     def tilts_to_mrad(self, tilts: ArrayLike) -> FloatArray:
         """Convert tilts from 1/angstrom to mrad.
@@ -166,4 +167,4 @@ class Beam:
         >>> beam.tilts_to_mrad(beam.tilts_from_mrad([2.0, -1.0])).round(6).tolist()
         [2.0, -1.0]
         """
-        return np.asarray(tilts, dtype=np.float64) / (1e-3 * self.wavenumber)
+        return plain_array(tilts, np.float64, "tilts") / (1e-3 * self.wavenumber)

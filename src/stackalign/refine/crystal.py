@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.errors import MissingDependencyError
 
@@ -73,7 +74,7 @@ class Crystal:
         u_aniso: ArrayLike | None = None,
         occupancy: ArrayLike = 1.0,
     ) -> None:
-        lengths = np.array(cell, dtype=np.float64)
+        lengths = plain_array(cell, np.float64, "cell").copy()
         _require(lengths.shape == (6,), f"cell must be (a, b, c, alpha, beta, gamma), got shape {lengths.shape}")
         valid = bool(np.isfinite(lengths).all() and (lengths > 0).all() and (lengths[3:] < 180).all())
         _require(
@@ -87,17 +88,17 @@ class Crystal:
             kirkland(name, np.zeros(1))
         n = len(names)
         _require(n > 0, "a crystal needs at least one atom")
-        points = np.array(positions, dtype=np.float64)
+        points = plain_array(positions, np.float64, "positions").copy()
         _require(points.shape == (n, 3), f"positions must be ({n}, 3), one row per species, got {points.shape}")
         values: dict[str, FloatArray | None] = {"positions": points}
         for key, value in (("b_iso", b_iso), ("occupancy", occupancy)):
-            array = np.array(value, dtype=np.float64)
+            array = plain_array(value, np.float64, name).copy()
             _require(array.shape in ((), (n,)), f"{key} must be one number or {n}, one per atom, got {array.shape}")
             values[key] = array = np.broadcast_to(array, (n,)).copy()
             _require(bool((array >= 0).all() and np.isfinite(array).all()), f"{key} must not be negative")
         values["u_aniso"] = None
         if u_aniso is not None:
-            values["u_aniso"] = tensors = np.array(u_aniso, dtype=np.float64)
+            values["u_aniso"] = tensors = plain_array(u_aniso, np.float64, "u_aniso").copy()
             _require(tensors.shape == (n, 6), f"u_aniso must be ({n}, 6), one row per atom, got {tensors.shape}")
         _require(bool(np.isfinite(points).all()), "positions must be finite")
         labels = [f"atom {i} ({name})" for i, name in enumerate(names)]
@@ -186,7 +187,7 @@ class Crystal:
         >>> round(float(1 / np.linalg.norm(iron.g_vectors((1, 1, 0)))), 3)  # spacing of the planes in angstrom
         2.027
         """
-        index = np.asarray(hkl, dtype=np.float64)
+        index = plain_array(hkl, np.float64, "hkl")
         # Not a matrix product: its rounding depends on how many reflections there are.
         along = (index[..., i, None] * self.reciprocal[i] for i in range(3))
         return np.asarray(sum(along, np.zeros(3)))
@@ -209,7 +210,7 @@ class Crystal:
         numpy.ndarray
             (...) complex128, in angstrom.
         """
-        index = np.asarray(hkl, dtype=np.float64)
+        index = plain_array(hkl, np.float64, "hkl")
         g2 = np.square(self.g_vectors(index)).sum(-1)
         total = np.zeros(g2.shape, dtype=np.complex128)
         factor = {name: scattering(name, g2) for name in dict.fromkeys(self.species)}
@@ -263,7 +264,7 @@ class Crystal:
         Crystal
             The same crystal with other coordinates.
         """
-        return self._with(positions=self.positions - np.asarray(origin, dtype=np.float64))
+        return self._with(positions=self.positions - plain_array(origin, np.float64, "origin"))
 
     @property
     def parameters(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.backends import refuse_hidden
@@ -62,17 +63,17 @@ class DiffractionData:
     def __post_init__(self) -> None:
         object.__setattr__(self, "reflections", as_reflections(self.reflections))
         refuse_hidden(self.images, "images")
-        images = np.asarray(self.images)
+        images = plain_array(self.images, None, "images")
         if images.ndim != 3 or images.dtype.kind not in "fiu" or not images.size:
             msg = f"images must be real numbers (reflections, y, x), got {images.dtype} {images.shape}"
             raise ValueError(msg)
         if len(images) != len(self.reflections):
             msg = f"there must be one image per reflection, got {len(images)} for {len(self.reflections)}"
             raise ValueError(msg)
-        mask = check_mask(np.asarray(self.mask), images.shape[1:], images.shape, of="the images")
+        mask = check_mask(plain_array(self.mask, None, "mask"), images.shape[1:], images.shape, of="the images")
         valid = np.isfinite(images) & mask
         if self.variance is not None:
-            variance = np.broadcast_to(np.asarray(self.variance), images.shape)
+            variance = np.broadcast_to(plain_array(self.variance, None, "variance"), images.shape)
             valid &= np.isfinite(variance) & (variance > 0)
             object.__setattr__(self, "variance", _frozen(variance))
         empty = [self.reflections[i] for i in np.flatnonzero(~valid.any((1, 2)))]
@@ -82,7 +83,7 @@ class DiffractionData:
         object.__setattr__(self, "images", _frozen(images))
         object.__setattr__(self, "mask", _frozen(valid))
         for name in ("corners", "offsets"):
-            points = np.asarray(getattr(self, name), dtype=np.float64)
+            points = plain_array(getattr(self, name), np.float64, name)
             points = np.zeros((len(images), 2)) if points.size == 0 else points
             if points.shape != (len(images), 2) or not np.isfinite(points).all():
                 msg = f"{name} must be ({len(images)}, 2) finite numbers, got {points.shape}"
@@ -120,9 +121,9 @@ class DiffractionData:
             Ready for `CoarseRefine`.
         """
         refuse_hidden(images, "images")
-        array = np.asarray(images)
-        valid = np.ones(array.shape[-2:], dtype=bool) if mask is None else np.asarray(mask)
-        noise = None if variance is None else np.asarray(variance)
+        array = plain_array(images, None, "images")
+        valid = np.ones(array.shape[-2:], dtype=bool) if mask is None else plain_array(mask, None, "mask")
+        noise = None if variance is None else plain_array(variance, None, "variance")
         return cls(array, as_reflections(reflections), frame, valid, noise)
 
     @classmethod
@@ -163,16 +164,16 @@ class DiffractionData:
             Ready for `CoarseRefine`.
         """
         refuse_hidden(image, "image")
-        array, listed = np.asarray(image), as_reflections(reflections)
+        array, listed = plain_array(image, None, "image"), as_reflections(reflections)
         if array.ndim != 2:
             msg = f"a CBED pattern is one image (y, x), got shape {array.shape}; several are LARBED, see from_larbed"
             raise ValueError(msg)
         if not (np.isfinite(radius) and radius >= 2):
             msg = f"radius must be that of the disks in pixels, 2 or more, got {radius}"
             raise ValueError(msg)
-        valid = np.ones(array.shape, dtype=bool) if mask is None else np.asarray(mask)
+        valid = np.ones(array.shape, dtype=bool) if mask is None else plain_array(mask, None, "mask")
         check_mask(valid, array.shape, of="the pattern")
-        noise = None if variance is None else np.broadcast_to(np.asarray(variance), array.shape)
+        noise = None if variance is None else np.broadcast_to(plain_array(variance, None, "variance"), array.shape)
         g = (crystal.g_vectors(np.array(listed)) @ beam.frame(crystal).T)[:, :2]
         middles = frame.to_experiment(g[:, ::-1] * (-1, 1) / frame.step)
         reach = int(np.ceil(radius)) + 1
@@ -253,7 +254,7 @@ class DiffractionData:
             (..., 2) pixels (row, column) of the display; (0, 0) is the middle of its disk.
         """
         frame = self.frame
-        shown = frame.to_display(np.asarray(points, dtype=np.float64) + self.corners[index])
+        shown = frame.to_display(plain_array(points, np.float64, "points") + self.corners[index])
         return np.asarray(shown - self.offsets[index][::-1] * (-1, 1) / frame.step)
 
     def pull_matrix(self, index: int, spacing: float, origin: tuple[float, float]) -> FloatArray:

@@ -8,6 +8,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
+
 from .simulator import Array, Reflection, as_reflections, as_thicknesses, as_tilts, reflection_indices, require_known
 
 __all__ = ["CallableSimulator", "StackSimulator"]
@@ -139,8 +141,10 @@ class StackSimulator:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reflections", as_reflections(self.reflections))
+        if type(self.images).__module__.partition(".")[0] != "cupy":
+            object.__setattr__(self, "images", plain_array(self.images, None, "images"))
         for name in ("thicknesses_angstrom", "x", "y"):
-            values = np.asarray(getattr(self, name), dtype=np.float64)
+            values = plain_array(getattr(self, name), np.float64, name)
             steps = np.diff(values)
             even = name == "thicknesses_angstrom" or np.allclose(steps, steps[:1], rtol=1e-6)
             if values.ndim != 1 or not len(values) or (steps <= 0).any() or not even:

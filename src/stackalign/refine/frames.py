@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stackalign._carriers import plain_array
 from stackalign._types import BoolArray, FloatArray
 
 from .beam import Beam
@@ -72,7 +73,7 @@ class DisplayFrame:
             msg = f"rotation must be a number of degrees, got {self.rotation}"
             raise ValueError(msg)
         for name in ("center", "tilt"):
-            pair = np.asarray(getattr(self, name), dtype=np.float64)
+            pair = plain_array(getattr(self, name), np.float64, name)
             if pair.shape != (2,) or not np.isfinite(pair).all():
                 msg = f"{name} must be two numbers, got {getattr(self, name)!r}"
                 raise ValueError(msg)
@@ -208,7 +209,7 @@ class ROI:
     rectangles: tuple[tuple[float, float, float, float], ...]
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.rectangles, dtype=np.float64)
+        values = plain_array(self.rectangles, np.float64, "rectangles")
         if values.ndim != 2 or values.shape[1:] != (4,) or not len(values) or not np.isfinite(values).all():
             msg = f"rectangles must be a list of (top, left, bottom, right), got {self.rectangles!r}"
             raise ValueError(msg)
@@ -268,7 +269,7 @@ class ROI:
 
 
 def _pairs(points: ArrayLike) -> FloatArray:
-    array = np.asarray(points, dtype=np.float64)
+    array = plain_array(points, np.float64, "points")
     if not array.ndim or array.shape[-1] != 2:
         msg = f"points must be pairs along the last axis, got shape {array.shape}"
         raise ValueError(msg)

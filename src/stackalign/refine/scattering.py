@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 __all__ = ["ScatteringFactors", "kirkland"]
@@ -52,7 +53,7 @@ def kirkland(species: str, g_squared: FloatArray, /) -> FloatArray:
         msg = f"unknown species {species!r}: give the symbol of an element from H to Lr, such as Si"
         raise ValueError(msg)
     (a, b), (c, d) = table[species]
-    q2 = np.asarray(g_squared, dtype=np.float64)[..., None]
+    q2 = plain_array(g_squared, np.float64, "g_squared")[..., None]
     return np.asarray((a / (q2 + b)).sum(-1) + (c * np.exp(-d * q2)).sum(-1))
 
 

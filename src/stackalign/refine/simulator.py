@@ -8,6 +8,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
+
 from .beam import Beam
 
 __all__ = [
@@ -190,7 +192,7 @@ class BeamListSimulator(AdjustableSimulator, OrientedSimulator, Protocol):
 def as_tilts(tilts: Array) -> Array:
     """Check tilts: (T, 2), finite, float64; the array stays on its device."""
     if not hasattr(tilts, "shape"):
-        tilts = np.asarray(tilts, dtype=np.float64)
+        tilts = plain_array(tilts, np.float64, "tilts")
     if len(tilts.shape) != 2 or tilts.shape[1] != 2 or tilts.shape[0] == 0:
         msg = f"tilts must be (T, 2) with the x and y parts of wave vectors in 1/angstrom, got shape {tilts.shape}"
         raise ValueError(msg)
@@ -203,7 +205,7 @@ def as_tilts(tilts: Array) -> Array:
 
 def as_thicknesses(thicknesses_angstrom: ArrayLike) -> NDArray[np.float64]:
     """Check thicknesses: one or more, finite, not negative."""
-    values = np.atleast_1d(np.asarray(thicknesses_angstrom, dtype=np.float64))
+    values = np.atleast_1d(plain_array(thicknesses_angstrom, np.float64, "thicknesses_angstrom"))
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or (values < 0).any():
         msg = f"thicknesses must be a list of numbers in angstrom, none of them negative, got {thicknesses_angstrom!r}"
         raise ValueError(msg)

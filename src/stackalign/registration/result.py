@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._carriers import plain_array
 from stackalign._results import Tabular
 from stackalign._types import FloatArray
 from stackalign.backends import Array
@@ -185,7 +186,7 @@ class RegistrationResult(Tabular, Exports):
         >>> bool((corner > middle).all())
         True
         """
-        p = np.asarray(points, np.float64)
+        p = plain_array(points, np.float64, "points")
         jacobian = transforms.matrix_jacobian(self.parameters, self.model, self.center)
         moves = np.einsum("kij,...j->...ik", jacobian[:, :, :2], p) + jacobian[:, :, 2].T
         finite = np.isfinite(self.covariance).all()

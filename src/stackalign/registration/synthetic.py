@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stackalign import transforms
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 __all__ = ["SyntheticPair", "create_test_pair", "point_error", "random_scene"]
@@ -146,7 +147,7 @@ def create_test_pair(
     if scene is None:
         margin = 40 + int(np.ceil(np.abs(transforms.apply(transforms.invert(matrix), _corners(shape))).max()))
         scene = random_scene((shape[0] + 2 * margin, shape[1] + 2 * margin), seed)
-    values = np.asarray(scene, np.float64)
+    values = plain_array(scene, np.float64, "scene")
     if values.ndim != 2 or not np.isfinite(values).all():
         msg = "scene must be a finite 2-D array"
         raise ValueError(msg)
@@ -222,7 +223,7 @@ def _parameters(model: str, parameters: Sequence[float] | Mapping[str, float] | 
         for name, value in parameters.items():
             values[names.index(name)] = value
         return values
-    vector = np.asarray(parameters, np.float64)
+    vector = plain_array(parameters, np.float64, "parameters")
     if vector.shape != values.shape:
         msg = f"the model {model!r} has {len(values)} parameters, got {vector.shape}"
         raise ValueError(msg)

@@ -14,6 +14,7 @@ from astropy.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 from sunpy.map import GenericMap
 
+from stackalign._carriers import plain_array
 from stackalign._masks import check_mask
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
@@ -69,8 +70,8 @@ class Selection:
         """
         chosen = np.ones(solar_map.data.shape, np.bool_)
         if self.mask is not None:
-            mask = read_mask(self.mask) if isinstance(self.mask, (str, os.PathLike)) else np.asarray(self.mask)
-            chosen &= check_mask(mask, chosen.shape, of="the target")
+            given = read_mask(self.mask) if isinstance(self.mask, (str, os.PathLike)) else self.mask
+            chosen &= check_mask(plain_array(given, None, "mask"), chosen.shape, of="the target")
         if self.values is not None:
             low, high = _limits(self.values, "values")
             with np.errstate(invalid="ignore"):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stackalign import transforms
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 
 __all__ = ["PixelTransform"]
@@ -29,7 +30,7 @@ class PixelTransform:
     offset: FloatArray
 
     def __post_init__(self) -> None:
-        matrix, offset = np.asarray(self.matrix, np.float64), np.asarray(self.offset, np.float64)
+        matrix, offset = plain_array(self.matrix, np.float64, "matrix"), plain_array(self.offset, np.float64, "offset")
         if (
             matrix.shape != (2, 2)
             or offset.shape != (2,)
@@ -66,8 +67,8 @@ class PixelTransform:
         PixelTransform
             Of pixels q to pixels p.
         """
-        c, a = np.asarray(center, np.float64), np.asarray(matrix, np.float64)
-        return cls(a, c - a @ c + np.asarray(shift, np.float64))
+        c, a = plain_array(center, np.float64, "center"), plain_array(matrix, np.float64, "matrix")
+        return cls(a, c - a @ c + plain_array(shift, np.float64, "shift"))
 
     @classmethod
     def from_pull(cls, pull: ArrayLike) -> "PixelTransform":
@@ -113,7 +114,7 @@ class PixelTransform:
 
     def __call__(self, points: ArrayLike) -> FloatArray:
         """Map target pixels (..., 2) to reference pixels."""
-        p = np.asarray(points, np.float64)
+        p = plain_array(points, np.float64, "points")
         mapped = np.empty(p.shape)
         # Written out: a product with a 2 x 2 matrix takes ten times as long for a million points.
         for i in (0, 1):
@@ -153,5 +154,6 @@ class PixelTransform:
         numpy.ndarray
             (2,) in pixels.
         """
-        c = np.asarray(center, np.float64)
-        return self(c) - c
+        c = plain_array(center, np.float64, "center")
+        moved: FloatArray = self(c) - c
+        return moved

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sunpy.map import GenericMap
 from sunpy.util import MetaDict
 
+from stackalign._carriers import plain_array
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.io._gate import refuse_special
 
@@ -77,7 +78,9 @@ def as_map(source: Source, *, repair: bool = False) -> GenericMap:
     if isinstance(source, (str, os.PathLike)):
         return read_map(source, repair=repair)
     if isinstance(source, (tuple, list)) and len(source) == 2:
-        return _checked(make_map(np.asarray(source[0]), _header(source[1])), repair)
+        hidden = {"mask": np.ma.getmaskarray(source[0])} if isinstance(source[0], np.ma.MaskedArray) else {}
+        plain = np.ma.getdata(source[0]) if hidden else plain_array(source[0], None, "the array")
+        return _checked(make_map(plain, _header(source[1]), **hidden), repair)
     data, header, wcs = (getattr(source, name, None) for name in ("data", "header", "wcs"))
     if data is not None and (header is not None or wcs is not None):
         cards = header if header is not None else _cube_header(source)

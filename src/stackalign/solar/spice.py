@@ -13,6 +13,7 @@ from astropy.units import Quantity
 from numpy.typing import NDArray
 from sunpy.map import GenericMap
 
+from stackalign._carriers import plain_array
 from stackalign._types import FloatArray
 from stackalign.errors import DataError
 from stackalign.io._gate import refuse_special
@@ -273,6 +274,8 @@ def collapse_window(
     >>> solar.collapse_window(cube, header, rows=None).map.data.shape
     (60, 24)
     """
+    hidden = np.ma.getmaskarray(cube) if isinstance(cube, np.ma.MaskedArray) else None
+    cube = plain_array(cube, None, "cube") if hidden is None else np.ma.getdata(cube)
     if cube.ndim != 4 or str(header.get("CTYPE3", ""))[:4] != "WAVE":
         msg = f"a window (t, wavelength, y, x) is needed, got the shape {cube.shape}, CTYPE3 = {header.get('CTYPE3')!r}"
         raise DataError(msg)
@@ -290,6 +293,8 @@ def collapse_window(
     use = _between(light, interval, name)
     spectra = np.asarray(cube[repeat], np.float64)
     valid = np.isfinite(spectra)
+    if hidden is not None:
+        valid &= ~hidden[repeat]
     for key in ("ANA_MISS", "BLANK"):
         if isinstance(header.get(key), (int, float)) and (key == "ANA_MISS" or cube.dtype.kind in "iu"):
             valid &= spectra != header[key]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stackalign._carriers import plain_array
 from stackalign.errors import MissingDependencyError, StackalignWarning
 from stackalign.registration import register
 
@@ -57,9 +58,10 @@ def sunkit_coalign(target_array: ArrayLike, reference_array: ArrayLike, **settin
 
 def _plain(image: Any) -> NDArray[np.float64]:
     """Pixels as numbers; what a mask hides is NaN."""
-    values = np.asarray(np.ma.getdata(image), np.float64)
-    hidden = np.ma.getmaskarray(image)
-    return np.where(hidden, np.nan, values) if hidden.any() else values
+    if not isinstance(image, np.ma.MaskedArray):
+        return plain_array(image, np.float64, "images")
+    values = np.ma.getdata(image).astype(np.float64)
+    return np.where(np.ma.getmaskarray(image), np.nan, values)
 
 
 def _framed(image: NDArray[np.float64], shape: NDArray[np.int_]) -> NDArray[np.float64]:
