@@ -70,8 +70,8 @@ class Selection:
         """
         chosen = np.ones(solar_map.data.shape, np.bool_)
         if self.mask is not None:
-            given = read_mask(self.mask) if isinstance(self.mask, (str, os.PathLike)) else self.mask
-            chosen &= check_mask(plain_array(given, None, "mask"), chosen.shape, of="the target")
+            mask: Any = read_mask(self.mask) if isinstance(self.mask, (str, os.PathLike)) else self.mask
+            chosen &= check_mask(plain_array(mask, None, "mask"), chosen.shape, of="the target")
         if self.values is not None:
             low, high = _limits(self.values, "values")
             with np.errstate(invalid="ignore"):
