@@ -1,6 +1,6 @@
 """Results as tables of astropy and pandas, and in notebooks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stackalign.errors import MissingDependencyError
 
-__all__ = ["Tabular"]
+__all__ = ["Tabular", "flagged_frames"]
 
 NOTEBOOK_ROWS = 20
 
@@ -105,3 +105,23 @@ def _cell(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.6g}"
     return escape(str(value))
+
+
+def flagged_frames(flags: Iterable[str | Sequence[str]], file: str | None = None) -> list[dict[str, Any]]:
+    """List the images that are flagged, as all records of all commands have them.
+
+    Parameters
+    ----------
+    flags : iterable of str or of sequences of str
+        For each image its flags, in a sequence or as words with spaces between.
+    file : str, optional
+        Which file's images, where a record has several.
+
+    Returns
+    -------
+    list of dict
+        ``{"frame": n, "flags": [...]}``, with "file" first where that was given, for images with a flag alone.
+    """
+    named = {} if file is None else {"file": file}
+    words = (text.split() if isinstance(text, str) else list(text) for text in flags)
+    return [{**named, "frame": k, "flags": each} for k, each in enumerate(words) if each]

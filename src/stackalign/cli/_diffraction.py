@@ -1,6 +1,6 @@
 """What the commands on diffraction images share: inputs in chunks, masks, reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from stackalign.errors import DataError, OutputExistsError
 from stackalign.io import open_stack
 from stackalign.io.stacks import readable_extensions
 
-from ._console import worded
+from ._console import say, worded
 from ._plan import expand
 
 __all__ = [
@@ -23,9 +23,16 @@ __all__ = [
     "first_image",
     "image_files",
     "numbers",
+    "say_doubts",
 ]
 
 UNCERTAIN = "the centres of {} of {} images are not certain; `stackalign center` shows them, --center states them"
+
+
+def say_doubts(file: str | Path, doubts: Mapping[str, str], *, quiet: bool) -> None:
+    """Say why the images of a file show no pattern, where they show none."""
+    for sentence in [] if quiet else doubts.values():
+        say(f"{file}: no diffraction pattern is seen: {sentence}")
 
 
 def image_files(sources: Sequence[str]) -> list[Path]:

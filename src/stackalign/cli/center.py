@@ -31,7 +31,7 @@ def center(
 
     Without --output the centres are printed. Stacks are read in pieces; a file that fails is named and does not stop
     the others. The table is an input of crop, peaks, nfold and profile (--centers). Exit code: 0 done, 1 failed,
-    2 wrong usage, 3 done but a centre is not certain.
+    2 wrong usage, 3 done but a centre is not certain, or no pattern is seen.
     """
     from . import _diffraction as shared
 
@@ -42,6 +42,8 @@ def center(
         table = _center_table(shared.image_files(files), output or Path(folder) / "centers.csv", valid, common)
     for file, text in table.failures.items():
         say(f"error: {shared.about_text(file, text)}")
+    for name, doubts in table.doubts.items():
+        shared.say_doubts(name, doubts, quiet=common.quiet)
     if common.report is not None:
         _report(common.report, table.rows, valid, common)
     _print(table, output, as_json=common.as_json, quiet=common.quiet)

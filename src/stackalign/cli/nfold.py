@@ -35,7 +35,8 @@ def nfold(
     """Average patterns with themselves, turned by all multiples of 360 degrees / N; masked pixels are filled.
 
     Stacks are read and written in pieces. A file that fails is named and does not stop the others.
-    Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a centre that was found is not certain.
+    Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a centre that was found is not certain, or
+    no pattern is seen.
     """
     from stackalign.io.stacks import image_extensions, writable_extensions
 
@@ -67,7 +68,7 @@ def nfold(
             if row["output"] is None:  # why was said
                 continue
             print_facts([(name, str(value)) for name, value in row.items() if value not in ("", None)])
-    return FAILED if failed else SHORT if any(row.get("uncertain") for row in rows) else DONE
+    return FAILED if failed else SHORT if any(row.get("uncertain") or row.get("flags") for row in rows) else DONE
 
 
 def _of_file(job: "Job", quiet: bool, fold: int, centers: Path | None, middle: Any, **options: Any) -> dict[str, Any]:
@@ -82,9 +83,10 @@ def _of_file(job: "Job", quiet: bool, fold: int, centers: Path | None, middle: A
         stated = shared.centers_of(centers, job.source, middle)
         with progress_reporter(quiet, "images") as progress:
             done = nfold_file(job.source, job.output, fold, center=stated, progress=progress, **options)
-        row["images"], uncertain = done.images, done.uncertain
+        row["images"], uncertain, doubts = done.images, done.uncertain, done.flags
     except FinishedError as error:
         row["message"], uncertain = "finished by an earlier run", error.record["uncertain"]
+        doubts = error.record.get("flags", {})
         row["images"] = error.record["images"]
     except Interrupted:
         raise
@@ -95,6 +97,9 @@ def _of_file(job: "Job", quiet: bool, fold: int, centers: Path | None, middle: A
         row["uncertain"] = uncertain
         if not quiet:
             say(f"{job.source}: {shared.UNCERTAIN.format(uncertain, row['images'])}")
+    if doubts:
+        row["flags"] = " ".join(doubts)
+        shared.say_doubts(job.source, doubts, quiet=quiet)
     return row
 
 

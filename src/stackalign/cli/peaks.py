@@ -44,7 +44,8 @@ def peaks(
     """Find the Bragg peaks of diffraction images.
 
     All peaks go into one table: file, frame, row, col, intensity, snr, and with --centers the radius. Stacks are
-    read in pieces. A file that fails is named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage.
+    read in pieces. A file that fails is named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage,
+    3 done but a file shows no pattern.
     """
     from . import _diffraction as shared
 
@@ -59,6 +60,7 @@ def peaks(
     for row in table.files:
         if row["message"]:
             say(f"error: {shared.about_text(Path(row['input']), row['message'])}")
+        shared.say_doubts(row["input"], row.get("flags", {}), quiet=common.quiet)
     for file, frame in [] if common.quiet else table.blind:
         say(f"note: frame {frame} of {file} has no valid pixel, and so no peaks")
     if common.report is not None:

@@ -61,7 +61,7 @@ def profile(
 
     All profiles go into one file: long columns in .csv, arrays in .npz and .h5. Stacks are read in pieces. A file that
     fails is named and does not stop the others. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but a
-    centre that was found is not certain.
+    centre that was found is not certain, or no pattern is seen.
     """
     from . import _diffraction as shared
 
@@ -85,6 +85,7 @@ def profile(
             say(f"error: {shared.about_text(Path(row['input']), row['message'])}")
         elif row["uncertain"] and not common.quiet:
             say(f"{row['input']}: {shared.UNCERTAIN.format(row['uncertain'], row['images'])}")
+        shared.say_doubts(row["input"], row.get("flags", {}), quiet=common.quiet)
     if common.report is not None and table.first:
         _report(common.report, output, list(table.first.items()), options)
     _print(table, output, common)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stackalign._results import Tabular
+from stackalign._results import Tabular, flagged_frames
 from stackalign.io import Calibration
 
 from .config import CroppingConfig
@@ -29,6 +29,11 @@ class Flag(IntFlag):
     def words(self) -> str:
         """The flag in words."""
         return (self.name or "").lower().replace("_", " ")
+
+    @classmethod
+    def names(cls, flags: int) -> tuple[str, ...]:
+        """Names of the flags in a sum of them, such as ``("empty", "off_frame")``."""
+        return tuple(str(f.name).lower() for f in cls if flags & int(f))
 
 
 @dataclass(frozen=True)
@@ -192,12 +197,24 @@ class CropAnalysis:
             "scan_shape": self.scan_shape,
             **lists,
             "flag_counts": self.flag_counts,
+            **({"flagged_frames": self.flagged_frames()} if rows else {}),
             "largest_radius_patterns": self.largest(),
             "center_fit": None
             if self.fit is None
             else {"coefficients": self.fit.coefficients.tolist(), "rms": self.fit.rms},
             "notes": list(self.notes),
         }
+
+    def flagged_frames(self) -> list[dict[str, Any]]:
+        """Patterns with a flag, by names instead of the sums of `flags`: ``{"frame": n, "flags": [...]}``.
+
+        Returns
+        -------
+        list of dict
+            In the order of the scan; whether a pattern was left out is said by `excluded`.
+        """
+        names = {flags: Flag.names(flags) for flags in np.unique(self.flags).tolist()}
+        return flagged_frames(names[flags] for flags in self.flags.tolist())
 
     def largest(self, n: int = 10) -> list[int]:
         """Indices of the patterns with the largest radii that were not excluded, the largest first.
@@ -297,9 +314,7 @@ class CropResult(Tabular):
         analysis = self.analysis
         scan = np.indices(analysis.scan_shape).reshape(len(analysis.scan_shape), -1)
         named = zip(("scan_y", "scan_x"), scan, strict=True) if len(scan) == 2 else ()
-        words = {
-            flags: ", ".join(f.words for f in Flag if flags & int(f)) for flags in np.unique(analysis.flags).tolist()
-        }
+        words = {flags: " ".join(Flag.names(flags)) for flags in np.unique(analysis.flags).tolist()}
         return {
             "pattern": np.arange(analysis.n_patterns),
             **dict(named),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign._results import flagged_frames
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError
 from stackalign.io._writer import full_disk_as_data_error
@@ -20,6 +21,7 @@ from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import FrameFiles, check_centers, combined_mask, paths_of, plain_center, stated_centers
+from ._no_pattern import doubts_of_file
 from .peaks import bragg_peaks
 from .persistence import bragg_peaks_persistence
 
@@ -41,7 +43,8 @@ class PeakTable:
     output : Path
         Table with the columns file, frame, row, col, intensity, snr.
     files : list of dict
-        For each file: input, images, peaks, and message, empty where it could be used.
+        For each file: input, images, peaks, flags (with a sentence each, where the images show no pattern),
+        flagged_frames, and message, empty where it could be used.
     blind : list of tuple
         (file, frame) of images without a valid pixel.
     """
@@ -52,8 +55,10 @@ class PeakTable:
 
     @property
     def status(self) -> str:
-        """Status: "failed" where a file could not be used, else "done"."""
-        return "failed" if any(row["message"] for row in self.files) else "done"
+        """Status: "failed" where a file could not be used, "flagged" where one shows no pattern, else "done"."""
+        if any(row["message"] for row in self.files):
+            return "failed"
+        return "flagged" if any(row.get("flags") for row in self.files) else "done"
 
 
 def peaks_file(
@@ -139,6 +144,7 @@ def peaks_file(
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
         tables: dict[int, tuple[int, dict[str, NDArray[Any]]]] = {}
+        doubts: dict[int, dict[str, str]] = {}
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             columns, n = runs.Columns(), reader.info.shape[0]
@@ -147,9 +153,10 @@ def peaks_file(
             pieces = ChunkPlan.from_budget(n, 4 * reader.info.pattern_bytes, limit // 2, LARGEST_CHUNK)
             job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
             tables[k] = (n, _with_radius(columns.arrays(), middle))
+            doubts[k] = doubts_of_file(reader, chunk.mask)
 
         files.each(run, one, lambda k: job.forget(f"rows-{k}"))
-        table = _table(final, files, tables)
+        table = _table(final, files, tables, doubts)
         _write(run.data, [(files.paths[k], columns) for k, (_, columns) in sorted(tables.items())])
         inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
         made = provenance(parameters, inputs, device="cpu", command=command)
@@ -207,7 +214,12 @@ def is_blind(image: NDArray[Any], mask: NDArray[np.bool_] | None) -> bool:
     return not (seen & mask).any()
 
 
-def _table(output: Path, files: FrameFiles, tables: Mapping[int, tuple[int, dict[str, NDArray[Any]]]]) -> PeakTable:
+def _table(
+    output: Path,
+    files: FrameFiles,
+    tables: Mapping[int, tuple[int, dict[str, NDArray[Any]]]],
+    doubts: Mapping[int, dict[str, str]],
+) -> PeakTable:
     rows: list[dict[str, Any]] = []
     blind: list[tuple[str, int]] = []
     for k, path in enumerate(files.paths):
@@ -217,7 +229,10 @@ def _table(output: Path, files: FrameFiles, tables: Mapping[int, tuple[int, dict
         n, columns = tables[k]
         nothing = np.isnan(columns["row"])
         blind += [(str(path), int(frame)) for frame in columns["frame"][nothing]]
-        rows.append({"input": str(path), "images": n, "peaks": int((~nothing).sum()), "message": ""})
+        without = set(columns["frame"][nothing].tolist())
+        frames = flagged_frames(("empty" if frame in without else "" for frame in range(n)), str(path))
+        row = {"input": str(path), "images": n, "peaks": int((~nothing).sum()), "flags": doubts[k]}
+        rows.append({**row, "flagged_frames": frames, "message": ""})
     return PeakTable(output, rows, blind)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign._results import flagged_frames
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError
 from stackalign.io._reader import damage_as_data_error
@@ -21,6 +22,7 @@ from stackalign.io.provenance import dump_json, provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import FrameFiles, combined_mask, paths_of
+from ._no_pattern import doubts_of_file
 from .center import Center, autocenter
 
 __all__ = ["CenterTable", "center_file", "load_center_table", "read_centers"]
@@ -45,11 +47,14 @@ class CenterTable:
         One for each image: file, frame, row, col, sigma (standard error in pixels), confidence, kind and flags.
     failures : dict of Path to str
         Files that could not be used, and why.
+    doubts: dict of str to dict
+        By the path of a file whose images show no pattern: flags, each with a sentence.
     """
 
     output: Path
     rows: list[dict[str, Any]]
     failures: dict[Path, str] = field(default_factory=dict)
+    doubts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def flagged(self) -> int:
@@ -59,7 +64,7 @@ class CenterTable:
     @property
     def status(self) -> str:
         """Status: "failed" where a file could not be used, "flagged" where a centre is not certain, or "done"."""
-        return "failed" if self.failures else "flagged" if self.flagged else "done"
+        return "failed" if self.failures else "flagged" if self.flagged or self.doubts else "done"
 
 
 def center_file(
@@ -130,6 +135,7 @@ def center_file(
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
         tables: dict[int, dict[str, NDArray[Any]]] = {}
+        doubts: dict[str, dict[str, str]] = {}
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             columns = runs.Columns()
@@ -140,16 +146,20 @@ def center_file(
             )
             job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
             tables[k] = columns.arrays()
+            if known := doubts_of_file(reader, together):
+                doubts[str(path)] = known
 
         files.each(run, one, lambda k: job.forget(f"rows-{k}"))
         rows = [row for k, columns in sorted(tables.items()) for row in _rows(files.paths[k], columns)]
-        table = CenterTable(final, rows, files.failures)
+        table = CenterTable(final, rows, files.failures, doubts)
         _write(run.data, rows)
         inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
         made = provenance({"dataset": dataset}, inputs, device=device, command=command)
         failures = {str(path): text for path, text in files.failures.items()}
         summary = {"images": len(rows), "flagged": table.flagged}
-        run.publish({"failures": failures, "provenance": made}, status=table.status, summary=summary)
+        frames = [frame for path in dict.fromkeys(row["file"] for row in rows) for frame in _flagged(rows, path)]
+        record = {"failures": failures, "flags": doubts, "flagged_frames": frames, "provenance": made}
+        run.publish(record, status=table.status, summary=summary)
     return table
 
 
@@ -189,6 +199,10 @@ class _CenterChunk:
         )
 
 
+def _flagged(rows: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
+    return flagged_frames((row["flags"] for row in rows if row["file"] == path), path)
+
+
 def _rows(path: Path, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
     values = (columns[name].tolist() for name in COLUMNS)
     return [
@@ -215,7 +229,9 @@ def load_center_table(output: Path, record: dict[str, Any]) -> CenterTable:
         row["frame"] = int(row["frame"])
         for name in ("row", "col", "sigma", "confidence"):
             row[name] = float("nan") if row[name] in (None, "") else float(row[name])
-    return CenterTable(output, rows, {Path(path): text for path, text in record["failures"].items()})
+    return CenterTable(
+        output, rows, {Path(path): text for path, text in record["failures"].items()}, record.get("flags", {})
+    )
 
 
 def read_centers(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign._results import flagged_frames
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError
 from stackalign.io._hdf5_memory import write_datasets
@@ -20,6 +21,7 @@ from stackalign.io.provenance import provenance
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import FrameFiles, check_centers, combined_mask, paths_of, plain_center, stated_centers
+from ._no_pattern import doubts_of_file
 from .center import autocenter
 from .profile import AzimuthalProfile, azimuthal_average
 
@@ -39,8 +41,8 @@ class ProfileTable:
     ----------
     output : Path
     files : list of dict
-        For each file: input, images, uncertain (centres that were found and are not certain), and message, empty where
-        it could be used.
+        For each file: input, images, uncertain (centres that were found and are not certain), flags (with a sentence
+        each, where the images show no pattern), flagged_frames, and message, empty where it could be used.
     radii : int
         Length of the longest profile.
     first : dict of Path to AzimuthalProfile
@@ -54,10 +56,10 @@ class ProfileTable:
 
     @property
     def status(self) -> str:
-        """Status: "failed" where a file could not be used, "flagged" where a centre is not certain, else "done"."""
+        """Status: "failed" where a file could not be used, "flagged" for doubts of centres or patterns, else "done"."""
         if any(row["message"] for row in self.files):
             return "failed"
-        return "flagged" if any(row.get("uncertain") for row in self.files) else "done"
+        return "flagged" if any(row.get("uncertain") or row.get("flags") for row in self.files) else "done"
 
 
 def profile_file(
@@ -137,6 +139,7 @@ def profile_file(
     with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite) as run:
         job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
         tables: dict[int, dict[str, NDArray[Any]]] = {}
+        doubts: dict[int, dict[str, str]] = {}
 
         def one(k: int, path: Path, reader: Any, source: runs.Source) -> None:
             middle = check_centers(stated[path], reader.info.shape, str(path))
@@ -146,12 +149,12 @@ def profile_file(
                 reader.info.shape[0], 4 * reader.info.pattern_bytes, min(limit // 2, 4 * CHUNK_BYTES)
             )
             job.work(reader, chunk, columns, pieces, stage=path.name, key=f"rows-{k}", source=source)
-            tables[k] = columns.arrays()
+            tables[k], doubts[k] = columns.arrays(), doubts_of_file(reader, chunk.mask)
 
         files.each(run, one, lambda k: job.forget(f"rows-{k}"))
         inputs = [{"path": str(p), **d} for p, d in zip(files.paths, files.described, strict=True)]
         made = provenance(settings, inputs, device=device, command=command)
-        table = _table(final, files, tables, made)
+        table = _table(final, files, tables, doubts, made)
         _write(run.data, [(files.paths[k], columns) for k, columns in sorted(tables.items())])
         run.publish({"files": table.files, "radii": table.radii, "provenance": made}, status=table.status)
     return table
@@ -169,13 +172,13 @@ class _ProfileChunk:
 
     def __call__(self, images: NDArray[Any], first: int) -> runs.Part:
         n = len(images)
-        center, confidence, uncertain = self.center, np.full(n, np.nan), np.zeros(n, np.bool_)
+        center, confidence, flags = self.center, np.full(n, np.nan), [""] * n
         if isinstance(center, np.ndarray):
             center = center[first : first + n]
         if center is None:
             centers = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
             center, confidence = centers.center, np.asarray(centers.confidence, np.float64)
-            uncertain = np.array([bool(flags) for flags in centers.flags])
+            flags = [" ".join(words) for words in centers.flags]
         made = azimuthal_average(
             images, center, mask=self.mask, device=self.device, workers=self.workers, **self.settings
         )
@@ -185,7 +188,7 @@ class _ProfileChunk:
             "weight": made.weight,
             "center": np.broadcast_to(made.centers, (n, 2)).copy(),
             "confidence": confidence,
-            "uncertain": uncertain,
+            "flags": np.array(flags),
         }
         grid = {"radius": made.radius} | ({} if made.angle is None else {"angle": made.angle})
         return runs.Part(columns | grid)
@@ -233,7 +236,11 @@ def _padded(columns: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray
 
 
 def _table(
-    output: Path, files: FrameFiles, tables: Mapping[int, dict[str, NDArray[Any]]], made: dict[str, Any]
+    output: Path,
+    files: FrameFiles,
+    tables: Mapping[int, dict[str, NDArray[Any]]],
+    doubts: Mapping[int, dict[str, str]],
+    made: dict[str, Any],
 ) -> ProfileTable:
     rows: list[dict[str, Any]] = []
     profiles: dict[Path, AzimuthalProfile] = {}
@@ -242,8 +249,9 @@ def _table(
             rows.append({"input": str(path), "message": files.failures[path]})
             continue
         columns = tables[k]
-        uncertain = int(columns["uncertain"].sum())
-        rows.append({"input": str(path), "images": len(columns["intensity"]), "uncertain": uncertain, "message": ""})
+        frames = flagged_frames(columns["flags"].tolist(), str(path))
+        row = {"input": str(path), "images": len(columns["intensity"]), "uncertain": len(frames)}
+        rows.append({**row, "flags": doubts[k], "flagged_frames": frames, "message": ""})
         profiles[path] = AzimuthalProfile(
             columns["radius"], columns.get("angle"), columns["intensity"], columns["variance"], columns["weight"],
             columns["center"], made,
@@ -256,7 +264,7 @@ def _write(output: Path, parts: list[tuple[Path, dict[str, NDArray[Any]]]]) -> N
     longest = max((columns for _, columns in parts), key=lambda columns: columns["radius"].size)
     filled = [(path, _padded(columns, longest["radius"].size)) for path, columns in parts]
     arrays = {"radius": longest["radius"]}
-    for name in ("intensity", "variance", "weight", "center", "confidence"):
+    for name in ("intensity", "variance", "weight", "center", "confidence", "flags"):
         arrays[name] = np.concatenate([columns[name] for _, columns in filled])
     counts = [len(columns["intensity"]) for _, columns in filled]
     arrays["source"] = np.array([str(path) for (path, _), n in zip(filled, counts, strict=True) for _ in range(n)])

@@ -6,12 +6,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
+from stackalign._results import flagged_frames
 from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
 from stackalign.errors import DataError, OutputExistsError
@@ -23,6 +25,7 @@ from stackalign.io.stacks import writable_extensions
 from stackalign.runs import ChunkPlan, ProgressCallback, StopRequest
 
 from ._file_inputs import check_centers, combined_mask
+from ._no_pattern import doubts_of_file
 from .center import autocenter
 from .symmetry import nfold
 
@@ -34,10 +37,14 @@ RECORD = "_nfold.json"
 
 
 class AveragedFile(NamedTuple):
-    """How many images were averaged, and of how many the centre that was found is not certain."""
+    """How many images were averaged, of how many the centre that was found is not certain, and doubts of the file.
+
+    The doubts are flags with a sentence, where the images show no pattern.
+    """
 
     images: int
     uncertain: int
+    flags: Mapping[str, str] = MappingProxyType({})
 
 
 @governed
@@ -125,19 +132,21 @@ def nfold_file(
         with runs.Run(final, plan, suffix=RECORD, resume=resume, overwrite=overwrite, readers=[reader]) as run:
             job = runs.FrameJob(run, progress=progress, stop=stop, workers=workers, executor=executor)
             origin = runs.Source.of(opener, described["fingerprint"])
-            uncertain = _averaged(run, job, reader, chunk, limit, origin)
+            frames = flagged_frames(_averaged(run, job, reader, chunk, limit, origin))
+            uncertain, doubts = len(frames), doubts_of_file(reader, valid)
             made = provenance(settings, [{"path": str(source), **described}], device=device, command=command)
             summary = {"images": n, "uncertain": uncertain}
-            run.publish({**summary, "provenance": made}, status="flagged" if uncertain else "done", summary=summary)
+            record = {**summary, "flags": doubts, "flagged_frames": frames, "provenance": made}
+            run.publish(record, status="flagged" if uncertain or doubts else "done", summary=summary)
     finally:
         reader.close()
-    return AveragedFile(n, uncertain)
+    return AveragedFile(n, uncertain, doubts)
 
 
 def _averaged(
     run: runs.Run, job: runs.FrameJob, reader: StackReader, chunk: "_NfoldChunk", limit: int, source: runs.Source
-) -> int:
-    """Average what is not done yet; number of images whose centre was found and is not certain."""
+) -> list[str]:
+    """Average what is not done yet; the flags of each image's centre, if it was found."""
     info = reader.info
     n, height, width = info.shape
     dtype = np.dtype(np.float64 if info.dtype == np.float64 else np.float32)
@@ -152,7 +161,8 @@ def _averaged(
         written.finish()
     finally:
         written.close()
-    return int(columns.arrays()["uncertain"].sum())
+    flags: list[str] = columns.arrays()["flags"].tolist()
+    return flags
 
 
 @dataclass(frozen=True)
@@ -168,17 +178,17 @@ class _NfoldChunk:
 
     def __call__(self, images: NDArray[Any], first: int) -> runs.Part:
         n = len(images)
-        uncertain = np.zeros(n, np.bool_)
+        flags = [""] * n
         middle: Any = self.center
         if isinstance(middle, np.ndarray):
             middle = middle[first : first + n]
         if middle is None:
             centers = autocenter(images, mask=self.mask, device=self.device, workers=self.workers)
-            middle, uncertain = centers.center, np.array([bool(flags) for flags in centers.flags])
+            middle, flags = centers.center, [" ".join(words) for words in centers.flags]
         options: dict[str, Any] = {"mask": self.mask, "fill_value": self.fill_value}
         averages = nfold(images, self.fold, center=middle, device=self.device, workers=self.workers, **options)
         dtype = np.float64 if images.dtype == np.float64 else np.float32
-        return runs.Part({"uncertain": uncertain}, averages.astype(dtype, copy=False))
+        return runs.Part({"flags": np.array(flags)}, averages.astype(dtype, copy=False))
 
 
 def _check_output(output: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackalign._results import flagged_frames
+
 from .result import DriftResult
 
 __all__ = ["from_arrays", "from_record", "to_arrays", "to_record"]
@@ -27,7 +29,13 @@ def from_arrays(arrays: Mapping[str, Any], reference: int) -> DriftResult:
 
 def to_record(result: DriftResult) -> dict[str, Any]:
     arrays = {name: values.tolist() for name, values in to_arrays(result).items() if name != "remarks"}
-    return {"reference": result.reference, "remarks": [dict(r) for r in result.remarks], **arrays}
+    frames = flagged_frames(result.flags)
+    return {
+        "reference": result.reference,
+        "flagged_frames": frames,
+        "remarks": [dict(r) for r in result.remarks],
+        **arrays,
+    }
 
 
 def from_record(record: Mapping[str, Any]) -> DriftResult:

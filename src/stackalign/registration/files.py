@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stackalign import runs
 from stackalign._masks import check_mask
+from stackalign._results import flagged_frames
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
 from stackalign.device import default_memory_limit
@@ -309,6 +310,7 @@ def _record(results: RegistrationStack) -> dict[str, Any]:
         "model": results.model,
         "alignment": {key: value.tolist() for key, value in results.columns().items()},
         "matrices": results.matrices.tolist(),
+        "flagged_frames": flagged_frames(r.flags for r in results),
     }
 
 
