@@ -27,6 +27,7 @@ COALIGN: dict[str, Words] = {
     "continuum": ("--continuum", "ends"),
     "screen": ("--screen", "sphere"),
     "distortion": ("--distortion",),
+    "detectors": ("--detectors", "apart"),
     "repair": ("--repair",),
     "window": ("--window", 2),
     "fsi_dir": ("--fsi-dir", "archive"),

@@ -71,6 +71,15 @@ class Coaligned(Spread):
         ),
     ] = False
 
+    detectors: Annotated[
+        str,
+        typer.Option(
+            metavar="together|apart",
+            help="One correction for all windows, or one for those of each detector.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "together"
+
     def settings(self) -> dict[str, Any]:
         """Arguments of `stackalign.solar.coalign` that were stated.
 
@@ -95,6 +104,10 @@ class Coaligned(Spread):
         options = {name: value for name, value in options.items() if value}
         if self.screen != "nearest":
             options["screen"] = self.screen
+        if self.detectors not in ("together", "apart"):
+            raise fail(f"--detectors must be together or apart, got {self.detectors!r}", USAGE)
+        if self.detectors == "apart":
+            options["detectors"] = self.detectors
         if self.background != "auto":
             options["background"] = None if self.background == "none" else self.background
         return options

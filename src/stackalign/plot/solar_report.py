@@ -100,8 +100,21 @@ def _summary(result: "CoalignmentResult", title: str) -> list[str]:
         f"{escape(str(result.reference.meta.get('filename') or 'the reference'))}{more}</p></header>",
         verdict,
         f"<p>The middle of the image moves by ({tx:.3f} &plusmn; {sx:.2g}, {ty:.3f} &plusmn; {sy:.2g}) arcsec.</p>",
+        *_further(result),
         *_uncorrected(result),
     ]
+
+
+def _further(result: "CoalignmentResult") -> list[str]:
+    """What was done besides: distortions, and offsets of other detectors."""
+    lines = []
+    if result.distortion_pixels is not None:
+        largest = f"{result.distortion_pixels:.2g}"
+        lines.append(f"<p>Tables of distortions of the file are applied: they move pixels by up to {largest} px.</p>")
+    for name, ((tx, ty), (sx, sy)) in result.detector_offsets().items():
+        values = f"({tx.value:.3f} &plusmn; {sx.value:.2g}, {ty.value:.3f} &plusmn; {sy.value:.2g})"
+        lines.append(f"<p>Images of the detector {escape(name)} move by {values} arcsec more.</p>")
+    return lines
 
 
 def _uncorrected(result: "CoalignmentResult") -> list[str]:

@@ -1,7 +1,7 @@
 """What a coalignment found, and the way to corrected files."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from stackalign.errors import DataError
 from stackalign.io.provenance import to_jsonable
 
 from .correct import correct_map
+from .detectors import DetectorFit
 from .directions import arcsec_per_pixel
 from .fitsfile import WrittenFile, uncorrected_hdus, write_corrected, write_map
 from .flags import sentences
@@ -56,6 +57,9 @@ class CoalignmentResult(Tabular):
         Sentences with this result's numbers, of some of the flags.
     background : (float, float) or None
         Sigma in pixels (y, x) of the smooth part that was taken off both images.
+    detectors : dict
+        With ``detectors="apart"``, by name the result of a window of each other detector of the file, or a sentence why
+        there is none.
     """
 
     target: GenericMap = field(repr=False)
@@ -68,6 +72,7 @@ class CoalignmentResult(Tabular):
     hdu: int | None = None
     details: Mapping[str, str] = field(default_factory=dict)
     background: tuple[float, float] | None = None
+    detectors: Mapping[str, "CoalignmentResult | str"] = field(default_factory=dict)
 
     @property
     def last(self) -> PhaseResult:
@@ -183,7 +188,41 @@ class CoalignmentResult(Tabular):
         """Images of the target's file that a corrected file leaves as they are, each with the reason."""
         if self.source is None or is_jpeg2000(self.source):
             return ()
-        return uncorrected_hdus(self.source, self.correction, self.hdu)
+        return uncorrected_hdus(self.source, self.correction, self.hdu, self._fits(flagged=False))
+
+    @property
+    def distortion_pixels(self) -> float | None:
+        """Largest move of a pixel by the tables of distortions of the file, None where they were not applied."""
+        largest: float | None = self.provenance["parameters"].get("distortion_pixels")
+        return largest
+
+    def detector_offsets(self) -> dict[str, tuple[Quantity, Quantity]]:
+        """How far the pointing of each other detector is from what headers say relative to this one's.
+
+        Returns
+        -------
+        dict of str to (Quantity, Quantity)
+            (Tx, Ty) in arcsec by which that detector's images move more than this one's, and standard errors.
+        """
+        known = {name: one for name, one in self.detectors.items() if isinstance(one, CoalignmentResult)}
+        return {
+            name: (one.shift_arcsec - self.shift_arcsec, np.hypot(one.sigma_arcsec, self.sigma_arcsec))
+            for name, one in known.items()
+        }
+
+    def _fits(self, *, flagged: bool) -> dict[str, DetectorFit | str]:
+        """The corrections of other detectors; sentences where there is none that may be written."""
+        fits: dict[str, DetectorFit | str] = {}
+        for name, one in self.detectors.items():
+            if isinstance(one, str):
+                fits[name] = f"its detector {name} was not aligned: {one}"
+            elif one.flags and not flagged:
+                why = "; ".join(sentences(one.flags, one.details).values())
+                fits[name] = f"the correction of its detector {name} is not to be trusted: {why}"
+            else:
+                assert one.hdu is not None
+                fits[name] = DetectorFit(one.hdu, one.correction, one._facts())
+        return fits
 
     def map_after(self, phase: str) -> GenericMap:
         """The target with the correction as it was after a phase.
@@ -212,8 +251,20 @@ class CoalignmentResult(Tabular):
         (tx, ty), (sx, sy) = self.shift_arcsec.value, self.sigma_arcsec.value
         return (
             f"{values}; ({tx:.3f} +- {sx:.2g}, {ty:.3f} +- {sy:.2g}) arcsec; score {self.score:.4f}, "
-            f"overlap {self.overlap:.0%}, flags: {', '.join(self.flags) or 'none'}"
+            f"overlap {self.overlap:.0%}, flags: {', '.join(self.flags) or 'none'}{''.join(self._further())}"
         )
+
+    def _further(self) -> Iterator[str]:
+        """What else was done: distortions, and offsets of other detectors."""
+        if self.distortion_pixels is not None:
+            yield f"; tables of distortions applied, up to {self.distortion_pixels:.2g} px"
+        for name, ((tx, ty), (sx, sy)) in self.detector_offsets().items():
+            yield f"; detector {name} is off by ({tx.value:.3f} +- {sx.value:.2g}, {ty.value:.3f} +- {sy.value:.2g})"
+            one = self.detectors[name]
+            yield " arcsec more" + ("" if isinstance(one, str) or one.ok else f", flags: {', '.join(one.flags)}")
+        for name, one in self.detectors.items():
+            if isinstance(one, str):
+                yield f"; detector {name} was not aligned: {one}"
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings and lists, as JSON takes them; what is not finite becomes None."""
@@ -235,12 +286,24 @@ class CoalignmentResult(Tabular):
                 "ok": self.ok,
                 "flags": sentences(self.flags, self.details),
                 "wanted": None if self.wanted is None else self.wanted.to_dict(),
+                "detectors": {name: self._detector(name) for name in self.detectors},
+                "distortion_pixels": self.distortion_pixels,
                 "phases": [phase.to_dict() for phase in self.phases],
                 "columns": None if self.plan is None else str(self.plan).splitlines(),
                 "provenance": self.provenance,
             }
         )
         return plain
+
+    def _detector(self, name: str) -> dict[str, Any]:
+        """What is said of another detector."""
+        one = self.detectors[name]
+        if isinstance(one, str):
+            return {"message": one}
+        offset, sigma = self.detector_offsets()[name]
+        numbers = {"shift_arcsec": one.shift_arcsec.value, "sigma_arcsec": one.sigma_arcsec.value}
+        numbers |= {"offset_arcsec": offset.value, "offset_sigma_arcsec": sigma.value}
+        return {"hdu": one.hdu, **numbers, "score": one.score, "flags": sentences(one.flags, one.details)}
 
     def write(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, again: bool = False, flagged: bool = False
@@ -295,8 +358,22 @@ class CoalignmentResult(Tabular):
             why = "; ".join(sentences(self.flags, self.details).values())
             msg = f"the correction of {name_of(self.target)} is not to be trusted and was not written: {why}"
             raise DataError(msg)
+        facts = self._facts()
+        if self.source is not None and not is_jpeg2000(self.source):
+            detectors = self._fits(flagged=flagged)
+            return write_corrected(
+                self.source, path, self.correction, hdu=self.hdu, provenance=facts, detectors=detectors, again=again,
+                overwrite=overwrite,
+            )  # fmt: skip
+        written = write_map(
+            self.target, path, correction=self.correction, provenance=facts, again=again, overwrite=overwrite
+        )
+        return WrittenFile(written, ("PRIMARY",), ())
+
+    def _facts(self) -> dict[str, Any]:
+        """What the cards of a corrected header say."""
         sigma = dict(zip(self.names, self.sigma.tolist(), strict=True))
-        facts: dict[str, Any] = {
+        return {
             "score": self.score,
             "sigma_x": sigma["dx"],
             "sigma_y": sigma["dy"],
@@ -307,11 +384,3 @@ class CoalignmentResult(Tabular):
             # On the sky, which on pixels that are not square is not what the matrix of pixels says.
             **{name: self[name] for name in ("sx", "sy", "angle") if name in self.names},
         }
-        if self.source is not None and not is_jpeg2000(self.source):
-            return write_corrected(
-                self.source, path, self.correction, hdu=self.hdu, provenance=facts, again=again, overwrite=overwrite
-            )
-        written = write_map(
-            self.target, path, correction=self.correction, provenance=facts, again=again, overwrite=overwrite
-        )
-        return WrittenFile(written, ("PRIMARY",), ())

@@ -18,6 +18,7 @@ from stackalign.io.atomic import atomic_path
 from stackalign.runs import find_leftovers, remove_leftovers
 
 from .cards import correct_hdu, facts_of, facts_on
+from .detectors import DetectorFit, detector_of
 from .image_hdus import MASK, UNCERTAINTY, UNREADABLE, one_line, quiet
 from .pixels import PixelTransform
 from .same_observation import aligned_hdu, corrections_of, grid_of, has_coordinates, hdu_name
@@ -53,6 +54,7 @@ def write_corrected(
     *,
     hdu: int | str | None = None,
     provenance: Mapping[str, Any] | None = None,
+    detectors: Mapping[str, DetectorFit | str] | None = None,
     again: bool = False,
     overwrite: bool = False,
 ) -> WrittenFile:
@@ -70,6 +72,8 @@ def write_corrected(
         through the sky where it has other pixels. Images of another instrument or time are left as they are.
     provenance : mapping, optional
         For the cards: score, sigma_x, sigma_y, reference; other keys go to the HISTORY.
+    detectors : mapping of str to DetectorFit, optional
+        By the names of other detectors, the correction of their windows, or a sentence why they are left as they are.
     again : bool
         Correct a file that carries a correction already; the second is recorded as such. It is refused by default.
     overwrite : bool
@@ -106,26 +110,33 @@ def write_corrected(
     with quiet(), _opened(old) as hdus:
         images = [one for one in hdus if has_coordinates(one)]
         aligned = aligned_hdu(images, hdus, hdu, old)
-        corrections, left = corrections_of(images, aligned, correction, hdus)
-        grid = grid_of(aligned)
+        apart = detectors or {}
+        corrections, left = corrections_of(images, aligned, correction, hdus, apart)
+        given = [correction, *(fit.correction for fit in apart.values() if isinstance(fit, DetectorFit))]
         for one, own in corrections:
             check_first(one.header, str(old), again)
-            correct_hdu(one, own, facts_on(own, grid_of(one), grid, provenance or {}), old.name, new.name)
+            fit = apart.get(detector_of(one.header))
+            base, facts = (hdus[fit.hdu], fit.facts) if isinstance(fit, DetectorFit) else (aligned, provenance or {})
+            correct_hdu(one, own, facts_on(own, grid_of(one), grid_of(base), facts), old.name, new.name)
         with _writing(new) as partial:
             hdus.writeto(partial, output_verify="fix+ignore")
-    others = tuple(hdu_name(one, hdus) for one, own in corrections if own is not correction)
+    others = tuple(hdu_name(one, hdus) for one, own in corrections if not any(own is c for c in given))
     if left:
         warnings.warn(f"{new.name}: left uncorrected: {'; '.join(left)}", StackalignWarning, stacklevel=2)
     return WrittenFile(new, tuple(hdu_name(one, hdus) for one, _ in corrections), left, others)
 
 
 def uncorrected_hdus(
-    source: str | os.PathLike[str], correction: PixelTransform, hdu: int | str | None = None
+    source: str | os.PathLike[str],
+    correction: PixelTransform,
+    hdu: int | str | None = None,
+    detectors: Mapping[str, DetectorFit | str] | None = None,
 ) -> tuple[str, ...]:
     """Name the images of a file that `write_corrected` would leave as they are, each with the reason."""
     with quiet(), _opened(Path(source)) as hdus:
         images = [one for one in hdus if has_coordinates(one)]
-        return corrections_of(images, aligned_hdu(images, hdus, hdu, Path(source)), correction, hdus)[1]
+        aligned = aligned_hdu(images, hdus, hdu, Path(source))
+        return corrections_of(images, aligned, correction, hdus, detectors or {})[1]
 
 
 @contextmanager

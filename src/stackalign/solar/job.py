@@ -37,6 +37,7 @@ from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
 from .provenance import solar_provenance
 from .reading import as_map
+from .detectors import check_detectors, other_detectors
 from .skymodel import SkyModel
 from .target import Target
 
@@ -58,7 +59,24 @@ Job = Generator[Request, RegistrationResult, CoalignmentResult]
 """A coalignment at work: yields pairs of images to be registered."""
 
 
-def generate(
+def generate(target: Any, reference: Any, *, detectors: str, **options: Any) -> Job:
+    """Do the work of `coalign`, as a generator that yields what is to be registered; for each detector where asked."""
+    check_detectors(detectors)
+    result = yield from _generate_one(target, reference, **options)
+    if detectors == "together":
+        return result
+    fits: dict[str, CoalignmentResult | str] = {}
+    for name, window in other_detectors(result.source, result.hdu).items():
+        # Wavelengths, and where the search starts, are of the window that was chosen.
+        own = options | {"window": window, "interval": None, "continuum": None, "start": None}
+        try:
+            fits[name] = yield from _generate_one(result.source, reference, **own)
+        except ValueError as error:  # DataError is one
+            fits[name] = str(error)
+    return replace(result, detectors=fits)
+
+
+def _generate_one(
     target: Any,
     reference: Any,
     *,
@@ -89,7 +107,7 @@ def generate(
     start: PixelTransform | None,
     **raster: Any,
 ) -> Job:
-    """Do the work of `coalign`, which has the defaults, as a generator that yields what is to be registered."""
+    """Align one image; `coalign` has the defaults."""
     seen = Observation.read(target, window, interval=interval, continuum=continuum, repair=repair)
     seen = seen.with_distortion() if distortion else seen
     selection = Selection(mask, values, field, exclude)

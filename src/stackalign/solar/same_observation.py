@@ -1,7 +1,9 @@
 """The images of one file that belong to one observation: a correction of one is a correction of all."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from stackalign.errors import DataError
 
 from .correct import transfer_correction
 from .dates import parse_moment
+from .detectors import DetectorFit, detector_of
 from .directions import pixel_to_sky, sky_to_pixel
 from .pixels import PixelTransform
 from .wcs import read_linear
@@ -76,19 +79,31 @@ def _same(first: tuple[tuple[int, ...], FloatArray], second: tuple[tuple[int, ..
 
 
 def corrections_of(
-    images: list[Any], aligned: Any, correction: PixelTransform, hdus: fits.HDUList
+    images: list[Any],
+    aligned: Any,
+    correction: PixelTransform,
+    hdus: fits.HDUList,
+    detectors: Mapping[str, DetectorFit | str] = MappingProxyType({}),
 ) -> tuple[list[tuple[Any, PixelTransform]], tuple[str, ...]]:
-    """Images with the correction on their own pixels, and which are left as they are and why."""
-    grid = grid_of(aligned)
+    """Images with the correction on their own pixels, and which are left as they are and why.
+
+    Those of other detectors have the correction that was fitted for their own, or the sentence why there is none.
+    """
     corrections, left = [], []
     for one in images:
-        if _same(grid_of(one), grid):
-            corrections.append((one, correction))
+        base, own, why = aligned, correction, ""
+        fit = detectors.get(detector_of(header_of(one)))
+        if isinstance(fit, str):
+            why = fit
+        elif fit is not None:
+            base, own = hdus[fit.hdu], fit.correction
+        if not why and _same(grid_of(one), grid_of(base)):
+            corrections.append((one, own))
             continue
-        why = _another(header_of(one), header_of(aligned))
+        why = why or _another(header_of(one), header_of(base))
         if not why:
             try:
-                corrections.append((one, _transferred(correction, one, aligned)))
+                corrections.append((one, _transferred(own, one, base)))
                 continue
             except DataError as error:
                 why = str(error)
