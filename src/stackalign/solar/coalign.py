@@ -116,6 +116,10 @@ def coalign(
     distortion : bool
         Apply the tables of distortions of the target's file (HDUs WCSDVARR), such as the pointing jitter of a raster.
         They are carried into corrected files as they are, with or without.
+    detectors : {"together", "apart"}
+        One correction for all windows of a file, or one for the windows of each detector (cards DETECTOR, CCD or
+        CAMERA), such as SPICE's SW and LW: the first window of each other one is aligned as well, and the result has
+        their offsets. Windows of a detector whose own result is flagged stay uncorrected.
     min_overlap : float
         Share of the target's valid pixels that both images must show; below it a result is flagged.
     tolerance : float

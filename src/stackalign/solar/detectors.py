@@ -23,7 +23,7 @@ KEYS = ("DETECTOR", "CCD", "CAMERA")
 
 
 class DetectorFit(NamedTuple):
-    """Correction of a detector's windows: the HDU that was aligned, the correction on its pixels, and facts for cards."""
+    """Correction of a detector: the HDU that was aligned, the correction on its pixels, and facts for the cards."""
 
     hdu: int
     correction: PixelTransform

@@ -26,6 +26,7 @@ from .arguments import (
 )
 from .coalign_result import CoalignmentResult
 from .columns import NEGLIGIBLE, column_moments, time_axis, turned_pixels, unknown_duration
+from .detectors import check_detectors, other_detectors
 from .frames import ColumnMoments, name_of
 from .grid import reference_sampler
 from .mapping import check_screen
@@ -37,7 +38,6 @@ from .pixels import PixelTransform
 from .plan import RasterPlan, plan_synthetic_raster
 from .provenance import solar_provenance
 from .reading import as_map
-from .detectors import check_detectors, other_detectors
 from .skymodel import SkyModel
 from .target import Target
 
