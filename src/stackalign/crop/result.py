@@ -32,7 +32,18 @@ class Flag(IntFlag):
 
     @classmethod
     def names(cls, flags: int) -> tuple[str, ...]:
-        """Names of the flags in a sum of them, such as ``("empty", "off_frame")``."""
+        """Names of the flags in a sum of them.
+
+        Parameters
+        ----------
+        flags : int
+            An element of `CropAnalysis.flags`.
+
+        Returns
+        -------
+        tuple of str
+            Such as ``("empty", "off_frame")``.
+        """
         return tuple(str(f.name).lower() for f in cls if flags & int(f))
 
 
