@@ -107,7 +107,8 @@ def handed_out_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     if dtype.kind == "b":
         return np.dtype(np.uint8)
     if f"{dtype.kind}{dtype.itemsize}" not in _KEPT_DTYPES:
-        msg = f"{name} has the dtype {dtype}; expected integers, floats up to 64 bits, or booleans: convert it first"
+        cure = "save its modulus or one of its parts" if dtype.kind == "c" else "convert it first"
+        msg = f"{name} has the dtype {dtype}; expected integers, floats up to 64 bits, or booleans: {cure}"
         raise DataError(msg)
     return dtype.newbyteorder("=")
 
