@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from scipy import ndimage
 
 from cli.runner import run
 from stackalign.cli import _frame
@@ -74,7 +75,19 @@ CASES: dict[str, tuple[Words, str, dict[str, Words]]] = {
         },
     ),
 }
+CASES["drift"] = (
+    (),
+    ".npy",
+    {
+        "pairs": ("--pairs", 1),
+        "reference_index": ("--reference-index", 2),
+        "order": ("--order", 1),
+        "mask": MASK,
+    },
+)
+INPUTS = {"align": "clean.npy", "peaks": "clean.npy", "drift": "series.npy"}
 VERDICTS = {
+    "drift": {"average", "table", "max_step"},
     "align": {"model", "max_shift", "min_overlap", "background", "moving_mask", "reference_index", "table"},
     "profile": {"center", "centers"},
     "center": {"files"},
@@ -92,6 +105,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spots = sum(a * np.exp(-((y - b) ** 2 + (x - c) ** 2) / 5) for a, b, c in places)
     frames = rng.poisson(np.stack([np.roll(spots + 6, k % 3, axis=0) for k in range(6)])).astype(np.uint16)
     np.save(path / "clean.npy", frames[:2])
+    drifting = [ndimage.shift(spots + 6, (0.7 * k, -0.4 * k), order=3, mode="nearest") for k in range(5)]
+    np.save(path / "series.npy", rng.poisson(np.maximum(drifting, 0)).astype(np.uint16))
     frames[:, 5, 7] = 0
     frames[:, :, 50:] = 0  # a margin that never changes, and is no fault
     frames[:, 44, 30:47] = 3500 + rng.integers(0, 40, (6, 17))  # beyond a limit, and a line without flanks
@@ -127,7 +142,7 @@ def test_no_pair_of_options_hides_one_of_them(name: str, folder: Path, monkeypat
         output = Path(f"{name}-{next(number)}{suffix}")
         ran = run(
             name,
-            "clean.npy" if name in ("align", "peaks") else "a.npy",
+            INPUTS.get(name, "a.npy"),
             "-o",
             output,
             *always,

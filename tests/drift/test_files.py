@@ -137,3 +137,12 @@ def test_command_usage(source: Path, tmp_path: Path) -> None:
         assert run("drift", source, "-o", out, *words).code == 2
     assert run("drift", tmp_path / "none.npy", "-o", out).code == 1
     assert not out.exists()
+
+
+def test_a_page_of_a_finished_run_is_not_left_out_in_silence(tmp_path) -> None:
+    np.save(tmp_path / "series.npy", create_test_series(4, (32, 32), seed=3).images)
+    words = ("drift", tmp_path / "series.npy", "-o", tmp_path / "out.npy")
+    assert run(*words).code in (0, 3)
+    again = run(*words, "--resume", "--report", tmp_path / "page.html")
+    assert "page.html is not written: the pictures were not kept" in " ".join(again.err.split())
+    assert not (tmp_path / "page.html").exists()

@@ -85,6 +85,9 @@ def test_a_raster_is_aligned_by_its_jitter_when_asked(tmp_path, observed, kind: 
     options = {"max_shift": 12.0, "rotation": None}
     plain = solar.coalign(tmp_path / "raster.fits", (scene, reference), **options)
     applied = solar.coalign(tmp_path / "raster.fits", (scene, reference), distortion=True, **options)
+    largest = applied.to_dict()["distortion_pixels"]
+    assert largest > 0.1
+    assert f"tables of distortions applied, up to {largest:.2g} px" in str(applied)
     assert applied.ok
     assert 1.0 - applied.score < 0.2 * (1.0 - plain.score)
     np.testing.assert_allclose(applied.parameters, [4.0, -3.0], atol=0.05)

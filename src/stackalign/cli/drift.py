@@ -55,7 +55,9 @@ def drift(
         from stackalign.registration.table import write_table
 
         write_table(table, done.result.columns())
-    if common.report is not None and done.average is not None:
+    if common.report is not None and done.average is None:
+        say(f"note: {common.report} is not written: the pictures were not kept by the run that finished {job.output}")
+    elif common.report is not None:
         from stackalign.plot.drift_report import write_drift_report
 
         write_drift_report([done], common.report)

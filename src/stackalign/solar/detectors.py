@@ -51,7 +51,7 @@ def other_detectors(path: Path | None, hdu: int | None) -> dict[str, int]:
         The file has no spectral windows of several detectors.
     """
     windows = [] if path is None else spectral_windows(path)
-    found: dict[str, int] = {}
+    first: dict[str, int] = {}
     if path is not None and hdu is not None and windows:
         try:
             with quiet(), fits.open(path, memmap=True) as hdus:
@@ -59,13 +59,13 @@ def other_detectors(path: Path | None, hdu: int | None) -> dict[str, int]:
                 for info in windows:
                     name = detector_of(hdus[info.index].header)
                     if name and name != own and not info.dumbbell:
-                        found.setdefault(name, info.index)
+                        first.setdefault(name, info.index)
         except UNREADABLE as error:
             raise DataError(why_unreadable(path, error)) from error
-    if not found:
+    if not first:
         msg = (
             f"{path or 'the target'} has no spectral windows of another detector ({', '.join(KEYS)} in their headers); "
             "leave detectors out"
         )
         raise DataError(msg)
-    return found
+    return first

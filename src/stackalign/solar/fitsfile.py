@@ -112,7 +112,7 @@ def write_corrected(
         aligned = aligned_hdu(images, hdus, hdu, old)
         apart = detectors or {}
         corrections, left = corrections_of(images, aligned, correction, hdus, apart)
-        given = [correction, *(fit.correction for fit in apart.values() if isinstance(fit, DetectorFit))]
+        fitted = [correction, *(fit.correction for fit in apart.values() if isinstance(fit, DetectorFit))]
         for one, own in corrections:
             check_first(one.header, str(old), again)
             fit = apart.get(detector_of(one.header))
@@ -120,7 +120,7 @@ def write_corrected(
             correct_hdu(one, own, facts_on(own, grid_of(one), grid_of(base), facts), old.name, new.name)
         with _writing(new) as partial:
             hdus.writeto(partial, output_verify="fix+ignore")
-    others = tuple(hdu_name(one, hdus) for one, own in corrections if not any(own is c for c in given))
+    others = tuple(hdu_name(one, hdus) for one, own in corrections if not any(own is c for c in fitted))
     if left:
         warnings.warn(f"{new.name}: left uncorrected: {'; '.join(left)}", StackalignWarning, stacklevel=2)
     return WrittenFile(new, tuple(hdu_name(one, hdus) for one, _ in corrections), left, others)
