@@ -147,7 +147,10 @@ def test_centers_that_are_not_certain_or_not_there_are_said(files, images, comma
         with np.load(out) as held:
             assert held["confidence"].shape == (2,)
             assert (held["confidence"] < 0.1).all()
-    assert run(command, files / "noise.npy", "-o", out, "--overwrite", "--center", "31,32", *more).code == 0
+    ran = run(command, files / "noise.npy", "-o", out, "--overwrite", "--center", "31,32", *more)
+    assert ran.code == 3
+    assert "no diffraction pattern is seen" in ran.err
+    assert "not certain" not in ran.err
     ran = run(command, files / "one.tif", "-o", out, "--overwrite", "--center", "1000,2000", *more)
     assert ran.code == 1
     assert "far outside of the images" in ran.err

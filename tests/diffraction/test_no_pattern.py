@@ -60,6 +60,8 @@ def test_masked_pixels_are_not_looked_at(rng) -> None:
     valid[:, 50:54] = False
     assert list(doubts_of_image(image, ~np.zeros_like(valid))) == ["undetermined"]
     assert list(doubts_of_image(image, valid)) == ["insignificant"]
+    corner = (Y < 20) & (X < 14)
+    assert doubts_of_image(rng.poisson(400 * np.exp(-((Y - 8) ** 2 + (X - 6) ** 2) / 20)), corner) == {}
 
 
 COMMANDS = {

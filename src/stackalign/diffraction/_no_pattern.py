@@ -114,6 +114,7 @@ def _left_over(planes: FloatArray, valid: NDArray[np.bool_], angle: float) -> fl
     y, x = np.indices(planes.shape)
     along = y * np.cos(angle) + x * np.sin(angle)
     bins = np.round(along - along.min()).astype(np.intp)
-    counts = np.bincount(bins[valid])
-    means = np.bincount(bins[valid], planes[valid]) / np.maximum(counts, 1)
+    n = int(bins.max()) + 1
+    counts = np.bincount(bins[valid], minlength=n)
+    means = np.bincount(bins[valid], planes[valid], minlength=n) / np.maximum(counts, 1)
     return _of_neighbours(np.where(valid, planes - means[bins], 0.0), valid)[1]
