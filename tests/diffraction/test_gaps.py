@@ -8,13 +8,12 @@ from stackalign.diffraction.synthetic import lattice
 from stackalign.errors import MaskWarning
 
 
-@pytest.mark.parametrize("kind", ["uint16", "uint32", "int16", "float32"])
+@pytest.mark.parametrize("kind", ["uint16", "uint32", "int16", "int32"])
 def test_gaps_are_left_out_and_said(kind) -> None:
     pattern = lattice(192, (100.2, 92.7), 1, blocked=False)
     image = pattern.image.astype(kind)
     seen = np.ones(image.shape, bool)
     seen[60:64] = seen[:, 120:124] = False
-    kind = "uint32" if kind == "float32" else kind  # of a file that was converted
     image[~seen] = np.iinfo(kind).max
     with pytest.warns(MaskWarning, match=f"largest number of {kind}"):
         found = bragg_peaks(image)
