@@ -11,6 +11,7 @@ from stackalign.errors import StackalignWarning
 from stackalign.refine import (
     ROI,
     Beam,
+    BeamSelection,
     BlochSimulator,
     CallableSimulator,
     CoarseRefine,
@@ -24,7 +25,9 @@ CASES = {
     "GaAs": (gallium_arsenide(), Beam(200, (1, 1, 0), (0, 0, 2)), ((0, 0, 0), (1, -1, 1), (0, 0, 2))),
     "Cu": (copper(), Beam(120, (1, 0, 0), (0, 2, 0)), ((0, 0, 0), (0, 2, 0), (0, 2, 2))),
 }
-THICKNESSES = np.array([100.0, 400.0, 1000.0])
+THICKNESSES = np.array([2.0, 60.0, 150.0, 230.0, 400.0, 1000.0])
+RULES = BeamSelection(laue_zones=0)
+EVERY = BeamSelection(g_max=3.2, sg_max=2.0, laue_zones=0)
 
 
 def full_matrix(crystal: Crystal, beam: Beam, hkl: np.ndarray, tilt: np.ndarray, thicknesses: np.ndarray) -> np.ndarray:
@@ -49,19 +52,43 @@ def test_default_beams_are_enough_or_it_is_said(name: str, mrad: float) -> None:
     crystal, beam, kept = CASES[name]
     side = np.linspace(-1, 1, 3 if mrad else 1) * beam.wavenumber * mrad * 1e-3 + (0.5 if mrad else 1.0) * 1e-4
     tilts = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
-    simulator = BlochSimulator(crystal, beam, kept)
-    prepared = simulator.prepare({}, tilts)
-    hkl = simulator.tighter(8).with_beams(tilts).beams.strong
+    prepared = BlochSimulator(crystal, beam, kept, RULES).prepare({}, tilts)
+    hkl = BlochSimulator(crystal, beam, kept, EVERY).with_beams(tilts).beams.strong
     rows = [hkl.tolist().index(list(item)) for item in kept]
-    some = (0, len(tilts) // 2)
+    some = (0, len(tilts) // 2) if mrad else (0,)
     truth = np.stack([full_matrix(crystal, beam, hkl, tilts[i], THICKNESSES)[:, rows] for i in some], -1)
     for k, thickness in enumerate(THICKNESSES):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             intensities = prepared.intensities([thickness])[0][:, list(some)]
-        error = np.abs(intensities - truth[k]).max()
-        assert error < 0.02 or caught, (thickness, error)
-        assert error > 0.004 or not caught, (thickness, error)
+        error = np.abs(intensities - truth[k])
+        assert error.max() < 0.02 or caught, (thickness, error)
+        assert error.max() > 0.004 or not caught, (thickness, error)
+        if thickness < 200:  # and of any intensity that is not next to nothing
+            assert (error < np.maximum(0.04 * truth[k], 2e-4)).all(), (thickness, error / truth[k])
+
+
+def test_thicknesses_of_both_kinds_in_one_call() -> None:
+    crystal, beam, kept = CASES["Cu"]
+    prepared = BlochSimulator(crystal, beam, kept, RULES, check_beams=False).prepare({}, np.array([[0.01, 0.02]]))
+    listed = np.array([300.0, 50.0, 220.0, 0.0, 249.0, 260.0, 200.0])
+    together = prepared.intensities(listed, kept[:2])
+    each = np.concatenate([prepared.intensities([t])[:, :2] for t in listed])
+    np.testing.assert_allclose(together, each, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(together[3], [[1.0], [0.0]], atol=1e-12)
+    close = prepared.intensities([200 - 1e-9, 200 + 1e-9, 250 - 1e-9, 250 + 1e-9])
+    assert np.abs(np.diff(close, axis=0)[[0, 2]]).max() < 1e-6  # no jump where the beams change
+
+
+@pytest.mark.parametrize(
+    "selection", [BeamSelection(weak=np.inf), BeamSelection(sg_max=0.02), BeamSelection(strong=1e-3)]
+)
+def test_a_selection_of_ones_own_serves_thin_crystals_too(selection: BeamSelection) -> None:
+    crystal, beam, kept = CASES["Cu"]
+    simulator = BlochSimulator(crystal, beam, kept, replace(selection, laue_zones=0), check_beams=False)
+    tilts = np.array([[0.01, 0.02]])
+    free, fixed = simulator.prepare({}, tilts), simulator.with_beams(tilts).prepare({}, tilts)
+    np.testing.assert_array_equal(free.intensities([20.0]), fixed.intensities([20.0]))
 
 
 def test_beams_that_are_given_are_not_compared() -> None:

@@ -75,11 +75,13 @@ class CoarseRefine(NamedMethods):
         shift is the systematic part of the error bars. 1: not done. Nor is it where the simulator's beams are fixed.
     check_held : bool
         Whether the result says what parameters that were held would do, see `RefinementResult.held`; this simulates the
-        region up to four times more, on a wider grid. What they may be off by is then in the error bars.
+        region up to three times more, on a wider grid. What they may be off by is then in the error bars.
     held_sigma : mapping, optional
         Standard uncertainties of "kv", "b_iso" (square angstrom) and "absorptive_ratio" where these are held, by name.
-        0: exactly known. By default 0.5 % of the voltage, 25 % of the Debye-Waller factor and half of the absorptive
-        ratio, or 0.03 where the simulation has no absorption. What the residual says of them narrows these.
+        0: exactly known. What is stated is in the error bars, narrowed by what the residual says. Where nothing is
+        stated, values are believed to 0.5 % of the voltage, 25 % of the Debye-Waller factor and half of the absorptive
+        ratio, or 0.03 where the simulation has no absorption: within these the residual may ask for other values, and
+        what they would move beyond noise is in the error bars.
     device : str
         Where simulations and their matching are done, as for `stackalign.asarray`; the fine grid is on the host.
     datpath : path-like, optional

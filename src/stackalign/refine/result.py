@@ -99,8 +99,8 @@ class RefinementResult(Tabular):
         Name of a parameter that was held ("kv", "b_iso", "absorptive_ratio", "gl", "rotation") to its `value`; to
         `moves`, the derivatives of the fitted parameters with respect to it; and to `wanted`, the change of it that the
         images ask for, with its `sigma` and the share of the residual that it `explains`. `uncertainty` is that of the
-        value, stated as `CoarseRefine.held_sigma` or assumed; `change` is by how much it may be off, with what the
-        residual says of it: this times `moves` is in the error bars.
+        value, stated as `CoarseRefine.held_sigma` or assumed; `change` is by how much it may be off where all of them
+        are looked at together: what the residual asks for, and of a stated uncertainty what that leaves open.
     beam_factor : float
         By what the thresholds of the simulator's beams were divided in the simulation that the result is of.
     beam_tilts : tuple or None
@@ -263,12 +263,13 @@ class RefinementResult(Tabular):
         return "\n".join([*lines, *self._held_lines(), *(f"  ! {text}" for text in self.warnings)])
 
     def _held_lines(self) -> list[str]:
-        """What was held, to what uncertainty, and what that does to the first length that was fitted."""
+        """What was held, to what uncertainty, and what that would do to the first length that was fitted."""
         name = next((n for n in ("thickness", "gl") if n in self.names), None)
         known = {k: facts for k, facts in self.held.items() if name in facts["moves"] and facts.get("uncertainty")}
         return [
-            f"  held {k} = {facts['value']:.4g} +- {facts['uncertainty']:.2g}: "
-            f"{abs(facts['moves'][name] * facts['change']):.2g} of the error bar of {name}"
+            f"  held {k} = {facts['value']:.4g} +- {facts['uncertainty']:.2g}, the images want "
+            f"{facts['value'] + facts['wanted']:.4g} +- {facts['sigma']:.2g}: {name} would move by "
+            f"{facts['moves'][name] * facts['uncertainty']:.2g} with one standard uncertainty"
             for k, facts in known.items()
         ]
 

@@ -19,6 +19,7 @@ from stackalign.refine.crystal import Crystal
 from stackalign.refine.scattering import ScatteringFactors, kirkland
 from stackalign.refine.simulator import Neighbour, Reflection, as_reflections, as_tilts, reflection_indices
 
+from .companions import BeamError, thin_crystal
 from .geometry import Geometry
 from .selection import BeamList, BeamSelection, select_beams
 from .solver import Absorption, PreparedBloch, Solver, SolverOptions
@@ -27,9 +28,6 @@ from .thermal import thermal_absorption
 __all__ = ["BeamConvergence", "BlochSimulator"]
 
 Array = Any
-CHECKED, CHECK_FACTOR, CONTINUED = 5, 2.0, 2.0
-"""Tilts that are compared with thresholds of beams divided by a factor, and by how much the error is larger than the
-difference: it falls to about half each time (0.4 to 0.6 in Si, GaAs, ZnS and SrTiO3)."""
 KV_STEP, B_STEP, ABSORPTION_STEP = 2e-3, 0.05, 0.02
 """Steps of derivatives: a share of the voltage, square angstrom, and absorptive over elastic potential."""
 
@@ -81,11 +79,13 @@ class BlochSimulator:
     in keep this sum; those beams have no intensity of their own.
 
     The folded beams of a selection follow the strong ones at once, which they do not in a crystal of a few unit cells:
-    at 2 angstrom weak intensities are 10 to 50 % above the kinematic ones. `BeamSelection(weak=np.inf)` folds none and
-    has the right limit below some 10 angstrom. Thin crystals need more beams: against the matrix of all beams of the
-    zero-order Laue zone, `tighter(12)` is within 2.5 % at 2 angstrom; from 20 to 200 angstrom it is within 2 % of the
-    intensities in Si and Al, within 5 % in GaAs (0.003 of the incident beam), and within 0.02 of the incident beam in
-    Au. With `tighter(6)` errors are two to three times as large, up to 13 % of a weak intensity in GaAs at 200.
+    with the default selection, weak intensities are 10 to 50 % above the kinematic ones at 2 angstrom. Below 200
+    angstrom intensities are therefore those of a second simulation with thirty times lower thresholds, which is made
+    when such a thickness is first asked for and takes 3 to 15 times longer; from 200 to 250 angstrom the two are
+    blended. Against the matrix of all beams of the zero-order Laue zone, intensities are then within 1 % of the
+    kinematic ones at 2 angstrom, and from 20 to 200 angstrom within 2 % in Si, Al, GaAs and SrTiO3 where they are above
+    0.01 of the incident beam, and within 0.02 of the incident beam in Au. It is not made for `beams` that are given,
+    nor for a selection without folded beams, with `sg_max`, or with thresholds as low as its own.
 
     Examples
     --------
@@ -179,7 +179,7 @@ class BlochSimulator:
         BlochSimulator
             The other one.
         """
-        return self._alike(beams=self._select(_to_host(as_tilts(tilts))))
+        return self.alike(beams=self._select(_to_host(as_tilts(tilts))))
 
     def tighter(self, factor: float) -> "BlochSimulator":
         """Return a simulator of more beams, see `BeamSelection.tighter`; and of many more that are folded in.
@@ -197,10 +197,21 @@ class BlochSimulator:
             The other one.
         """
         selection = replace(self.selection.tighter(factor), weak=self.selection.weak / factor**3)
-        return self._alike(selection=selection, beams=None)
+        return self.alike(selection=selection, beams=None)
 
-    def _alike(self, **changes: Any) -> "BlochSimulator":
-        """Return a simulator of the same crystal in the same beam: what it knows of their geometry goes on."""
+    def alike(self, **changes: Any) -> "BlochSimulator":
+        """Return a simulator of the same crystal in the same beam: what it knows of their geometry goes on.
+
+        Parameters
+        ----------
+        **changes
+            Other arguments of the simulator.
+
+        Returns
+        -------
+        BlochSimulator
+            The other one.
+        """
         other = replace(self, **changes)
         other.__dict__["geometry"] = self.geometry  # where `cached_property` keeps it
         return other
@@ -258,9 +269,10 @@ class BlochSimulator:
             self.memory_limit,
         )
         prepared = Solver(options, self.geometry, beams, kept, rows, array_namespace(tilts)).solve(host)
-        if self.beams is not None or not self.check_beams:
+        if self.beams is not None:
             return prepared
-        return replace(prepared, beam_error=_BeamError(self, beams, kept, host))
+        error = BeamError(self, beams, kept, host) if self.check_beams else None
+        return replace(prepared, beam_error=error, thin=thin_crystal(self, kept, tilts))
 
     def check_convergence(
         self, tilts: Array, thicknesses_angstrom: ArrayLike, *, factor: float = 3.0, n_tilts: int = 9
@@ -302,31 +314,6 @@ class BlochSimulator:
             n_beams=(len(beams.strong), len(beams.weak)),
             n_reference=(len(more.strong), len(more.weak)),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _BeamError:
-    """Error of intensities by beams left out, from a comparison with more of them; made when it is first asked for."""
-
-    simulator: BlochSimulator
-    beams: BeamList
-    kept: tuple[Reflection, ...]
-    tilts: FloatArray
-
-    @functools.cached_property
-    def both(self) -> tuple[PreparedBloch, PreparedBloch]:
-        some = self.tilts[np.unique(np.linspace(0, len(self.tilts) - 1, CHECKED).round().astype(int))]
-        quiet = self.simulator._alike(check_beams=False, reflections=self.kept)
-        more = quiet.tighter(CHECK_FACTOR).with_beams(self.tilts)
-        here, there = (each.prepare({}, some) for each in (quiet._alike(beams=self.beams), more))
-        return here, there
-
-    def __call__(self, thicknesses: FloatArray) -> FloatArray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", StackalignWarning)
-            here, there = (each.intensities(thicknesses) for each in self.both)
-        difference: FloatArray = to_numpy(here - there)
-        return np.asarray(CONTINUED * np.abs(difference).max((1, 2)))
 
 
 @dataclass(frozen=True)

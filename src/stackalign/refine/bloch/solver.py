@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_namespace
@@ -29,10 +29,10 @@ CHUNK_BYTES = {"cpu": 32 * 2**20, "gpu": 2 * 2**30}
 """Temporary memory per thread, or of the GPU, that decompositions aim at."""
 WARN_PHASE = 0.2
 """Error of a phase, in radians, that beams left out may make before it is said."""
-
-
 WARN_INTENSITY = 0.02
 """Error of an intensity, in units of the incident beam, that more beams would mend before it is said."""
+THIN, THICK = 200.0, 250.0
+"""Thickness in angstrom up to which a crystal is thin, and from which on it is not; between them both are blended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,8 @@ class PreparedBloch:
     beam_error : callable or None
         Thicknesses (n,) to the error (n,) of intensities that more beams would mend, where beams were chosen for these
         very tilts.
+    thin : ThinPrepared or None
+        Where the Bloch waves for thin crystals come from, if these are others.
     """
 
     gamma: Array
@@ -65,6 +67,7 @@ class PreparedBloch:
     phase_error_per_angstrom: float
     workers: int = 1
     beam_error: Callable[[FloatArray], FloatArray] | None = None
+    thin: "ThinPrepared | None" = None
 
     @property
     def step_angstrom(self) -> float:
@@ -97,9 +100,27 @@ class PreparedBloch:
     def intensities(self, thicknesses_angstrom: ArrayLike, reflections: Sequence[Reflection] | None = None) -> Array:
         """See `Prepared.intensities`; warns where more beams are needed for the thickness."""
         thicknesses = as_thicknesses(thicknesses_angstrom)
-        doubt = self._few_beams(thicknesses)
+        share = np.zeros(len(thicknesses))
+        if self.thin is not None:
+            share = np.clip((THICK - thicknesses) / (THICK - THIN), 0.0, 1.0)
+        own, other = np.flatnonzero(share < 1), np.flatnonzero(share > 0)
+        doubt = self._few_beams(thicknesses[own]) if len(own) else ""
         if doubt:
             warnings.warn(doubt, StackalignWarning, stacklevel=2)
+        if self.thin is None or not len(other):
+            return self._intensities(thicknesses, reflections)
+        thin = self.thin.prepared.intensities(thicknesses[other], reflections)
+        if not len(own):
+            return thin
+        result = array_namespace(thin).zeros((len(thicknesses), *thin.shape[1:]), dtype=np.float64)
+        mine = self._intensities(thicknesses[own], reflections)
+        for rows, values, weights in ((own, mine, 1 - share), (other, thin, share)):
+            for k, row in enumerate(rows.tolist()):
+                result[row] += float(weights[row]) * values[k]
+        return result
+
+    def _intensities(self, thicknesses: FloatArray, reflections: Sequence[Reflection] | None) -> Array:
+        """Intensities of these very waves."""
         xp = array_namespace(self.gamma)
         chosen = reflection_indices(self.reflections, reflections)
         weight = self.weight if len(chosen) == len(self.reflections) and reflections is None else self.weight[:, chosen]
@@ -114,6 +135,15 @@ class PreparedBloch:
         budget = CHUNK_BYTES["cpu"] // 8 if is_numpy_namespace(xp) else CHUNK_BYTES["gpu"]
         run(task, n_tilts, self.workers, max(1, budget // per_tilt))
         return result
+
+
+class ThinPrepared(Protocol):
+    """Makes the Bloch waves for thin crystals when they are first asked for."""
+
+    @property
+    def prepared(self) -> PreparedBloch:
+        """Bloch waves of the same tilts and reflections."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from stackalign.refine.preprocess import apply_simulated
 from stackalign.refine.result import RefinementResult
 from stackalign.refine.simulator import BeamListSimulator
 
-from .converge import more_beams
 from .grid import TiltGrid, blurred
+from .levels import more_beams
 from .measured import ANTI_ALIAS, Template
 from .search import Search
 from .settings import Settings

@@ -8,9 +8,10 @@ from stackalign._types import FloatArray
 from stackalign.refine.simulator import Reflection
 
 from .climb import FineResult, matters
-from .converge import Converged, few_beams
+from .converge import Converged
 from .goodness import Goodness, between_disks
 from .held import Held, best_held
+from .levels import few_beams
 from .search import Candidate, Search
 
 __all__ = ["doubts"]

@@ -6,33 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stackalign._types import FloatArray
 from stackalign.errors import DataError, StackalignWarning
 from stackalign.ops import asarray
 from stackalign.refine.simulator import BeamListSimulator
 
-from .climb import End, FineResult, squares
-from .converge import wider_grid
+from .climb import FineResult, squares
+from .converge import Converged
+from .levels import Simulated, wider_grid
 from .model import Model
 from .parameters import canonical
 from .search import Search
 
-__all__ = ["ASSUMED", "Held", "asked_change", "best_held", "held_parameters", "held_uncertainties", "plausible_change"]
+__all__ = ["ASSUMED", "Evidence", "Held", "asked_change", "best_held", "held_parameters", "held_uncertainties"]
 
 ASSUMED = {"kv": 0.005, "b_iso": 0.25, "absorptive_ratio": 0.5}
 """Standard uncertainty, as a share, of a parameter that was held and of which nothing is said."""
 NO_ABSORPTION = 0.03
 """Standard uncertainty of the absorptive over the elastic potential where a simulation has none."""
-NOISE_LIKE = 1.5
-"""Reduced chi-square up to which the residual tells what a held parameter can be. Above it something else is wrong, and
-what would correct a parameter to first order may have the wrong sign: with B held 25 % too low in MgO, at a chi-square
-of 2.3, the residual asked for less of it by 3.5 standard deviations."""
-DERIVATIVES = 0.15
-"""How well a derivative by a held parameter is known, as a share of it: it is of fewer beams, and stands for a large
-change. Where the fitted parameters can do nearly all that a held one does, the rest of it says nothing: with B held 0.1
-too high in MgO, where 0.14 of its derivative was left, a residual of noise asked for 0.008 +- 0.010 less.
-"""
 SEEN = 3.0
 """Where the images want a held parameter elsewhere by so many of its standard deviations, that change counts in full:
 with half of it, one in ten results for a Debye-Waller factor that was held 20 % off lay beyond three error bars
@@ -59,8 +52,8 @@ class Held:
         Share of the squared residual that would go.
     uncertainty : float
         Standard uncertainty of the value, before the images are asked; 0 where none is assumed.
-    own : float
-        What it does to the images beside all that the fitted parameters can do, over all that it does.
+    stated : bool
+        Whether the uncertainty was stated, not assumed.
     """
 
     name: str
@@ -70,14 +63,50 @@ class Held:
     sigma: float
     explains: float
     uncertainty: float = 0.0
-    own: float = 1.0
+    stated: bool = False
 
 
-def held_parameters(search: Search, fine: FineResult) -> list[Held]:
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the residual says of all held parameters together, each beside what the fitted ones can do.
+
+    Parameters
+    ----------
+    items : list of Held
+        The Q parameters.
+    left : numpy.ndarray
+        (Q, n) their derivatives, the fitted parameters following, in units of the residual.
+    residual : numpy.ndarray
+        (n,) measured less simulated values, scaled.
+    square : numpy.ndarray
+        (n,) number of the square of pixels within which the residual may be correlated.
+    fitted : int
+        Number of fitted parameters.
+    """
+
+    items: list[Held]
+    left: FloatArray
+    residual: FloatArray
+    square: NDArray[np.int64]
+    fitted: int
+
+
+def held_parameters(search: Search, converged: Converged) -> Evidence:
     """Look at voltage, Debye-Waller factor, absorption, gl and rotation, where they were not fitted."""
-    rows = _geometry(fine) | _structure(search, fine)
+    fine = converged.fine
+    rows = _geometry(fine) | _structure(search, converged)
+    jacobian = fine.end.profiled(np.vstack([fine.end.rows, *(row[None] for _, row in rows.values())]))
+    p = len(fine.names)
+    scale = np.sqrt(np.maximum(np.square(jacobian[:p]).sum(1), 1e-300))
+    fitted = jacobian[:p] / scale[:, None]
+    moves = -np.linalg.pinv(fitted @ fitted.T, rcond=1e-9, hermitian=True) @ (fitted @ jacobian[p:].T)
+    left = jacobian[p:] + moves.T @ fitted
     known = search.settings.held_sigma
-    return [_held(fine, name, value, row, known.get(name)) for name, (value, row) in rows.items()]
+    items = [
+        _held(fine, name, value, moves[:, q] / scale, left[q], known.get(name))
+        for q, (name, (value, _)) in enumerate(rows.items())
+    ]
+    return Evidence(items, left, fine.end.residual, squares(fine.end.model.pixels), p)
 
 
 def held_uncertainties(values: Mapping[str, float] | None) -> dict[str, float] | None:
@@ -108,23 +137,9 @@ def _possible(item: Held) -> bool:
     return value >= 0 and (item.name not in ("kv", "gl") or abs(item.correction) < 0.1 * item.value)
 
 
-def plausible_change(item: Held, goodness: float, best: bool) -> float:
-    """Return how far a held parameter may be from its true value: the root mean square of what is left in doubt.
-
-    Its uncertainty and what the residual says are combined as two measurements, where the residual is noise and the
-    parameter does more than the fitted ones can do. `best` says that no other would explain as much of the residual.
-    """
-    change, prior, seen = item.uncertainty, item.uncertainty**2, 1 - DERIVATIVES / max(item.own, 1e-9)
-    if prior > 0 and goodness <= NOISE_LIKE and seen > 0:
-        measured = (item.sigma / seen) ** 2
-        weight = prior / (prior + measured)
-        change = float(np.sqrt(weight * measured + (weight * item.correction) ** 2))
-    return max(change, asked_change(item, best))
-
-
-def asked_change(item: Held, best: bool) -> float:
-    """Return by how much the residual itself says that a held parameter is off, where it does so beyond doubt."""
-    return abs(item.correction) if best and abs(item.correction) > SEEN * item.sigma else 0.0
+def asked_change(best: Held) -> float:
+    """Return the change of a held parameter that the residual asks for, where it does so beyond doubt."""
+    return best.correction if abs(best.correction) > SEEN * best.sigma else 0.0
 
 
 def _assumed(name: str, value: float) -> float:
@@ -146,56 +161,60 @@ def _geometry(fine: FineResult) -> dict[str, tuple[float, FloatArray]]:
     return rows
 
 
-def _structure(search: Search, fine: FineResult) -> dict[str, tuple[float, FloatArray]]:
-    """Derivatives that take decompositions, one sided, on a wider grid with the beams of the search."""
-    simulator = search.simulator
-    if not isinstance(simulator, BeamListSimulator):
-        return {}
-    full = search.driven(fine.point.simulator)
-    simulator = simulator.with_parameters(full) if full else simulator
-    nearby = {name: other for name, other in simulator.neighbours().items() if not set(full) & set(other.drives)}
-    if not nearby:
-        return {}
-    grid, end = wider_grid(fine), fine.end
-    tilts = asarray(grid.tilts, device=search.settings.device)
+def _structure(search: Search, converged: Converged) -> dict[str, tuple[float, FloatArray]]:
+    """Derivatives that take decompositions, one sided, on a wider grid with the beams that the search ended with.
 
-    def values(of: Any) -> FloatArray | None:
-        prepared = of.prepare({}, tilts)
-        model = Model(
-            end.model.pixels, grid, lambda _, __: prepared, end.model.reflections, end.model.hook, end.model.step
-        )
-        return model.at(model.filtered(fine.point), fine.point.frame)
+    Those of the search itself are too few where the fitted parameters can do nearly all that a held one does: with B
+    held 0.1 too high in MgO, of whose derivative 0.06 was left, they asked for 0.03 more and these for 0.115 less.
+    """
+    end, base = converged.fine.end, _last_simulated(search, converged)
+    if base is None:
+        return {}
+    full = search.driven(converged.fine.point.simulator)
+    nearby = {n: other for n, other in base.simulator.neighbours().items() if not set(full) & set(other.drives)}
+
+    def values(prepared: Any) -> FloatArray | None:
+        pixels, hook = end.model.pixels, end.model.hook
+        model = Model(pixels, base.grid, lambda _, __: prepared, end.model.reflections, hook, end.model.step)
+        return model.at(model.filtered(converged.fine.point), converged.fine.point.frame)
 
     rows: dict[str, tuple[float, FloatArray]] = {}
+    tilts = asarray(base.grid.tilts, device=search.settings.device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", StackalignWarning)  # few beams are said of the result itself
-            base = values(simulator)
+            here = values(base.prepared)
             for name, other in nearby.items():
-                moved = values(other.simulator)
-                if base is not None and moved is not None:
-                    rows[name] = (other.value, (moved - base) / other.step)
+                moved = values(other.simulator.prepare({}, tilts))
+                if here is not None and moved is not None:
+                    rows[name] = (other.value, (moved - here) / other.step)
     except (DataError, ValueError):  # as many beams as fit once may not fit twice: the list is then shorter
         return rows
     return rows
 
 
-def _held(fine: FineResult, name: str, value: float, row: FloatArray, known: float | None) -> Held:
-    end: End = fine.end
-    jacobian, residual = end.profiled(np.vstack([end.rows, row[None]])), end.residual
-    own, rest = jacobian[-1], jacobian[:-1]
-    scale = np.sqrt(np.maximum(np.square(rest).sum(1), 1e-300))
-    rest = rest / scale[:, None]
-    moves = -np.linalg.pinv(rest @ rest.T, rcond=1e-9, hermitian=True) @ (rest @ own)
-    left = own + moves @ rest
+def _last_simulated(search: Search, converged: Converged) -> Simulated | None:
+    """Return the simulation with most beams, or one with those of the search; None where none can be varied."""
+    if converged.simulated is not None:
+        return converged.simulated
+    simulator = search.simulator
+    if not isinstance(simulator, BeamListSimulator):
+        return None
+    full, grid = search.driven(converged.fine.point.simulator), wider_grid(converged.fine)
+    simulator = simulator.with_parameters(full) if full else simulator
+    return Simulated(simulator, grid, simulator.prepare({}, asarray(grid.tilts, device=search.settings.device)))
+
+
+def _held(fine: FineResult, name: str, value: float, moves: FloatArray, left: FloatArray, known: float | None) -> Held:
+    """Measure a held parameter by the residual; `left` is what it does where the fitted ones follow by `moves`."""
+    residual = fine.end.residual
     curvature = max(float(left @ left), 1e-300)
     correction = float(left @ residual) / curvature
     after = residual - correction * left
-    clustered = np.square(np.bincount(squares(end.model.pixels), left * after)).sum() / curvature**2
-    plain = float(after @ after) / max(1, len(after) - len(rest) - 1) / curvature
+    clustered = np.square(np.bincount(squares(fine.end.model.pixels), left * after)).sum() / curvature**2
+    plain = float(after @ after) / max(1, len(after) - len(moves) - 1) / curvature
     explains = correction**2 * curvature / max(float(residual @ residual), 1e-300)
-    derivatives = dict(zip(fine.names, (moves / scale).tolist(), strict=True))
     sigma = float(np.sqrt(max(plain, clustered)))
     uncertainty = _assumed(name, value) if known is None else known
-    own_share = float(np.sqrt(curvature) / max(np.linalg.norm(own), 1e-300))
-    return Held(name, value, derivatives, correction, sigma, explains, uncertainty, own_share)
+    derivatives = dict(zip(fine.names, moves.tolist(), strict=True))
+    return Held(name, value, derivatives, correction, sigma, explains, uncertainty, known is not None)

@@ -1,6 +1,5 @@
 """From the end of a search to a result."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +13,9 @@ from .climb import FineResult
 from .converge import Converged
 from .flags import doubts
 from .goodness import between_disks, goodness
-from .held import Held, asked_change, best_held, held_parameters, plausible_change
+from .held import Held, held_parameters
 from .search import Candidate, Search
+from .together import held_part
 
 __all__ = ["result"]
 
@@ -28,20 +28,18 @@ def result(search: Search, candidate: Candidate, converged: Converged, seconds: 
     grown = point.frame.gl / data.frame.gl
     unit = np.where(np.array(fine.names) == "blur", grown, 1.0)
     fit = goodness(fine)
-    held = held_parameters(search, fine) if settings.check_held else []
-    best = best_held(held)
-    changes = {item.name: plausible_change(item, fit.total, item is best) for item in held}
-    asked = {item.name: asked_change(item, item is best) for item in held}
-    parts = _systematic(converged, held, changes)
-    systematic = None
-    if len(parts):
-        systematic = dict(zip(fine.names, (np.sqrt(np.square(parts).sum(0)) * unit).tolist(), strict=True))
-    seen = np.sqrt(np.diagonal(fine.covariance) + np.square(_systematic(converged, held, asked)).sum(0)) * unit
+    evidence = held_parameters(search, converged) if settings.check_held else None
+    held = [] if evidence is None else evidence.items
+    of_held = None if evidence is None else held_part(evidence, fine, fit.total)
+    own = [part for part in (converged.systematic, between_disks(fine)) if part is not None]
+    parts = np.concatenate([np.reshape(own, (-1, len(fine.names))), *([] if of_held is None else [of_held.parts])])
+    asked = own if of_held is None else [*own, of_held.asked]
+    seen = np.sqrt(np.diagonal(fine.covariance) + sum(np.square(part) for part in asked))
     return RefinementResult(
         names=fine.names,
         values=_values(fine, grown),
         covariance=(fine.covariance + parts.T @ parts) * np.outer(unit, unit),
-        systematic=systematic,
+        systematic=_by_name(fine, np.sqrt(np.square(parts).sum(0)) * unit) if len(parts) else None,
         correlation=fine.correlation,
         score=fine.score,
         disk_scores=dict(zip(data.reflections, fine.disk_scores.tolist(), strict=True)),
@@ -54,10 +52,10 @@ def result(search: Search, candidate: Candidate, converged: Converged, seconds: 
         n_tilts=search.n_tilts,
         n_evaluations=len(search.history),
         seconds=seconds,
-        warnings=tuple(doubts(search, candidate, converged, fit, held, seen)),
+        warnings=tuple(doubts(search, candidate, converged, fit, held, seen * unit)),
         goodness=fit.total if np.isfinite(fit.total) else None,
         disk_goodness=dict(zip(data.reflections, fit.disks.tolist(), strict=True)),
-        held={item.name: _plain_held(item, changes[item.name], grown) for item in held},
+        held={item.name: _plain_held(item, of_held.changes[item.name], grown) for item in held} if of_held else {},
         beam_factor=converged.factor,
         beam_tilts=converged.beam_tilts or search.beam_tilts,
     )
@@ -78,12 +76,8 @@ def _wavenumber(search: Search, fine: FineResult) -> float | None:
     return replace(simulator.beam, kv=kv).wavenumber
 
 
-def _systematic(converged: Converged, held: Sequence[Held], changes: Mapping[str, float]) -> FloatArray:
-    """(S, P) parts of the error bars that are not noise: beams, disks, held parameters."""
-    names = converged.fine.names
-    parts = [part for part in (converged.systematic, between_disks(converged.fine)) if part is not None]
-    parts += [np.array([item.moves[n] for n in names]) * changes[item.name] for item in held if changes[item.name] > 0]
-    return np.array(parts).reshape(-1, len(names))
+def _by_name(fine: FineResult, values: FloatArray) -> dict[str, float]:
+    return dict(zip(fine.names, values.tolist(), strict=True))
 
 
 def _plain_held(item: Held, change: float, grown: float) -> dict[str, Any]:
