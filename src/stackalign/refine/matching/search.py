@@ -64,6 +64,7 @@ class Search:
         self.history: list[dict[str, Any]] = []
         self.n_decompositions = self.n_tilts = 0
         self._prepared: dict[Any, Any] = {}
+        self._matcher: tuple[Any, tuple[TemplateMatcher, Template]] | None = None
         self.simulator: Simulator = settings.simulator
         self.beam_tilts: tuple[tuple[float, float], tuple[float, float]] | None = None
         self.beam_factor = 1.0
@@ -138,12 +139,16 @@ class Search:
         return xp.asarray(blurred(np, filtered, ANTI_ALIAS))
 
     def matcher(self, grid: TiltGrid, geometry: Mapping[str, float], xp: Any) -> tuple[TemplateMatcher, Template]:
-        """The experiment at a gl and rotation, ready to be looked for in simulations."""
-        frame = self.settings.data.frame.with_(**geometry)
-        template = self.measured.template(frame, grid.spacing)
-        weights = None if (template.weights == 1).all() else template.weights
-        combine = "joint" if self.joint else "each"
-        return TemplateMatcher(template.values, grid.shape, weights=weights, combine=combine, xp=xp), template
+        """The experiment at a gl and rotation, ready to be looked for in simulations; the last one is remembered."""
+        key = (grid, tuple(sorted(geometry.items())), xp)
+        if self._matcher is None or self._matcher[0] != key:
+            frame = self.settings.data.frame.with_(**geometry)
+            template = self.measured.template(frame, grid.spacing)
+            weights = None if (template.weights == 1).all() else template.weights
+            combine = "joint" if self.joint else "each"
+            matcher = TemplateMatcher(template.values, grid.shape, weights=weights, combine=combine, xp=xp)
+            self._matcher = (key, (matcher, template))
+        return self._matcher[1]
 
     def match(
         self, matcher: TemplateMatcher, prepared: Any, grid: TiltGrid, thicknesses: FloatArray, xp: Any
