@@ -9,7 +9,7 @@ from stackalign.refine.simulator import Reflection
 
 from .climb import FineResult, matters
 from .converge import Converged
-from .goodness import Goodness, between_disks
+from .goodness import Goodness, between_disks, significance_between
 from .held import Held, best_held
 from .levels import few_beams
 from .search import Candidate, Search
@@ -31,6 +31,10 @@ ANTI, ALIKE = 5.0, 6.0
 """Correlation of a disk below 0, and below half of what its noise allows, in standard deviations of chance."""
 DISAGREE = 4.0
 """Scatter between the disks over what noise explains, in standard deviations."""
+ALL_NOISE, BY_ONE = 1.3, 5.0
+"""Reduced chi-square up to which that may be chance, as where one disk alone decides a parameter, unless leaving one
+out shifts it by so many standard deviations. In silicon with 5 electrons per pixel, one in six results had a scatter of
+4 and a shift of 4; a gradient over all disks, with as much, has a chi-square of 2.7."""
 HELD_SIGMA, HELD_SHARE, FAR_SHARE, HELD_MOVES, HELD_MATTERS = 5.0, 0.1, 0.3, 2.0, 3.0
 """A held parameter is said to be wrong when the images want it elsewhere by so many of its standard deviations, that
 would explain this share of the residual (more where that is a misfit), and a fitted one would move by so many of its
@@ -58,7 +62,7 @@ def doubts(
         *_climb(fine),
         *_misfit(fine, fit),
         *_bad_disks(fine, fit, search.reflections),
-        *_disagreement(fine),
+        *_disagreement(fine, fit),
         *_too_small(fine, fit, best_held(held)),
     ]
 
@@ -147,11 +151,14 @@ def _bad_disks(fine: FineResult, fit: Goodness, reflections: Sequence[Reflection
             )
 
 
-def _disagreement(fine: FineResult) -> Iterator[str]:
+def _disagreement(fine: FineResult, fit: Goodness) -> Iterator[str]:
     between = between_disks(fine)
     if between is None:
         return
-    for name, scatter, own in zip(fine.names, between, np.sqrt(np.diagonal(fine.covariance)), strict=True):
+    noise, by_one = np.sqrt(np.diagonal(fine.covariance)), significance_between(fine)
+    for name, scatter, own, shift in zip(fine.names, between, noise, by_one, strict=True):
+        if fit.total <= ALL_NOISE and shift < BY_ONE:
+            continue
         if name != "blur" and scatter > max(DISAGREE * own, matters(fine, name)):
             yield (
                 f"inconsistent: the disks disagree about {name} by {scatter:.2g}, where noise explains "

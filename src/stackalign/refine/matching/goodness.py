@@ -8,7 +8,7 @@ from stackalign._types import FloatArray
 
 from .climb import End, FineResult, squares
 
-__all__ = ["Goodness", "between_disks", "goodness"]
+__all__ = ["Goodness", "between_disks", "goodness", "significance_between"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,20 +81,34 @@ def between_disks(fine: FineResult) -> FloatArray | None:
 
     Each disk is left out in turn, to first order; the jackknife's variance less the one that the residual explains.
     """
-    end = fine.end
-    disk = end.model.pixels.disk
-    n = int(disk[-1]) + 1
+    moved, _ = _without_each(fine)
+    n = len(moved)
     if n < 3:
         return None
+    variance = (n - 1) / n * np.square(moved - moved.mean(0)).sum(0)
+    return np.asarray(np.sqrt(np.maximum(0.0, variance - np.diagonal(fine.covariance))))
+
+
+def significance_between(fine: FineResult) -> FloatArray:
+    """(P,) largest shift by one disk that is left out, in standard deviations of what noise makes of it."""
+    moved, expected = _without_each(fine)
+    return np.asarray((np.abs(moved) / expected).max(0))
+
+
+def _without_each(fine: FineResult) -> tuple[FloatArray, FloatArray]:
+    """(D, P) shifts of the parameters without each of the disks, and what noise makes of them."""
+    end = fine.end
+    disk = end.model.pixels.disk
     jacobian, residual = end.profiled(end.rows), end.residual
     scale = np.sqrt(np.maximum(np.square(jacobian).sum(1), 1e-300))
     jacobian = jacobian / scale[:, None]
     normal = jacobian @ jacobian.T
-    moves = []
-    for d in range(n):
+    variance = np.diagonal(np.linalg.pinv(normal, rcond=1e-9, hermitian=True))
+    moves, growth = [], []
+    for d in range(int(disk[-1]) + 1):
         part = jacobian[:, disk == d]
-        rest = normal - part @ part.T
-        moves.append(-np.linalg.pinv(rest, rcond=1e-9, hermitian=True) @ (part @ residual[disk == d]))
-    moved = np.array(moves)
-    variance = (n - 1) / n * np.square(moved - moved.mean(0)).sum(0) / scale**2
-    return np.asarray(np.sqrt(np.maximum(0.0, variance - np.diagonal(fine.covariance))))
+        inverse = np.linalg.pinv(normal - part @ part.T, rcond=1e-9, hermitian=True)
+        moves.append(-inverse @ (part @ residual[disk == d]) / scale)
+        growth.append(np.diagonal(inverse) / np.maximum(variance, 1e-300) - 1)
+    expected = np.sqrt(np.maximum(growth, 1e-12) * np.diagonal(fine.covariance))
+    return np.array(moves), np.maximum(expected, 1e-300)
