@@ -5,10 +5,10 @@ import sys
 import warnings
 from typing import Any
 
-from stackalign._carriers import refuse_hidden
+from stackalign._carriers import plain_array, refuse_hidden
 from stackalign.errors import MaskError, MaskWarning
 
-__all__ = ["FEW_VALID", "check_mask", "stack_mask", "warn_if_few"]
+__all__ = ["FEW_VALID", "check_mask", "file_mask", "stack_mask", "warn_if_few"]
 
 FEW_VALID = 0.05
 """Share of valid pixels below which a mask is probably inverted."""
@@ -78,6 +78,36 @@ def stack_mask(mask: Any, shape: tuple[int, ...], *, name: str = "mask", of: str
     shapes = [frame, whole] if tuple(mask.shape) != (1, *frame) else [(1, *frame)]
     check_mask(mask, *shapes, name=name, of=of)
     return mask[None] if mask.ndim == 2 else mask
+
+
+def file_mask(mask: Any, own: Any, shape: tuple[int, ...], *, of: str) -> Any:
+    """Return the valid pixels of a file's images: those of a mask that was given, and of the file's own.
+
+    Parameters
+    ----------
+    mask : array_like or None
+        (H, W), of the caller.
+    own : array or None
+        (H, W), ``reader.info.mask``.
+    shape : tuple of int
+        (H, W) of the images.
+    of : str
+        Whose shape this is.
+
+    Returns
+    -------
+    array or None
+        None where there is neither.
+
+    Raises
+    ------
+    MaskError
+        The mask is not boolean, or has another shape.
+    """
+    if mask is None:
+        return own
+    valid = check_mask(plain_array(mask, None, "mask"), tuple(shape), of=of)
+    return valid if own is None else valid & own
 
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from stackalign import runs
 from stackalign._carriers import plain_array
-from stackalign._masks import check_mask
+from stackalign._masks import file_mask
 from stackalign.errors import DataError, InputChangedError, Interrupted, OutputError, OutputExistsError, StackalignError
 from stackalign.io import StackReader, open_stack
 
 from ._inputs import check_center
-from .masks import combine_masks
 
 __all__ = ["FrameFiles", "check_centers", "combined_mask", "paths_of", "plain_center", "stated_centers"]
 
@@ -114,12 +113,8 @@ class FrameFiles:
 
 def combined_mask(mask: NDArray[np.bool_] | None, reader: StackReader) -> NDArray[np.bool_] | None:
     """The mask that was given and that of the file; True = valid in both."""
-    own = reader.info.mask
-    if mask is not None:
-        check_mask(mask, reader.info.shape[1:], of="the images")
-    if mask is None or own is None:
-        return own if mask is None else mask
-    return combine_masks(own, mask)
+    valid: NDArray[np.bool_] | None = file_mask(mask, reader.info.mask, reader.info.shape[1:], of="the images")
+    return valid
 
 
 def check_centers(center: Any, shape: tuple[int, int, int], name: str) -> Any:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from stackalign import runs
 from stackalign._blas import on_one_thread
-from stackalign._carriers import plain_array
-from stackalign._masks import check_mask
+from stackalign._masks import file_mask
 from stackalign.device import default_memory_limit, working
 from stackalign.errors import DataError, Interrupted
 from stackalign.io import StackReader
@@ -166,7 +165,7 @@ def drift_file(
         n, height, width = reader.info.shape
         require_frames(n)
         _check_reference(reference, n, source)
-        valid = _valid(mask, reader)
+        valid = file_mask(mask, reader.info.mask, (height, width), of=f"the frames of {source}")
         described = runs.input_record(reader, dataset=dataset, **(open_options or {}))
         parameters = {**settings, "average": None if mean_path is None else mean_path.name}
         plan = runs.Plan("drift", [described], parameters, {"mask": runs.array_digest(valid)})
@@ -244,16 +243,6 @@ def _check_reference(reference: int, n: int, source: object) -> None:
     if not 0 <= reference < n:
         msg = f"{source} has the frames 0 to {n - 1}, there is no frame {reference} to be the reference"
         raise DataError(msg)
-
-
-def _valid(mask: NDArray[np.bool_] | None, reader: StackReader) -> NDArray[np.bool_] | None:
-    """The pixels that are valid in the mask and in that of the file."""
-    own = reader.info.mask
-    if mask is None:
-        return own
-    valid = check_mask(plain_array(mask, None, "mask"), reader.info.shape[1:], of=f"the frames of {reader.path}")
-    both: NDArray[np.bool_] = valid if own is None else valid & own
-    return both
 
 
 class _ReadFrames:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackalign import runs
-from stackalign._masks import check_mask
+from stackalign._masks import file_mask
 from stackalign._results import flagged_frames
 from stackalign.backends import Array
 from stackalign.backends._threads import governed
@@ -173,9 +173,10 @@ def align_file(
         if final.exists() and Path(source).resolve() == final.resolve():
             msg = f"output {final} is the input; choose another name"
             raise DataError(msg)
+        frame = reader.info.shape[1:]
         masks = {
-            "reference_mask": _combined(reference_mask, image, name),
-            "moving_mask": _combined(moving_mask, np.empty(reader.info.shape[1:]), str(source), reader.info.mask),
+            "reference_mask": file_mask(reference_mask, None, image.shape, of=f"the images of {name}"),
+            "moving_mask": file_mask(moving_mask, reader.info.mask, frame, of=f"the images of {source}"),
         }
         sigma = background_sigma(background, image.shape)
         parameters = {**settings, "background": sigma, "order": order}
@@ -344,17 +345,6 @@ def _reference(
     header = source.info.metadata.get("header")
     image: NDArray[Any] = block[0] if source.info.mask is None else np.where(source.info.mask, block[0], np.nan)
     return image, name if n == 1 else f"{name}, frame {index}", header
-
-
-def _combined(
-    mask: NDArray[np.bool_] | None, image: NDArray[Any], name: str, own: NDArray[np.bool_] | None = None
-) -> NDArray[np.bool_] | None:
-    if mask is not None:
-        check_mask(mask, image.shape, of=f"the images of {name}")
-    if mask is None or own is None:
-        return own if mask is None else mask
-    both: NDArray[np.bool_] = mask & own
-    return both
 
 
 def _plan(
