@@ -85,7 +85,8 @@ def differences(
         wrong = ~(close | (a == b) | ((a != a) & (b != b)))
         if wrong.any():
             at = tuple(np.argwhere(wrong)[0].tolist())
-            texts.append(f"{name}{list(at)} is {a[at]!r}, not {b[at]!r}; {wrong.sum()} of {wrong.size} differ")
+            one, other = a[at].item(), b[at].item()
+            texts.append(f"{name}{list(at)} is {one!r}, not {other!r}; {wrong.sum()} of {wrong.size} differ")
     return texts
 
 

@@ -51,7 +51,8 @@ def run(tmp_path: Path):
             name: value for name, value in os.environ.items() if name not in ("REQUIRE_ALL", "PYTEST_ADDOPTS")
         }
         environment |= {"REQUIRE_ALL": "1"} if require_all else {}
-        environment["PYTHONPATH"] = str(CONFTEST.parent)
+        inherited = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([str(CONFTEST.parent), *([inherited] if inherited else [])])
         command = [
             sys.executable,
             "-m",
