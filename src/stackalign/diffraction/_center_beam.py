@@ -32,6 +32,8 @@ MOST = 30
 STEEP, NARROW = 1.5, 5.0
 """A disk has an outline: its radius at the lowest level is less than so many times that at the highest, or it is so
 narrow, in pixels, that the detector blurs it. A halo has none."""
+EVEN, FINEST = 1.2, 0.012
+"""Scatter of outlines over the error of their mean where the background is even, and the least error in pixels."""
 LARGEST = 0.25
 """Radius of the largest disk as a share of the image's shorter side."""
 
@@ -250,8 +252,9 @@ def measured_disk(
     counted = scatter * np.sqrt(1.0 + contrast / max(local - lowest, 1e-9 * contrast))
     moved = max(scatter, min(rough, contrast, counted)) / contrast * max(radius, 1.0) / np.sqrt(pixels)
     whole = bool((distance[~valid].min(initial=np.inf) > radius + 2) and _apart(center, image.shape) > radius + 2)
-    sigma = float(np.hypot(np.hypot(uneven, moved), 0.02))
     tilt = _tilt(image, valid, center, 1.6 * radius + 2 * BLUR, levels.dark)
+    # Outlines at several heights scatter by more than their mean does, unless the background pulls all of them.
+    sigma = float(np.hypot(np.hypot(uneven, moved) / (EVEN if tilt <= 0 else 1.0), FINEST))
     sharp = radius <= NARROW or max(radii) < STEEP * min(radii)
     return Disk(center, sigma, radius, 0.0, contrast / max(noise, 1e-30), whole, tilt, sharp)
 

@@ -30,9 +30,12 @@ DOMINANT = 1.8
 """How many times as strong as any other disk the direct beam is."""
 ALONE = 2.5
 """The same from which the rest of the image need not be round about it, if it is a disk and no halo."""
-CROWD, CROWDED, AMONG, ALONE_AMONG = 4, 1.35, 1.5, 2.0
+CROWD, CROWDED, AMONG, ALONE_AMONG = 4, 1.35, 1.55, 2.0
 """Where more disks than these are seen, and the second of the others is nearly as strong as the first, none of them is
 the direct beam: that would stand out. What the brightest then needs to dominate by, round about or not."""
+PRECISE, SOME = 0.25, 0.2
+"""Standard error in pixels, and coherence, of rings about another point that speak against the brightest disk: one of
+their grains may be that."""
 LIKELY = 1.3
 """The same from which the brightest disk is the likeliest centre where nothing is certain."""
 TILTED = 0.1
@@ -173,6 +176,10 @@ def believed_beam(e: Evidence) -> str:
     needed, alone = (AMONG, ALONE_AMONG) if crowded else (DOMINANT, ALONE)
     if not (near or (disk.sharp and ratio >= alone)):
         return "the image is not round about the brightest disk"
+    # Rings that are believed themselves are a contradiction, which is another matter.
+    if not near and e.rings is not None and e.rings.sigma < PRECISE and SOME < e.rings.agreement.coherence < PARTLY:
+        apart = float(np.hypot(*(e.rings.center - e.level.up(disk.center))))
+        return f"rings, or parts of them, are about a point {apart:.0f} px from the brightest disk"
     if not ratio >= needed:
         return f"the brightest disk is {ratio:.1f} times as strong as the next, {needed} are needed"
     share = _share_of_halo(e.level, disk.center)
