@@ -67,7 +67,7 @@ LOOKS, PIXELS, RARE = 6.0, 1 << 16, 2.0
 saddle point gives their chance."""
 TRUNCATE = 4.0
 NEAR = np.float32(1e-6)
-CANDIDATES = 512
+CANDIDATES = 96
 
 
 class Ground(NamedTuple):
