@@ -13,8 +13,10 @@ from .grid import Grid, sampled
 from .misfit import (
     BETTER,
     CORNER,
+    FELL,
     NEAR_BY,
     REFITTED,
+    REFITTED_BETTER,
     STEPS,
     Wanted,
     disagreement,
@@ -137,7 +139,8 @@ def _near(
         # Where noise hides what a larger model mends, its parameters themselves must be beyond doubt.
         if better is not None and better.residual < (BETTER if left else 1.0) * last.residual:
             beyond = wanted_beyond(view.phase.model, tried.correction, better)
-            if beyond is not None and beyond.beyond(REFITTED):
+            enough = REFITTED_BETTER if better.residual < FELL * last.residual else REFITTED
+            if beyond is not None and beyond.beyond(enough):
                 return beyond
         if not left:
             break

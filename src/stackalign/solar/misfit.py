@@ -21,6 +21,11 @@ SIGNIFICANT = 4.0
 REFITTED = 3.0
 """The same where the images were compared anew with those parameters: what is left of them then hides nothing."""
 
+FELL, REFITTED_BETTER = 0.85, 2.25
+"""Share of the residual's variance that may be left for the second number to be enough, instead of `REFITTED`: of noise
+four numbers take less than a hundredth. Wrong rolls and steps of the slit beside a limb had 2.5 to 2.6, right ones 1 at
+most."""
+
 NEAR_BY = 6.0
 """Pixels at a corner up to which linear steps may find what is wanted."""
 
