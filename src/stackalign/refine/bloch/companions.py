@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BeamError", "ThinCrystal", "thin_crystal"]
 
-CHECKED, CHECK_FACTOR, CONTINUED = 5, 2.0, 2.0
+CHECKED, CHECK_FACTOR, CONTINUED = 9, 2.0, 2.0
 """Tilts that are compared with thresholds of beams divided by a factor, and by how much the error is larger than the
 difference: it falls to about half each time (0.4 to 0.6 in Si, GaAs, ZnS and SrTiO3)."""
 THIN_STRONG, THIN_WEAK, THIN_FLOOR = 1.5e-3, 1e-5, 0.4
 """Thresholds of a `BeamSelection` for crystals up to 200 angstrom. Resonances are wide there: the floor keeps as many
-HOLZ reflections as a selection has by default. With 0.0015 for `strong`, gold is 0.026 of the incident beam off at 100
-angstrom instead of 0.018; with 3e-5 for `weak`, GaAs is 4 % off at 100 angstrom instead of 2 %."""
+HOLZ reflections as a selection has by default. With 0.0025 for `strong`, Al is 2.6 % off at 2 angstrom instead of
+0.7 %; with 3e-5 for `weak`, GaAs is 4 % off at 100 angstrom instead of 3 %."""
 MORE_BEAMS = 10
 """By how much the limit of beams is higher."""
 

@@ -80,11 +80,11 @@ class BlochSimulator:
 
     The folded beams of a selection follow the strong ones at once, which they do not in a crystal of a few unit cells:
     with the default selection, weak intensities are 10 to 50 % above the kinematic ones at 2 angstrom. Below 200
-    angstrom intensities are therefore those of a second simulation with thirty times lower thresholds, which is made
-    when such a thickness is first asked for and takes 3 to 15 times longer; from 200 to 250 angstrom the two are
-    blended. Against the matrix of all beams of the zero-order Laue zone, intensities are then within 1 % of the
-    kinematic ones at 2 angstrom, and from 20 to 200 angstrom within 2 % in Si, Al, GaAs and SrTiO3 where they are above
-    0.01 of the incident beam, and within 0.02 of the incident beam in Au. It is not made for `beams` that are given,
+    angstrom intensities are therefore those of a second simulation with twenty times lower thresholds, which is made
+    when such a thickness is first asked for and takes 2 to 5 times longer; from 200 to 250 angstrom the two are
+    blended. Intensities are then within 1 % of the kinematic ones at 2 angstrom (3 % in Au). From 20 to 200 angstrom
+    those above 0.01 of the incident beam are within 1 % of those of all beams in Si and Al, within 3 % in GaAs and
+    SrTiO3, and within 0.03 of the incident beam in Au, which is warned of. It is not made for `beams` that are given,
     nor for a selection without folded beams, with `sg_max`, or with thresholds as low as its own.
 
     Examples
