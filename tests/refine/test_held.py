@@ -77,7 +77,7 @@ def test_what_is_right_widens_little() -> None:
         assert result.ok, result.warnings
         assert abs(result["thickness"] - 338.0) < 3 * result.sigma["thickness"]
     assert known.sigma["thickness"] < 1.0
-    assert assumed.sigma["thickness"] < 3.0  # the assumed 25 % alone would move it by 14 angstrom
+    assert assumed.sigma["thickness"] < 5.0  # the assumed 25 % alone would move it by 14 angstrom
 
 
 def counted(
@@ -112,10 +112,10 @@ def test_of_what_is_assumed_only_what_is_asked_for_beyond_noise_counts() -> None
 
 
 def test_what_is_left_open_counts_where_it_is_much() -> None:
-    """A thickness of 1000 may be off by 5 without a word; what is open beyond that is in the error bar."""
-    assert counted(0.0, 0.1, 0.1, stated=False, moves=60.0) == 0.0
+    """A thickness of 1000 may be off by 2.5 without a word; what is open beyond that is in the error bar."""
+    assert counted(0.0, 0.1, 0.1, stated=False, moves=30.0) == 0.0
     wide = counted(0.0, 0.1, 0.1, stated=False, moves=600.0)
-    assert wide == pytest.approx(np.sqrt(0.5 * 60**2 - 5**2), rel=0.02)
+    assert wide == pytest.approx(np.sqrt(0.5 * 60**2 - 2.5**2), rel=0.02)
 
 
 @pytest.mark.parametrize(
