@@ -26,7 +26,7 @@ ROUNDS = 2
 """Simulations with more beams in one climb, where parameters of the structure move."""
 FAR = 10.0
 """Steps of the derivatives; a parameter of the structure that moved further is looked at once more."""
-USEFUL = 0.03
+USEFUL = 0.1
 """Share of the squared residual that a level has to take away, for the next to be made because of the residual alone:
 a wrong model leaves one that beams do not mend."""
 SHOWS = 0.3
