@@ -47,8 +47,10 @@ def unwrapped(x: Any, name: str = "") -> Any:
     Everything else comes back as it is, but for what carries a mask, which is refused with a TypeError.
     """
     refuse_hidden(x, name)
+    if isinstance(x, np.ndarray):  # whose data is a buffer, which dates do not have
+        return x
     data = getattr(x, "data", None)
-    wraps = isinstance(data, np.ndarray) and not isinstance(x, np.ndarray) and not hasattr(x, "__array__")
+    wraps = isinstance(data, np.ndarray) and not hasattr(x, "__array__")
     return data if wraps else x
 
 

@@ -148,7 +148,7 @@ INPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "five axes": (lambda f: array(f, (2, 3, 3, 8, 8)), r"in\.npy has 5 axes \(2, 3, 3, 8, 8\); expected \(N, H, W\)"),
     "complex": (
         lambda f: save(f / "in.npy", np.zeros((2, 8, 8), "c8")),
-        r"in\.npy has the dtype complex64; .* convert",
+        r"in\.npy has the dtype complex64; .*: save its modulus or one of its parts",
     ),
     "dark run": (
         lambda f: save(f / "in.npy", np.zeros((5, 8, 8))),

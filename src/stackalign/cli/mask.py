@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stackalign._masks import FEW_VALID
-
 from ._common import Reading, command_line
 from ._console import EXIT, USAGE, fail, out, print_facts, say
 from ._frame import command, run_or_load
@@ -46,6 +44,7 @@ def mask_command(
     The mask is True, or 1, where a pixel is valid. Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but less than
     5 % of the pixels are valid.
     """
+    from stackalign._masks import FEW_VALID
     from stackalign.io.stacks import image_extensions
 
     from . import _diffraction as shared
@@ -66,7 +65,7 @@ def mask_command(
     elif not common.quiet:
         print_facts([(name.replace("_", " "), str(value)) for name, value in summary.items()])
     if summary["valid_share"] < FEW_VALID and not common.quiet:
-        _warn_of_few(summary, 0 if known is None else int(known.size - known.sum()))
+        _warn_of_few(summary, FEW_VALID, 0 if known is None else int(known.size - known.sum()))
     return EXIT[status]
 
 
@@ -88,11 +87,11 @@ def _mask_of(
     return run_or_load(common, work, load)
 
 
-def _warn_of_few(summary: dict[str, Any], by_mask: int) -> None:
+def _warn_of_few(summary: dict[str, Any], few: float, by_mask: int) -> None:
     counts = {**summary["refused"], "by --mask": by_mask}
     reasons = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items() if count)
     say(
-        f"warning: only {summary['valid_share']:.1%} of the pixels are valid, less than {FEW_VALID:.0%}; refused are "
+        f"warning: only {summary['valid_share']:.1%} of the pixels are valid, less than {few:.0%}; refused are "
         f"{reasons}: look at --limits and the other options"
     )
 

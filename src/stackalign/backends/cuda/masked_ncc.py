@@ -245,9 +245,9 @@ class _Pairs:
         xp, lags, lengths = self.rt.xp, geometry.lags, geometry.lengths
         r_stack, r, fixed = reference
         size = lengths[0] * lengths[1]
-        fixed_step = 0 if fixed is not None else size
         if fixed is None:
             fixed = self._fixed(r_stack, r, moving.valid, geometry)
+        fixed_step = size if len(fixed[0]) > 1 else 0  # one for all, where no mask is their own
         varying = self._varying(r, moving, geometry)
         row, column = lags.low_y - self.possible.low_y, lags.low_x - self.possible.low_x
         within = _lags.intersection(lags, self.lags)
