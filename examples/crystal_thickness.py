@@ -27,7 +27,7 @@ fcc = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 silicon = Crystal((5.431, 5.431, 5.431, 90, 90, 90), ["Si"] * 8, np.concatenate([fcc, fcc + 0.25]), b_iso=0.4668)
 beam = Beam(200, zone=(1, 1, 0), x_axis=(0, 0, 2))
 hkl = [(0, 0, 0), (1, -1, 1), (1, -1, -1), (0, 0, 2)]
-simulator = BlochSimulator(silicon, beam, hkl, BeamSelection(strong=0.1, weak=0.01))
+simulator = BlochSimulator(silicon, beam, hkl, BeamSelection(strong=0.05, weak=0.005))
 
 # %%
 # The "measurement": 812 angstrom of silicon, tilted by a few pixels from where the search will begin, 200 counts per
