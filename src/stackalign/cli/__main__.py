@@ -31,6 +31,7 @@ app = typer.Typer(
     help="Batched operations on stacks of images, on CPU and CUDA, and the pipelines that stand on them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",  # not the default of every version; brackets in help texts are escaped for it
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(align)
