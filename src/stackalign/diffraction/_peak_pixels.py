@@ -39,6 +39,14 @@ height of these as a share of the usual maximum's, quantile of the sums around m
 beside a maximum up to which its electron ends."""
 
 
+def _counted_electron(whole: FloatArray, height: FloatArray, dark: float) -> float:
+    """What an electron adds in counts: sums over 3 x 3 pixels, their middles, and the share of pixels without any."""
+    # Other electrons are on neighbouring pixels by chance; a detector that shares charge puts more there.
+    chance = -8.0 * float(np.log(dark))
+    beside = float((whole - height).mean()) - chance
+    return float(np.median(height)) + max(beside, 0.0)
+
+
 def electron_of_events(pixels: FloatArray, valid: NDArray[np.bool_], counts: bool) -> float:
     """What an electron adds to an image, from those that are seen alone; 0 where they are not.
 
@@ -79,10 +87,7 @@ def electron_of_events(pixels: FloatArray, valid: NDArray[np.bool_], counts: boo
     whole = around[sharp, 1:4, 1:4].sum(axis=(1, 2))
     usual = float(np.median(whole))
     if counts:
-        # Other electrons are on neighbouring pixels by chance; a detector that shares charge puts more there.
-        chance = -8.0 * float(np.log(np.mean(values == ground)))
-        beside = float((whole - height[sharp]).mean()) - chance
-        return float(np.median(height[sharp])) + max(beside, 0.0)
+        return _counted_electron(whole, height[sharp], float(np.mean(values == ground)))
     whole = np.minimum(whole, LARGEST_EVENT * usual).clip(0.0)
     electron = min(float((whole**3).sum() / max(float((whole**2).sum()), 1e-300)), VARIOUS * usual)
     # Of weak electrons only the highest are seen, and those that do not matter look higher than they are.

@@ -225,13 +225,8 @@ def align(
     moved = _moved(checked, registered.shift, order, fill_value, fill_masked, workers)
     if isinstance(images, np.ndarray):
         moved = to_numpy(moved)
-    settings = {
-        "background": sigma,
-        "max_shift": max_shift,
-        "overlap_ratio": overlap_ratio,
-        "subpixel": subpixel,
-        "order": order,
-    }
+    settings = {"background": sigma, "max_shift": max_shift, "overlap_ratio": overlap_ratio}
+    settings |= {"subpixel": subpixel, "order": order}
     shared = None if r_valid is None else r_valid[0]
     measured = registered.shift, registered.score, registered.overlap
     evidence = judged(plain[1][0], plain[0], shared, valid, measured, workers)

@@ -222,13 +222,17 @@ def bragg_peaks(
     told &= counted(snr, variance, electron, noise.width(best.width), pixels.size) >= min_snr
     places, snr = places[told], snr[told]
     position, intensity = fitted(ground, places, best.width)
-    # A spot whose middle is not seen is known by its flank alone.
-    whole = np.rint(position).astype(np.int64)
-    rows, columns = np.clip(whole, 0, np.array(pixels.shape) - 1).T
-    inside = ((whole >= 0) & (whole < pixels.shape)).all(axis=1) & valid[rows, columns]
+    inside = _middle_seen(position, valid)
     position, intensity, snr = position[inside], intensity[inside] * spread, snr[inside]
-    settings = {"min_snr": min_snr, "width": width, "min_distance": min_distance}
-    return BraggPeaks(position, intensity, snr, best.width, provenance(settings, [], device="cpu"))
+    made = provenance({"min_snr": min_snr, "width": width, "min_distance": min_distance}, [], device="cpu")
+    return BraggPeaks(position, intensity, snr, best.width, made)
+
+
+def _middle_seen(position: FloatArray, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which spots have their middle on a valid pixel: others are known by their flank alone."""
+    whole = np.rint(position).astype(np.int64)
+    rows, columns = np.clip(whole, 0, np.array(valid.shape) - 1).T
+    return np.asarray(((whole >= 0) & (whole < valid.shape)).all(axis=1) & valid[rows, columns])
 
 
 def _check_settings(shape: tuple[int, ...], min_snr: float, width: float | None) -> None:

@@ -219,6 +219,15 @@ def _chosen(infos: list[WindowInfo], window: int | str | None, path: Any) -> Win
     raise DataError(msg)
 
 
+def _is_valid(spectra: FloatArray, header: Any, *, integers: bool) -> NDArray[np.bool_]:
+    """Which values are numbers, and not those that stand for none."""
+    valid = np.isfinite(spectra)
+    for key in ("ANA_MISS", "BLANK"):
+        if isinstance(header.get(key), (int, float)) and (key == "ANA_MISS" or integers):
+            valid &= spectra != header[key]
+    return valid
+
+
 def collapse_window(
     cube: NDArray[Any],
     header: Any,
@@ -292,12 +301,9 @@ def collapse_window(
     light = _wavelengths(header, cube.shape[1])
     use = _between(light, interval, name)
     spectra = np.asarray(cube[repeat], np.float64)
-    valid = np.isfinite(spectra)
+    valid = _is_valid(spectra, header, integers=cube.dtype.kind in "iu")
     if hidden is not None:
         valid &= ~hidden[repeat]
-    for key in ("ANA_MISS", "BLANK"):
-        if isinstance(header.get(key), (int, float)) and (key == "ANA_MISS" or cube.dtype.kind in "iu"):
-            valid &= spectra != header[key]
     spectra = np.where(valid, spectra, 0.0)
     if continuum is not None:
         base, known = _continuum(spectra, valid, light, continuum, name)
